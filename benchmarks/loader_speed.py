@@ -1,0 +1,95 @@
+"""Pairs per second of the training loader, as a ratio to bare Pillow decoding of the same files.
+
+Run: python benchmarks/loader_speed.py
+
+Makes 480 x 640 pairs of PNGs (colour visible, grey infrared, label) in a temporary folder, decodes them
+with Pillow alone in one process, and loads them in batches of 8 with 0, 1 and 2 workers, in alternation.
+A ratio above 1 means that the workers more than pay for conversion, augmentation and batching.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crossband.pairs.augmentation import Augmentation
+from crossband.pairs.folder import FolderPairs
+from crossband.pairs.loading import training_loader
+
+HEIGHT, WIDTH = 480, 640
+RECIPES = {
+    "flip only": Augmentation(),
+    "flip, scale 0.5..1.75, crop 480 x 640": Augmentation(scale=(0.5, 1.75), crop=(HEIGHT, WIDTH)),
+}
+
+
+def make_pairs(root: Path, count: int) -> None:
+    """Write smooth random pictures with sensor noise, which compress like photographs."""
+    rng = np.random.default_rng(0)
+    for band in ("visible", "infrared", "label"):
+        (root / "train" / band).mkdir(parents=True)
+    for index in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (HEIGHT // 40, WIDTH // 40, 4), np.uint8), "RGBA")
+        smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(np.float32)
+        image = np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+        name = f"{index:05}.png"
+        Image.fromarray(image[..., :3].copy()).save(root / "train" / "visible" / name)
+        Image.fromarray(image[..., 3].copy()).save(root / "train" / "infrared" / name)
+        Image.fromarray((smooth[..., 0] // 29).astype(np.uint8)).save(root / "train" / "label" / name)
+
+
+def decode_all(root: Path) -> int:
+    """Decode every pair with Pillow, and do nothing with it."""
+    files = sorted((root / "train" / "visible").iterdir())
+    for visible in files:
+        for band in ("visible", "infrared", "label"):
+            with Image.open(root / "train" / band / visible.name) as image:
+                image.load()
+    return len(files)
+
+
+def pairs_per_second(run: Callable[[], int]) -> float:
+    begin = time.perf_counter()
+    count = run()
+    return count / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5, help="the table gives the median of this many")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_pairs(root, options.pairs)
+        pairs = FolderPairs(root, "train")
+        runs: dict[str, Callable[[], int]] = {"Pillow decoding alone": lambda: decode_all(root)}
+        for title, recipe in RECIPES.items():
+            for workers in options.workers:
+                loader = training_loader(pairs, recipe, batch_size=8, seed=0, workers=workers)
+                runs[f"{title}; {workers} workers"] = lambda loader=loader: sum(
+                    len(b["name"]) for b in loader
+                )
+        for run in runs.values():
+            run()  # starts the workers, which stay
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                rates[name].append(pairs_per_second(run))
+    bare = statistics.median(rates["Pillow decoding alone"])
+    print(f"{options.pairs} pairs of {HEIGHT} x {WIDTH}, median of {options.rounds}, {os.cpu_count()} cores")
+    print(f"{'':55}{'pairs/s':>9}{'ratio':>8}")
+    for name, measured in rates.items():
+        rate = statistics.median(measured)
+        print(f"{name:55}{rate:9.1f}{rate / bare:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

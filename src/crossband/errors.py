@@ -1,0 +1,25 @@
+"""What Crossband raises when the mistake is in what it was given.
+
+Every message is one line that says what was wrong, which file or argument, and what to do. The command
+line prints it as it is and exits with 2; anything else that is raised is a bug of ours.
+"""
+
+
+class CrossbandError(Exception):
+    """Base of all errors whose cause is the input, never the program."""
+
+
+class PairError(CrossbandError):
+    """An image pair, a label or a folder of them that cannot be used. The message names the file."""
+
+
+class OptionError(CrossbandError):
+    """An argument, a name or a combination of options that does not exist or does not fit."""
+
+
+class BandError(CrossbandError):
+    """A system was asked to run on bands that it cannot run on."""
+
+
+class WeightsError(CrossbandError):
+    """Weights that cannot be had, read, or made to fit the network."""

@@ -1,0 +1,158 @@
+"""The words of the data side: a pair, the files it comes from, its classes, and a list of pairs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+Band = Literal["visible", "infrared"]
+BANDS: tuple[Band, Band] = ("visible", "infrared")
+
+IGNORE_INDEX = 255
+"""The id that every ignored or padded label pixel has after reading, whatever its id on disk."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the ids of a label mean.
+
+    names: one per id, from 0.
+    palette: one sRGB colour (0..255) per id.
+    ignore: ids *in the stored files* that count neither in training nor in scores; reading maps them to
+        ``IGNORE_INDEX``. ``IGNORE_INDEX`` itself is always allowed in a file and always ignored.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.palette):
+            raise ValueError(f"{len(self.names)} class names but {len(self.palette)} palette colours")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Where one pair lies. A band or label that does not exist is None.
+
+    visible and infrared may be the same file: a 4-channel image with infrared in the fourth channel.
+    condition: "day", "night", ... where the benchmark's names or lists tell, else None.
+    """
+
+    name: str
+    visible: Path | None
+    infrared: Path | None
+    label: Path | None = None
+    condition: str | None = None
+
+
+@dataclass
+class Pair:
+    """One co-registered visible + infrared image (+ label), in memory. A missing band is None.
+
+    visible: float32 (H, W, 3), sRGB in [0, 1].
+    infrared: float32 (H, W) in [0, 1], scaled by the rule that the reader was given.
+    label: uint8 (H, W), class ids, ``IGNORE_INDEX`` where nothing counts.
+    """
+
+    name: str
+    visible: np.ndarray | None
+    infrared: np.ndarray | None
+    label: np.ndarray | None = None
+    condition: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        for image in (self.visible, self.infrared, self.label):
+            if image is not None:
+                return image.shape[0], image.shape[1]
+        raise ValueError(f"pair {self.name!r} has no image at all")
+
+
+class Pairs(ABC):
+    """The pairs of one split of one source, in a fixed order. Reading happens on access.
+
+    source: the text that opened it, such as ``msrs:PATH``.
+    classes: what the label ids mean, or None where there are no labels.
+    bands: the bands that every pair of the list has.
+    """
+
+    source: str
+    split: str
+    classes: Classes | None
+    bands: tuple[Band, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Pair:
+        """Read one pair. Raises PairError, naming the file, if it cannot be used."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The pair's name, unique in the list, without a suffix; may hold ``/``. Reads no image."""
+
+    def condition(self, index: int) -> str | None:
+        """ "day", "night", ... or None where it is not known. Reads no image."""
+        return None
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+
+class PairSubset(Pairs):
+    """Some pairs of a list, in the order of ``indices``."""
+
+    def __init__(self, pairs: Pairs, indices: Sequence[int], split: str):
+        self.pairs = pairs
+        self.indices = tuple(indices)
+        self.source = pairs.source
+        self.split = split
+        self.classes = pairs.classes
+        self.bands = pairs.bands
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Pair:
+        return self.pairs[self.indices[index]]
+
+    def name(self, index: int) -> str:
+        return self.pairs.name(self.indices[index])
+
+    def condition(self, index: int) -> str | None:
+        return self.pairs.condition(self.indices[index])
+
+
+def hold_out(pairs: Pairs, fraction: float, seed: int) -> tuple[PairSubset, PairSubset]:
+    """Split a list into (kept, held out), the held-out share taken evenly from every condition.
+
+    The same seed gives the same split whatever else runs. At least one pair is held out of every
+    condition that has two or more. Raises ValueError if fraction is not in (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction to hold out must lie between 0 and 1, not {fraction}")
+    groups: dict[str, list[int]] = {}
+    for index in range(len(pairs)):
+        groups.setdefault(pairs.condition(index) or "", []).append(index)
+    held: set[int] = set()
+    for condition in sorted(groups):
+        members = groups[condition]
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        order = np.random.default_rng([seed, len(members)]).permutation(len(members))
+        held.update(members[i] for i in order[:count])
+    kept = [index for index in range(len(pairs)) if index not in held]
+    return (
+        PairSubset(pairs, kept, f"{pairs.split} (kept)"),
+        PairSubset(pairs, sorted(held), f"{pairs.split} (held out, {fraction:g})"),
+    )

@@ -1,0 +1,66 @@
+"""The pairs of one split of a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from crossband.errors import PairError
+from crossband.pairs.base import BANDS, Classes, Pair, Pairs
+from crossband.pairs.benchmarks.declaration import Benchmark
+from crossband.pairs.benchmarks.tree import open_tree
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.reading import read_pair
+
+
+class BenchmarkPairs(Pairs):
+    """A split of a downloaded benchmark, whatever its layout.
+
+    split: an official one, or several joined: "train+val".
+    infrared_scaling: a rule of `InfraredScaling`.
+    ignore: ids on disk that do not count, in place of the declaration's; ``()`` counts all.
+    infrared: the name of another infrared image of the layout, such as "thermal_raw" of PST900.
+
+    Raises PairError if root holds no known layout or a pair lacks a file, OptionError for an unknown split,
+    rule or infrared.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        root: Path,
+        split: str,
+        *,
+        infrared_scaling: str = "full-range",
+        ignore: tuple[int, ...] | None = None,
+        infrared: str | None = None,
+    ):
+        self._scaling = InfraredScaling.parse(infrared_scaling)
+        listing = open_tree(benchmark, root, infrared).listing(split)
+        if listing.gaps:
+            raise PairError(
+                f"{len(listing.gaps)} files of {benchmark.key} {split} are missing or not unique, the first: "
+                f"{listing.gaps[0].message}; `crossband data check {benchmark.key}:{root}` lists them"
+            )
+        if not listing.files:
+            raise PairError(f"{benchmark.key} {split} at {root} names no pair; download it again")
+        self.benchmark = benchmark
+        self.files = listing.files
+        self.source = f"{benchmark.key}:{root}"
+        self.split = split
+        self.classes: Classes = (
+            benchmark.classes if ignore is None else replace(benchmark.classes, ignore=ignore)
+        )
+        self.bands = BANDS
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        return read_pair(self.files[index], self._scaling, self.classes)
+
+    def name(self, index: int) -> str:
+        return self.files[index].name
+
+    def condition(self, index: int) -> str | None:
+        return self.files[index].condition

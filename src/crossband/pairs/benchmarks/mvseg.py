@@ -1,0 +1,107 @@
+"""MVSeg, multispectral video semantic segmentation (CVPR 2023)."""
+
+from crossband.pairs.base import Classes
+from crossband.pairs.benchmarks.declaration import Benchmark, Layout, Split
+
+MVSEG = Benchmark(
+    key="mvseg",
+    title="MVSeg",
+    classes=Classes(
+        names=(
+            "background",
+            "car",
+            "bus",
+            "motorcycle",
+            "bicycle",
+            "pedestrian",
+            "motorcyclist",
+            "bicyclist",
+            "cart",
+            "bench",
+            "umbrella",
+            "box",
+            "pole",
+            "street lamp",
+            "traffic light",
+            "traffic sign",
+            "car stop",
+            "color cone",
+            "sky",
+            "road",
+            "sidewalk",
+            "curb",
+            "vegetation",
+            "terrain",
+            "building",
+            "ground",
+        ),
+        palette=(
+            (0, 0, 0),
+            (0, 0, 142),
+            (0, 60, 100),
+            (0, 0, 230),
+            (119, 11, 32),
+            (255, 0, 0),
+            (0, 139, 139),
+            (255, 165, 150),
+            (192, 64, 0),
+            (211, 211, 211),
+            (100, 33, 128),
+            (117, 79, 86),
+            (153, 153, 153),
+            (190, 122, 222),
+            (250, 170, 30),
+            (220, 220, 0),
+            (222, 142, 35),
+            (205, 155, 155),
+            (70, 130, 180),
+            (128, 64, 128),
+            (244, 35, 232),
+            (0, 0, 70),
+            (107, 142, 35),
+            (152, 251, 152),
+            (70, 70, 70),
+            (110, 80, 100),
+        ),
+    ),
+    layouts=(
+        Layout(
+            name="authors",
+            visible="data/{group}/visible/{frame}v",
+            infrared="data/{group}/infrared/{frame}i",
+            label="data/{group}/label/{frame}l",
+            lists={
+                "train": "train.txt",
+                "val": "val.txt",
+                "test": "test.txt",
+                "test_day": "test_day.txt",
+                "test_night": "test_night.txt",
+            },
+        ),
+    ),
+    splits={
+        "train": Split((2241,)),
+        "val": Split((378,)),
+        "test": Split((926,)),
+        "test_day": Split(within="test"),
+        "test_night": Split(within="test"),
+    },
+    resolution=(480, 640),
+    infrared="8-bit, usually three equal channels; the file type varies by video",
+    citation=(
+        "W. Ji, J. Li, C. Bian, Z. Zhou, J. Zhao, A. Yuille, L. Cheng. Multispectral Video Semantic "
+        "Segmentation: A Benchmark Dataset and Baseline. CVPR 2023."
+    ),
+    url="https://jiwei0921.github.io/Multispectral-Video-Semantic-Segmentation",
+    terms="Not known to us; its sister sets are for academic use only. Read what comes with the download.",
+    quirks=(
+        "Only about one frame in fifteen has a label; each of these is a pair, the others are not read.",
+        "The lists name videos, not frames, and visible and infrared are PNG or JPEG depending on the video.",
+        "The authors' code scores at 320 x 480, which changes the aspect ratio of 480 x 640 images and "
+        "resizes the labels.",
+        "The authors' code counts a class that is absent from labels and prediction as IoU 1, and prints a "
+        "second mean without these: say which mean you compare with.",
+        "Id 0, background, counts in published results.",
+    ),
+    split_conditions={"test_day": "day", "test_night": "night"},
+)

@@ -1,0 +1,186 @@
+"""Read a source's names, headers and labels, and gather what was found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossband.errors import PairError
+from crossband.pairs.base import Pair, PairFiles, Pairs
+from crossband.pairs.benchmarks import BENCHMARKS, Benchmark
+from crossband.pairs.check.problems import Reading, listing_problems, reading_problems, tree_problems
+from crossband.pairs.check.report import CheckReport, Problem, SplitReport
+from crossband.pairs.folder import FolderPairs
+from crossband.pairs.headers import Header, read_header
+from crossband.pairs.opening import (
+    Source,
+    benchmark_tree,
+    list_splits,
+    open_pairs,
+    parse_ignore,
+    parse_source,
+)
+from crossband.pairs.reading import read_label
+
+
+@dataclass
+class _Job:
+    """The pairs of one split, still to be read: ``read(i)`` is that of ``names[i]``."""
+
+    report: SplitReport
+    names: Sequence[str]
+    read: Callable[[int], Reading]
+    packed: bool = False
+
+
+def check_source(source: str, *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+    """Check every file of a source: headers and file ends of the bands, all of the labels.
+
+    It gathers every problem and stops at none. progress is called with (pairs done, pairs in all).
+
+    Raises OptionError for a source that does not exist, PairError if there is nothing to check: no folder,
+    no known layout.
+    """
+    started = time.perf_counter()
+    parsed = parse_source(source)
+    if parsed.name in BENCHMARKS:
+        benchmark = BENCHMARKS[parsed.name]
+        report, jobs = _inspect_benchmark(parsed, benchmark)
+        resolution = benchmark.resolution
+    else:
+        report, jobs = _inspect_other(parsed)
+        resolution = None
+    for job, readings in zip(jobs, _read_all(jobs, progress), strict=True):
+        _summarise(job.report, readings)
+        named = dict(zip(job.names, readings, strict=True))
+        report.problems += reading_problems(job.report, named, report.classes, resolution, packed=job.packed)
+        report.files += sum(len(reading.headers) for reading in readings)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _inspect_benchmark(source: Source, benchmark: Benchmark) -> tuple[CheckReport, list[_Job]]:
+    """What the tree's names and lists tell, without opening an image."""
+    tree = benchmark_tree(source)
+    main = tree.main_splits()
+    listings = {split: tree.listing(split) for split in tree.splits()}
+    splits, jobs, problems = [], [], tree_problems(tree, listings)
+    for split, listing in listings.items():
+        declared = benchmark.splits[split].counts if split in benchmark.splits else ()
+        report = SplitReport(split, len(listing.files), declared, partial=split not in main)
+        report.conditions.update(files.condition for files in listing.files if files.condition)
+        splits.append(report)
+        problems += listing_problems(benchmark, split, listing, declared)
+        if not report.partial:
+            jobs.append(_file_job(report, listing.files, packed=tree.packed))
+    ignore = parse_ignore(source.options.get("ignore"))
+    shared = (
+        f"It shares images with {BENCHMARKS[key].title} under the same names: leave out the shared names "
+        "before a system trained on one is tested on the other."
+        for key in benchmark.shares_images_with
+    )
+    return CheckReport(
+        source=str(source),
+        title=benchmark.title,
+        layout=tree.layout.name,
+        classes=benchmark.classes if ignore is None else replace(benchmark.classes, ignore=ignore),
+        splits=splits,
+        problems=problems,
+        quirks=(*filter(None, [tree.layout.note]), *benchmark.quirks, *shared),
+        citation=f"{benchmark.citation} {benchmark.url}",
+        terms=benchmark.terms,
+    ), jobs
+
+
+def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
+    """Open every split of a folder or of generated scenes."""
+    jobs: list[_Job] = []
+    problems: list[Problem] = []
+    classes = None
+    for split in list_splits(str(source)):
+        try:
+            pairs = open_pairs(str(source), split)
+        except PairError as error:
+            problems.append(Problem("error", str(error), f"the split {split} cannot be used until then"))
+            continue
+        classes = classes or pairs.classes
+        report = SplitReport(split, len(pairs))
+        report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
+        jobs.append(
+            _file_job(report, pairs.files)
+            if isinstance(pairs, FolderPairs)
+            else _generated_job(report, pairs)
+        )
+    return CheckReport(
+        source=str(source),
+        title="Folder of pairs" if source.name == "folder" else "Generated scenes",
+        layout=None,
+        classes=classes,
+        splits=[job.report for job in jobs],
+        problems=problems,
+    ), jobs
+
+
+def _file_job(report: SplitReport, files: Sequence[PairFiles], *, packed: bool = False) -> _Job:
+    return _Job(report, [entry.name for entry in files], lambda index: _read_files(files[index]), packed)
+
+
+def _generated_job(report: SplitReport, pairs: Pairs) -> _Job:
+    names = [pairs.name(index) for index in range(len(pairs))]
+    return _Job(report, names, lambda index: _read_generated(pairs[index]))
+
+
+def _read_all(jobs: list[_Job], progress: Callable[[int, int], None] | None) -> list[list[Reading]]:
+    """Read the pairs of all splits. File access and decoding free the GIL: threads help."""
+    total, done = sum(len(job.names) for job in jobs), 0
+    readings = []
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        for job in jobs:
+            of_job = []
+            for reading in pool.map(job.read, range(len(job.names))):
+                of_job.append(reading)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            readings.append(of_job)
+    return readings
+
+
+def _read_files(files: PairFiles) -> Reading:
+    reading = Reading()
+    for role, path in (("visible", files.visible), ("infrared", files.infrared), ("label", files.label)):
+        if path is None or (role == "infrared" and path == files.visible):
+            continue
+        try:
+            reading.headers[role] = read_header(path)
+            if role == "label":
+                reading.pixels = np.bincount(read_label(path, None).ravel(), minlength=256)
+        except PairError as error:
+            reading.errors.append(str(error))
+    return reading
+
+
+def _read_generated(pair: Pair) -> Reading:
+    reading = Reading()
+    for role, image in (("visible", pair.visible), ("infrared", pair.infrared), ("label", pair.label)):
+        if image is not None:
+            channels = image.shape[2] if image.ndim == 3 else 1
+            reading.headers[role] = Header((image.shape[0], image.shape[1]), "generated", 8, channels)
+    if pair.label is not None:
+        reading.pixels = np.bincount(pair.label.ravel(), minlength=256)
+    return reading
+
+
+def _summarise(report: SplitReport, readings: list[Reading]) -> None:
+    for reading in readings:
+        report.sizes.update([header.size for header in reading.headers.values()][:1])
+        for role, header in reading.headers.items():
+            report.formats.setdefault(role, Counter())[str(header)] += 1
+        if reading.pixels is not None:
+            report.pixels += reading.pixels

@@ -1,0 +1,97 @@
+"""Any source written as a folder of pairs that ``folder:PATH`` opens."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from crossband.errors import OptionError
+from crossband.pairs.base import Classes, Pair, Pairs
+from crossband.pairs.benchmarks import BenchmarkPairs
+from crossband.pairs.folder import FolderPairs
+from crossband.pairs.headers import read_header
+from crossband.pairs.opening import main_splits, open_pairs
+from crossband.pairs.writing import write_image, write_label, write_text
+
+
+def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write a source as ``<out>/<split>/{visible,infrared,label}/name.png`` with classes.yaml.
+
+    Visible becomes 8-bit. Infrared keeps its stored values: 8-bit, or 16-bit if any infrared file of the
+    source is deeper than 8 bits. 8-bit values are then spread over the 16-bit range, which full-range
+    scaling undoes, and floats, which must lie in [0, 1], are rounded to it. Ids that the source ignores
+    become 255. Splits that only repeat pairs of others, such as ``test_night``, are left out; the conditions
+    they tell are in each split's conditions.csv.
+
+    progress is called with (pairs done, pairs in all). The folder appears whole or not at all.
+
+    Raises OptionError if out exists and is not an empty folder, or cannot be written; what `open_pairs`
+    raises for the source; PairError for a pair that cannot be read.
+    """
+    out = out.absolute()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    opened = [open_pairs(source, split) for split in main_splits(source)]
+    deep = any(_is_deep(pairs) for pairs in opened)
+    total, done = sum(len(pairs) for pairs in opened), 0
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        for pairs in opened:
+            folder = temporary / pairs.split
+            for pair in pairs:
+                _write_pair(folder, pair, pairs.classes, deep)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            _write_conditions(folder, pairs)
+        classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
+        if classes is not None:
+            _write_classes(temporary / "classes.yaml", classes)
+        # Takes the place of an empty folder, and fails if it has been filled since.
+        temporary.replace(out)
+    except OSError as error:
+        raise OptionError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_deep(pairs: Pairs) -> bool:
+    """Whether an infrared file stores more than 8 bits. Generated pairs never do."""
+    if not isinstance(pairs, BenchmarkPairs | FolderPairs):
+        return False
+    return any(read_header(files.infrared).bits > 8 for files in pairs.files if files.infrared is not None)
+
+
+def _write_pair(folder: Path, pair: Pair, classes: Classes | None, deep: bool) -> None:
+    if pair.visible is not None:
+        write_image(folder / "visible" / f"{pair.name}.png", _quantised(pair.visible, np.uint8))
+    if pair.infrared is not None:
+        depth = np.uint16 if deep else np.uint8
+        write_image(folder / "infrared" / f"{pair.name}.png", _quantised(pair.infrared, depth))
+    if pair.label is not None and classes is not None:
+        write_label(folder / "label" / f"{pair.name}.png", pair.label, classes.palette)
+
+
+def _quantised(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    return np.rint(image * np.iinfo(dtype).max).astype(dtype)
+
+
+def _write_conditions(folder: Path, pairs: Pairs) -> None:
+    known = [(pairs.name(index), pairs.condition(index)) for index in range(len(pairs))]
+    rows = [(name, condition) for name, condition in known if condition is not None]
+    if rows:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("name", "condition"), *rows])
+        write_text(folder / "conditions.csv", text.getvalue())
+
+
+def _write_classes(path: Path, classes: Classes) -> None:
+    declared = {"names": list(classes.names), "palette": [list(colour) for colour in classes.palette]}
+    write_text(path, yaml.safe_dump(declared, sort_keys=False, default_flow_style=None, allow_unicode=True))

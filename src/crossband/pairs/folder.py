@@ -1,0 +1,281 @@
+"""Pairs from folders of one's own: ``<root>/<split>/{visible,infrared,label}/name.*``."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import BANDS, IGNORE_INDEX, Classes, Pair, PairFiles, Pairs
+from crossband.pairs.decoding import IMAGE_SUFFIXES
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.reading import read_label, read_pair
+
+WHOLE = "all"
+"""The split of a folder that has its bands directly, without folders for splits."""
+
+_DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
+_CONDITION_OF_LETTER = {"D": "day", "N": "night"}
+
+
+class FolderPairs(Pairs):
+    """One split of a folder of pairs.
+
+    The folders ``visible``, ``infrared`` and ``label`` of ``<root>/<split>`` hold one file per pair each,
+    under the same name, in folders of their own if wanted; suffixes may differ and their case does not
+    matter. One band's folder and the label folder may be absent. Where ``root`` itself holds the bands, the
+    split is "all". Only the suffixes of ``IMAGE_SUFFIXES`` count; hidden and all other files are ignored.
+    4-channel images with infrared last: put them in ``visible``, and make ``infrared`` a link to it.
+
+    Classes: ``classes`` if given, else ``<root>/classes.yaml`` (`read_classes`), else every id up to the
+    highest one in the labels of all splits, so that splits agree. None if the split has no labels.
+    Conditions: ``conditions.csv`` in the split's folder, with the columns name and condition, else D (day) or
+    N (night) after the number that ends each name, where all names have it.
+
+    Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
+    partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        infrared_scaling: str = "full-range",
+        classes: Classes | None = None,
+    ):
+        self.source = f"folder:{root}"
+        self.split = split or WHOLE
+        self.scaling = InfraredScaling.parse(infrared_scaling)
+        folder = _split_folder(root, self.split)
+        self.files = _find_pairs(folder)
+        first = self.files[0]
+        self.bands = tuple(band for band in BANDS if getattr(first, band) is not None)
+        self.classes = None
+        if first.label is not None:
+            self.classes = classes or _folder_classes(root)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        return read_pair(self.files[index], self.scaling, self.classes)
+
+    def name(self, index: int) -> str:
+        return self.files[index].name
+
+    def condition(self, index: int) -> str | None:
+        return self.files[index].condition
+
+
+def folder_splits(root: Path) -> list[str]:
+    """The splits of a folder, sorted; ["all"] where it holds the bands directly.
+
+    Raises PairError if there is no such folder or none in it holds a band.
+    """
+    if not root.is_dir():
+        raise PairError(f"{root}: there is no such folder")
+    if _holds_a_band(root):
+        return [WHOLE]
+    splits = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _holds_a_band(entry))
+    if not splits:
+        raise PairError(
+            f"{root}: neither it nor a folder in it holds a folder named visible or infrared; "
+            "arrange the images as <split>/{visible,infrared,label}/name.*"
+        )
+    return splits
+
+
+def match_images(visible: Path | None, infrared: Path | None) -> list[PairFiles]:
+    """The pairs of two image files, or of two folders of images under the same names; either may be None.
+
+    Two files make one pair, whatever they are called; it takes the visible one's name. Folders are searched
+    as those of `FolderPairs`. The same file or folder for both bands: 4-channel images, infrared last.
+
+    Raises PairError if a path is not there, a folder holds no image, or an image lacks its partner;
+    OptionError if one path is a file and the other a folder, or if both are None.
+    """
+    given = {band: path for band, path in zip(BANDS, (visible, infrared), strict=True) if path is not None}
+    if not given:
+        raise OptionError("neither a visible nor an infrared image was given; give one or both")
+    for path in given.values():
+        if not path.exists():
+            raise PairError(f"{path}: there is no such file or folder")
+    folders = [path.is_dir() for path in given.values()]
+    if not any(folders):
+        return [PairFiles(next(iter(given.values())).stem, visible, infrared)]
+    if not all(folders):
+        raise OptionError(f"{visible} and {infrared}: one is a file, one a folder; give two of a kind")
+    return _pair_up(" and ".join(map(str, given.values())), {band: _images(given[band]) for band in given})
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a ``classes.yaml``: ``names``, and optionally ``palette`` and ``ignore``.
+
+    names: one per id, from 0. palette: one ``[red, green, blue]`` (0..255) per name, else `default_palette`.
+    ignore: ids in the label files that count neither in training nor in scores.
+
+    Raises PairError, naming the file and the entry, if it holds something else.
+    """
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PairError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(declared, Mapping) or not set(declared) <= {"names", "palette", "ignore"}:
+        raise PairError(f"{path}: must be a mapping with names, and optionally palette and ignore")
+    names = declared.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise PairError(f'{path}: names must be a list of texts, such as [road, "7", "yes"]')
+    if not 1 <= len(names) <= IGNORE_INDEX or len(set(names)) != len(names):
+        raise PairError(f"{path}: {len(names)} names; give 1 to {IGNORE_INDEX}, all different")
+    ignore = declared.get("ignore") or []
+    if not isinstance(ignore, list) or not all(type(entry) is int for entry in ignore):
+        raise PairError(f"{path}: ignore must be a list of ids, such as [0]")
+    palette = declared.get("palette")
+    if palette is None:
+        return Classes(tuple(names), default_palette(len(names)), tuple(ignore))
+    if not isinstance(palette, list) or not all(map(_is_colour, palette)):
+        raise PairError(f"{path}: palette must be a list of [red, green, blue], each 0 to 255")
+    if len(palette) != len(names):
+        raise PairError(f"{path}: {len(palette)} palette colours for {len(names)} names; give one for each")
+    return Classes(tuple(names), tuple((r, g, b) for r, g, b in palette), tuple(ignore))
+
+
+def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """``count`` (up to 256) different sRGB colours, black first: the colour map of PASCAL VOC.
+
+    Bits 0, 1 and 2 of an id are the highest bits of its red, green and blue, bits 3, 4 and 5 the next ones,
+    and so on (VOC development kit), so a colour does not depend on how many there are.
+    """
+    ids = np.arange(count)[:, np.newaxis]
+    channel = np.arange(3)
+    colours = sum(((ids >> (3 * level + channel)) & 1) << (7 - level) for level in range(3))
+    return tuple((int(r), int(g), int(b)) for r, g, b in np.reshape(colours, (count, 3)))
+
+
+def _is_colour(entry: object) -> bool:
+    return (
+        isinstance(entry, list)
+        and len(entry) == 3
+        and all(type(value) is int and 0 <= value <= 255 for value in entry)
+    )
+
+
+def _holds_a_band(folder: Path) -> bool:
+    return any((folder / band).is_dir() for band in BANDS)
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    splits = folder_splits(root)
+    if split not in splits:
+        raise OptionError(f"{root} has no split {split!r}; it has: {', '.join(splits)}")
+    return root if splits == [WHOLE] and _holds_a_band(root) else root / split
+
+
+def _find_pairs(folder: Path) -> list[PairFiles]:
+    """The pairs of one split's folder, by name."""
+    parts = [part for part in (*BANDS, "label") if (folder / part).is_dir()]
+    pairs = _pair_up(str(folder), {part: _images(folder / part) for part in parts})
+    conditions = _conditions(folder, [pair.name for pair in pairs])
+    return [replace(pair, condition=conditions.get(pair.name)) for pair in pairs]
+
+
+def _pair_up(where: str, found: Mapping[str, Mapping[str, Path]]) -> list[PairFiles]:
+    """Pairs from the images of each band and label by name. Raises PairError if a partner is missing."""
+    every = sorted(set().union(*found.values()))
+    gaps = {part: [name for name in every if name not in images] for part, images in found.items()}
+    told = [f"{part} lacks {len(names)} ({_first(names)})" for part, names in gaps.items() if names]
+    if told:
+        raise PairError(
+            f"{where}: of {len(every)} names {' and '.join(told)}; "
+            "give every image its partners under the same name, or remove it"
+        )
+    visible, infrared, label = (found.get(part, {}) for part in (*BANDS, "label"))
+    return [PairFiles(name, visible.get(name), infrared.get(name), label.get(name)) for name in every]
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The images below a folder by name: their path in it, with ``/`` and without suffix."""
+    images: dict[str, Path] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = [entry for entry in folders if not entry.startswith(".")]
+        for file in files:
+            path = Path(place, file)
+            if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in images:
+                raise PairError(f"{path} and {images[name].name} have the same name; remove one of them")
+            images[name] = path
+    if not images:
+        raise PairError(
+            f"{folder}: no image in it ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder"
+        )
+    return images
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _conditions(folder: Path, names: list[str]) -> dict[str, str]:
+    path = folder / "conditions.csv"
+    if path.is_file():
+        return _read_conditions(path, names)
+    letters = [_DAY_OR_NIGHT.fullmatch(name[-2:]) for name in names]
+    if not all(letters):
+        return {}
+    return {
+        name: _CONDITION_OF_LETTER[letter["letter"]]
+        for name, letter in zip(names, letters, strict=True)
+        if letter is not None
+    }
+
+
+def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PairError(f"{path}: cannot be read as CSV ({error})") from error
+    if any(not (row.get("name") and row.get("condition")) for row in rows):
+        raise PairError(f"{path}: every row needs a name and a condition under the header name,condition")
+    strangers = sorted({row["name"] for row in rows} - set(names))
+    if strangers:
+        raise PairError(f"{path}: {len(strangers)} names are no pair's ({_first(strangers)}); correct them")
+    return {row["name"]: row["condition"] for row in rows}
+
+
+def _folder_classes(root: Path) -> Classes:
+    declared = root / "classes.yaml"
+    if declared.is_file():
+        return read_classes(declared)
+    splits = [root] if _holds_a_band(root) else [root / split for split in folder_splits(root)]
+    folders = [split / "label" for split in splits if (split / "label").is_dir()]
+    labels = [path for folder in folders for path in _images(folder).values()]
+    count = _highest_id(labels) + 1
+    if count == 1:
+        raise PairError(
+            f"{root}: its labels hold no id but 0 and perhaps {IGNORE_INDEX}, which means ignored; "
+            "save masks with 0 and 1, or name the classes in classes.yaml"
+        )
+    return Classes(tuple(f"class {index}" for index in range(count)), default_palette(count))
+
+
+def _highest_id(labels: Iterable[Path]) -> int:
+    """The highest class id in label files, 0 if all is ignored. Decoding frees the GIL: threads help."""
+    with ThreadPoolExecutor() as pool:
+        return max(pool.map(_highest_id_of, labels))
+
+
+def _highest_id_of(path: Path) -> int:
+    label = read_label(path, None)
+    return int(label.max(where=label != IGNORE_INDEX, initial=0))

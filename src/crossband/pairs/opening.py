@@ -1,0 +1,190 @@
+"""From a text on the command line to pairs: ``msrs:PATH``, ``folder:PATH``, ``scenes,seed=3``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossband.errors import OptionError
+from crossband.pairs.base import Pairs
+from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
+from crossband.pairs.benchmarks.tree import Tree, open_tree
+from crossband.pairs.folder import FolderPairs, folder_splits
+from crossband.pairs.infrared_scaling import InfraredScaling
+
+if TYPE_CHECKING:
+    from crossband.pairs.scenes import Scenes
+
+_GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
+_FORM = "NAME:PATH[,key=value...]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pairs come from, as written on the command line; ``str(source)`` is that text.
+
+    name: a benchmark's key, "folder" or "scenes". path: None for "scenes".
+    """
+
+    name: str
+    path: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        path = "" if self.path is None else f":{self.path}"
+        return f"{self.name}{path}" + "".join(f",{key}={value}" for key, value in self.options.items())
+
+
+def source_names() -> list[str]:
+    """The names a source can begin with."""
+    return [*BENCHMARKS, "folder", "scenes"]
+
+
+def parse_source(text: str) -> Source:
+    """Read ``NAME[:PATH][,key=value]*``. A path may hold commas and colons, but no ``,key=``.
+
+    Raises OptionError for an unknown name (with the likely one), a missing or needless path, or an option
+    that the source does not have. Whether the path exists is not looked at.
+    """
+    match = _GRAMMAR.fullmatch(text)
+    if match is None or (match["name"] not in source_names() and os.path.exists(text)):
+        meant = f"; for a folder of pairs write folder:{text}" if os.path.exists(text) else ""
+        raise OptionError(f"{text!r} is not a source of the form {_FORM}{meant}")
+    name = match["name"]
+    if name not in source_names():
+        close = difflib.get_close_matches(name.lower(), source_names(), n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise OptionError(f"unknown source {name!r}; known: {', '.join(source_names())}{meant}")
+    if name == "scenes":
+        if match["path"]:
+            raise OptionError(f"{text!r}: scenes are generated and take no path; options follow a comma")
+    elif not match["path"]:
+        raise OptionError(f"{text!r} names no path; write {name}:PATH")
+    options: dict[str, str] = {}
+    for option in filter(None, match["options"].split(",")):
+        key, _, value = option.partition("=")
+        if key in options:
+            raise OptionError(f"{text!r} gives the option {key!r} twice")
+        options[key] = value
+    if name in BENCHMARKS:
+        _check_benchmark_options(name, options)
+    elif name == "folder" and options:
+        raise OptionError(f"{text!r}: folder takes no option; ids to ignore belong into its classes.yaml")
+    return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
+
+
+def open_pairs(source: str, split: str, *, infrared_scaling: str = "full-range") -> Pairs:
+    """Open one split of a source. No image is read yet.
+
+    Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
+    not what it should be.
+    """
+    parsed = parse_source(source)
+    pairs: Pairs
+    if parsed.name == "scenes":
+        pairs = _open_scenes(parsed, split, infrared_scaling)
+    elif parsed.name == "folder":
+        root = _existing_folder(parsed)
+        if split and split not in folder_splits(root):
+            raise _unknown_split(parsed, split, folder_splits(root))
+        pairs = FolderPairs(root, split, infrared_scaling=infrared_scaling)
+    else:
+        pairs = BenchmarkPairs(
+            BENCHMARKS[parsed.name],
+            _existing_folder(parsed),
+            split,
+            infrared_scaling=infrared_scaling,
+            ignore=parse_ignore(parsed.options.get("ignore")),
+            infrared=parsed.options.get("infrared"),
+        )
+    pairs.source = str(parsed)
+    return pairs
+
+
+def list_splits(source: str) -> list[str]:
+    """The splits that a source has. Raises as `open_pairs` does."""
+    parsed = parse_source(source)
+    if parsed.name == "scenes":
+        from crossband.pairs.scenes import scene_splits
+
+        return list(scene_splits(parsed.options))
+    if parsed.name == "folder":
+        return folder_splits(_existing_folder(parsed))
+    return benchmark_tree(parsed).splits()
+
+
+def main_splits(source: str) -> list[str]:
+    """The splits of a source without those that only repeat pairs of others, such as ``test_night``."""
+    parsed = parse_source(source)
+    return benchmark_tree(parsed).main_splits() if parsed.name in BENCHMARKS else list_splits(source)
+
+
+def benchmark_tree(source: Source) -> Tree:
+    """The files of a source that is a benchmark. Raises PairError if its path holds no known layout."""
+    return open_tree(BENCHMARKS[source.name], _existing_folder(source), source.options.get("infrared"))
+
+
+def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
+    from crossband.pairs.scenes import Scenes, parse_scene_options, scene_splits
+
+    if InfraredScaling.parse(infrared_scaling) != InfraredScaling():
+        raise OptionError(
+            f"scenes are rendered in [0, 1]: their infrared scaling is full-range, not {infrared_scaling!r}"
+        )
+    counts = scene_splits(source.options)
+    if split not in counts:
+        raise _unknown_split(source, split, list(counts))
+    options = parse_scene_options(source.options)
+    return Scenes(
+        split,
+        seed=options["seed"],
+        count=counts[split],
+        size=options["size"],
+        conditions=options["conditions"],
+    )
+
+
+def _existing_folder(source: Source) -> Path:
+    if source.path is None or not os.path.isdir(source.path):
+        what = "is a file" if source.path is not None and os.path.isfile(source.path) else "does not exist"
+        raise OptionError(
+            f"the folder {source.path} in {str(source)!r} {what}; correct the path after the colon"
+        )
+    return source.path
+
+
+def _check_benchmark_options(name: str, options: dict[str, str]) -> None:
+    choices = {key for layout in BENCHMARKS[name].layouts for key in layout.other_infrared}
+    known = {"ignore": "ignore=none or ids such as ignore=0+13"}
+    if choices:
+        known["infrared"] = f"infrared={'|'.join(sorted(choices))}"
+    for key in options:
+        if key not in known:
+            raise OptionError(f"{name} has no option {key!r}; it has: {', '.join(known.values())}")
+    parse_ignore(options.get("ignore"))
+
+
+def parse_ignore(text: str | None) -> tuple[int, ...] | None:
+    """Read the option ``ignore``: ids on disk joined by +, or "none"; None if it was not given.
+
+    Raises OptionError for anything else.
+    """
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    try:
+        ids = tuple(int(part) for part in text.split("+"))
+    except ValueError:
+        ids = (-1,)
+    if not all(0 <= value <= 255 for value in ids):
+        raise OptionError(f"ignore={text}: give none, or ids on disk joined by +, such as ignore=0+13")
+    return ids
+
+
+def _unknown_split(source: Source, split: str, known: list[str]) -> OptionError:
+    return OptionError(f"{source} has no split {split!r}; it has: {', '.join(known)}")

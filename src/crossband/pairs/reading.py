@@ -1,0 +1,197 @@
+"""Files to pairs: what a stored sample means in the visible band, in the infrared band and in a label."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from crossband.errors import PairError
+from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, PairFiles
+from crossband.pairs.decoding import Stored, decode, image_size
+from crossband.pairs.infrared_scaling import InfraredScaling
+
+__all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible"]
+
+_EQUAL_WITHIN = 2 / 255
+"""Three infrared channels count as equal up to this share of their range: what JPEG does to grey."""
+
+_folders_warned_of: set[Path] = set()
+
+
+def read_visible(path: Path, *, packed: bool = False) -> np.ndarray:
+    """Read a visible image: float32 (H, W, 3), sRGB in [0, 1].
+
+    8-bit is divided by 255 and 16-bit by 65535; float files must hold [0, 1]; grey is repeated; a palette is
+    looked up; a constant alpha is dropped. packed: the last of 4 (or 2) channels is infrared, not alpha.
+
+    Raises PairError, naming the file, if it cannot be read or stores something else.
+    """
+    return _visible(path, decode(path), packed)
+
+
+def read_infrared(path: Path, scaling: InfraredScaling, *, packed: bool = False) -> np.ndarray:
+    """Read an infrared image: float32 (H, W) in [0, 1], by the scaling rule.
+
+    One channel, or three equal ones. Three that differ by more than 2 grey levels of 255 are averaged, with a
+    warning once per folder. packed: infrared is the last of the file's 4 (or 2) channels.
+
+    Raises PairError, naming the file, if it cannot be read or does not fit the scaling rule.
+    """
+    return _infrared(path, decode(path), scaling, packed)
+
+
+def read_label(path: Path, classes: Classes | None) -> np.ndarray:
+    """Read a label: uint8 (H, W), class ids, ``IGNORE_INDEX`` where ``classes.ignore`` or the file says so.
+
+    Palette images and grey ones of any depth hold ids, never colours. Without classes every id of 0..255 is
+    kept as it is.
+
+    Raises PairError, naming the file, if it cannot be read, is a colour picture or a JPEG, or holds an id
+    that is no class; then the message counts the pixels of each.
+    """
+    stored = decode(path)
+    ids = stored.samples
+    if ids.shape[2] != 1:
+        raise PairError(
+            f"{path}: a label is one channel of class ids, but this has {ids.shape[2]} (a picture?); "
+            "replace each colour by its class id and save it as a grey or palette PNG"
+        )
+    if stored.lossy:
+        raise PairError(f"{path}: JPEG changes class ids; save the label as a PNG")
+    if ids.dtype.kind not in "ui":
+        raise PairError(f"{path}: a label must store integers, not {ids.dtype}; save it as an 8-bit PNG")
+    ids = ids[..., 0]
+    count = IGNORE_INDEX if classes is None else len(classes)
+    ignored = ids == IGNORE_INDEX
+    if classes is not None and classes.ignore:
+        ignored |= np.isin(ids, classes.ignore)
+    unknown = ~(ignored | ((ids >= 0) & (ids < count)))
+    if unknown.any():
+        raise PairError(f"{path}: {_describe_unknown(ids[unknown], count)}")
+    return np.where(ignored, IGNORE_INDEX, ids).astype(np.uint8)
+
+
+def read_pair(files: PairFiles, scaling: InfraredScaling, classes: Classes | None) -> Pair:
+    """Read the images of one pair; a band or label without a file is None.
+
+    Where both bands are the same file it is read once, with infrared in its last channel. Raises PairError,
+    naming the files, if one cannot be used or if their sizes differ.
+    """
+    if files.visible is None and files.infrared is None:
+        raise PairError(f"pair {files.name!r} has neither a visible nor an infrared image; give one of them")
+    visible = infrared = label = None
+    if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
+        stored = decode(files.visible)
+        visible = _visible(files.visible, stored, packed=True)
+        infrared = _infrared(files.visible, stored, scaling, packed=True)
+    else:
+        if files.visible is not None:
+            visible = read_visible(files.visible)
+        if files.infrared is not None:
+            infrared = read_infrared(files.infrared, scaling)
+    if files.label is not None:
+        label = read_label(files.label, classes)
+    _check_sizes(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
+    return Pair(files.name, visible, infrared, label, files.condition)
+
+
+def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
+    levels = stored.levels()
+    levels = _unpacked(path, levels)[0] if packed else _without_alpha(path, levels)
+    if levels.dtype in (np.uint8, np.uint16):
+        values = levels.astype(np.float32) / np.float32(np.iinfo(levels.dtype).max)
+    elif levels.dtype.kind == "f":
+        # Written so that NaN fails too.
+        if not (levels.min() >= 0 and levels.max() <= 1):
+            raise PairError(f"{path}: visible floats must lie in [0, 1] and not be NaN; rescale the image")
+        values = levels.astype(np.float32)
+    else:
+        raise PairError(f"{path}: a visible image must be 8-bit, 16-bit or float, not {levels.dtype}")
+    return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
+
+
+def _infrared(path: Path, stored: Stored, scaling: InfraredScaling, packed: bool) -> np.ndarray:
+    levels = stored.levels()
+    if packed:
+        raw = _unpacked(path, levels)[1]
+    else:
+        raw = _one_channel(path, _without_alpha(path, levels))
+    try:
+        return scaling(raw)
+    except PairError as error:
+        raise PairError(f"{path}: {error}") from None
+
+
+def _unpacked(path: Path, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split a file that holds both bands into visible (H, W, 3 or 1) and infrared (H, W)."""
+    if levels.shape[2] not in (2, 4):
+        raise PairError(
+            f"{path}: given as both bands, so it needs infrared as a fourth channel, "
+            f"but it has {levels.shape[2]}; give the infrared image as a file of its own"
+        )
+    return levels[..., :-1], levels[..., -1]
+
+
+def _without_alpha(path: Path, levels: np.ndarray) -> np.ndarray:
+    """Levels with 1 or 3 channels; a constant alpha is dropped, one that varies raises PairError."""
+    channels = levels.shape[2]
+    if channels in (1, 3):
+        return levels
+    if channels not in (2, 4):
+        raise PairError(f"{path}: {channels} channels; save the image with 1 or 3")
+    alpha = levels[..., -1]
+    if alpha.min() != alpha.max():
+        raise PairError(
+            f"{path}: its alpha channel varies; if infrared is stored there, give this file as both visible "
+            "and infrared, else save it without alpha"
+        )
+    return levels[..., :-1]
+
+
+def _one_channel(path: Path, levels: np.ndarray) -> np.ndarray:
+    """The (H, W) of an infrared image with one channel, or with three that should be equal."""
+    first, *others = np.moveaxis(levels, -1, 0)
+    if all(np.array_equal(first, other) for other in others):
+        return first
+    highest, lowest = np.maximum.reduce([first, *others]), np.minimum.reduce([first, *others])
+    full = np.iinfo(levels.dtype).max if levels.dtype.kind in "ui" else np.ptp(levels)
+    if (highest - lowest).max() > _EQUAL_WITHIN * full and path.parent not in _folders_warned_of:
+        _folders_warned_of.add(path.parent)
+        warnings.warn(
+            f"{path}: the three channels of this infrared image differ (false colours?); their mean is used, "
+            "here and for further files of this folder",
+            stacklevel=4,
+        )
+    mean = levels.mean(axis=-1)
+    # The stored type is kept because scaling depends on it.
+    return (np.rint(mean) if levels.dtype.kind in "ui" else mean).astype(levels.dtype)
+
+
+def _describe_unknown(ids: np.ndarray, count: int) -> str:
+    """Name at most five ids that are no class, with the pixels of each, and the mend."""
+    values, pixels = np.unique(ids, return_counts=True)
+    shown = ", ".join(
+        f"{value} ({number} px)" for value, number in list(zip(values, pixels, strict=True))[:5]
+    )
+    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    return (
+        f"label ids {shown}{more} are outside 0..{count - 1} and not {IGNORE_INDEX} (ignored); "
+        "correct the label, add the missing classes, or list the ids as ignored"
+    )
+
+
+def _same_file(visible: Path, infrared: Path) -> bool:
+    """Whether both bands lie in one file, be it through a link."""
+    return visible == infrared or (visible.is_file() and infrared.is_file() and visible.samefile(infrared))
+
+
+def _check_sizes(name: str, images: list[tuple[Path | None, np.ndarray | None]]) -> None:
+    sizes = {path: image.shape[:2] for path, image in images if path is not None and image is not None}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{path} is {height} x {width}" for path, (height, width) in sizes.items())
+        raise PairError(
+            f"pair {name!r}: {told} (height x width); register, crop or resize them to one size "
+            "(labels by nearest neighbour)"
+        )

@@ -1,0 +1,89 @@
+"""Files written whole or not at all: under a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crossband.errors import OptionError
+from crossband.pairs.base import IGNORE_INDEX
+
+_IGNORED_COLOUR = (224, 224, 192)
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, and rename it to ``path`` if the block ends without an error.
+
+    Missing folders are made. Whatever happens, no half-written file and no temporary one stays behind.
+    Raises OptionError if the file system refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OptionError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    finally:
+        # Fails only where nothing can have been written: the folder could not be made.
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def write_label(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> None:
+    """Write class ids as an indexed PNG: the pixels are the ids, the palette shows them in colour.
+
+    labels: integers (H, W) in 0..255. palette: one sRGB colour (0..255) per class; ``IGNORE_INDEX`` is shown
+    in a pale grey. Raises ValueError for other labels, OptionError if the file cannot be written.
+    """
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() > IGNORE_INDEX:
+        raise ValueError(f"labels must be integers (H, W) in 0..255, not {labels.dtype} {labels.shape}")
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    if len(palette) <= IGNORE_INDEX:
+        colours[IGNORE_INDEX] = _IGNORED_COLOUR
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette(colours.tobytes())
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) sRGB or uint8 (H, W) grey, in the format of the suffix; JPEG at quality 95.
+
+    uint16 (H, W) grey goes into PNG and TIFF, whole. Raises ValueError for other arrays, OptionError for a
+    suffix that names no format, or one too shallow, and if the file cannot be written.
+    """
+    grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
+    if not ((image.dtype == np.uint8 and (grey or colour)) or (image.dtype == np.uint16 and grey)):
+        raise ValueError(
+            f"an image must be uint8 (H, W, 3) or (H, W), or uint16 (H, W), not {image.dtype} {image.shape}"
+        )
+    format = _FORMATS.get(path.suffix.lower())
+    if format is None:
+        raise OptionError(f"{path}: cannot write {path.suffix!r} images; use one of {', '.join(_FORMATS)}")
+    if image.dtype == np.uint16 and format not in ("PNG", "TIFF"):
+        raise OptionError(f"{path}: {format} holds 8 bits only; use .png or .tif for a 16-bit image")
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, format=format, **({"quality": 95} if format == "JPEG" else {}))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8 with its line ends as they are. Raises OptionError if it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,81 @@
+"""Writing: what is written reads back, and nothing is ever left half-written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossband.errors import OptionError
+from crossband.pairs.base import IGNORE_INDEX, Classes
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.reading import read_infrared, read_label, read_visible
+from crossband.pairs.writing import replacing, write_image, write_label, write_text
+from stored_images import counts, noise
+
+FULL = InfraredScaling()
+THREE = Classes(("soil", "crop", "weed"), ((0, 0, 0), (0, 255, 0), (255, 0, 0)))
+
+
+class TestWriting:
+    def test_label_round_trips_with_its_palette(self, tmp_path: Path) -> None:
+        ids = noise(9, 7, below=3)
+        ids[0, 0] = IGNORE_INDEX
+        write_label(tmp_path / "new" / "a.png", ids, THREE.palette)
+        np.testing.assert_array_equal(read_label(tmp_path / "new" / "a.png", THREE), ids)
+        with Image.open(tmp_path / "new" / "a.png") as image:
+            assert image.mode == "P"
+            colours = np.asarray(image.convert("RGB"))
+        np.testing.assert_array_equal(colours[ids == 1], np.broadcast_to((0, 255, 0), (np.sum(ids == 1), 3)))
+        assert colours[0, 0].any()
+
+    @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.jpg"])
+    def test_image_round_trips(self, tmp_path: Path, name: str) -> None:
+        image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+        write_image(tmp_path / name, image)
+        assert np.abs(counts(read_visible(tmp_path / name), 255) - image).max() <= (
+            2 if name == "a.jpg" else 0
+        )
+
+    def test_16_bit_grey_round_trips(self, tmp_path: Path) -> None:
+        image = noise(9, 7, dtype=np.uint16)
+        for name in ("a.png", "a.tif"):
+            write_image(tmp_path / name, image)
+            np.testing.assert_array_equal(counts(read_infrared(tmp_path / name, FULL), 65535), image)
+        with pytest.raises(OptionError, match="8 bits"):
+            write_image(tmp_path / "a.jpg", image)
+
+    def test_wrong_suffix_and_arrays(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match=r"\.gif"):
+            write_image(tmp_path / "a.gif", noise(4, 4))
+        with pytest.raises(ValueError, match="float64"):
+            write_image(tmp_path / "a.png", np.zeros((4, 4)))
+        with pytest.raises(ValueError, match="int64"):
+            write_label(tmp_path / "a.png", np.full((4, 4), 256), THREE.palette)
+        assert not list(tmp_path.iterdir())
+
+    def test_text(self, tmp_path: Path) -> None:
+        write_text(tmp_path / "a.txt", "m² ± 1\n")
+        assert (tmp_path / "a.txt").read_bytes() == "m² ± 1\n".encode()
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
+        write_text(tmp_path / "a.txt", "old")
+
+        def fail_halfway() -> None:
+            with replacing(tmp_path / "a.txt") as temporary:
+                temporary.write_text("ne")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail_halfway()
+        assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+        assert (tmp_path / "a.txt").read_text() == "old"
+
+    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+        for path in (tmp_path / "file" / "a.txt", tmp_path / "folder"):
+            with pytest.raises(OptionError, match="cannot write"):
+                write_text(path, "x")
+        assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
