@@ -1,0 +1,15 @@
+"""Training losses: pure functions on tensors, each with the equation it implements."""
+
+from crossband.losses.contrastive import PixelSampling, pixel_contrast
+from crossband.losses.distillation import feature_distillation, prediction_distillation
+from crossband.losses.segmentation import cross_entropy, dice, segmentation_loss
+
+__all__ = [
+    "PixelSampling",
+    "cross_entropy",
+    "dice",
+    "feature_distillation",
+    "pixel_contrast",
+    "prediction_distillation",
+    "segmentation_loss",
+]

@@ -1,0 +1,79 @@
+"""Losses between a student and a frozen teacher: of predictions and of features.
+
+Equation numbers are those of CSK-Net (Sikdar, Teotia, Sundaram, arXiv 2312.02240). The teacher is always
+detached: it gets no gradient, whether or not its parameters are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossband.errors import OptionError
+from crossband.losses.segmentation import at_least_float32, cross_entropy
+
+DistillationForm = Literal["kl_ce", "soft_hard"]
+
+
+def prediction_distillation(
+    student_logits: Tensor, teacher_logits: Tensor, *, form: DistillationForm = "kl_ce"
+) -> Tensor:
+    """L_D1: make the student predict what the teacher predicts; nats, a mean over all pixels of the batch.
+
+    "kl_ce": eq. 8, ``KL(p_T || p_S) + H(p_T, p_S)`` at temperature 1. As ``KL = H(p_T, p_S) - H(p_T)``, its
+    gradient is exactly twice that of the soft cross-entropy ``H(p_T, p_S)``; its minimum is ``H(p_T)``.
+
+    "soft_hard": the soft cross-entropy plus the cross-entropy with the teacher's most probable class, as in
+    DisOptNet (Kang et al., IEEE TGRS 2022). Its public code divides by H W only; this is a true mean.
+
+    student_logits, teacher_logits: (B, C, H, W) float. Returns a scalar. Raises ValueError if the shapes
+    differ, OptionError for an unknown form.
+    """
+    _check_same_shape(student_logits, teacher_logits)
+    student = at_least_float32(student_logits)
+    teacher = at_least_float32(teacher_logits.detach())
+    target = teacher.softmax(dim=1)
+    soft = F.cross_entropy(student, target)
+    match form:
+        case "kl_ce":
+            entropy = F.cross_entropy(teacher, target)
+            divergence = soft - entropy
+            return divergence + soft
+        case "soft_hard":
+            every_pixel = -1  # an id that argmax never gives: nothing is ignored
+            return soft + cross_entropy(student, teacher.argmax(dim=1), ignore_index=every_pixel)
+        case _:
+            raise OptionError(f'unknown form of prediction distillation {form!r}: use "kl_ce" or "soft_hard"')
+
+
+def feature_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """L_D2 of eq. 9: the mean over feature maps of the mean squared error between their elements.
+
+    Eq. 9 prints sums of unsquared norms and the text calls them a mean square error; the mean keeps maps of
+    different sizes, and any number of them, on one scale.
+
+    student, teacher: the same number of float tensors, equal in shape one by one.
+    Returns a scalar. Raises ValueError if there are none, or if numbers or shapes differ.
+    """
+    if not student or len(student) != len(teacher):
+        raise ValueError(
+            "feature distillation needs as many student maps as teacher maps, and at least one, "
+            f"not {len(student)} and {len(teacher)}"
+        )
+    errors = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        _check_same_shape(ours, theirs)
+        errors.append(F.mse_loss(at_least_float32(ours), at_least_float32(theirs.detach())))
+    return torch.stack(errors).mean()
+
+
+def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            "student and teacher must have the same shape, "
+            f"not {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
