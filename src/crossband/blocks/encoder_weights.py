@@ -1,0 +1,122 @@
+"""ImageNet weights for an encoder: through the hub, or from a local file. Never a silent random start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crossband.errors import WeightsError
+
+# Parts of a classifier that a segmentation encoder does not have: a file may hold them, nothing is lost.
+_CLASSIFIER_PARTS = ("classifier", "fc", "_fc", "head", "conv_head", "norm_head", "bn2", "features.18")
+
+
+def load_encoder_weights(encoder: nn.Module, name: str, source: str | Path) -> None:
+    """Load ImageNet weights into an smp encoder, in place.
+
+    source: "imagenet" fetches them from the hub (smp's or timm's, by the encoder's name); anything else is
+    the path of a local file, ``.safetensors`` or a PyTorch state dict with timm's, torchvision's or smp's
+    key names. Raises WeightsError, saying what to do, if they cannot be had or do not fit.
+    """
+    if str(source) == "imagenet":
+        _load(encoder, name, _fetch(name), "the hub's file of ImageNet weights")
+    else:
+        _load(encoder, name, read_state_dict(Path(source)), str(source))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` or PyTorch file. Raises WeightsError for anything else."""
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+            # Some writers keep their metadata under this name as if it were a tensor.
+            tensors.pop("__metadata__", None)
+            return tensors
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is damaged or holds more than tensors, which is not loaded because it could run code; "
+            "save the state dict alone, best as .safetensors"
+        ) from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be read as weights ({reason})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _fetch(name: str) -> dict[str, Tensor]:
+    """The hub's ImageNet weights for an encoder, by smp's name for it."""
+    try:
+        _check_hub(name)
+        if name.startswith("tu-"):
+            return timm.create_model(name.removeprefix("tu-"), pretrained=True).state_dict()
+        settings = smp.encoders.encoders[name]["pretrained_settings"]["imagenet"]
+        from huggingface_hub import hf_hub_download
+
+        return load_file(
+            hf_hub_download(settings["repo_id"], filename="model.safetensors", revision=settings["revision"])
+        )
+    except Exception as error:  # the hub's clients raise errors of many unrelated kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"the ImageNet weights of encoder {name.removeprefix('tu-')} cannot be had from the hub "
+            f"({reason}); pass a local file as encoder weights, or none to start at random"
+        ) from error
+
+
+def _check_hub(name: str) -> None:
+    """Raise at once if the weights are neither on this machine nor to be had from the hub.
+
+    Left to itself, the hub's client tries six times, for half a minute, and prints a warning each time.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    revision = None
+    if name.startswith("tu-"):
+        config = timm.get_pretrained_cfg(name.removeprefix("tu-"))
+        if config is None or not config.hf_hub_id:
+            return
+        repository = config.hf_hub_id
+    else:
+        settings = smp.encoders.encoders[name]["pretrained_settings"]["imagenet"]
+        repository, revision = settings["repo_id"], settings["revision"]
+    file = "model.safetensors"
+    if isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+    except EntryNotFoundError:
+        # The hub is there; timm knows under which other names a repository keeps its weights.
+        return
+
+
+def _load(encoder: nn.Module, name: str, state: dict[str, Tensor], origin: str) -> None:
+    target = encoder.model if isinstance(encoder, smp.encoders.TimmUniversalEncoder) else encoder
+    wanted = target.state_dict()
+    # A counter of batches does not matter to a network in use, and not every writer keeps it.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    foreign = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER_PARTS)]
+    unlike = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or foreign or unlike:
+        example = (missing or foreign or unlike)[0]
+        raise WeightsError(
+            f"{origin} does not fit encoder {name.removeprefix('tu-')}: {len(missing)} tensors missing, "
+            f"{len(foreign)} unknown, {len(unlike)} of another shape (such as {example}); "
+            "is it the file of another encoder?"
+        )
+    fitting = {key: state[key].to(wanted[key].dtype) for key in wanted if key in state}
+    nn.Module.load_state_dict(target, fitting, strict=False)

@@ -1,0 +1,86 @@
+"""What a run or a system is and costs, in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from crossband.errors import OptionError
+from crossband.systems import create, list_systems, system_options
+from crossband.systems.base import Bands, System
+from crossband.weights import Card, count_parameters, load_run
+
+
+def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
+    """Floating-point operations of one pair of (height, width), a multiply-add counting as two.
+
+    Counts convolutions and matrix products, which is what PyTorch's counter sees; the system is left in the
+    mode it was in.
+    """
+    training = system.training
+    visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
+    infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        system.eval()(visible, infrared)
+    system.train(training)
+    return counter.get_total_flops()
+
+
+def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: str = "480x640") -> str:
+    """A run folder, or the name of a system with so many classes, as text for a terminal.
+
+    size: HEIGHTxWIDTH of the image that FLOPs are counted for. Raises OptionError for what is neither,
+    WeightsError for a folder that holds no finished run.
+    """
+    height, width = _parse_size(size)
+    card: Card | None = None
+    if what in list_systems():
+        options = {"encoder": encoder} if encoder else {}
+        system = create(what, classes=classes, **options)
+    elif Path(what).is_dir():
+        system, card = load_run(what)
+    else:
+        raise OptionError(f"{what!r} is neither a run folder nor a system ({', '.join(list_systems())})")
+    lines = [f"{system.name}: {system.summary}", f"paper: {system.paper}", ""]
+    lines.append(f"{'bands':<10} {'support':<9} {'parameters':>12} {f'GFLOPs at {height} x {width}':>22}")
+    for bands, support in system.supports.items():
+        parameters = count_parameters(*system.deployed(bands))
+        flops = count_flops(system, bands, (height, width))
+        lines.append(f"{bands:<10} {support:<9} {parameters:>12,} {flops / 1e9:>22.1f}")
+    lines.append(
+        "(a multiply-add counts as two operations; a fallback is not what the system was designed for)"
+    )
+    lines.append("")
+    if card is None:
+        lines.append(f"options and their defaults ({classes} classes):")
+        lines += [f"  {name} = {value!r}" for name, value in system_options(what).items()]
+    else:
+        lines += _card_lines(card)
+    return "\n".join(lines)
+
+
+def _card_lines(card: Card) -> list[str]:
+    lines = [
+        f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(card.classes.names))}",
+        f"encoder: {card.arguments.get('encoder')}, started from {card.encoder_origin or 'random weights'}",
+        f"infrared scaling: {card.infrared_scaling}",
+        f"inputs: {card.channels}",
+        f"made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, "
+        f"torch {card.torch}, {card.created}",
+        "training:",
+    ]
+    lines += [f"  {key}: {json.dumps(value)}" for key, value in card.training.items()]
+    return lines
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if height < 1 or width < 1:
+        raise OptionError(f"a size is HEIGHTxWIDTH in pixels, such as 480x640, not {text!r}")
+    return height, width

@@ -1,0 +1,112 @@
+"""Infrared alone with batch-norm statistics of its own.
+
+CSK-Net's infrared batch norms collect their statistics from features that were exchanged with the visible
+branch, but infrared-only inference runs without any exchange. One pass over infrared training images, in
+which the statistics are taken anew and no weight changes, removes that mismatch. The two-band system needs
+the old statistics, so the new ones go into a copy: the infrared branch as a DeepLabV3+ of its own, which is
+what it is. The paper does nothing of the kind; this is an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crossband.errors import OptionError
+from crossband.pairs.base import Pairs
+from crossband.pairs.loading import training_loader
+from crossband.pairs.opening import open_pairs
+from crossband.systems.csknet import CSKNet
+from crossband.systems.deeplabv3plus import DeepLabV3Plus
+from crossband.weights import load_run, make_card, save_run
+
+
+def recalibrate(
+    system: CSKNet,
+    pairs: Pairs,
+    *,
+    batch_size: int = 8,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> DeepLabV3Plus:
+    """The infrared branch of a system as a copy whose batch norms fit unexchanged infrared images.
+
+    The statistics are the cumulative average over one shuffled pass in batches of ``batch_size``, without
+    augmentation. Returned in eval mode, on the CPU; ``system`` is left as it is.
+    Raises OptionError if the pairs have no infrared images, or for a batch size below 2.
+    """
+    if batch_size < 2:
+        raise OptionError(f"statistics need batches of at least 2 pairs, not {batch_size}")
+    if "infrared" not in pairs.bands:
+        raise OptionError(f"{pairs.source} has no infrared images to take statistics from")
+    # Only the norms are in training mode: dropout would widen distributions that inference sees as they are.
+    alone = system.infrared_system().to(device).eval()
+    norms = [module for module in alone.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's way to ask for a cumulative average
+        norm.train()
+    loader = training_loader(pairs, None, batch_size=batch_size, seed=seed, workers=0)
+
+    with torch.no_grad():
+        for done, batch in enumerate(loader, start=1):
+            infrared = batch["infrared"]
+            assert infrared is not None
+            alone(infrared=infrared.to(device))
+            if progress is not None:
+                progress(done, len(loader))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return alone.cpu().eval()
+
+
+def recalibrate_run(
+    run: Path,
+    data: str,
+    out: Path,
+    *,
+    split: str = "train",
+    batch_size: int = 8,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Recalibrate the run of a CSK-Net on a source of pairs, into a run folder of its own.
+
+    Raises OptionError if the run is of another system, if the split is the test split, or if ``out`` exists.
+    """
+    if split == "test":
+        raise OptionError("the test split is for testing: take the statistics from a training split")
+    if out.exists() and any(out.iterdir()):
+        raise OptionError(f"{out} is not empty; choose another run folder")
+    system, card = load_run(run)
+    if not isinstance(system, CSKNet):
+        raise OptionError(
+            f"{run} holds a {system.name}; only csknet shares its infrared branch between two uses"
+        )
+    pairs = open_pairs(data, split, infrared_scaling=card.infrared_scaling)
+    alone = recalibrate(
+        system,
+        pairs,
+        batch_size=batch_size,
+        seed=seed,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        progress=progress,
+    )
+    alone.encoder_origin = system.encoder_origin
+    training = {
+        **card.training,
+        "recalibrated": {
+            "from": str(run),
+            "data": pairs.source,
+            "split": split,
+            "batch_size": batch_size,
+            "seed": seed,
+        },
+    }
+    save_run(out, alone, make_card(alone, card.classes, card.infrared_scaling, training))

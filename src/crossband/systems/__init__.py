@@ -1,0 +1,80 @@
+"""The systems: one file per published method, and the list of them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossband.errors import OptionError
+
+if TYPE_CHECKING:
+    from crossband.systems.base import System
+
+_SYSTEMS = {
+    "csknet": "crossband.systems.csknet:CSKNet",
+    "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",
+}
+
+
+def list_systems() -> list[str]:
+    """The names that `create` knows, sorted."""
+    return sorted(_SYSTEMS)
+
+
+def system_class(name: str) -> type[System]:
+    """The class behind a name. Raises OptionError, with the nearest name, for one that does not exist."""
+    if name not in _SYSTEMS:
+        near = difflib.get_close_matches(name, _SYSTEMS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise OptionError(f"there is no system {name!r}; there are {', '.join(list_systems())}{hint}")
+    module, attribute = _SYSTEMS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def system_options(name: str) -> dict[str, Any]:
+    """The options of a system's constructor and their defaults, without ``classes``."""
+    parameters = inspect.signature(system_class(name)).parameters
+    return {key: parameter.default for key, parameter in parameters.items() if key != "classes"}
+
+
+def create(
+    name: str,
+    *,
+    classes: int,
+    encoder: str | None = None,
+    encoder_weights: str | Path | None = None,
+    **options: Any,
+) -> System:
+    """Build a system, a `torch.nn.Module` in training mode.
+
+    name: one of `list_systems()`. classes: number of classes. encoder: name of an smp or timm encoder;
+    None is the system's own. encoder_weights: None for a random start, "imagenet" to fetch them, or the
+    path of a local file. options: the system's own switches; `system_options(name)` lists them.
+
+    Raises OptionError for names and options that do not exist, WeightsError for weights that cannot be had.
+
+    >>> net = create("csknet", classes=9)
+    >>> sum(parameter.numel() for parameter in net.parameters())
+    14221283
+    """
+    known = system_options(name)
+    if encoder is not None:
+        options["encoder"] = encoder
+    if encoder_weights is not None:
+        options["encoder_weights"] = encoder_weights
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise OptionError(
+            f"{name} has no option {', '.join(unknown)}{hint} (it has {', '.join(sorted(known))})"
+        )
+    if classes < 2:
+        raise OptionError(f"a segmentation needs at least 2 classes, not {classes}")
+    system = system_class(name)(classes, **options)
+    system.arguments = {"classes": classes, **known, **options, "encoder_weights": None}
+    system.encoder_origin = None if encoder_weights is None else str(encoder_weights)
+    return system

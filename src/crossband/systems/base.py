@@ -1,0 +1,198 @@
+"""The contract that every system keeps: bands in, `Output` out, training as a list of phases.
+
+A system is one published method: its network and the way it is trained. It holds no training loop;
+`phases()` says what is trained, on which losses, for how long, and `crossband.training` runs any of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossband.errors import BandError, OptionError
+from crossband.pairs.base import IGNORE_INDEX
+from crossband.recipe import Recipe
+
+Bands = Literal["both", "infrared", "visible"]
+BAND_COMBINATIONS: tuple[Bands, ...] = ("both", "infrared", "visible")
+Support = Literal["designed", "fallback"]
+
+
+class Batch(TypedDict):
+    """What the loader gives and a phase's loss takes. A band that is missing is None for the whole batch.
+
+    visible: float (B, 3, H, W) sRGB in [0, 1]. infrared: float (B, 1, H, W) in [0, 1].
+    label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None where there are no labels.
+    """
+
+    visible: Tensor | None
+    infrared: Tensor | None
+    label: Tensor | None
+
+
+@dataclass
+class Output:
+    """What a system returns.
+
+    logits: (B, C, H, W) for the prediction, or None for a system that only fuses.
+    fused: (B, 3, H, W) in [0, 1], or None.
+    branches: further logits by name, such as ``{"infrared": ..., "visible": ...}``; in training, or when
+        asked for.
+    features: what the losses ask for; in training, or when asked for.
+    """
+
+    logits: Tensor | None = None
+    fused: Tensor | None = None
+    branches: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
+
+
+def bands_of(visible: object | None, infrared: object | None) -> Bands:
+    """Name the combination of bands that are present. Raises BandError if there is none."""
+    if visible is None and infrared is None:
+        raise BandError("no band was given: pass visible, infrared, or both")
+    if infrared is None:
+        return "visible"
+    return "infrared" if visible is None else "both"
+
+
+def select_bands(batch: Batch, bands: Bands) -> Batch:
+    """The batch with only the named bands left; the other is None."""
+    return Batch(
+        visible=batch["visible"] if bands != "infrared" else None,
+        infrared=batch["infrared"] if bands != "visible" else None,
+        label=batch["label"],
+    )
+
+
+@dataclass
+class Phase:
+    """One step of a system's training.
+
+    trained: the module whose parameters are optimised.
+    keeps: the part of it whose weights are kept when the phase ends (projection heads, say, are not).
+    loss: named terms of the loss for a batch; their sum is minimised and each is logged by its name.
+    frozen: modules that the loss reads; they stay in eval mode and without gradients.
+    validate: the band combinations that ``keeps`` is validated on; the first chooses the checkpoint.
+    """
+
+    name: str
+    trained: nn.Module
+    keeps: System
+    loss: Callable[[Batch], Mapping[str, Tensor]]
+    recipe: Recipe
+    frozen: tuple[nn.Module, ...] = ()
+    validate: tuple[Bands, ...] = ("both",)
+
+
+class System(nn.Module, ABC):
+    """Base class of all systems.
+
+    supports: the band combinations that the system runs on, and whether it was designed for them or
+        offers them as a labelled fallback.
+    multiple: the network needs heights and widths that are multiples of this; padding to it and
+        cropping back happen here.
+    arguments: the constructor's, all of them, as `create` was given them; what a card keeps.
+    encoder_origin: where the encoder's first weights came from, None for a random start.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    supports: Mapping[Bands, Support]
+    multiple: int = 1
+    arguments: dict[str, Any]
+    encoder_origin: str | None = None
+
+    @abstractmethod
+    def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
+        """The network itself, on bands whose size is a multiple of ``multiple``.
+
+        features: whether to fill ``Output.branches`` and ``Output.features``.
+        """
+
+    @abstractmethod
+    def phases(self, recipe: Recipe) -> list[Phase]:
+        """The system's training, in order."""
+
+    @abstractmethod
+    def deployed(self, bands: Bands) -> list[nn.Module]:
+        """The modules that inference on these bands touches; their parameters are what it costs."""
+
+    def forward(
+        self, visible: Tensor | None = None, infrared: Tensor | None = None, *, features: bool | None = None
+    ) -> Output:
+        """Segment (and fuse) a batch of pairs.
+
+        visible: float (B, 3, H, W), sRGB in [0, 1], or None. infrared: float (B, 1, H, W) in [0, 1], or
+        None. Any H and W. Everything in the `Output` that has the image's size is cropped back to it;
+        its ``features`` stay as the network made them, of the padded size.
+        features: whether to return branches and features; None means in training mode only.
+
+        Raises BandError for a combination of bands that the system cannot run on, OptionError for tensors
+        of the wrong shape.
+        """
+        self.check_bands(bands_of(visible, infrared))
+        height, width = _check_shapes(visible, infrared)
+        output = self.run(
+            self._pad(visible), self._pad(infrared), features=self.training if features is None else features
+        )
+        return Output(
+            logits=_crop(output.logits, height, width),
+            fused=_crop(output.fused, height, width),
+            branches={name: logits[..., :height, :width] for name, logits in output.branches.items()},
+            features=output.features,
+        )
+
+    def check_bands(self, bands: Bands) -> Support:
+        """How the system supports a combination. Raises BandError, naming what it can do, if it does not."""
+        if bands not in self.supports:
+            able = ", ".join(f"{name} ({support})" for name, support in self.supports.items())
+            raise BandError(f"{self.name} cannot run on {_spoken(bands)}; it runs on: {able}")
+        return self.supports[bands]
+
+    def pad_label(self, label: Tensor) -> Tensor:
+        """Pad a label (B, H, W) with ``IGNORE_INDEX`` to the size of the features' own input."""
+        below, right = -label.shape[-2] % self.multiple, -label.shape[-1] % self.multiple
+        return F.pad(label, (0, right, 0, below), value=IGNORE_INDEX)
+
+    def _pad(self, image: Tensor | None) -> Tensor | None:
+        if image is None:
+            return None
+        below, right = -image.shape[-2] % self.multiple, -image.shape[-1] % self.multiple
+        if not (below or right):
+            return image
+        return F.pad(image, (0, right, 0, below), mode="replicate")
+
+
+def _spoken(bands: Bands) -> str:
+    return "both bands" if bands == "both" else f"{bands} alone"
+
+
+def _crop(image: Tensor | None, height: int, width: int) -> Tensor | None:
+    return None if image is None else image[..., :height, :width]
+
+
+def _check_shapes(visible: Tensor | None, infrared: Tensor | None) -> tuple[int, int]:
+    sizes = []
+    for band, image, channels in (("visible", visible, 3), ("infrared", infrared, 1)):
+        if image is None:
+            continue
+        if image.ndim != 4 or image.shape[1] != channels or not torch.is_floating_point(image):
+            raise OptionError(
+                f"{band} must be a float tensor of shape (B, {channels}, H, W), "
+                f"not {image.dtype} {tuple(image.shape)}"
+            )
+        sizes.append((image.shape[0], *image.shape[-2:]))
+    if len(set(sizes)) > 1:
+        raise OptionError(
+            "visible and infrared must agree in batch size, height and width, "
+            f"but are {tuple(visible.shape)} and {tuple(infrared.shape)}"  # type: ignore[union-attr]
+        )
+    return sizes[0][1], sizes[0][2]

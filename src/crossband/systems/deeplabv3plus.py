@@ -1,0 +1,119 @@
+"""DeepLabV3+: one band, one encoder. The baseline of every table, and CSK-Net's teacher.
+
+Paper: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
+ECCV 2018 (arXiv 1802.02611). Network: segmentation-models-pytorch (MIT). Recipe: the one that CSK-Net's
+paper (arXiv 2312.02240, section 3.1) trains all of its baselines with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+from torch import Tensor, nn
+
+from crossband.blocks.band_input import BandInput
+from crossband.blocks.encoder_weights import load_encoder_weights
+from crossband.blocks.encoders import smp_name
+from crossband.errors import OptionError
+from crossband.losses.segmentation import DiceForm, segmentation_loss
+from crossband.pairs.base import Band
+from crossband.recipe import Recipe
+from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+
+OUTPUT_STRIDE = 16
+
+
+def build_network(
+    classes: int, encoder: str, encoder_weights: str | Path | None, decoder_channels: int = 256
+) -> smp.DeepLabV3Plus:
+    """smp's DeepLabV3+ with output stride 16 for three-channel input.
+
+    encoder_weights: None for a random start, "imagenet", or the path of a local file.
+    Raises OptionError for an encoder that does not exist or cannot be dilated, WeightsError for weights.
+    """
+    name = smp_name(encoder)
+    try:
+        network = smp.DeepLabV3Plus(
+            name,
+            encoder_weights=None,
+            encoder_output_stride=OUTPUT_STRIDE,
+            decoder_channels=decoder_channels,
+            classes=classes,
+        )
+    except (ValueError, TypeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OptionError(
+            f"encoder {encoder!r} cannot be run at output stride {OUTPUT_STRIDE}, which DeepLabV3+ needs "
+            f"({reason}); use a ResNet, MobileNet or EfficientNet, such as resnet34 or efficientnet-b3"
+        ) from error
+    if encoder_weights is not None:
+        load_encoder_weights(network.encoder, name, encoder_weights)
+    return network
+
+
+class DeepLabV3Plus(System):
+    """DeepLabV3+ on one band.
+
+    classes: number of classes. band: the band it reads. encoder: any convolutional encoder of smp or timm
+    that can run at output stride 16. encoder_weights: None, "imagenet" or the path of a local file.
+    decoder_channels: width of the decoder. dice_form: "per-class" averages Dice over the classes present
+    (smp), "global" is the one ratio that CSK-Net's equation 7 prints.
+
+    With EfficientNet-B3 and 9 classes it has 11,682,241 parameters, 592,896 of them in a part of smp's
+    encoder that segmentation never uses.
+    """
+
+    name = "deeplabv3plus"
+    summary = "DeepLabV3+ on one band: the baseline"
+    paper = "Chen et al., ECCV 2018, arXiv 1802.02611"
+    multiple = OUTPUT_STRIDE
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        band: Band = "visible",
+        encoder: str = "efficientnet-b3",
+        encoder_weights: str | Path | None = None,
+        decoder_channels: int = 256,
+        dice_form: DiceForm = "per-class",
+    ):
+        super().__init__()
+        if band not in ("visible", "infrared"):
+            raise OptionError(f"band must be visible or infrared, not {band!r}")
+        if dice_form not in ("per-class", "global"):
+            raise OptionError(f"dice_form must be per-class or global, not {dice_form!r}")
+        self.band = band
+        self.dice_form = dice_form
+        self.supports: Mapping[Bands, Support] = {band: "designed"}
+        self.band_input = BandInput(encoder)
+        self.network = build_network(classes, encoder, encoder_weights, decoder_channels)
+
+    def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
+        image = visible if visible is not None else infrared
+        assert image is not None
+        maps = self.network.encoder(self.band_input(image))
+        decoded = self.network.decoder(maps)
+        output = Output(logits=self.network.segmentation_head(decoded))
+        if features:
+            output.features = {"stages": maps[1:], "decoder": decoded}
+        return output
+
+    def phases(self, recipe: Recipe) -> list[Phase]:
+        return [self.phase("segmentation", recipe)]
+
+    def phase(self, name: str, recipe: Recipe) -> Phase:
+        """The one phase of its training, under the name that it has in another system's."""
+        return Phase(name, trained=self, keeps=self, loss=self._loss, recipe=recipe, validate=(self.band,))
+
+    def deployed(self, bands: Bands) -> list[nn.Module]:
+        self.check_bands(bands)
+        return [self]
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch["label"] is not None
+        image = batch[self.band]
+        logits = self(**{self.band: image}, features=False).logits
+        return segmentation_loss(logits, batch["label"], dice_form=self.dice_form)

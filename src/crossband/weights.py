@@ -1,0 +1,175 @@
+"""Run folders: weights as safetensors, and a card that says what they are and how they came to be.
+
+A finished run folder holds ``weights.safetensors`` and ``card.json``. The card is written last, so that a
+folder with a card is complete. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from crossband.errors import WeightsError
+from crossband.pairs.base import Classes
+from crossband.pairs.writing import replacing, write_text
+from crossband.systems import create
+from crossband.systems.base import System
+from crossband.version import __version__
+
+FORMAT = 1
+WEIGHTS_NAME = "weights.safetensors"
+CARD_NAME = "card.json"
+
+
+@dataclass
+class Card:
+    """What must be known to use weights, and what should be known to judge them.
+
+    system, arguments: rebuild the network with ``create(system, **arguments)``.
+    encoder_origin: where the encoder's first weights came from; None is a random start.
+    infrared_scaling: the rule that turns stored infrared values into [0, 1].
+    channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
+    protocol: the one whose mean IoU is quoted. training: data, recipe, seed, what chose the checkpoint, ...
+    """
+
+    system: str
+    arguments: dict[str, Any]
+    classes: Classes
+    infrared_scaling: str
+    bands: dict[str, str]
+    parameters: dict[str, int]
+    encoder_origin: str | None = None
+    channels: str = "visible: R, G, B, sRGB in [0, 1]; infrared: one channel in [0, 1]"
+    protocol: str = "present"
+    training: dict[str, Any] = field(default_factory=dict)
+    crossband: str = __version__
+    torch: str = torch.__version__
+    git_revision: str | None = None
+    created: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def make_card(system: System, classes: Classes, infrared_scaling: str, training: dict[str, Any]) -> Card:
+    """The card of a system as it stands now."""
+    return Card(
+        system=system.name,
+        arguments=system.arguments,
+        classes=classes,
+        infrared_scaling=infrared_scaling,
+        bands={str(bands): support for bands, support in system.supports.items()},
+        parameters={bands: count_parameters(*system.deployed(bands)) for bands in system.supports},
+        encoder_origin=system.encoder_origin,
+        training=training,
+        git_revision=git_revision(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Parameters of some modules, each counted once however often it is shared."""
+    return sum(p.numel() for p in {id(p): p for module in modules for p in module.parameters()}.values())
+
+
+def git_revision() -> str | None:
+    """The commit of the Crossband that runs, with ``+`` where files differ from it; None if not in git."""
+    source = Path(__file__).parent
+    if not (source.parents[1] / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(source)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's weights, shared parameters once, whole or not at all."""
+    # Not safetensors' own save_model: it cannot tell shared tensors apart in channels_last memory.
+    tensors = module.state_dict(keep_vars=True)
+    stored = {names[0]: tensors[names[0]].detach().contiguous() for names in _shared_names(module)}
+    with replacing(path) as temporary:
+        save_file(stored, temporary)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote into a module. Raises WeightsError if it does not fit."""
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: the file does not exist")
+    try:
+        state = load_file(path)
+        for names in _shared_names(module):
+            stored = [state[name] for name in names if name in state]
+            if stored:
+                state |= dict.fromkeys(names, stored[0])
+        module.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise WeightsError(f"{path} does not hold the weights of this network ({reason})") from error
+
+
+def _shared_names(module: nn.Module) -> list[list[str]]:
+    """The names in a module's state dict, those of one and the same tensor together."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return list(names.values())
+
+
+def save_run(folder: Path, system: System, card: Card) -> None:
+    """Write weights and card into a run folder."""
+    save_weights(system, folder / WEIGHTS_NAME)
+    write_text(folder / CARD_NAME, card.to_json())
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a run folder. Raises WeightsError, with what is wrong, for anything else."""
+    path = folder / CARD_NAME
+    if not path.is_file():
+        state = "is not there" if not folder.exists() else "has no card.json: its training did not finish"
+        raise WeightsError(f"run folder {folder} {state}")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["format"] > FORMAT:
+            raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
+        if not isinstance(fields["arguments"].get("classes"), int):
+            raise ValueError("its arguments build no system")
+        classes = fields.pop("classes")
+        return Card(
+            classes=Classes(
+                names=tuple(classes["names"]),
+                palette=tuple((r, g, b) for r, g, b in classes["palette"]),
+                ignore=tuple(classes["ignore"]),
+            ),
+            **fields,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a card of Crossband ({error})") from error
+
+
+def load_run(folder: Path | str) -> tuple[System, Card]:
+    """The system of a finished run folder, in eval mode on the CPU, and its card."""
+    folder = Path(folder)
+    card = read_card(folder)
+    system = create(card.system, **card.arguments)
+    system.encoder_origin = card.encoder_origin
+    load_weights(system, folder / WEIGHTS_NAME)
+    return system.eval(), card

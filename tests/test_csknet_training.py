@@ -1,0 +1,223 @@
+"""CSK-Net's training: its phases, the terms of its loss, the rows of its ablation, and that it learns."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from crossband.metrics.segmentation import SegmentationMetric
+from crossband.pairs.loading import collate
+from crossband.pairs.scenes import SCENE_CLASSES, Scenes
+from crossband.recipe import Recipe
+from crossband.systems import create
+from crossband.systems.base import Batch, Phase
+from crossband.systems.csknet import ABLATIONS, CSKNet
+from crossband.training.phase_module import PhaseModule
+from tiny_systems import CLASSES, TINY, csknet, labelled
+
+
+def prepared(system: CSKNet) -> tuple[Phase, Phase]:
+    """Both phases, the teacher of the second frozen as training has it."""
+    first, second = system.phases(Recipe())
+    for module in second.frozen:
+        module.eval().requires_grad_(False)
+    return first, second
+
+
+# --- phases and terms
+
+
+def test_phases() -> None:
+    system = csknet()
+    teacher, student = system.phases(Recipe())
+    assert (teacher.name, student.name) == ("teacher", "csknet")
+    assert (teacher.validate, student.validate) == (("visible",), ("both", "infrared"))
+    assert student.frozen == (teacher.keeps,)
+    assert student.keeps is system
+    start, own = teacher.keeps.network.encoder.state_dict(), system.visible.encoder.state_dict()
+    assert all(torch.equal(start[key], own[key]) for key in own)
+    assert not {p.data_ptr() for p in teacher.keeps.parameters()} & {
+        p.data_ptr() for p in system.parameters()
+    }
+
+
+def test_loss_terms_are_those_of_equation_11() -> None:
+    _, phase = prepared(csknet())
+    assert set(phase.loss(labelled())) == {
+        "ce_fused",
+        "dice_fused",
+        "ce_infrared",
+        "dice_infrared",
+        "distill_predictions",
+        "distill_features",
+        "contrast",
+    }
+
+
+def test_the_visible_head_learns_from_the_teacher_alone() -> None:
+    system = csknet()
+    _, phase = prepared(system)
+    terms = phase.loss(labelled())
+    head = system.visible.segmentation_head[0].weight
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(term, head, retain_graph=True, allow_unused=True)
+        assert (gradient is not None) == (name == "distill_predictions"), name
+
+
+def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser() -> None:
+    system = csknet()
+    _, phase = system.phases(Recipe())
+    module = PhaseModule(phase, CLASSES, seed=0)
+    module.train()
+    teacher = phase.frozen[0]
+    assert system.training
+    assert not any(part.training for part in teacher.modules())
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    torch.stack(list(phase.loss(labelled()).values())).sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    optimised = {id(p) for group in module.configure_optimizers().param_groups for p in group["params"]}
+    assert not optimised & {id(p) for p in teacher.parameters()}
+    assert optimised == {id(p) for p in phase.trained.parameters()}
+
+
+def test_the_loss_gives_the_teacher_no_gradient_even_if_nobody_froze_it() -> None:
+    _, phase = csknet().phases(Recipe())
+    torch.stack(list(phase.loss(labelled()).values())).sum().backward()
+    assert all(p.grad is None for p in phase.frozen[0].parameters())
+
+
+def test_no_contrast_no_projections() -> None:
+    _, with_contrast = prepared(csknet())
+    _, without = prepared(csknet(contrastive_weight=0))
+    assert "contrast" not in without.loss(labelled())
+    extra = {name for name, _ in with_contrast.trained.named_parameters()} - {
+        name for name, _ in without.trained.named_parameters()
+    }
+    assert extra
+    assert all(name.startswith("projections.") for name in extra)
+    assert not any("projections" in name for name, _ in with_contrast.keeps.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("bands", "names"),
+    [
+        ("infrared", {"ce_infrared", "dice_infrared"}),
+        ("visible", {"distill_predictions"}),
+    ],
+)
+def test_a_batch_that_misses_a_band_has_the_terms_of_the_other(bands: str, names: set[str]) -> None:
+    _, phase = prepared(csknet())
+    batch = labelled()
+    alone: Batch = {**batch, "visible": None, "infrared": None, bands: batch[bands]}  # type: ignore[misc, literal-required]
+    terms = phase.loss(alone)
+    assert set(terms) == names
+    total = torch.stack(list(terms.values())).sum()
+    assert torch.isfinite(total)
+    total.backward()
+
+
+def test_weights_of_the_terms_scale_them() -> None:
+    options = {
+        "distill_predictions_weight": 0.5,
+        "distill_features_weight": 3.0,
+        "contrastive_weight": 0.25,
+    }
+    scaled = {"distill_predictions": 0.5, "distill_features": 3.0, "contrast": 0.25}
+
+    def terms(**options: float) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        _, phase = prepared(csknet(**options))
+        torch.manual_seed(2)
+        return dict(phase.loss(labelled()))
+
+    one, other = terms(), terms(**options)
+    for name, value in one.items():
+        assert other[name].item() == pytest.approx(scaled.get(name, 1.0) * value.item(), rel=1e-4), name
+
+
+def test_distillation_taps() -> None:
+    """With the odd columns of stages 4 and 5 swapped, the maps before and after the exchange differ."""
+
+    def term(tap: str) -> float:
+        torch.manual_seed(1)
+        _, phase = prepared(csknet(distill_tap=tap))
+        torch.manual_seed(2)
+        return phase.loss(labelled())["distill_features"].item()
+
+    assert term("pre") != pytest.approx(term("post"), rel=1e-3)
+
+
+@pytest.mark.parametrize("row", ABLATIONS, ids=str)
+def test_every_row_of_the_papers_ablation_trains(row: str) -> None:
+    _, phase = prepared(csknet(**ABLATIONS[row]))
+    total = torch.stack(list(phase.loss(labelled()).values())).sum()
+    assert torch.isfinite(total)
+    total.backward()
+
+
+def test_the_rows_of_the_papers_ablation_are_five_different_networks() -> None:
+    assert len(ABLATIONS) == 5
+    assert len({str(sorted(options.items())) for options in ABLATIONS.values()}) == 5
+    assert ABLATIONS["CSK-Net"] == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"distill_form": "soft_hard"},
+        {"contrastive_branches": "both"},
+        {"projection": "concat", "projection_width": 32},
+        {"dice_form": "global"},
+        {"private_from_stage": 4},
+        {"exchange_site": "dw_bn", "exchange_threshold": 0.3},
+        {"exchange_mode": "absolute", "exchange_threshold": 0.02, "exchange_direction": "to-infrared"},
+        {"gated_unit_hidden_kernel": 1, "gated_unit_gate_kernel": 3, "gated_unit_bias": False},
+        {"contrastive_anchors": 64, "contrastive_per_class": 5, "contrastive_hard_fraction": 0.5},
+    ],
+    ids=str,
+)
+def test_every_other_reading_trains(options: dict[str, Any]) -> None:
+    _, phase = prepared(csknet(**options))
+    total = torch.stack(list(phase.loss(labelled()).values())).sum()
+    assert torch.isfinite(total)
+    total.backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in phase.trained.parameters())
+
+
+# --- it learns
+
+
+def test_it_overfits_four_scenes() -> None:
+    """Both phases on four generated scenes, each pixel of which is magnified to the 4 x 4 pixels that one
+    logit covers: what is left to learn is what is where, not outlines finer than the network's output."""
+    pairs = Scenes("train", count=4, size=(16, 24))
+    batch = collate([pairs[index] for index in range(4)])
+    for key in ("visible", "infrared", "label"):
+        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
+    classes = len(SCENE_CLASSES)
+    torch.manual_seed(0)
+    system = create(
+        "csknet", classes=classes, encoder=TINY["encoder"], decoder_channels=64, contrastive_anchors=64
+    )
+    for phase, steps in zip(system.phases(Recipe()), (80, 180), strict=True):
+        phase.trained.train()
+        for module in phase.frozen:
+            module.eval().requires_grad_(False)
+        optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=1e-2, weight_decay=0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)
+        for _ in range(steps):
+            loss = torch.stack(list(phase.loss(batch).values())).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    metric = SegmentationMetric(classes)
+    with torch.no_grad():
+        logits = system.eval()(batch["visible"], batch["infrared"]).logits
+    assert batch["label"] is not None
+    metric.update(logits.argmax(dim=1), batch["label"])
+    scores = metric.compute().protocols["present"]
+    assert scores.classes_averaged >= 8
+    assert scores.mean_iou > 0.9

@@ -1,0 +1,112 @@
+"""What a system is and costs, as text."""
+
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from crossband.errors import OptionError, WeightsError
+from crossband.info import count_flops, describe
+from crossband.pairs.base import Classes
+from crossband.systems import list_systems, system_options
+from crossband.weights import make_card, save_run
+from tiny_systems import CLASSES, csknet, tiny
+
+
+def test_flops_are_those_of_pytorchs_counter_on_the_plain_network() -> None:
+    plain = smp.DeepLabV3Plus(
+        "tu-mobilenetv3_small_050", encoder_weights=None, decoder_channels=16, classes=CLASSES
+    ).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        plain(torch.zeros(1, 3, 64, 96))
+    system = tiny("deeplabv3plus")
+    assert count_flops(system, "visible", (64, 96)) == counter.get_total_flops() > 0
+    # 49 x 81 is padded to the same size.
+    assert count_flops(system, "visible", (49, 81)) == counter.get_total_flops()
+
+
+def test_a_multiply_add_is_two_operations() -> None:
+    system = tiny("deeplabv3plus")
+
+    class OneConvolution(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv2d(image, torch.zeros(5, 3, 3, 3), padding=1)
+
+    system.network = OneConvolution()  # type: ignore[assignment]
+    system.run = lambda visible, infrared, features: type(
+        "Output",
+        (),
+        {  # type: ignore[method-assign]
+            "logits": system.network(visible),
+            "fused": None,
+            "branches": {},
+            "features": {},
+        },
+    )()
+    assert count_flops(system, "visible", (16, 32)) == 2 * 16 * 32 * 5 * 3 * 9
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_the_system_as_it_was(training: bool) -> None:
+    system = csknet().train(training)
+    before = {key: value.clone() for key, value in system.state_dict().items()}
+    count_flops(system, "both", (32, 48))
+    assert system.training is training
+    assert system.visible.training is training
+    assert all(torch.equal(value, before[key]) for key, value in system.state_dict().items())
+
+
+def row(text: str, bands: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == [bands]]
+    return line.split()
+
+
+def test_csknet_by_name() -> None:
+    text = describe("csknet", classes=9, size="64x96")
+    assert "csknet: CSK-Net" in text
+    assert "arXiv 2312.02240" in text
+    assert "GFLOPs at 64 x 96" in text
+    both, infrared, visible = (row(text, bands) for bands in ("both", "infrared", "visible"))
+    assert both[1:3] == ["designed", "14,221,283"]
+    assert infrared[1:3] == ["designed", "11,682,241"]
+    assert visible[1:3] == ["fallback", "11,682,241"]
+    baseline = row(describe("deeplabv3plus", classes=9, size="64x96"), "visible")
+    assert infrared[2:] == baseline[2:]
+
+
+@pytest.mark.parametrize("name", list_systems())
+def test_every_system_lists_its_options(name: str) -> None:
+    text = describe(name, classes=CLASSES, encoder="mobilenetv3_small_050", size="32X48")
+    for option, default in system_options(name).items():
+        assert f"  {option} = {default!r}" in text
+
+
+def test_a_run_folder_tells_its_card(tmp_path: Path) -> None:
+    system = csknet()
+    system.encoder_origin = "imagenet"
+    classes = Classes(names=("road", "car", "person", "sky", "tree"), palette=((0, 0, 0),) * CLASSES)
+    save_run(tmp_path, system, make_card(system, classes, "percentile(1, 99)", {"chosen_by": "val"}))
+    text = describe(str(tmp_path), size="32x48")
+    for part in (
+        "classes: 0 road, 1 car",
+        "mobilenetv3_small_050, started from imagenet",
+        "infrared scaling: percentile(1, 99)",
+        'chosen_by: "val"',
+    ):
+        assert part in text
+
+
+def test_what_is_neither_a_run_nor_a_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="'cskmet' is neither a run folder nor a system"):
+        describe("cskmet")
+    with pytest.raises(WeightsError, match="did not finish"):
+        describe(str(tmp_path))
+
+
+@pytest.mark.parametrize("size", ["480", "480x", "480x640x3", "0x5", "-3x5", "axb", ""])
+def test_sizes_that_are_none_are_refused(size: str) -> None:
+    with pytest.raises(OptionError, match="HEIGHTxWIDTH"):
+        describe("deeplabv3plus", size=size)

@@ -1,0 +1,69 @@
+"""Systems that are small enough to build, run and train in tests, and inputs for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crossband.pairs.base import IGNORE_INDEX
+from crossband.systems import create
+from crossband.systems.base import Batch, System
+from crossband.systems.csknet import CSKNet
+
+TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
+CLASSES = 5
+
+
+def tiny(name: str, **options: Any) -> System:
+    """A system of five classes with the smallest encoder, from a fixed random start, in training mode."""
+    torch.manual_seed(0)
+    return create(name, classes=CLASSES, **{**TINY, **options})
+
+
+def csknet(**options: Any) -> CSKNet:
+    system = tiny("csknet", **options)
+    assert isinstance(system, CSKNet)
+    return system
+
+
+def images(height: int, width: int, *, batch: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A visible (B, 3, H, W) and an infrared (B, 1, H, W) image in [0, 1] that have nothing in common."""
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.rand(batch, 3, height, width, generator=generator),
+        torch.rand(batch, 1, height, width, generator=generator),
+    )
+
+
+def labelled(height: int = 64, width: int = 96, *, batch: int = 2, seed: int = 0) -> Batch:
+    """A batch whose label holds every class in blocks, and some ignored pixels."""
+    visible, infrared = images(height, width, batch=batch, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    blocks = torch.randint(0, CLASSES, (batch, height // 16, width // 16), generator=generator)
+    label = blocks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
+    label[:, :5, :7] = IGNORE_INDEX
+    return Batch(visible=visible, infrared=infrared, label=label)
+
+
+def randomise_norms(module: nn.Module, seed: int = 0) -> None:
+    """Give every batch norm scales, shifts and statistics of its own, as after a long training."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+            norm.bias.data.normal_(0, 0.1, generator=generator)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error, which must be fit for a terminal."""
+    text = str(error)
+    assert "\n" not in text
+    assert len(text) < 600
+    return text
