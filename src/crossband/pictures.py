@@ -1,0 +1,87 @@
+"""Labels and bands as pictures to look at: uint8 in, uint8 out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from crossband.errors import OptionError
+from crossband.pairs.base import IGNORE_INDEX
+
+Palette = Sequence[tuple[int, int, int]]
+
+IGNORE_COLOUR = (48, 48, 48)
+"""Dark grey and not black, which many palettes give to their first class."""
+RIGHT_COLOUR = (158, 158, 158)
+WRONG_COLOUR = (220, 38, 38)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """An image of floats in [0, 1], of any shape, rounded to uint8 0..255; values outside are clipped."""
+    return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def colour_labels(labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """Paint every class id in its colour.
+
+    labels: uint8 (H, W). Gives uint8 (H, W, 3), sRGB; pixels of ``IGNORE_INDEX`` are dark grey.
+    Raises OptionError for an id that has no colour.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[IGNORE_INDEX] = IGNORE_COLOUR
+    highest = labels.max(where=labels != IGNORE_INDEX, initial=0)
+    if labels.size and highest >= len(palette):
+        raise OptionError(
+            f"the labels hold class id {highest}, but the palette has {len(palette)} colours: "
+            "pass the palette of the classes that the labels were made with"
+        )
+    return colours[labels]
+
+
+def overlay(
+    visible: np.ndarray | None,
+    infrared: np.ndarray | None,
+    labels: np.ndarray,
+    palette: Palette,
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """Lay the colours of the labels over the visible image, or over the infrared one where there is none.
+
+    visible: uint8 (H, W, 3) or None. infrared: uint8 (H, W) or None. labels: uint8 (H, W).
+    opacity: 0 shows only the image, 1 only the colours. Ignored pixels show the image as it is.
+    Gives uint8 (H, W, 3), sRGB. Raises OptionError if both bands are None, if the sizes differ, or if
+    opacity is not in [0, 1].
+    """
+    if not 0 <= opacity <= 1:
+        raise OptionError(f"the opacity of an overlay must lie between 0 and 1, not {opacity}")
+    if visible is not None:
+        base = visible
+    elif infrared is not None:
+        base = np.repeat(infrared[..., None], 3, axis=2)
+    else:
+        raise OptionError("an overlay needs an image below it: pass visible or infrared")
+    _check_same_size("the labels", labels, "the image", base)
+    mixed = Image.blend(Image.fromarray(base), Image.fromarray(colour_labels(labels, palette)), opacity)
+    return np.where((labels == IGNORE_INDEX)[..., None], base, np.asarray(mixed))
+
+
+def error_map(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Show where a prediction is wrong.
+
+    labels, truth: uint8 (H, W). Gives uint8 (H, W, 3), sRGB: red where they differ, light grey where they
+    agree, dark grey where the truth is ``IGNORE_INDEX``. Raises OptionError if the sizes differ.
+    """
+    _check_same_size("the labels", labels, "the truth", truth)
+    colours = np.array([RIGHT_COLOUR, WRONG_COLOUR, IGNORE_COLOUR], np.uint8)
+    return colours[np.where(truth == IGNORE_INDEX, 2, labels != truth)]
+
+
+def _check_same_size(name: str, image: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    if image.shape[:2] != other.shape[:2]:
+        raise OptionError(
+            f"{name} and {other_name} must have the same height and width, "
+            f"but are {image.shape[:2]} and {other.shape[:2]}"
+        )

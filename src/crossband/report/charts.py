@@ -1,0 +1,133 @@
+"""Charts for report pages, in colours that are told apart on light and on dark, and by colour-blind eyes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossband.errors import OptionError
+from crossband.pairs.base import Classes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from crossband.metrics.segmentation import SegmentationScores
+
+SERIES_COLOURS = ("#3b7dd8", "#d9772b", "#1a9e8f", "#a463c9", "#c2507a", "#7d8a99", "#8f9a2c", "#5b62d6")
+_GRID_COLOUR = "#8a94a0"
+_LEGEND_INCHES = 0.4
+
+
+def per_class_iou_chart(scores: Mapping[str, SegmentationScores], classes: Classes) -> Figure:
+    """IoU of every class as bars, one bar per entry of ``scores`` (its key names it in the legend).
+
+    Classes without a defined IoU (neither in the truth nor predicted) get a dash in place of a bar.
+    """
+    positions = np.arange(len(classes))
+    thickness = 0.8 / len(scores)
+    inches = max(1.5, len(classes) * (0.16 + 0.14 * len(scores)))
+    figure = _new_figure(7.6, inches + 0.7)
+    axes = figure.subplots()
+    for number, (name, score) in enumerate(scores.items()):
+        iou = 100 * np.asarray(score.iou, dtype=float)
+        offsets = positions - 0.4 + thickness * (number + 0.5)
+        colour = SERIES_COLOURS[number % len(SERIES_COLOURS)]
+        axes.barh(offsets, np.nan_to_num(iou), height=thickness * 0.86, color=colour, label=name)
+        for offset, value in zip(offsets, iou, strict=True):
+            text = "–" if math.isnan(value) else f"{value:.1f}"
+            axes.text(np.nan_to_num(value) + 0.8, offset, text, va="center", fontsize=7.5)
+    axes.set_yticks(positions, [_literal(name) for name in classes.names])
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.set_xlim(0, 106)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("IoU (%)")
+    _quiet(axes, "x")
+    axes.tick_params(axis="y", length=0)
+    _legend_above(figure, axes)
+    return figure
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[Mapping[str, float | None]]],
+    *,
+    x: str = "epoch",
+    panels: Mapping[str, str] | None = None,
+) -> Figure:
+    """What was logged while training, one panel per measure and one line per model.
+
+    curves: by the model's name, the rows that were logged, each with ``x`` and some measures; a measure
+        that is absent, None or NaN in a row is passed over.
+    panels: the measures to show and what their axis says; without it every measure, under its own name.
+
+    Raises OptionError if no row has any of the measures.
+    """
+    if panels is None:
+        panels = {name: name for rows in curves.values() for row in rows for name in row if name != x}
+    shown = {
+        measure: label
+        for measure, label in panels.items()
+        if any(_points(r, x, measure) for r in curves.values())
+    }
+    if not shown:
+        raise OptionError(f"no learning curves to draw: no logged row has {x!r} and one of {list(panels)}")
+    columns = min(len(shown), 3)
+    lines = math.ceil(len(shown) / columns)
+    figure = _new_figure(max(5.2, 3.5 * columns), 2.7 * lines + _LEGEND_INCHES)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (measure, label) in zip(grid, shown.items(), strict=False):
+        for number, (name, rows) in enumerate(curves.items()):
+            points = np.array(_points(rows, x, measure), dtype=float).reshape(-1, 2)
+            colour = SERIES_COLOURS[number % len(SERIES_COLOURS)]
+            marker = "o" if len(points) == 1 else None
+            axes.plot(*points.T, color=colour, lw=1.6, marker=marker, label=name)
+        axes.set_xlabel(x)
+        axes.set_title(_literal(label), loc="left", fontsize=9.5)
+        _quiet(axes, "both")
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    _legend_above(figure, grid[0])
+    return figure
+
+
+def _points(rows: Sequence[Mapping[str, float | None]], x: str, measure: str) -> list[tuple[float, float]]:
+    pairs = ((row.get(x), row.get(measure)) for row in rows)
+    return [(a, b) for a, b in pairs if a is not None and b is not None and not math.isnan(a + b)]
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    # Made without pyplot: nothing global is touched and no window system is asked for.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend_above(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        figure.legend(
+            handles,
+            [_literal(name) for name in names],
+            loc="outside upper left",
+            ncols=min(len(names), 4),
+            frameon=False,
+            fontsize=9,
+            handlelength=1.2,
+        )
+
+
+def _quiet(axes: Axes, grid: str) -> None:
+    axes.grid(axis=grid, color=_GRID_COLOUR, alpha=0.3, lw=0.7)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8.5, color=_GRID_COLOUR)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_GRID_COLOUR)
+
+
+def _literal(text: str) -> str:
+    """Text in which matplotlib finds no formula: a class may have a dollar sign in its name."""
+    return text.replace("$", r"\$")

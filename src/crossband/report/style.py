@@ -1,0 +1,117 @@
+"""The style of a report page: one set of colours for light, one for dark, and room for narrow screens.
+
+The colours behind numbers (``--right``, ``--wrong``) are chosen so that the text on them stays readable at
+full strength in both schemes (contrast above 4.5 to 1).
+"""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --paper: #ffffff; --raised: #f5f6f8; --ink: #1b1f24; --muted: #5b6570; --rule: #d9dee4;
+  --accent: #1f5fae; --right: 96 160 226; --wrong: 238 148 74; --side: clamp(1rem, 4vw, 3rem);
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14171b; --raised: #1d2227; --ink: #e7eaee; --muted: #9aa5b1; --rule: #333b44;
+    --accent: #7db4f0; --right: 45 104 170; --wrong: 164 78 20;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 72rem; padding: 2.5rem var(--side) 4rem;
+  background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+}
+h1 {
+  font-size: clamp(1.5rem, 4vw, 2.1rem); line-height: 1.2; margin: 0 0 1rem;
+  overflow-wrap: anywhere;
+}
+h2 {
+  font-size: 1.35rem; line-height: 1.3; margin: 3rem 0 .75rem; padding-top: 1rem;
+  border-top: 1px solid var(--rule);
+}
+h3 { font-size: 1.08rem; margin: 2rem 0 .5rem; }
+p { max-width: 44rem; margin: .6rem 0; overflow-wrap: anywhere; }
+figure { margin: 1.25rem 0 1.75rem; }
+figcaption, caption { color: var(--muted); font-size: .9rem; line-height: 1.45; text-align: left; }
+figcaption { margin-top: .5rem; max-width: 44rem; }
+caption { caption-side: top; padding: 0 0 .5rem; }
+/* The caption stays in sight while a wide table scrolls below it. */
+caption > span { display: block; position: sticky; left: 0; max-width: min(44rem, 100vw - 2 * var(--side)); }
+.scroll { overflow-x: auto; max-width: 100%; margin: 1.25rem 0 1.75rem; }
+.scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
+figure > .scroll { margin: 0; }
+table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
+th, td {
+  padding: .36rem .85rem; border-bottom: 1px solid var(--rule); white-space: nowrap;
+  text-align: right;
+}
+th:first-child, td:first-child { padding-left: 0; }
+thead th {
+  vertical-align: bottom; border-bottom: 2px solid var(--muted); font-weight: 600; line-height: 1.3;
+  white-space: normal;
+}
+tbody th { font-weight: 500; }
+tr.ruled > * { border-top: 2px solid rgb(128 128 128 / .6); }
+/* The names of the rows stay in sight too. */
+table:not(.pictures) th:first-child { position: sticky; left: 0; background: var(--paper); }
+.left { text-align: left; } .center { text-align: center; }
+.note { color: var(--muted); font-size: .82em; font-weight: 400; margin-left: .4em; }
+.badge {
+  display: inline-block; margin-left: .5em; padding: 0 .5em; border: 1px solid var(--muted);
+  border-radius: 1em;
+  color: var(--muted); font-size: .76em; font-weight: 400; line-height: 1.5;
+}
+.swatch {
+  display: inline-block; width: .85em; height: .85em; margin-right: .5em; border-radius: .2em;
+  vertical-align: -.08em;
+  box-shadow: inset 0 0 0 1px rgb(128 128 128 / .55);
+}
+td.right { background: rgb(var(--right) / var(--shade)); }
+td.wrong { background: rgb(var(--wrong) / var(--shade)); }
+table.shaded th, table.shaded td { padding: .36rem .55rem; }
+table.shaded td { border: 1px solid var(--paper); text-align: center; }
+table.shaded th:first-child { padding-left: 0; }
+table.shaded thead th.left { text-align: left; }
+.scroll:has(> table.shaded) { display: inline-block; vertical-align: top; margin-right: 3rem; }
+.upright { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+ul.legend {
+  display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: 1rem 0; padding: 0;
+  font-size: .93rem;
+}
+svg, img { display: block; max-width: 100%; height: auto; }
+svg { fill: currentColor; }
+.chart { min-width: 36rem; }
+/* Stronger than the face that matplotlib writes into every text. */
+.chart text { font-family: inherit !important; }
+table.pictures { width: calc(100% + .4rem); margin: 0 -.2rem; table-layout: fixed; }
+table.pictures caption { padding-left: .2rem; }
+table.pictures th, table.pictures td {
+  border: 0; padding: .2rem; text-align: left; white-space: normal; vertical-align: top;
+}
+table.pictures thead th { color: var(--muted); font-weight: 500; }
+table.pictures tbody th { padding-top: .9rem; font-weight: 600; }
+table.pictures img { width: 100%; border-radius: .2rem; }
+.absent {
+  display: grid; place-content: center; aspect-ratio: 4 / 3; background: var(--raised); border-radius: .2rem;
+  color: var(--muted);
+}
+pre {
+  overflow-x: auto; padding: .8rem 1rem; background: var(--raised); border-radius: .3rem;
+  font-size: .87rem; line-height: 1.5;
+}
+pre, dl.code dd { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+dl {
+  display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .4rem 1.25rem;
+  font-size: .93rem;
+}
+dt { color: var(--muted); }
+dl.code dd { font-size: .93em; }
+dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
+@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; } }
+@media print {
+  body { max-width: none; padding: 0; }
+  .scroll { overflow: visible; }
+  figure, tr { break-inside: avoid; }
+}
+"""

@@ -1,0 +1,75 @@
+"""Labels and bands as pictures."""
+
+import numpy as np
+import pytest
+
+from crossband import pictures
+from crossband.errors import OptionError
+from crossband.pairs.base import IGNORE_INDEX
+
+PALETTE = ((0, 0, 0), (200, 10, 20), (0, 255, 0))
+LABELS = np.array([[0, 1], [2, IGNORE_INDEX]], np.uint8)
+
+
+def test_to_uint8_rounds_to_the_nearest_and_clips():
+    image = np.array([-0.5, 0.0, 0.9 / 255, 1.4 / 255, 1.0, 7.0], np.float32)
+    converted = pictures.to_uint8(image)
+    assert converted.dtype == np.uint8
+    assert converted.tolist() == [0, 0, 1, 1, 255, 255]
+
+
+def test_to_uint8_gives_every_8_bit_value_back():
+    values = np.arange(256, dtype=np.uint8)
+    assert (pictures.to_uint8(values.astype(np.float32) / 255) == values).all()
+
+
+def test_every_id_gets_its_colour_and_ignored_pixels_are_told_from_black():
+    coloured = pictures.colour_labels(LABELS, PALETTE)
+    assert coloured.shape == (2, 2, 3)
+    assert coloured.dtype == np.uint8
+    assert [tuple(c) for c in coloured.reshape(-1, 3).tolist()] == [*PALETTE, pictures.IGNORE_COLOUR]
+    assert pictures.IGNORE_COLOUR not in PALETTE
+
+
+def test_an_id_without_a_colour_is_an_error_that_names_it():
+    with pytest.raises(OptionError, match=r"class id 7.*3 colours"):
+        pictures.colour_labels(np.array([[7]], np.uint8), PALETTE)
+
+
+def test_labels_of_ignored_pixels_alone_can_be_painted():
+    only_ignored = np.full((1, 1), IGNORE_INDEX, np.uint8)
+    assert tuple(pictures.colour_labels(only_ignored, PALETTE)[0, 0]) == pictures.IGNORE_COLOUR
+
+
+def test_overlay_mixes_by_hand():
+    visible = np.full((2, 2, 3), 100, np.uint8)
+    mixed = pictures.overlay(visible, None, LABELS, PALETTE, opacity=0.25)
+    # 0.75 * 100 + 0.25 * (200, 10, 20) = (125, 77.5, 80)
+    assert np.abs(mixed[0, 1].astype(float) - (125, 77.5, 80)).max() <= 0.5
+    assert mixed[1, 1].tolist() == [100, 100, 100], "an ignored pixel shows the image"
+
+
+def test_overlay_prefers_visible_and_falls_back_to_infrared():
+    visible, infrared = np.full((2, 2, 3), 90, np.uint8), np.full((2, 2), 30, np.uint8)
+    assert (pictures.overlay(visible, infrared, LABELS, PALETTE, opacity=0) == 90).all()
+    assert (pictures.overlay(None, infrared, LABELS, PALETTE, opacity=0) == 30).all()
+    opaque = pictures.overlay(None, infrared, LABELS, PALETTE, opacity=1)
+    assert opaque[0, 1].tolist() == list(PALETTE[1])
+
+
+def test_overlay_refuses_what_it_cannot_draw():
+    with pytest.raises(OptionError, match="pass visible or infrared"):
+        pictures.overlay(None, None, LABELS, PALETTE)
+    with pytest.raises(OptionError, match=r"\(2, 2\) and \(3, 2\)"):
+        pictures.overlay(None, np.zeros((3, 2), np.uint8), LABELS, PALETTE)
+    with pytest.raises(OptionError, match="between 0 and 1"):
+        pictures.overlay(None, np.zeros((2, 2), np.uint8), LABELS, PALETTE, opacity=50)
+
+
+def test_error_map_is_red_exactly_where_a_counted_pixel_is_wrong():
+    prediction = np.array([[0, 2, 1]], np.uint8)
+    truth = np.array([[0, 1, IGNORE_INDEX]], np.uint8)
+    colours = [tuple(c) for c in pictures.error_map(prediction, truth)[0].tolist()]
+    assert colours == [pictures.RIGHT_COLOUR, pictures.WRONG_COLOUR, pictures.IGNORE_COLOUR]
+    with pytest.raises(OptionError, match="same height and width"):
+        pictures.error_map(prediction, truth[:, :2])
