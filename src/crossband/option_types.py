@@ -1,0 +1,45 @@
+"""Option values from YAML or the command line, held against the types that are declared for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from crossband.errors import OptionError
+
+_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def check_types(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, each as its type wants it: an integer for a number becomes a float, a list a tuple.
+
+    owner: what has these options, for messages. hints: the type of each option; it must hold every name in
+    values. Raises OptionError, naming the option, for a value of another type.
+    """
+    return {name: _converted(f"{owner}.{name}", hints[name], value) for name, value in values.items()}
+
+
+def _converted(option: str, hint: Any, value: Any) -> Any:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        return parser.parse_object({"value": value})["value"]
+    except ArgumentError:
+        raise OptionError(f"{option} must be {spoken(hint)}, not {value!r}") from None
+
+
+def spoken(hint: Any) -> str:
+    """A type in words: "one of a, b", "[a number, a number] or null"."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(spoken(argument) for argument in arguments)
+    if get_origin(hint) is tuple:
+        return f"[{', '.join(map(spoken, arguments))}]"
+    if arguments:
+        return f"a list, each of it {spoken(arguments[0])}"
+    return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}".lower())

@@ -1,0 +1,197 @@
+"""Images in, labels and pictures out: trained weights, ready to use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from crossband.errors import PairError
+from crossband.pairs.base import Classes, Pair, PairFiles
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.reading import read_pair
+from crossband.pairs.writing import write_image, write_label
+from crossband.pictures import overlay, to_uint8
+from crossband.systems.base import Bands, Support, System, bands_of
+from crossband.weights import Card, load_run
+
+ImageLike = str | Path | np.ndarray | Image.Image
+
+
+@dataclass
+class Prediction:
+    """What a system sees in one pair.
+
+    labels: uint8 (H, W), class ids. confidence: float32 (H, W) in [0, 1], the softmax of the predicted class.
+    fused: uint8 (H, W, 3), or None for a system that does not fuse.
+    bands: the combination that was given. support: whether the system was designed for it.
+    pair: the images as they were read. classes: names and palette of the ids.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    fused: np.ndarray | None
+    bands: Bands
+    support: Support
+    pair: Pair
+    classes: Classes
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The labels' colours over the visible image, or over the infrared one where there is none."""
+        visible, infrared = self.pair.visible, self.pair.infrared
+        return Image.fromarray(
+            overlay(
+                None if visible is None else to_uint8(visible),
+                None if infrared is None else to_uint8(infrared),
+                self.labels,
+                self.classes.palette,
+                opacity,
+            )
+        )
+
+
+class Predictor:
+    """Runs a system on images.
+
+    Scaling, normalisation, padding and cropping are those of the card, so that an image is treated as it was
+    in training.
+    """
+
+    def __init__(self, system: System, card: Card, *, device: str | torch.device | None = None):
+        """device: where to run; None takes a GPU if there is one."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.system = system.eval().to(self.device)
+        self.card = card
+        self.scaling = InfraredScaling.parse(card.infrared_scaling)
+
+    def __call__(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Prediction:
+        """Segment one pair; either band may be None.
+
+        visible: a path, a PIL image, or an array (H, W, 3) or (H, W): uint8, uint16, or float in [0, 1].
+        infrared: a path, a single-channel PIL image, or an array (H, W) as the camera stores it, which the
+        card's infrared scaling turns into [0, 1].
+
+        Raises PairError for images that cannot be used, BandError for a combination of bands that the system
+        cannot run on.
+        """
+        paths = {
+            band: Path(x)
+            for band, x in (("visible", visible), ("infrared", infrared))
+            if isinstance(x, str | Path)
+        }
+        pair = Pair("pair", None, None)
+        if paths:
+            files = PairFiles(next(iter(paths.values())).stem, paths.get("visible"), paths.get("infrared"))
+            pair = read_pair(files, self.scaling, None)
+        if visible is not None and "visible" not in paths:
+            pair.visible = _visible_array(visible)
+        if infrared is not None and "infrared" not in paths:
+            pair.infrared = self.scaling(_infrared_array(infrared))
+        return self.predict(pair)
+
+    @torch.inference_mode()
+    def predict(self, pair: Pair) -> Prediction:
+        """Segment a pair that has been read already."""
+        bands = bands_of(pair.visible, pair.infrared)
+        support = self.system.check_bands(bands)
+        sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
+        if len(sizes) > 1:
+            (a, b), (c, d) = sorted(sizes)
+            raise PairError(
+                f"pair {pair.name!r}: one band is {a} x {b} and the other {c} x {d} pixels; "
+                "the two must be registered and of one size"
+            )
+        output = self.system(self._tensor(pair.visible), self._tensor(pair.infrared))
+        confidence, labels = output.logits.float().softmax(dim=1).max(dim=1)
+        fused = None
+        if output.fused is not None:
+            fused = to_uint8(output.fused[0].float().permute(1, 2, 0).cpu().numpy())
+        return Prediction(
+            labels=labels[0].to(torch.uint8).cpu().numpy(),
+            confidence=confidence[0].cpu().numpy(),
+            fused=fused,
+            bands=bands,
+            support=support,
+            pair=pair,
+            classes=self.card.classes,
+        )
+
+    def _tensor(self, image: np.ndarray | None) -> Tensor | None:
+        if image is None:
+            return None
+        channels_first = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
+        return torch.from_numpy(channels_first)[None].to(self.device)
+
+
+def load(folder: str | Path, *, device: str | torch.device | None = None) -> Predictor:
+    """The predictor of a finished run folder. Raises WeightsError, with what is wrong, for anything else."""
+    system, card = load_run(folder)
+    return Predictor(system, card, device=device)
+
+
+def predict_files(
+    predictor: Predictor,
+    files: list[PairFiles],
+    out: Path,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
+
+    label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
+    255 is certain. Files are read ahead in ``workers`` threads. progress: called with (done, in all).
+    """
+    if progress is not None:
+        progress(0, len(files))
+    pairs = _read_ahead(files, lambda f: read_pair(f, predictor.scaling, None), workers)
+    for done, pair in enumerate(pairs, start=1):
+        result = predictor.predict(pair)
+        write_label(out / "label" / f"{pair.name}.png", result.labels, result.classes.palette)
+        write_image(out / "overlay" / f"{pair.name}.png", np.asarray(result.overlay()))
+        write_image(out / "confidence" / f"{pair.name}.png", to_uint8(result.confidence))
+        if progress is not None:
+            progress(done, len(files))
+
+
+def _read_ahead(
+    files: Iterable[PairFiles], read: Callable[[PairFiles], Pair], workers: int
+) -> Iterator[Pair]:
+    """Read in threads, a few pairs ahead of the one in use, and give them in order."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        waiting: deque[Future[Pair]] = deque()
+        for file in files:
+            waiting.append(pool.submit(read, file))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _visible_array(image: ImageLike) -> np.ndarray:
+    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise PairError(f"a visible image is (H, W, 3) or (H, W), not {array.shape}; drop an alpha channel")
+    if array.dtype in (np.uint8, np.uint16):
+        return array.astype(np.float32) / np.iinfo(array.dtype).max
+    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
+        raise PairError("a visible array must be uint8, uint16, or float within [0, 1] and without NaN")
+    return array.astype(np.float32)
+
+
+def _infrared_array(image: ImageLike) -> np.ndarray:
+    array = np.asarray(image)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim != 2:
+        raise PairError(f"an infrared image is (H, W), one channel, not {array.shape}")
+    return array

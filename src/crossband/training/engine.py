@@ -1,0 +1,311 @@
+"""A training run: its folder, its phases one after another, checkpoints, and what is left when it ends.
+
+While it runs, a run folder holds ``config.yaml``, ``command.txt``, ``curves.csv``, the finished phases'
+weights in ``phases/`` and the last checkpoint in ``checkpoints/``. When it ends, ``weights.safetensors``
+and ``card.json`` are there, and the checkpoints are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import Pairs, hold_out
+from crossband.pairs.opening import list_splits, open_pairs
+from crossband.pairs.writing import write_text
+from crossband.systems import create
+from crossband.systems.base import Phase, System
+from crossband.training.curves import CURVES_NAME, read_curves, write_curves
+from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from crossband.training.progress import Progress
+from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
+
+
+def train(options: TrainOptions, *, command: str | None = None, quiet: bool = False) -> Path:
+    """Train a system and return its finished run folder.
+
+    command: the command line to keep in the folder; None takes this process's. quiet: print nothing.
+
+    A run that fails before its first epoch has ended leaves nothing behind; one that fails later, or is
+    killed, can be resumed.
+
+    Raises OptionError if the folder exists already or an option does not fit, PairError for pairs that
+    cannot be used, and CrossbandError if the training diverges.
+    """
+    folder = Path(options.out)
+    if is_main_process():
+        _check_folder(folder)
+    run = _Run(options, quiet)
+    try:
+        return run.complete(command or shlex.join(["crossband", *sys.argv[1:]]))
+    except Exception:
+        if is_main_process() and not (folder / CURVES_NAME).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"run folder {folder} is a file; choose another one")
+    if folder.exists() and any(folder.iterdir()):
+        if (folder / CARD_NAME).exists():
+            raise OptionError(f"run folder {folder} holds a finished run; choose another one")
+        if (folder / "config.yaml").exists():
+            raise OptionError(
+                f"run folder {folder} holds an unfinished run; choose another one, or go on with "
+                f"`crossband train --resume {folder}`"
+            )
+        raise OptionError(f"run folder {folder} is not empty; choose another one")
+
+
+def resume(folder: Path | str, *, quiet: bool = False) -> Path:
+    """Go on with a run that was interrupted, from its last finished epoch.
+
+    On a CPU the result is bit for bit that of a run that was not interrupted. A finished run is left as it
+    is. Raises OptionError if the folder holds no run.
+    """
+    folder = Path(folder)
+    if (folder / CARD_NAME).exists():
+        Progress(quiet).say(f"{folder} holds a finished run; there is nothing left to do")
+        return folder
+    if not (folder / "config.yaml").is_file():
+        raise OptionError(f"{folder} holds no run to go on with: it has no config.yaml")
+    options = TrainOptions.from_yaml(folder / "config.yaml")
+    options.out = str(folder)
+    return _Run(options, quiet).complete(None)
+
+
+class _Run:
+    """One training run; exists for as long as `train` or `resume` does."""
+
+    def __init__(self, options: TrainOptions, quiet: bool):
+        self.options = options
+        self.folder = Path(options.out)
+        self.progress = Progress(quiet)
+        self.recipe = options.base_recipe()
+        self.augmentation = options.make_augmentation()
+        self.pairs, self.validation = _open(options)
+        self.rows: list[dict[str, Any]] = []
+        torch.manual_seed(options.seed)
+        classes = self.pairs.classes
+        assert classes is not None
+        self.classes = classes
+        self.system: System = create(
+            options.system,
+            classes=len(classes),
+            **options.system_arguments(),
+        )
+        self.phases = self.system.phases(self.recipe)
+        self._prepare_phases()
+        self._reuse_phases()
+
+    def _prepare_phases(self) -> None:
+        names = [phase.name for phase in self.phases]
+        for setting, given in (("phases", self.options.phases), ("reuse", self.options.reuse)):
+            unknown = sorted(set(given) - set(names))
+            if unknown:
+                raise OptionError(
+                    f"{setting}: {self.options.system} has no phase {unknown[0]!r}; it has {', '.join(names)}"
+                )
+        for phase in self.phases:
+            phase.recipe = phase.recipe.replace(self.options.phases.get(phase.name, {}))
+            needed = {"visible", "infrared"} if phase.validate[0] == "both" else {phase.validate[0]}
+            missing = sorted(needed - set(self.pairs.bands))
+            if missing:
+                raise PairError(
+                    f"phase {phase.name} of {self.options.system} trains on {' and '.join(sorted(needed))}, "
+                    f"but {self.pairs.source} has no {missing[0]} images"
+                )
+
+    def _reuse_phases(self) -> None:
+        """Load the phases that come from other runs, before anything is written or trained."""
+        for phase in self.phases:
+            origin = self.options.reuse.get(phase.name)
+            if origin is None:
+                continue
+            other, card = load_run(origin)
+            if type(other) is not type(phase.keeps):
+                raise OptionError(
+                    f"reuse: {origin} holds a {other.name}, but phase {phase.name} makes a {phase.keeps.name}"
+                )
+            if card.classes.names != self.classes.names:
+                raise OptionError(
+                    f"reuse: {origin} was trained on other classes than those of {self.pairs.source}"
+                )
+            try:
+                phase.keeps.load_state_dict(other.state_dict())
+            except RuntimeError as error:
+                raise OptionError(
+                    f"reuse: the network in {origin} differs from the one that phase {phase.name} makes "
+                    "(encoder or widths)"
+                ) from error
+
+    def complete(self, command: str | None) -> Path:
+        if is_main_process():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OptionError(
+                    f"cannot make run folder {self.folder}: {error.strerror}; choose another one"
+                ) from error
+            if command is not None:
+                write_text(self.folder / "config.yaml", self.options.to_yaml())
+                write_text(self.folder / "command.txt", command + "\n")
+        chosen = {}
+        for phase in self.phases:
+            chosen[phase.name] = self._complete_phase(phase)
+        if is_main_process():
+            card = make_card(self.system, self.classes, self.options.infrared_scaling, self._history(chosen))
+            save_run(self.folder, self.system, card)
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            self.progress.say(f"finished: {self.folder} ({card.training['seconds']:.0f} s of training)")
+        return self.folder
+
+    def _complete_phase(self, phase: Phase) -> dict[str, Any]:
+        """Take the phase's weights from elsewhere, from before, or train it. Returns what chose them."""
+        if phase.name in self.options.reuse:
+            return {"reused": self.options.reuse[phase.name]}
+        finished = self._finished(phase)
+        if finished.is_file():
+            load_weights(phase.keeps, finished)
+            self.rows += [row for row in read_curves(self.folder) if row["phase"] == phase.name]
+        else:
+            self._train_phase(phase)
+        return self._choice(phase)
+
+    def _train_phase(self, phase: Phase) -> None:
+        module = PhaseModule(
+            phase,
+            len(self.classes),
+            self.options.seed,
+            channels_last=self.options.channels_last,
+            after_epoch=self._after_epoch,
+        )
+        if self.options.compile:
+            phase.keeps.compile()
+        checkpoint = self._checkpoint(phase)
+        loaders = Loaders(
+            self.pairs, self.validation, self.augmentation, self.options, phase.recipe.batch_size
+        )
+        with QuietLightning():
+            trainer = make_trainer(self.options, phase.recipe, phase.name, self.progress.callback())
+            try:
+                fit(trainer, module, loaders, checkpoint if checkpoint.is_file() else None)
+            except KeyboardInterrupt:
+                self.progress.say(f"go on with `crossband train --resume {self.folder}`")
+                raise
+        phase.trained.to("cpu")
+        phase.keeps.to(memory_format=torch.contiguous_format)
+        self.rows += module.rows
+        if is_main_process():
+            best = self._best(phase)
+            if best.is_file():
+                load_weights(phase.keeps, best)
+            save_weights(phase.keeps, self._finished(phase))
+        trainer.strategy.barrier()
+        if not is_main_process():
+            load_weights(phase.keeps, self._finished(phase))
+
+    def _after_epoch(self, module: PhaseModule) -> None:
+        """Keep the weights if they are the best so far, then the checkpoint, then the curves."""
+        phase, trainer = module.phase, module.trainer
+        if self.options.select == "best" and self.validation is not None and trainer.is_global_zero:
+            key = f"val_miou_{phase.validate[0]}"
+            scores = [row[key] for row in module.rows]
+            if scores[-1] == max(scores) and scores.index(scores[-1]) == len(scores) - 1:
+                save_weights(phase.keeps, self._best(phase))
+        checkpoint = self._checkpoint(phase)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = checkpoint.with_suffix(".partial")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, checkpoint)
+            write_curves(self.folder, [*self.rows, *module.rows])
+            self.progress.epoch(module)
+
+    def _history(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """The card's account of the training."""
+        options = self.options
+        return {
+            "data": self.pairs.source,
+            "split": self.pairs.split,
+            "pairs": len(self.pairs),
+            "validation": None
+            if self.validation is None
+            else {"split": self.validation.split, "pairs": len(self.validation)},
+            "checkpoint": chosen,
+            "recipes": {phase.name: asdict(phase.recipe) for phase in self.phases},
+            "augmentation": asdict(self.augmentation),
+            "seed": options.seed,
+            "deterministic": options.deterministic,
+            "precision": options.precision,
+            "devices": options.devices,
+            "hardware": _hardware(options.accelerator),
+            "seconds": round(sum(float(row["seconds"]) for row in self.rows), 1),
+        }
+
+    def _choice(self, phase: Phase) -> dict[str, Any]:
+        """What chose the weights of a trained phase, in the card's words."""
+        rows = [row for row in self.rows if row["phase"] == phase.name]
+        if self.options.select == "last" or self.validation is None:
+            return {"chosen_by": "last epoch", "epoch": int(rows[-1]["epoch"])}
+        key = f"val_miou_{phase.validate[0]}"
+        best = max(rows, key=lambda row: float(row[key]))
+        return {
+            "chosen_by": f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}",
+            "epoch": int(best["epoch"]),
+            "mean_iou": float(best[key]),
+        }
+
+    def _finished(self, phase: Phase) -> Path:
+        return self.folder / "phases" / f"{phase.name}.safetensors"
+
+    def _best(self, phase: Phase) -> Path:
+        return self.folder / "checkpoints" / f"{phase.name}-best.safetensors"
+
+    def _checkpoint(self, phase: Phase) -> Path:
+        return self.folder / "checkpoints" / f"{phase.name}.ckpt"
+
+
+def _open(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
+    """The pairs to train on and those to validate on. Raises OptionError or PairError."""
+    splits = list_splits(options.data)
+    if options.split not in splits and options.split == "train":
+        raise OptionError(
+            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
+        )
+    pairs = open_pairs(options.data, options.split, infrared_scaling=options.infrared_scaling)
+    if pairs.classes is None:
+        raise PairError(
+            f"{options.data} has no labels in split {options.split!r}; training a segmentation needs them"
+        )
+    if options.validation is not None:
+        return pairs, open_pairs(options.data, options.validation, infrared_scaling=options.infrared_scaling)
+    if options.hold_out == 0:
+        return pairs, None
+    if len(pairs) < 2:
+        raise PairError(f"{options.data} has {len(pairs)} training pair; hold_out needs two, or set it to 0")
+    kept, held = hold_out(pairs, options.hold_out, options.seed)
+    if not len(held):
+        raise PairError(
+            f"{options.data} has a single training pair of each condition; set hold_out to 0, or name "
+            "a split that chooses the checkpoint with validation"
+        )
+    return kept, held
+
+
+def _hardware(accelerator: str) -> str:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,154 @@
+"""One phase through Lightning: its trainer, its loaders, and an end to it that a user understands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from crossband.errors import CrossbandError, OptionError
+from crossband.pairs.augmentation import Augmentation
+from crossband.pairs.base import Pairs
+from crossband.pairs.loading import evaluation_loader, training_loader
+from crossband.recipe import Recipe
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+
+_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of the run, which alone writes. Known before a trainer exists."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def make_trainer(options: TrainOptions, recipe: Recipe, phase: str, callback: pl.Callback) -> pl.Trainer:
+    """A trainer that leaves checkpoints and printing to us.
+
+    Raises OptionError for devices that are not there.
+    """
+    try:
+        return pl.Trainer(
+            max_epochs=recipe.epochs,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            # smp's EfficientNets hold a classifier stage that segmentation never calls.
+            strategy="ddp_find_unused_parameters_true" if options.devices > 1 else "auto",
+            precision=_PRECISION[options.precision],  # type: ignore[arg-type]
+            deterministic=options.deterministic,
+            callbacks=[callback],
+            logger=_tensorboard(Path(options.out), phase),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=options.out,
+        )
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"cannot train on accelerator {options.accelerator} with {options.devices} devices: {reason}"
+        ) from error
+
+
+def fit(trainer: pl.Trainer, module: PhaseModule, loaders: Loaders, checkpoint: Path | None) -> None:
+    """Run a phase, from a checkpoint if there is one.
+
+    Raises CrossbandError when the device's memory is used up, and KeyboardInterrupt when it is interrupted
+    (Lightning would end the whole program).
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        # weights_only: a checkpoint is read without unpickling anything but tensors and plain values.
+        trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as exit:
+        if not isinstance(exit.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from exit
+    except torch.OutOfMemoryError as error:
+        raise CrossbandError(
+            f"phase {module.phase.name} does not fit the device's memory; lower recipe.batch_size, crop the "
+            "images with augmentation.crop, or train in bfloat16"
+        ) from error
+
+
+class Loaders(pl.LightningDataModule):
+    """The loaders of a phase, made once the process knows its rank.
+
+    Every process validates on all of the validation pairs; what the first one finds is what counts.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        validation: Pairs | None,
+        augmentation: Augmentation,
+        options: TrainOptions,
+        batch_size: int,
+    ):
+        super().__init__()
+        self.pairs = pairs
+        self.validation = validation
+        self.augmentation = augmentation
+        self.seed = options.seed
+        self.batch_size = batch_size
+        self.workers = min(8, (os.cpu_count() or 1) - 1) if options.workers is None else options.workers
+
+    def train_dataloader(self) -> Any:
+        trainer = self.trainer
+        assert trainer is not None
+        return training_loader(
+            self.pairs,
+            self.augmentation,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            workers=self.workers,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+        )
+
+    def val_dataloader(self) -> Any:
+        if self.validation is None:
+            return []
+        return evaluation_loader(self.validation, workers=self.workers)
+
+
+def _tensorboard(folder: Path, phase: str) -> Any:
+    """A TensorBoard logger where the package is installed (the extra ``track``), else no logger."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    return pl.loggers.TensorBoardLogger(str(folder), name="tensorboard", version=phase)
+
+
+class QuietLightning(warnings.catch_warnings):
+    """Keep Lightning's advertisements and hints, which our users can do nothing about, to itself."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings(
+            "ignore", message=".*(num_workers|litlogger|LeafSpec|isinstance\\(treespec).*"
+        )
+        self._loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+        return entered
+
+    def __exit__(self, *details: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)
+        super().__exit__(*details)  # type: ignore[arg-type]

@@ -1,0 +1,170 @@
+"""The one Lightning module, which runs any phase of any system."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.metrics.segmentation import SegmentationMetric
+from crossband.recipe import Recipe
+from crossband.systems.base import Bands, Phase, select_bands
+
+
+class PhaseModule(pl.LightningModule):
+    """Optimises one phase and validates what it keeps.
+
+    Everything random in an epoch starts from a seed of its own, and the learning rate is a function of the
+    step: so a checkpoint needs no generator states, and a run that was killed and resumed ends with the same
+    bits as one that was not.
+
+    rows: one per finished epoch: its losses by name, rate, validation scores and seconds.
+    after_epoch: called on every process when an epoch's row is complete.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        classes: int,
+        seed: int,
+        *,
+        channels_last: bool = False,
+        after_epoch: Callable[[PhaseModule], None] = lambda module: None,
+    ):
+        super().__init__()
+        self.after_epoch = after_epoch
+        self.phase = phase
+        self.trained = phase.trained
+        self.frozen = nn.ModuleList(phase.frozen).requires_grad_(False)
+        self.seed = seed
+        self.channels_last = channels_last
+        self.rows: list[dict[str, Any]] = []
+        self.classes = classes
+        self.scores: dict[Bands, SegmentationMetric] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._rate = 0.0
+        self._started = 0.0
+        # A checkpoint holds what is trained; frozen modules come from the phase that trained them.
+        self.strict_loading = False
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.phase.recipe
+
+    def train(self, mode: bool = True) -> PhaseModule:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        recipe = self.recipe
+        parameters = [p for p in self.trained.parameters() if p.requires_grad]
+        if recipe.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.channels_last:
+            for band in ("visible", "infrared"):
+                if batch[band] is not None:
+                    batch[band] = batch[band].contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self._sums, self._steps, self._started = {}, 0, time.monotonic()
+            torch.manual_seed(_mix(self.seed, self.current_epoch, self.global_rank))
+        steps_per_epoch = int(self.trainer.num_training_batches)
+        step = self.current_epoch * steps_per_epoch + batch_idx
+        self._rate = self.recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self._rate
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if batch["label"] is None:
+            raise PairError(f"pair {batch['name'][0]!r} has no label to train on")
+        try:
+            terms = self.phase.loss(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise OptionError(
+                f"phase {self.phase.name} has batch norms after a pooling of the whole image, which need two "
+                "pairs or more in a batch; raise recipe.batch_size"
+            ) from error
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        self._add({"loss": total, **terms})
+        return total
+
+    def _add(self, terms: Mapping[str, Tensor]) -> None:
+        self._steps += 1
+        for name, value in terms.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def losses(self) -> dict[str, float]:
+        """Mean of every loss term over the epoch so far."""
+        # A batch that misses a band lacks some terms; they count as 0 there.
+        return {name: (value / max(self._steps, 1)).item() for name, value in self._sums.items()}
+
+    def on_validation_epoch_start(self) -> None:
+        self.scores = {bands: SegmentationMetric(self.classes) for bands in self.phase.validate}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        for bands, metric in self.scores.items():
+            given = select_bands(batch, bands)
+            logits = self.phase.keeps(given["visible"], given["infrared"]).logits
+            metric.update(logits.argmax(dim=1), batch["label"])
+
+    def on_train_epoch_end(self) -> None:
+        losses = self.losses()
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            raise CrossbandError(
+                f"training diverged in epoch {self.current_epoch + 1} of phase {self.phase.name}: "
+                f"{', '.join(broken)} is not finite; lower recipe.lr, add recipe.warmup_steps, or train in "
+                "float32"
+            )
+        row: dict[str, Any] = {
+            "phase": self.phase.name,
+            "epoch": self.current_epoch + 1,
+            "lr": self._rate,
+            **losses,
+        }
+        for bands, metric in self.scores.items():
+            row[f"val_miou_{bands}"] = metric.compute().protocols["present"].mean_iou
+        row["seconds"] = round(time.monotonic() - self._started, 3)
+        self.rows.append(row)
+        if self.logger is not None:
+            numbers = {key: value for key, value in row.items() if key not in ("phase", "epoch")}
+            self.logger.log_metrics(numbers, step=row["epoch"])
+        self.after_epoch(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith("frozen.")}
+        checkpoint["rows"] = self.rows
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.rows = checkpoint["rows"]
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, unlike that of any neighbouring ones."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
