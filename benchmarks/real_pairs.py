@@ -11,13 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
+import numpy as np
 import torch
 
 from crossband.evaluation import evaluate
+from crossband.pairs.base import Pair
 from crossband.pairs.opening import open_pairs
+from crossband.pictures import colour_labels, to_uint8
 from crossband.predictor import load
 from crossband.recalibration import recalibrate_run
+from crossband.report import Page
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import CARD_NAME
@@ -25,6 +31,18 @@ from crossband.weights import CARD_NAME
 ENCODER = "tf_efficientnet_lite0"
 TEST_SPLIT = {"deadtree": "val", "cwfid": "test"}
 EPOCHS = {"deadtree": 4, "cwfid": 30}
+
+
+RUNS = ("visible", "infrared", "csknet")
+ROWS = {
+    "visible visible": "DeepLabV3+, visible",
+    "infrared infrared": "DeepLabV3+, infrared",
+    "csknet both": "CSK-Net, both bands",
+    "csknet infrared": "CSK-Net, infrared only",
+    "csknet-infrared infrared": "CSK-Net, infrared only, recalibrated",
+    "csknet visible": "CSK-Net, visible only (fallback)",
+}
+"""Run and bands of each row of the table, and what it is called."""
 
 
 def options(
@@ -58,7 +76,7 @@ def options(
     )
 
 
-def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[str, object]:
+def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train the three models of one seed (what is there already stays) and score them on the test split."""
     folder = arguments.out / dataset / f"seed{seed}"
     teacher = {"teacher": str(folder / "visible")}
@@ -78,7 +96,7 @@ def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[s
     if not (recalibrated / CARD_NAME).exists():
         recalibrate_run(folder / "csknet", runs["csknet"].data, recalibrated, batch_size=8, seed=seed)
     test = open_pairs(runs["csknet"].data, TEST_SPLIT[dataset])
-    result: dict[str, object] = {"seed": seed}
+    result: dict[str, Any] = {"seed": seed}
     for run in (*runs, "csknet-infrared"):
         predictor = load(folder / run, device="cpu")
         evaluation = evaluate(predictor.system, test, bands=list(predictor.system.supports), by=None)
@@ -93,6 +111,51 @@ def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[s
     return result
 
 
+def summarise(dataset: str, results: list[dict[str, Any]]) -> str:
+    """A Markdown table: mean over seeds, and the range from the lowest to the highest, in percent."""
+    names = list(results[0]["csknet both"]["iou"])
+    header = ["model and bands given", "mean IoU", *names]
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---|" * (len(header) - 1)]
+    for key, label in ROWS.items():
+        columns = [[result[key]["mean_iou"] for result in results]]
+        columns += [[result[key]["iou"][name] for result in results] for name in names]
+        cells = [f"{100 * mean(c):.1f} ({100 * min(c):.1f} to {100 * max(c):.1f})" for c in columns]
+        lines.append("| " + " | ".join([label, *cells]) + " |")
+    seconds = ", ".join(f"{run} {mean(r[f'{run} seconds'] for r in results):.0f} s" for run in RUNS)
+    return "\n".join([f"{dataset}, {len(results)} seeds; training: {seconds}", "", *lines, ""])
+
+
+def write_pictures(dataset: str, arguments: argparse.Namespace, count: int = 5) -> Path:
+    """A page of pictures of seed 0 for some test pairs, evenly chosen; it shows the data, so it stays here."""
+    folder = arguments.out / dataset
+    test = open_pairs(f"folder:{arguments.pairs / dataset}", TEST_SPLIT[dataset])
+    predictors = {run: load(folder / "seed0" / run, device="cpu") for run in (*RUNS, "csknet-infrared")}
+    classes = predictors["csknet"].card.classes
+    rows: list[tuple[str, list[np.ndarray | None]]] = []
+    for index in np.linspace(0, len(test) - 1, count).astype(int):
+        pair = test[int(index)]
+        assert pair.visible is not None
+        assert pair.infrared is not None
+        assert pair.label is not None
+        pictures: list[np.ndarray | None] = [
+            to_uint8(pair.visible),
+            to_uint8(pair.infrared),
+            colour_labels(pair.label, classes.palette),
+        ]
+        for key in ROWS:
+            run, bands = key.split()
+            visible = pair.visible if bands != "infrared" else None
+            infrared = pair.infrared if bands != "visible" else None
+            prediction = predictors[run].predict(Pair(pair.name, visible, infrared))
+            pictures.append(colour_labels(prediction.labels, classes.palette))
+        rows.append((pair.name, pictures))
+    page = Page(f"{dataset}: seed 0, {TEST_SPLIT[dataset]} pairs")
+    page.legend(classes)
+    page.image_grid(["visible", "infrared", "label", *ROWS.values()], rows, max_side=320)
+    page.write(folder / "pictures.html")
+    return folder / "pictures.html"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,8 +168,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for seed in range(arguments.seeds):
-        print(json.dumps(train_seed(arguments.dataset, seed, arguments)))
+    results = [train_seed(arguments.dataset, seed, arguments) for seed in range(arguments.seeds)]
+    print(summarise(arguments.dataset, results))
+    print(f"pictures: {write_pictures(arguments.dataset, arguments)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Mistakes in what was given end with one line and exit code 2, an interruption wi
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,18 +28,32 @@ _SOURCE = (
 )
 _DEVICE = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
 
+_PLAINER = (
+    (r'^Parser key "([\w.]+)":', r"--\1:"),
+    (r"Expected an? (?=<class|typing)", "expected "),
+    (r"<class '(\w+)'>", r"\1"),
+    (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
+    (r"\. Got value:", ", not"),
+)
+"""What jsonargparse says in Python's words, and how a user would say it."""
+
 Progress = Callable[[int, int], None]
 
 
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(str(message).split())
+        for pattern, plain in _PLAINER:
+            text = re.sub(pattern, plain, text)
         print(f"crossband: error: {text} (see `{self.prog} --help`)", file=sys.stderr)
         sys.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    # Read when PyTorch starts its threads: waiting ones sleep instead of spinning. On a machine that does
+    # something else as well, spinning makes small networks several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser, commands = _build_parser()
     try:
         options = parser.parse_args(arguments)
@@ -75,6 +90,7 @@ def _build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int
         sub = _Parser(description=description)
         # jsonargparse wants the outer level of subcommands complete before an inner one begins.
         subcommands.add_subcommand(name, sub, help=description)
+        sub.prog = f"crossband {name}"
         add_arguments(sub)
         commands[name] = command
     return parser, commands
@@ -193,7 +209,10 @@ def _train(options: Namespace) -> None:
     if options.resume is not None:
         from crossband.training.engine import resume
 
-        given = [key for key in ("system", "data", "out") if options[key] is not None]
+        parser = _Parser()
+        _train_arguments(parser)
+        defaults = parser.get_defaults()
+        given = [key for key in vars(defaults) if key != "resume" and options[key] != defaults[key]]
         if given:
             raise OptionError(f"--resume takes its options from the run folder; leave out {', '.join(given)}")
         resume(options.resume)
@@ -419,6 +438,7 @@ def _data_arguments(parser: ArgumentParser) -> None:
                 help="see docs/data.md",
             )
         actions.add_subcommand(name, action, help=description)
+        action.prog = f"crossband data {name}"
 
 
 def _data(options: Namespace) -> int | None:

@@ -34,14 +34,14 @@ SHOWN_CONDITIONS = ("day", "night", "fog", "glare")
 class DemoSize:
     """How much the demo does. The default takes some minutes on two cores.
 
-    train, test: scenes. height, width: of a scene in pixels. epochs: of each of the four phases' trainings.
+    train, test: scenes. height, width: of a scene in pixels. epochs: of each of the three trainings.
     """
 
-    train: int = 400
+    train: int = 320
     test: int = 150
     height: int = 120
     width: int = 160
-    epochs: int = 8
+    epochs: int = 7
 
 
 @dataclass(frozen=True)

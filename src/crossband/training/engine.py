@@ -12,14 +12,14 @@ import platform
 import shlex
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import Pairs, hold_out
+from crossband.pairs.base import BANDS, Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
 from crossband.systems import create
@@ -128,6 +128,11 @@ class _Run:
                     f"but {self.pairs.source} has no {missing[0]} images"
                 )
 
+        if self.augmentation.band_dropout and not any(map(_runs_on_either_band, self.phases)):
+            raise OptionError(
+                f"augmentation.band_dropout: {self.options.system} cannot do without a band; set it to 0"
+            )
+
     def _reuse_phases(self) -> None:
         """Load the phases that come from other runs, before anything is written or trained."""
         for phase in self.phases:
@@ -195,9 +200,10 @@ class _Run:
         if self.options.compile:
             phase.keeps.compile()
         checkpoint = self._checkpoint(phase)
-        loaders = Loaders(
-            self.pairs, self.validation, self.augmentation, self.options, phase.recipe.batch_size
-        )
+        augmentation = self.augmentation
+        if not _runs_on_either_band(phase):
+            augmentation = replace(augmentation, band_dropout=0.0)
+        loaders = Loaders(self.pairs, self.validation, augmentation, self.options, phase.recipe.batch_size)
         with QuietLightning():
             trainer = make_trainer(self.options, phase.recipe, phase.name, self.progress.callback())
             try:
@@ -276,6 +282,11 @@ class _Run:
 
     def _checkpoint(self, phase: Phase) -> Path:
         return self.folder / "checkpoints" / f"{phase.name}.ckpt"
+
+
+def _runs_on_either_band(phase: Phase) -> bool:
+    """Whether band dropout makes sense; a teacher that reads one band never goes without it."""
+    return set(BANDS) <= set(phase.keeps.supports)
 
 
 def _open(options: TrainOptions) -> tuple[Pairs, Pairs | None]:

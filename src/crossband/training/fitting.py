@@ -36,7 +36,7 @@ def make_trainer(options: TrainOptions, recipe: Recipe, phase: str, callback: pl
     Raises OptionError for devices that are not there.
     """
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             max_epochs=recipe.epochs,
             accelerator=options.accelerator,
             devices=options.devices,
@@ -58,6 +58,9 @@ def make_trainer(options: TrainOptions, recipe: Recipe, phase: str, callback: pl
         raise OptionError(
             f"cannot train on accelerator {options.accelerator} with {options.devices} devices: {reason}"
         ) from error
+    if options.precision == "float16" and trainer.strategy.root_device.type == "cpu":
+        raise OptionError("a CPU cannot train in float16; use precision bfloat16 or float32")
+    return trainer
 
 
 def fit(trainer: pl.Trainer, module: PhaseModule, loaders: Loaders, checkpoint: Path | None) -> None:

@@ -138,8 +138,8 @@ class PhaseModule(pl.LightningModule):
         if broken:
             raise CrossbandError(
                 f"training diverged in epoch {self.current_epoch + 1} of phase {self.phase.name}: "
-                f"{', '.join(broken)} is not finite; lower recipe.lr, add recipe.warmup_steps, or train in "
-                "float32"
+                f"{', '.join(broken)} became NaN or infinite; lower recipe.lr, add recipe.warmup_steps, "
+                "or train in float32"
             )
         row: dict[str, Any] = {
             "phase": self.phase.name,
