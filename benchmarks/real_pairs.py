@@ -126,7 +126,7 @@ def summarise(dataset: str, results: list[dict[str, Any]]) -> str:
 
 
 def write_pictures(dataset: str, arguments: argparse.Namespace, count: int = 5) -> Path:
-    """A page of pictures of seed 0 for some test pairs, evenly chosen; it shows the data, so it stays here."""
+    """A page of pictures of seed 0 for some test pairs; it shows the data, so it stays in the run folder."""
     folder = arguments.out / dataset
     test = open_pairs(f"folder:{arguments.pairs / dataset}", TEST_SPLIT[dataset])
     predictors = {run: load(folder / "seed0" / run, device="cpu") for run in (*RUNS, "csknet-infrared")}

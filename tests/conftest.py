@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before PyTorch starts its threads: tiny networks crawl if idle threads spin on a machine that is not idle.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
