@@ -59,7 +59,10 @@ class Card:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The card as JSON; a colour of the palette is written as ``#rrggbb``."""
+        fields = asdict(self)
+        fields["classes"]["palette"] = ["#" + bytes(colour).hex() for colour in self.classes.palette]
+        return json.dumps(fields, indent=2) + "\n"
 
 
 def make_card(system: System, classes: Classes, infrared_scaling: str, training: dict[str, Any]) -> Card:
@@ -156,7 +159,7 @@ def read_card(folder: Path) -> Card:
         return Card(
             classes=Classes(
                 names=tuple(classes["names"]),
-                palette=tuple((r, g, b) for r, g, b in classes["palette"]),
+                palette=tuple(_colour(text) for text in classes["palette"]),
                 ignore=tuple(classes["ignore"]),
             ),
             **fields,
@@ -173,3 +176,9 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     system.encoder_origin = card.encoder_origin
     load_weights(system, folder / WEIGHTS_NAME)
     return system.eval(), card
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    """(red, green, blue) of ``#rrggbb``. Raises ValueError for anything else."""
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue

@@ -173,9 +173,19 @@ class _Run:
         if is_main_process():
             card = make_card(self.system, self.classes, self.options.infrared_scaling, self._history(chosen))
             save_run(self.folder, self.system, card)
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            self._tidy()
             self.progress.say(f"finished: {self.folder} ({card.training['seconds']:.0f} s of training)")
         return self.folder
+
+    def _tidy(self) -> None:
+        """Remove what only a resume needs, and what ``weights.safetensors`` holds as well."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        for phase in self.phases:
+            if phase.keeps is self.system:
+                self._finished(phase).unlink(missing_ok=True)
+        folder = self.folder / "phases"
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
     def _complete_phase(self, phase: Phase) -> dict[str, Any]:
         """Take the phase's weights from elsewhere, from before, or train it. Returns what chose them."""
