@@ -1,0 +1,75 @@
+"""The demo, at a size that takes seconds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from crossband.demo import ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
+from crossband.errors import OptionError
+from crossband.weights import read_card
+
+TINY = DemoSize(train=20, test=10, height=48, width=64, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    run_demo(out, size=TINY, quiet=True)
+    return out
+
+
+def test_it_leaves_scenes_three_finished_runs_and_a_report(demo: Path) -> None:
+    assert {entry.name for entry in demo.iterdir()} == {"scenes", "runs", "report.html"}
+    assert {entry.name for entry in (demo / "runs").iterdir()} == {"visible", "infrared", "csknet"}
+    assert len(list((demo / "scenes" / "test" / "visible").iterdir())) == TINY.test
+
+
+def test_the_teacher_is_the_visible_baseline(demo: Path) -> None:
+    card = read_card(demo / "runs" / "csknet")
+    assert card.training["checkpoint"]["teacher"] == {"reused": str(demo / "runs" / "visible")}
+
+
+def test_the_three_are_trained_alike(demo: Path) -> None:
+    cards = [read_card(demo / "runs" / run) for run in ("visible", "infrared", "csknet")]
+    for key in ("pairs", "validation", "augmentation", "seed"):
+        assert len({str(card.training[key]) for card in cards}) == 1
+    assert len({str(list(card.training["recipes"].values())[-1]) for card in cards}) == 1
+    assert len({card.arguments["encoder"] for card in cards}) == 1
+
+
+def test_the_report_is_one_file_with_every_model_and_condition(demo: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=[\"']?https?:", html)
+    for row in ROWS:
+        assert row.label in html
+    assert html.count("fallback") >= 1
+    for condition in SHOWN_CONDITIONS:
+        assert condition in html
+    assert html.count("data:image/") == len(SHOWN_CONDITIONS) * (3 + len(ROWS))
+
+
+def test_it_says_the_gains_that_its_table_shows(demo: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    cells = {}
+    for row in ROWS:
+        found = re.search(re.escape(row.label) + r".*?<td[^>]*>([\d.]+)</td>", html, re.DOTALL)
+        assert found is not None
+        cells[row.label] = float(found[1])
+    gain = cells["CSK-Net, both bands"] - max(cells["DeepLabV3+, visible"], cells["DeepLabV3+, infrared"])
+    said = re.search(r"CSK-Net scores ([+-][\d.]+) points against the better", html)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(gain, abs=0.11)
+
+
+def test_a_second_demo_replaces_the_first(demo: Path) -> None:
+    (demo / "scenes" / "left-over").touch()
+    run_demo(demo, size=TINY, quiet=True)
+    assert not (demo / "scenes" / "left-over").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(OptionError, match="something else"):
+        run_demo(tmp_path, size=TINY, quiet=True)
+    assert (tmp_path / "thesis.tex").read_text() == "x"
