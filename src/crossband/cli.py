@@ -6,47 +6,24 @@ Mistakes in what was given end with one line and exit code 2, an interruption wi
 
 from __future__ import annotations
 
+import argparse
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+from crossband.cli_data import data, data_arguments
 from crossband.errors import CrossbandError, OptionError
+from crossband.terminal import SOURCE_HELP, Parser, config_first, progress_bar
 from crossband.version import __version__
 
 if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
 
-_SOURCE = (
-    "pairs: NAME:PATH[,key=value...], such as msrs:PATH, folder:PATH or scenes,seed=3 "
-    "(see `crossband data list`)"
-)
 _DEVICE = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
-
-_PLAINER = (
-    (r'^Parser key "([\w.]+)":', r"--\1:"),
-    (r"Expected an? (?=<class|typing)", "expected "),
-    (r"<class '(\w+)'>", r"\1"),
-    (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
-    (r"\. Got value:", ", not"),
-)
-"""What jsonargparse says in Python's words, and how a user would say it."""
-
-Progress = Callable[[int, int], None]
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = " ".join(str(message).split())
-        for pattern, plain in _PLAINER:
-            text = re.sub(pattern, plain, text)
-        print(f"crossband: error: {text} (see `{self.prog} --help`)", file=sys.stderr)
-        sys.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser, commands = _build_parser()
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(config_first(sys.argv[1:] if arguments is None else arguments))
         command = options.subcommand
         if command is None:
             parser.print_help()
@@ -79,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
-    parser = _Parser(
+    parser = Parser(
         prog="crossband",
         description="Segment and fuse paired visible + infrared images, with both cameras or with one.",
         version=__version__,
@@ -87,7 +64,7 @@ def _build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int
     subcommands = parser.add_subcommands(required=False, metavar="COMMAND")
     commands: dict[str, Callable[[Namespace], int | None]] = {}
     for name, (add_arguments, command, description) in _COMMANDS.items():
-        sub = _Parser(description=description)
+        sub = Parser(description=description)
         # jsonargparse wants the outer level of subcommands complete before an inner one begins.
         subcommands.add_subcommand(name, sub, help=description)
         sub.prog = f"crossband {name}"
@@ -109,13 +86,18 @@ def _demo(options: Namespace) -> None:
 
 def _train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "system", type=str | None, nargs="?", help="name of a system (see `crossband systems`)"
+        "system",
+        type=str,
+        nargs="?",
+        # A default here would hide the system that a config file names.
+        default=argparse.SUPPRESS,
+        help="name of a system (see `crossband systems`)",
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
     parser.add_argument(
         "--resume", type=str | None, help="go on with an interrupted run folder; takes no other option"
     )
-    parser.add_argument("--data", type=str | None, help=_SOURCE)
+    parser.add_argument("--data", type=str | None, help=SOURCE_HELP)
     parser.add_argument("--out", type=str | None, help="the run folder; must not exist yet")
     parser.add_argument(
         "--encoder", type=str | None, help="name of an smp or timm encoder (default: the system's own)"
@@ -209,15 +191,15 @@ def _train(options: Namespace) -> None:
     if options.resume is not None:
         from crossband.training.engine import resume
 
-        parser = _Parser()
+        parser = Parser()
         _train_arguments(parser)
         defaults = parser.get_defaults()
-        given = [key for key in vars(defaults) if key != "resume" and options[key] != defaults[key]]
+        given = [key for key in vars(options) if key != "resume" and options[key] != defaults.get(key)]
         if given:
             raise OptionError(f"--resume takes its options from the run folder; leave out {', '.join(given)}")
         resume(options.resume)
         return
-    missing = [key for key in ("system", "data", "out") if options[key] is None]
+    missing = [key for key in ("system", "data", "out") if options.get(key) is None]
     if missing:
         named = " and ".join("a system" if key == "system" else f"--{key}" for key in missing)
         raise OptionError(
@@ -231,7 +213,7 @@ def _train(options: Namespace) -> None:
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder")
-    parser.add_argument("--data", type=str, required=True, help=_SOURCE)
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
     parser.add_argument("--split", type=str, default="test", help="the split to score")
     parser.add_argument(
         "--bands",
@@ -273,7 +255,7 @@ def _evaluate(options: Namespace) -> None:
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
     _check_classes(predictor.card.classes, pairs)
     bands = [options.bands] if options.bands != "all" else _able(predictor.system.supports, pairs.bands)
-    with _progress("evaluating") as progress:
+    with progress_bar("evaluating") as progress:
         evaluation = evaluate(
             predictor.system,
             pairs,
@@ -315,6 +297,15 @@ def _check_classes(trained: Any, pairs: Any) -> None:
             f"the run was trained on {len(trained)} classes, but {pairs.source} has {len(pairs.classes)}; "
             "give the data that it was made for"
         )
+    named = [] if pairs.classes is None else zip(trained.names, pairs.classes.names, strict=True)
+    for index, (here, there) in enumerate(named):
+        if here != there:
+            print(
+                f"note: class {index} is {here!r} in the run but {there!r} in {pairs.source}; the scores "
+                "mean something only if both are the same thing",
+                file=sys.stderr,
+            )
+            break
 
 
 def _predict_arguments(parser: ArgumentParser) -> None:
@@ -338,7 +329,7 @@ def _predict(options: Namespace) -> None:
             f"note: {predictor.system.name} was not designed for {bands} alone; this is a fallback",
             file=sys.stderr,
         )
-    with _progress("predicting") as progress:
+    with progress_bar("predicting") as progress:
         predict_files(predictor, files, Path(options.out), workers=options.workers, progress=progress)
     print(f"written: {len(files)} label, overlay and confidence images in {options.out}")
 
@@ -354,7 +345,7 @@ def _files(visible: str | None, infrared: str | None) -> list[PairFiles]:
 
 def _recalibrate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder of CSK-Net")
-    parser.add_argument("--data", type=str, required=True, help=_SOURCE)
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
     parser.add_argument("--split", type=str, default="train", help="the split to take the statistics from")
     parser.add_argument("--out", type=str, required=True, help="run folder for the infrared-only system")
     parser.add_argument("--batch_size", "--batch-size", type=int, default=8, help="pairs per step")
@@ -365,7 +356,7 @@ def _recalibrate_arguments(parser: ArgumentParser) -> None:
 def _recalibrate(options: Namespace) -> None:
     from crossband.recalibration import recalibrate_run
 
-    with _progress("recalibrating") as progress:
+    with progress_bar("recalibrating") as progress:
         recalibrate_run(
             Path(options.run),
             options.data,
@@ -406,105 +397,6 @@ def _info(options: Namespace) -> None:
     print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))
 
 
-def _data_arguments(parser: ArgumentParser) -> None:
-    actions = parser.add_subcommands(required=True, metavar="ACTION", dest="action")
-    for name, description in (
-        ("list", "what sources of pairs there are"),
-        ("check", "verify a source against its declaration; exit code 1 if there are errors"),
-        ("show", "write a contact sheet of some pairs"),
-        ("export", "write a source as a folder of pairs"),
-    ):
-        action = _Parser(description=description)
-        if name != "list":
-            action.add_argument("source", type=str, help=_SOURCE)
-        if name == "check":
-            action.add_argument("--json", type=str | None, help="write the report here as JSON too")
-        if name in ("show", "export"):
-            action.add_argument(
-                "--out",
-                type=str,
-                required=True,
-                help="file to write" if name == "show" else "folder to write",
-            )
-        if name == "show":
-            action.add_argument("--split", type=str, default="train", help="the split to show")
-            action.add_argument("--count", type=int, default=8, help="number of pairs")
-            action.add_argument("--seed", type=int, default=0, help="of the choice of pairs")
-            action.add_argument(
-                "--infrared_scaling",
-                "--infrared-scaling",
-                type=str,
-                default="full-range",
-                help="see docs/data.md",
-            )
-        actions.add_subcommand(name, action, help=description)
-        action.prog = f"crossband data {name}"
-
-
-def _data(options: Namespace) -> int | None:
-    return {"list": _data_list, "check": _data_check, "show": _data_show, "export": _data_export}[
-        options.action
-    ](options.get(options.action))
-
-
-def _data_list(options: Namespace | None) -> None:
-    from crossband.pairs.benchmarks import BENCHMARKS
-
-    for key, benchmark in BENCHMARKS.items():
-        print(f"{key + ':PATH':<14}{benchmark.title}: {len(benchmark.classes)} classes; {benchmark.url}")
-    print(f"{'folder:PATH':<14}your own pairs: <split>/{{visible,infrared,label}}/name.*")
-    print(f"{'scenes':<14}generated street scenes; options seed, train, val, test, size, conditions")
-
-
-def _data_check(options: Namespace) -> int:
-    from crossband.pairs.check import check_source
-
-    with _progress("checking") as progress:
-        report = check_source(options.source, progress=progress)
-    print(report.to_text())
-    if options.json is not None:
-        import json
-
-        from crossband.pairs.writing import write_text
-
-        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
-    return 0 if report.ok else 1
-
-
-def _data_show(options: Namespace) -> None:
-    import numpy as np
-
-    from crossband.pairs.contact_sheet import contact_sheet
-    from crossband.pairs.opening import open_pairs
-    from crossband.pairs.writing import write_image
-
-    pairs = open_pairs(options.source, options.split, infrared_scaling=options.infrared_scaling)
-    sheet = contact_sheet(pairs, options.count, seed=options.seed)
-    write_image(Path(options.out), np.asarray(sheet.convert("RGB")))
-    print(f"written: {options.out}")
-
-
-def _data_export(options: Namespace) -> None:
-    from crossband.pairs.export import export_folder
-
-    with _progress("exporting") as progress:
-        export_folder(options.source, Path(options.out), progress=progress)
-    print(f"written: {options.out}")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    """A progress bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None], str]] = {
     "demo": (
         _demo_arguments,
@@ -525,7 +417,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     ),
     "systems": (_systems_arguments, _systems, "list the systems"),
     "info": (_info_arguments, _info, "parameters, FLOPs, bands and card of a run or a system"),
-    "data": (_data_arguments, _data, "list, check, show and export pairs"),
+    "data": (data_arguments, data, "list, check, show and export pairs"),
 }
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crossband.errors import PairError
-from crossband.pairs.base import Classes, Pair, PairFiles
+from crossband.devices import find_device
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import BANDS, Classes, Pair, PairFiles
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.writing import write_image, write_label
@@ -65,8 +66,8 @@ class Predictor:
     """
 
     def __init__(self, system: System, card: Card, *, device: str | torch.device | None = None):
-        """device: where to run; None takes a GPU if there is one."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        """device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there."""
+        self.device = find_device(device)
         self.system = system.eval().to(self.device)
         self.card = card
         self.scaling = InfraredScaling.parse(card.infrared_scaling)
@@ -75,8 +76,8 @@ class Predictor:
         """Segment one pair; either band may be None.
 
         visible: a path, a PIL image, or an array (H, W, 3) or (H, W): uint8, uint16, or float in [0, 1].
-        infrared: a path, a single-channel PIL image, or an array (H, W) as the camera stores it, which the
-        card's infrared scaling turns into [0, 1].
+        infrared: a path, a grey PIL image, or an array (H, W) as the camera stores it (or with three equal
+        channels), which the card's infrared scaling turns into [0, 1].
 
         Raises PairError for images that cannot be used, BandError for a combination of bands that the system
         cannot run on.
@@ -148,7 +149,15 @@ def predict_files(
 
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
     255 is certain. Files are read ahead in ``workers`` threads. progress: called with (done, in all).
+    Predictions of earlier runs are replaced.
+
+    Raises OptionError if ``out`` holds image pairs, whose labels would be replaced, or cannot be written;
+    PairError for the first pair that cannot be used, when those before it have been written.
     """
+    if any((out / band).is_dir() for band in BANDS):
+        raise OptionError(f"{out} holds image pairs, whose labels would be replaced; choose another folder")
+    if workers < 0:
+        raise OptionError(f"the number of workers must be 0 or more, not {workers}")
     if progress is not None:
         progress(0, len(files))
     pairs = _read_ahead(files, lambda f: read_pair(f, predictor.scaling, None), workers)
@@ -176,7 +185,10 @@ def _read_ahead(
 
 
 def _visible_array(image: ImageLike) -> np.ndarray:
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    # Pillow would clip what is deeper than 8 bits.
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        image = image.convert("RGB")
+    array = np.asarray(image)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3:
@@ -189,9 +201,11 @@ def _visible_array(image: ImageLike) -> np.ndarray:
 
 
 def _infrared_array(image: ImageLike) -> np.ndarray:
+    if isinstance(image, Image.Image) and image.mode == "P":
+        image = image.convert("RGB")
     array = np.asarray(image)
-    if array.ndim == 3 and array.shape[2] == 1:
+    if array.ndim == 3 and array.shape[2] in (1, 3) and (array == array[..., :1]).all():
         array = array[..., 0]
     if array.ndim != 2:
-        raise PairError(f"an infrared image is (H, W), one channel, not {array.shape}")
+        raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
     return array

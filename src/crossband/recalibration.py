@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from crossband.devices import find_device
 from crossband.errors import OptionError
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
@@ -95,7 +96,7 @@ def recalibrate_run(
         pairs,
         batch_size=batch_size,
         seed=seed,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=find_device(device),
         progress=progress,
     )
     alone.encoder_origin = system.encoder_origin

@@ -1,0 +1,97 @@
+"""The commands of ``crossband data``: list, check, show and export pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+from crossband.terminal import SOURCE_HELP, Parser, progress_bar
+
+
+def data_arguments(parser: ArgumentParser) -> None:
+    actions = parser.add_subcommands(required=False, metavar="ACTION", dest="action")
+    for name, description in (
+        ("list", "what sources of pairs there are"),
+        ("check", "verify a source against its declaration; exit code 1 if there are errors"),
+        ("show", "write a contact sheet of some pairs"),
+        ("export", "write a source as a folder of pairs"),
+    ):
+        action = Parser(description=description)
+        if name != "list":
+            action.add_argument("source", type=str, help=SOURCE_HELP)
+        if name == "check":
+            action.add_argument("--json", type=str | None, help="write the report here as JSON too")
+        if name in ("show", "export"):
+            action.add_argument(
+                "--out",
+                type=str,
+                required=True,
+                help="file to write" if name == "show" else "folder to write",
+            )
+        if name == "show":
+            action.add_argument("--split", type=str, default="train", help="the split to show")
+            action.add_argument("--count", type=int, default=8, help="number of pairs")
+            action.add_argument("--seed", type=int, default=0, help="of the choice of pairs")
+            action.add_argument(
+                "--infrared_scaling",
+                "--infrared-scaling",
+                type=str,
+                default="full-range",
+                help="see docs/data.md",
+            )
+        actions.add_subcommand(name, action, help=description)
+        action.prog = f"crossband data {name}"
+
+
+def data(options: Namespace) -> int | None:
+    actions = {"list": _data_list, "check": _data_check, "show": _data_show, "export": _data_export}
+    if options.action is None:
+        raise OptionError(f"data needs an action: {', '.join(actions)} (see `crossband data --help`)")
+    return actions[options.action](options.get(options.action))
+
+
+def _data_list(options: Namespace | None) -> None:
+    from crossband.pairs.benchmarks import BENCHMARKS
+
+    for key, benchmark in BENCHMARKS.items():
+        print(f"{key + ':PATH':<14}{benchmark.title}: {len(benchmark.classes)} classes; {benchmark.url}")
+    print(f"{'folder:PATH':<14}your own pairs: <split>/{{visible,infrared,label}}/name.*")
+    print(f"{'scenes':<14}generated street scenes; options seed, train, val, test, size, conditions")
+
+
+def _data_check(options: Namespace) -> int:
+    from crossband.pairs.check import check_source
+
+    with progress_bar("checking") as progress:
+        report = check_source(options.source, progress=progress)
+    print(report.to_text())
+    if options.json is not None:
+        import json
+
+        from crossband.pairs.writing import write_text
+
+        write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
+    return 0 if report.ok else 1
+
+
+def _data_show(options: Namespace) -> None:
+    import numpy as np
+
+    from crossband.pairs.contact_sheet import contact_sheet
+    from crossband.pairs.opening import open_pairs
+    from crossband.pairs.writing import write_image
+
+    pairs = open_pairs(options.source, options.split, infrared_scaling=options.infrared_scaling)
+    sheet = contact_sheet(pairs, options.count, seed=options.seed)
+    write_image(Path(options.out), np.asarray(sheet.convert("RGB")))
+    print(f"written: {options.out}")
+
+
+def _data_export(options: Namespace) -> None:
+    from crossband.pairs.export import export_folder
+
+    with progress_bar("exporting") as progress:
+        export_folder(options.source, Path(options.out), progress=progress)
+    print(f"written: {options.out}")

@@ -1,0 +1,24 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from crossband.errors import OptionError
+
+
+def find_device(name: str | torch.device | None) -> torch.device:
+    """The device of a name such as cpu, cuda or cuda:1; None takes a GPU if there is one.
+
+    Raises OptionError if this machine has no such device.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    # What is raised depends on the kind of device and on how PyTorch was built.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OptionError(f"cannot compute on device {name}: {reason}") from error
+    return device
