@@ -9,10 +9,10 @@ A ratio above 1 means that the workers more than pay for conversion, augmentatio
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,14 @@ from PIL import Image
 
 from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.folder import FolderPairs
-from crossband.pairs.loading import training_loader
+from crossband.pairs.loading import PairLoader, training_loader
+from measuring import Row, compare, markdown, per_second
 
 HEIGHT, WIDTH = 480, 640
+PILLOW = "Pillow decoding alone"
 RECIPES = {
     "flip only": Augmentation(),
-    "flip, scale 0.5..1.75, crop 480 x 640": Augmentation(scale=(0.5, 1.75), crop=(HEIGHT, WIDTH)),
+    "flip, scale, crop": Augmentation(scale=(0.5, 1.75), crop=(HEIGHT, WIDTH)),
 }
 
 
@@ -54,10 +56,38 @@ def decode_all(root: Path) -> int:
     return len(files)
 
 
+def load_all(loader: PairLoader) -> int:
+    return sum(len(batch["name"]) for batch in loader)
+
+
 def pairs_per_second(run: Callable[[], int]) -> float:
     begin = time.perf_counter()
     count = run()
     return count / (time.perf_counter() - begin)
+
+
+def measure(pair_count: int, rounds: int, workers: Sequence[int]) -> dict[str, list[float]]:
+    """Pairs per second of Pillow and of every loader, one value per round, measured in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_pairs(root, pair_count)
+        pairs = FolderPairs(root, "train")
+        runs: dict[str, Callable[[], int]] = {PILLOW: lambda: decode_all(root)}
+        for title, recipe in RECIPES.items():
+            for count in workers:
+                loader = training_loader(pairs, recipe, batch_size=8, seed=0, workers=count)
+                runs[f"{title}; {count} workers"] = partial(load_all, loader)
+        for run in runs.values():
+            run()  # starts the workers, which stay
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                rates[name].append(pairs_per_second(run))
+    return rates
+
+
+def rate_rows(pair_count: int, rounds: int, workers: Sequence[int]) -> list[Row]:
+    return compare("loader", measure(pair_count, rounds, workers), PILLOW, per_second, "more")
 
 
 def main() -> None:
@@ -66,29 +96,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the table gives the median of this many")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        make_pairs(root, options.pairs)
-        pairs = FolderPairs(root, "train")
-        runs: dict[str, Callable[[], int]] = {"Pillow decoding alone": lambda: decode_all(root)}
-        for title, recipe in RECIPES.items():
-            for workers in options.workers:
-                loader = training_loader(pairs, recipe, batch_size=8, seed=0, workers=workers)
-                runs[f"{title}; {workers} workers"] = lambda loader=loader: sum(
-                    len(b["name"]) for b in loader
-                )
-        for run in runs.values():
-            run()  # starts the workers, which stay
-        rates: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                rates[name].append(pairs_per_second(run))
-    bare = statistics.median(rates["Pillow decoding alone"])
-    print(f"{options.pairs} pairs of {HEIGHT} x {WIDTH}, median of {options.rounds}, {os.cpu_count()} cores")
-    print(f"{'':55}{'pairs/s':>9}{'ratio':>8}")
-    for name, measured in rates.items():
-        rate = statistics.median(measured)
-        print(f"{name:55}{rate:9.1f}{rate / bare:8.2f}")
+    print(f"{options.pairs} pairs of {HEIGHT} x {WIDTH}, {options.rounds} rounds, {os.cpu_count()} cores")
+    print(markdown(rate_rows(options.pairs, options.rounds, options.workers)))
 
 
 if __name__ == "__main__":
