@@ -48,7 +48,7 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
         _check_folder(folder)
     run = _Run(options, quiet)
     try:
-        return run.complete(command or shlex.join(["crossband", *sys.argv[1:]]))
+        return run.complete(command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     except Exception:
         if is_main_process() and not (folder / CURVES_NAME).exists():
             shutil.rmtree(folder, ignore_errors=True)
