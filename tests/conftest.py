@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 # Before PyTorch starts its threads: tiny networks crawl if idle threads spin on a machine that is not idle.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,9 @@ _DEVICE = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    # Read when PyTorch starts its threads: waiting ones sleep instead of spinning. On a machine that does
-    # something else as well, spinning makes small networks several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when PyTorch starts its threads: a waiting one spins for a moment, then sleeps. Without a bound it
+    # spins on, which makes small networks several times slower where another program wants the core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     parser, commands = _build_parser()
     try:
         options = parser.parse_args(config_first(sys.argv[1:] if arguments is None else arguments))
