@@ -56,6 +56,8 @@ class PhaseModule(pl.LightningModule):
         self.strict_loading = False
         if channels_last:
             self.to(memory_format=torch.channels_last)
+        # Lightning fits a module in whatever mode it finds it.
+        self.train()
 
     @property
     def recipe(self) -> Recipe:

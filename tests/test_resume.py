@@ -1,0 +1,146 @@
+"""A run that is cut off at any point and resumed ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crossband.cli import main
+from crossband.errors import OptionError
+from crossband.training import engine
+from crossband.training.curves import read_curves, write_curves
+from crossband.training.engine import resume, train
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from tiny_runs import curves_without_seconds, tiny_options
+
+
+class PowerCutError(BaseException):
+    """Not an Exception: nothing on the way out may clean up after it, as after a kill."""
+
+
+def three_epochs(out: Path) -> TrainOptions:
+    # The last epoch's weights: the best one's could be those of an epoch before the cut.
+    return tiny_options(out, "csknet", select="last", recipe={"epochs": 3, "batch_size": 2})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(three_epochs(tmp_path_factory.mktemp("resume") / "whole"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "epoch", "written"),
+    [
+        ("teacher", 1, False),
+        ("teacher", 1, True),
+        ("teacher", 3, True),
+        ("csknet", 1, False),
+        ("csknet", 2, True),
+        ("csknet", 3, False),
+        ("csknet", 3, True),
+    ],
+)
+def test_resume_ends_with_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int, written: bool
+) -> None:
+    """Cut at the end of an epoch, before or after its checkpoint is written (in the last epoch: before the
+    phase's own weights are)."""
+    after_epoch = engine._Run._after_epoch
+
+    def cut(run: engine._Run, module: PhaseModule) -> None:
+        here = module.phase.name == phase and module.rows[-1]["epoch"] == epoch
+        if here and not written:
+            raise PowerCutError
+        after_epoch(run, module)
+        if here:
+            raise PowerCutError
+
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Run, "_after_epoch", cut)
+        with pytest.raises(PowerCutError):
+            train(three_epochs(folder), quiet=True)
+    assert not (folder / "card.json").exists()
+    # Whatever a program did before it resumed must not matter.
+    torch.manual_seed(99)
+    torch.rand(7)
+    assert resume(folder, quiet=True) == folder
+    assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert curves_without_seconds(folder) == curves_without_seconds(whole)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_batch_norm_counters_count_every_step_once(whole: Path) -> None:
+    """Three epochs of two steps (five pairs in full batches of two), and never a validation step."""
+    weights = load_file(whole / "weights.safetensors")
+    counters = [value.item() for key, value in weights.items() if key.endswith("bn1.num_batches_tracked")]
+    assert set(counters) == {6}
+
+
+def test_a_checkpoint_holds_no_copy_of_the_frozen_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    replace = os.replace
+
+    def look(old: Path, new: Path) -> None:
+        if Path(new).suffix == ".ckpt":
+            seen.append(torch.load(old, weights_only=True))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", look)
+    train(tiny_options(tmp_path / "run", "csknet", recipe={"epochs": 1, "batch_size": 4}), quiet=True)
+    teacher, student = seen
+    assert teacher["state_dict"]
+    assert student["state_dict"]
+    assert not [key for key in student["state_dict"] if key.startswith("frozen.")]
+
+
+def test_curves_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = [
+        {"phase": "teacher", "epoch": 1, "lr": 0.005, "loss": 0.1 + 0.2, "seconds": 1.5},
+        {"phase": "csknet", "epoch": 1, "lr": 0.005, "loss": 1e-30, "contrast": 2.0, "seconds": 0.25},
+    ]
+    write_curves(tmp_path, rows)
+    read = read_curves(tmp_path)
+    assert read == rows
+    assert type(read[0]["epoch"]) is int
+
+
+@pytest.mark.parametrize("text", ["- 3", "system: [", "system: csknet", "system: csknet\nnonsense: 1"])
+def test_a_damaged_configuration_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(OptionError, match=r"config\.yaml does not hold the options") as caught:
+        resume(tmp_path, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["csknet"], "system"),
+        (["--recipe.epochs", "9"], "recipe"),
+        (["--seed", "3", "--out", "elsewhere"], "out, seed"),
+    ],
+)
+def test_resume_takes_no_other_option(
+    whole: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments, "--resume", str(whole)]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("crossband: error: --resume takes its options from the run folder")
+    assert named in line
+
+
+def test_resuming_a_finished_run_says_that_it_is_finished(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert main(["train", "--resume", str(whole)]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before

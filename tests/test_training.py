@@ -1,0 +1,376 @@
+"""What decides a training run, what it refuses, and what a run that fails leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.pairs.export import export_folder
+from crossband.recipe import Recipe, preset
+from crossband.systems.deeplabv3plus import DeepLabV3Plus
+from crossband.training.engine import train
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from crossband.weights import load_run, read_card
+from tiny_runs import TINY_DATA, curves_without_seconds, tiny_options
+
+
+@pytest.fixture(scope="module")
+def visible_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny_options(tmp_path_factory.mktemp("training") / "visible"), quiet=True)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    folder = tmp_path / "pairs"
+    export_folder(TINY_DATA, folder)
+    return folder
+
+
+def test_the_configuration_that_is_kept_is_the_one_that_was_given(visible_run: Path) -> None:
+    assert TrainOptions.from_yaml(visible_run / "config.yaml") == tiny_options(visible_run)
+    assert yaml.safe_load((visible_run / "config.yaml").read_text())["recipe"] == {
+        "epochs": 2,
+        "batch_size": 2,
+    }
+
+
+def test_the_card_keeps_the_whole_recipe_of_each_phase(visible_run: Path) -> None:
+    recipes = read_card(visible_run).training["recipes"]
+    assert recipes["segmentation"]["epochs"] == 2
+    assert recipes["segmentation"]["momentum"] == Recipe().momentum
+
+
+def test_nothing_of_the_test_split_is_read(pairs: Path, tmp_path: Path) -> None:
+    """A test split that cannot be read at all does not disturb training."""
+    for image in (pairs / "test").rglob("*.png"):
+        image.write_bytes(b"not an image")
+    train(tiny_options(tmp_path / "run", data=f"folder:{pairs}", recipe={"epochs": 1}), quiet=True)
+    training = read_card(tmp_path / "run").training
+    assert training["split"].startswith("train")
+    assert training["validation"]["split"].startswith("train")
+
+
+def test_a_named_validation_split_leaves_the_training_pairs_whole(tmp_path: Path) -> None:
+    folder = train(tiny_options(tmp_path / "run", validation="val", recipe={"epochs": 1}), quiet=True)
+    training = read_card(folder).training
+    assert training["pairs"] == 8
+    assert training["validation"] == {"split": "val", "pairs": 2}
+    assert training["checkpoint"]["segmentation"]["chosen_by"].endswith("on val")
+
+
+def test_best_keeps_the_weights_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With scores that are told to it: the second of three epochs is best, and its weights are kept."""
+    scores = iter([0.2, 0.6, 0.4])
+    end = PhaseModule.on_train_epoch_end
+    seen = []
+
+    class Told:
+        def compute(self) -> Any:
+            score = next(scores)
+            return type("Scores", (), {"protocols": {"present": type("P", (), {"mean_iou": score})}})
+
+    def told(module: PhaseModule) -> None:
+        module.scores = {"visible": Told()}  # type: ignore[dict-item]
+        end(module)
+        seen.append({key: value.clone() for key, value in module.phase.keeps.state_dict().items()})
+
+    monkeypatch.setattr(PhaseModule, "on_train_epoch_end", told)
+    folder = train(tiny_options(tmp_path / "run", recipe={"epochs": 3, "batch_size": 2}), quiet=True)
+    kept = load_run(folder)[0].state_dict()
+    equal = [all(torch.equal(weights[key], kept[key]) for key in kept) for weights in seen]
+    assert equal == [False, True, False]
+    assert read_card(folder).training["checkpoint"]["segmentation"]["epoch"] == 2
+
+
+def test_a_frozen_teacher_is_in_eval_mode_and_the_student_in_train_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every step, also after a validation and after a phase that trained the teacher here."""
+    step = PhaseModule.training_step
+    modes = []
+
+    def look(module: PhaseModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        frozen = [part.training for teacher in module.phase.frozen for part in teacher.modules()]
+        trained = [part.training for part in module.trained.modules()]
+        modes.append((module.phase.name, any(frozen), all(trained)))
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(PhaseModule, "training_step", look)
+    train(tiny_options(tmp_path / "run", "csknet"), quiet=True)
+    assert len(modes) == 8
+    assert set(modes) == {("teacher", False, True), ("csknet", False, True)}
+
+
+def test_presets_and_overrides_reach_the_phases(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "preset": "quick",
+        "recipe": {"epochs": 1, "batch_size": 4},
+        "phases": {"teacher": {"epochs": 2, "lr": 1e-3, "optimizer": "adamw", "warmup_steps": 0}},
+        "augmentation": {"flip": 0, "crop": [24, 24]},
+    }
+    folder = train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
+    training = read_card(folder).training
+    assert training["recipes"]["csknet"]["lr"] == preset("quick").lr == 2e-2
+    assert training["recipes"]["csknet"]["epochs"] == 1
+    assert training["recipes"]["teacher"]["optimizer"] == "adamw"
+    assert training["augmentation"]["crop"] == [24, 24]
+    rows = [(row["phase"], row["epoch"], float(row["lr"])) for row in curves_without_seconds(folder)]
+    # quick warms up over 20 steps: the only step of the student runs at 1/21 of the rate.
+    expected = [("teacher", "1", 1e-3), ("teacher", "2", 1e-3 * 0.5**0.9), ("csknet", "1", 2e-2 / 21)]
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+    assert [row[2] for row in rows] == pytest.approx([row[2] for row in expected])
+
+
+def test_an_ablation_switch_reaches_the_network_and_the_card(tmp_path: Path) -> None:
+    switches = {"decoder_channels": 16, "exchange": False, "contrastive_weight": 0, "exchange_stages": [1, 2]}
+    folder = train(
+        tiny_options(tmp_path / "run", "csknet", options=switches, recipe={"epochs": 1}), quiet=True
+    )
+    system, card = load_run(folder)
+    assert card.arguments["exchange"] is system.exchange is False
+    assert card.arguments["exchange_stages"] == [1, 2]
+    assert "contrast" not in curves_without_seconds(folder)[-1]
+
+
+def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"augmentation": {"band_dropout": 1}, "recipe": {"epochs": 4, "batch_size": 2}}
+    folder = train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
+    teacher, student = (
+        [row for row in curves_without_seconds(folder) if row["phase"] == phase]
+        for phase in ("teacher", "csknet")
+    )
+    assert all(float(row["ce"]) > 0 for row in teacher)
+    # Every batch of the student lacks a band, so nothing is fused; of eight, each band is lacked by some.
+    assert not any(row.get("ce_fused") for row in student)
+    assert any(row["ce_infrared"] for row in student)
+    assert any(row["distill_predictions"] for row in student)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": {"epochs": "many"}}, "recipe.epochs must be an integer, not 'many'"),
+        ({"recipe": {"epochs": 1.5}}, "recipe.epochs must be an integer"),
+        ({"recipe": {"lr": float("nan")}}, "recipe.lr must be above 0"),
+        ({"recipe": {"momentum": -1}}, "recipe.momentum must be 0 or more"),
+        ({"recipe": {"optimizer": "adam"}}, "recipe.optimizer must be one of sgd, adamw"),
+        ({"recipe": {"schedule": "cosine"}}, "recipe.schedule must be one of poly, constant"),
+        ({"phases": {"segmentation": {"epoch": 1}}}, "a recipe has no epoch"),
+        ({"augmentation": {"flip": "often"}}, "augmentation.flip must be a number"),
+        ({"augmentation": {"flip": 2}}, "probability"),
+        ({"augmentation": {"crop": 64}}, r"augmentation.crop must be \[an integer, an integer\] or null"),
+        ({"augmentation": {"band_dropout": 0.5}}, "deeplabv3plus cannot do without a band"),
+        ({"options": {"decoder_channels": "wide"}}, "options.decoder_channels must be an integer"),
+        ({"options": {"band": "ultraviolet"}}, "options.band must be one of visible, infrared"),
+        ({"options": {"bands": "visible"}}, "no option bands; did you mean band"),
+        ({"options": {"classes": 3}}, "options.classes: the data"),
+        ({"options": {"encoder": "resnet18"}}, "options.encoder: give it as encoder"),
+        ({"accelerator": "tpu"}, "accelerator must be auto, cpu or gpu"),
+        ({"devices": 0}, "devices must be 1 or more"),
+        ({"workers": -1}, "workers must be 0 or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"precision": "float16"}, "a CPU cannot train in float16"),
+        ({"recipe": {"batch_size": 1}}, "raise recipe.batch_size"),
+        ({"split": "nowhere"}, "no split 'nowhere'"),
+        ({"validation": "nowhere"}, "no split 'nowhere'"),
+        ({"infrared_scaling": "sideways"}, "infrared scaling 'sideways'"),
+        ({"encoder_weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"reuse": {"segmentation": "nowhere"}}, "run folder nowhere is not there"),
+        ({"reuse": {"teacher": "nowhere"}}, "deeplabv3plus has no phase 'teacher'"),
+        ({"data": "scenes,train=1,size=32x48"}, "hold_out needs two"),
+        ({"data": "scenes,train=2,size=32x48"}, "a single training pair of each condition"),
+    ],
+)
+def test_what_is_refused_leaves_no_run_folder(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CrossbandError, match=message) as caught:
+        train(tiny_options(tmp_path / "run", **changes), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="accelerator gpu") as caught:
+        train(tiny_options(tmp_path / "run", accelerator="gpu"), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_pair_is_named_and_leaves_no_run_folder(pairs: Path, tmp_path: Path, workers: int) -> None:
+    (pairs / "classes.yaml").write_text("names: [a, b]")
+    options = tiny_options(tmp_path / "run", data=f"folder:{pairs}", workers=workers)
+    with pytest.raises(PairError, match=r"train.label.\w+\.png: label ids? \d+") as caught:
+        train(options, quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_was_there_and_empty_may_be_used(tmp_path: Path) -> None:
+    train(tiny_options(tmp_path, recipe={"epochs": 1}), quiet=True)
+    assert (tmp_path / "card.json").exists()
+
+
+@pytest.mark.parametrize("content", ["config.yaml", "holiday.jpg"])
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / content).write_text("mine")
+    with pytest.raises(OptionError, match=r"--resume" if content == "config.yaml" else "is not empty"):
+        train(tiny_options(tmp_path), quiet=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_run_that_diverges_later_can_still_be_looked_at(tmp_path: Path, monkeypatch: Any) -> None:
+    loss = DeepLabV3Plus._loss
+    calls = iter(range(100))
+    monkeypatch.setattr(
+        DeepLabV3Plus,
+        "_loss",
+        lambda self, batch: {
+            name: value * (float("nan") if next(calls) >= 6 else 1)
+            for name, value in loss(self, batch).items()
+        },
+    )
+    with pytest.raises(CrossbandError, match=r"diverged in epoch 2 of phase segmentation: loss, ce, dice"):
+        train(tiny_options(tmp_path / "run", recipe={"epochs": 3, "batch_size": 2}), quiet=True)
+    assert [row["epoch"] for row in curves_without_seconds(tmp_path / "run")] == ["1"]
+    assert not (tmp_path / "run" / "card.json").exists()
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_too_little_memory_says_what_to_lower(tmp_path: Path, monkeypatch: Any) -> None:
+    def loss(self: DeepLabV3Plus, batch: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(DeepLabV3Plus, "_loss", loss)
+    with pytest.raises(CrossbandError, match=r"phase segmentation does not fit .* recipe\.batch_size"):
+        train(tiny_options(tmp_path / "run"), quiet=True)
+
+
+class TestReuse:
+    def test_trains_the_other_phase_with_it(
+        self, visible_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And it stays as it was: in eval mode, down to the statistics of its batch norms."""
+        teachers = []
+        end = PhaseModule.on_train_epoch_end
+
+        def look(module: PhaseModule) -> None:
+            teachers.append(module.phase.frozen[0].state_dict())
+            end(module)
+
+        monkeypatch.setattr(PhaseModule, "on_train_epoch_end", look)
+        options = tiny_options(
+            tmp_path / "run",
+            "csknet",
+            reuse={"teacher": str(visible_run)},
+            recipe={"epochs": 1, "batch_size": 4},
+        )
+        folder = train(options, quiet=True)
+        given = load_run(visible_run)[0].state_dict()
+        assert len(teachers) == 1
+        assert all(torch.equal(teachers[0][key], given[key]) for key in given)
+        assert {row["phase"] for row in curves_without_seconds(folder)} == {"csknet"}
+        assert read_card(folder).training["checkpoint"]["teacher"] == {"reused": str(visible_run)}
+
+    def test_of_another_system_or_width_is_refused(self, visible_run: Path, tmp_path: Path) -> None:
+        wide: dict[str, Any] = {"options": {"decoder_channels": 24}, "reuse": {"teacher": str(visible_run)}}
+        with pytest.raises(OptionError, match="encoder or widths"):
+            train(tiny_options(tmp_path / "run", "csknet", **wide), quiet=True)
+        infrared: dict[str, Any] = {"reuse": {"csknet": str(visible_run)}}
+        with pytest.raises(OptionError, match="holds a deeplabv3plus, but phase csknet makes a csknet"):
+            train(tiny_options(tmp_path / "run", "csknet", **infrared), quiet=True)
+        assert not (tmp_path / "run").exists()
+
+    def test_of_other_classes_is_refused(self, visible_run: Path, pairs: Path, tmp_path: Path) -> None:
+        """As many classes, but in another order: a teacher of these would teach nonsense."""
+        declared = yaml.safe_load((pairs / "classes.yaml").read_text())
+        declared["names"] = declared["names"][::-1]
+        (pairs / "classes.yaml").write_text(yaml.safe_dump(declared))
+        changes: dict[str, Any] = {"data": f"folder:{pairs}", "reuse": {"teacher": str(visible_run)}}
+        with pytest.raises(OptionError, match="trained on other classes"):
+            train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
+
+
+def test_pairs_of_different_sizes_and_ignored_pixels_train(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index, size in enumerate([(32, 48), (40, 33), (17, 50), (32, 48)]):
+        for part in ("visible", "infrared", "label"):
+            folder = tmp_path / "pairs" / "train" / part
+            folder.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 256, (*size, 3) if part == "visible" else size, np.uint8)
+            if part == "label":
+                image = np.where(image < 50, 255, image % 3).astype(np.uint8)
+            Image.fromarray(image).save(folder / f"{index}.png")
+    changes: dict[str, Any] = {
+        "data": f"folder:{tmp_path / 'pairs'}",
+        "recipe": {"epochs": 1, "batch_size": 3},
+    }
+    folder = train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
+    assert json.loads((folder / "card.json").read_text())["arguments"]["classes"] == 3
+
+
+def run_command(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "crossband", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+TINY_ARGUMENTS = [
+    *("--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--options.decoder_channels", "16"),
+    *("--recipe.batch_size", "2", "--workers", "0", "--accelerator", "cpu"),
+]
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = run_command(
+        ["train", "deeplabv3plus", "--out", str(folder), *TINY_ARGUMENTS, "--recipe.epochs", "9999"]
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not (folder / "curves.csv").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "crossband: interrupted\n"
+    assert out.endswith(f"go on with `crossband train --resume {folder}`\n")
+    assert (folder / "checkpoints" / "segmentation.ckpt").exists()
+    assert not (folder / "card.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    """Lightning starts the second process with the same command; only the first writes and prints."""
+    folder = tmp_path / "run"
+    arguments = ["train", "csknet", "--out", str(folder), *TINY_ARGUMENTS, "--recipe.epochs", "2"]
+    process = run_command([*arguments, "--devices", "2"])
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("finished:") == 1
+    rows = curves_without_seconds(folder)
+    assert [(row["phase"], row["epoch"]) for row in rows] == [
+        *(("teacher", "1"), ("teacher", "2"), ("csknet", "1"), ("csknet", "2"))
+    ]
+    assert read_card(folder).training["devices"] == 2
+    system, _ = load_run(folder)
+    # Five pairs in steps of 2 x 2: one step an epoch.
+    assert system.infrared.encoder.model.bn1.num_batches_tracked.item() in (1, 2)
