@@ -261,7 +261,9 @@ class _Run:
             if self.validation is None
             else {"split": self.validation.split, "pairs": len(self.validation)},
             "checkpoint": chosen,
-            "recipes": {phase.name: asdict(phase.recipe) for phase in self.phases},
+            "recipes": {
+                phase.name: asdict(phase.recipe) for phase in self.phases if phase.name not in options.reuse
+            },
             "augmentation": asdict(self.augmentation),
             "seed": options.seed,
             "deterministic": options.deterministic,
