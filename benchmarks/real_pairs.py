@@ -33,7 +33,7 @@ TEST_SPLIT = {"deadtree": "val", "cwfid": "test"}
 EPOCHS = {"deadtree": 4, "cwfid": 30}
 
 
-RUNS = ("visible", "infrared", "csknet")
+RUNS = ("visible", "infrared", "csknet", "csknet-no-exchange")
 ROWS = {
     "visible visible": "DeepLabV3+, visible",
     "infrared infrared": "DeepLabV3+, infrared",
@@ -41,6 +41,8 @@ ROWS = {
     "csknet infrared": "CSK-Net, infrared only",
     "csknet-infrared infrared": "CSK-Net, infrared only, recalibrated",
     "csknet visible": "CSK-Net, visible only (fallback)",
+    "csknet-no-exchange both": "CSK-Net without exchange, both bands",
+    "csknet-no-exchange infrared": "CSK-Net without exchange, infrared only",
 }
 """Run and bands of each row of the table, and what it is called."""
 
@@ -77,7 +79,7 @@ def options(
 
 
 def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train the three models of one seed (what is there already stays) and score them on the test split."""
+    """Train the models of one seed (what is there already stays) and score them on the test split."""
     folder = arguments.out / dataset / f"seed{seed}"
     teacher = {"teacher": str(folder / "visible")}
     runs = {
@@ -86,6 +88,16 @@ def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[s
             dataset, "infrared", seed, arguments, folder, "deeplabv3plus", options={"band": "infrared"}
         ),
         "csknet": options(dataset, "csknet", seed, arguments, folder, "csknet", reuse=teacher),
+        "csknet-no-exchange": options(
+            dataset,
+            "csknet-no-exchange",
+            seed,
+            arguments,
+            folder,
+            "csknet",
+            options={"exchange": False},
+            reuse=teacher,
+        ),
     }
     for run, run_options in runs.items():
         if (folder / run / "config.yaml").exists():
