@@ -2,14 +2,17 @@
 
 from crossband.losses.contrastive import PixelSampling, pixel_contrast
 from crossband.losses.distillation import feature_distillation, prediction_distillation
-from crossband.losses.segmentation import cross_entropy, dice, segmentation_loss
+from crossband.losses.fusion import fusion_loss
+from crossband.losses.segmentation import cross_entropy, dice, segmentation_loss, smoothed_dice
 
 __all__ = [
     "PixelSampling",
     "cross_entropy",
     "dice",
     "feature_distillation",
+    "fusion_loss",
     "pixel_contrast",
     "prediction_distillation",
     "segmentation_loss",
+    "smoothed_dice",
 ]

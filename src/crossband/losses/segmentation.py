@@ -16,6 +16,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import IGNORE_INDEX
 
 DiceForm = Literal["per-class", "global"]
+DiceClasses = Literal["present", "all"]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -57,10 +58,7 @@ def dice(
     OptionError for an unknown form.
     """
     _check_shapes(logits, label)
-    counted = (label != ignore_index).unsqueeze(1)
-    ids = torch.arange(logits.shape[1], device=label.device).view(1, -1, 1, 1)
-    # One byte a value; F.one_hot takes eight.
-    truth = (label.unsqueeze(1) == ids) & counted
+    truth, counted = _one_hot(logits, label, ignore_index)
     probability = at_least_float32(logits).softmax(dim=1)
     match form:
         case "per-class":
@@ -74,6 +72,44 @@ def dice(
             return (pixels - (probability * truth).sum()) / pixels.clamp(min=1)
         case _:
             raise OptionError(f'unknown form of Dice {form!r}: use "per-class" or "global"')
+
+
+def smoothed_dice(
+    logits: Tensor,
+    label: Tensor,
+    *,
+    ignore_index: int = IGNORE_INDEX,
+    classes: DiceClasses = "present",
+    ignored_as_zero: bool = False,
+    smooth: float = 1e-5,
+) -> Tensor:
+    """The Dice term D of AMDANet's published loss, over the whole batch.
+
+    ``1 - mean_c (2 sum p_c y_c + smooth) / (sum p_c + sum y_c + smooth)``, sums over the counted pixels.
+
+    classes: the mean is over the classes "present" in the batch's labels, or over "all" of them, as
+    published: an absent class then costs nearly 1 whatever is predicted, and pushes its probability to 0.
+    ignored_as_zero: count ignored pixels as pixels of class 0, as the published code does by mistake.
+
+    logits: (B, C, H, W) float. label: (B, H, W) int64, ids in 0..C-1 or ignore_index.
+    Returns a scalar in [0, 1]; zero, with a graph, if no pixel counts. Raises ValueError if the shapes
+    disagree, OptionError for an unknown choice of classes.
+    """
+    _check_shapes(logits, label)
+    if classes not in ("present", "all"):
+        raise OptionError(f'Dice is averaged over classes "present" or "all", not {classes!r}')
+    if ignored_as_zero:
+        label = label.masked_fill(label == ignore_index, 0)
+    truth, counted = _one_hot(logits, label, ignore_index)
+    probability = at_least_float32(logits).softmax(dim=1)
+    overlap = (probability * truth).sum(dim=(0, 2, 3))
+    predicted = (probability * counted).sum(dim=(0, 2, 3))
+    support = truth.sum(dim=(0, 2, 3))
+    losses = 1 - (2 * overlap + smooth) / (predicted + support + smooth)
+    if classes == "all":
+        return losses.mean()
+    present = support > 0
+    return torch.where(present, losses, 0).sum() / present.sum().clamp(min=1)
 
 
 def segmentation_loss(
@@ -91,6 +127,14 @@ def segmentation_loss(
         "ce": cross_entropy(logits, label, ignore_index=ignore_index),
         "dice": dice(logits, label, ignore_index=ignore_index, form=dice_form),
     }
+
+
+def _one_hot(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Bool (B, C, H, W), true at each counted pixel's class, and bool (B, 1, H, W), which pixels count."""
+    counted = (label != ignore_index).unsqueeze(1)
+    ids = torch.arange(logits.shape[1], device=label.device).view(1, -1, 1, 1)
+    # One byte a value; F.one_hot takes eight.
+    return (label.unsqueeze(1) == ids) & counted, counted
 
 
 def _check_shapes(logits: Tensor, label: Tensor) -> None:
