@@ -150,6 +150,9 @@ def test_a_crop_larger_than_the_image_pads_right_and_below():
     np.testing.assert_array_equal(padded.label[:5, :7], pair.label)
     padded.label[:5, :7] = IGNORE_INDEX
     assert (padded.label == IGNORE_INDEX).all()
+    assert padded.valid.sum() == 5 * 7
+    assert padded.valid[:5, :7].all()
+    assert augment(pair, Augmentation(flip=0, crop=(4, 6)), rng_of(0)).valid is None
 
 
 def photometry_of_visible(name: str) -> tuple[Pair, Pair]:

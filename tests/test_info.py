@@ -12,6 +12,7 @@ from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
 from crossband.pairs.base import Classes
 from crossband.systems import list_systems, system_options
+from crossband.systems.base import Output
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, csknet, tiny
 
@@ -36,16 +37,7 @@ def test_a_multiply_add_is_two_operations() -> None:
             return torch.nn.functional.conv2d(image, torch.zeros(5, 3, 3, 3), padding=1)
 
     system.network = OneConvolution()  # type: ignore[assignment]
-    system.run = lambda visible, infrared, features: type(
-        "Output",
-        (),
-        {  # type: ignore[method-assign]
-            "logits": system.network(visible),
-            "fused": None,
-            "branches": {},
-            "features": {},
-        },
-    )()
+    system.run = lambda visible, infrared, features: Output(system.network(visible))  # type: ignore[method-assign]
     assert count_flops(system, "visible", (16, 32)) == 2 * 16 * 32 * 5 * 3 * 9
 
 

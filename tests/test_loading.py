@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.augmentation import Augmentation
+from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, Pairs, PairSubset
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.loading import (
@@ -244,6 +244,9 @@ def test_collate_pads_to_the_largest_size():
     batch = collate([pairs[0], pairs[1]])
     assert batch["visible"].shape == (2, 3, 7, 9)
     assert batch["label"].shape == (2, 7, 9)
+    assert batch["valid"].sum() == 5 * 9 + 7 * 4
+    assert batch["valid"][0, :5, :9].all()
+    assert batch["valid"][1, :7, :4].all()
     for i in range(2):
         height, width = pairs.sizes[i]
         margins = (0, 9 - width, 0, 7 - height)
@@ -254,6 +257,15 @@ def test_collate_pads_to_the_largest_size():
         assert torch.equal(batch["visible"][i : i + 1], pad(visible, margins, mode="replicate"))
         assert torch.equal(batch["infrared"][i : i + 1], pad(infrared, margins, mode="replicate"))
         assert torch.equal(batch["label"][i], pad(label, margins, value=IGNORE_INDEX))
+
+
+def test_what_augmentation_added_is_not_valid_in_a_batch_either():
+    pairs = MadePairs([(8, 9), (8, 9)])
+    assert collate([pairs[0], pairs[1]])["valid"] is None
+    narrow = augment(pairs[1], Augmentation(flip=0, crop=(8, 12)), np.random.default_rng(0))
+    batch = collate([narrow, pairs[0]])
+    assert batch["valid"].shape == (2, 8, 12)
+    assert batch["valid"].sum() == 2 * 8 * 9
 
 
 @pytest.mark.parametrize("part", ["visible", "infrared", "label"])

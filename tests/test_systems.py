@@ -269,11 +269,13 @@ def test_losses_are_finite_in_half_precision_on_odd_sizes_and_without_any_label(
         visible=batch["visible"][..., :41, :55],  # type: ignore[index]
         infrared=batch["infrared"][..., :41, :55],  # type: ignore[index]
         label=batch["label"][..., :41, :55],  # type: ignore[index]
+        valid=None,
     )
     unlabelled = Batch(
         visible=batch["visible"],
         infrared=batch["infrared"],
         label=torch.full_like(batch["label"], IGNORE_INDEX),  # type: ignore[arg-type]
+        valid=None,
     )
     for phase in tiny(name).phases(Recipe()):
         for module in phase.frozen:

@@ -45,7 +45,7 @@ def labelled(height: int = 64, width: int = 96, *, batch: int = 2, seed: int = 0
     blocks = torch.randint(0, CLASSES, (batch, height // 16, width // 16), generator=generator)
     label = blocks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
     label[:, :5, :7] = IGNORE_INDEX
-    return Batch(visible=visible, infrared=infrared, label=label)
+    return Batch(visible=visible, infrared=infrared, label=label, valid=None)
 
 
 def randomise_norms(module: nn.Module, seed: int = 0) -> None:

@@ -300,6 +300,7 @@ def _picture_rows(
         ]
         for row in ROWS:
             prediction = predictors[row.run].predict(_only(pair, row.bands))
+            assert prediction.labels is not None
             pictures.append(colour_labels(prediction.labels, classes.palette))
         rows.append((condition, pictures))
     return rows

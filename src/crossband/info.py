@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.errors import OptionError
-from crossband.systems import create, list_systems, system_options
+from crossband.systems import create, list_systems, system_class, system_options
 from crossband.systems.base import Bands, System
 from crossband.weights import Card, count_parameters, load_run
 
@@ -39,7 +39,7 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     card: Card | None = None
     if what in list_systems():
         options = {"encoder": encoder} if encoder else {}
-        system = create(what, classes=classes, **options)
+        system = create(what, classes=classes if system_class(what).segments else None, **options)
     elif Path(what).is_dir():
         system, card = load_run(what)
     else:
@@ -64,7 +64,7 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
 
 def _card_lines(card: Card) -> list[str]:
     lines = [
-        f"classes: {', '.join(f'{i} {name}' for i, name in enumerate(card.classes.names))}",
+        f"classes: {_classes(card)}",
         f"encoder: {card.arguments.get('encoder')}, started from {card.encoder_origin or 'random weights'}",
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",
@@ -74,6 +74,12 @@ def _card_lines(card: Card) -> list[str]:
     ]
     lines += [f"  {key}: {json.dumps(value)}" for key, value in card.training.items()]
     return lines
+
+
+def _classes(card: Card) -> str:
+    if card.classes is None:
+        return "none: it only fuses"
+    return ", ".join(f"{i} {name}" for i, name in enumerate(card.classes.names))
 
 
 def _parse_size(text: str) -> tuple[int, int]:

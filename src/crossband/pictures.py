@@ -23,6 +23,17 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
 
 
+def stretched(picture: np.ndarray) -> np.ndarray:
+    """A uint8 picture whose smallest and largest value, over all channels together, become 0 and 255.
+
+    One factor for all channels keeps the colours' proportions. A constant picture stays as it is.
+    """
+    low, high = int(picture.min()), int(picture.max())
+    if low == high:
+        return picture
+    return to_uint8((picture.astype(np.float32) - low) / (high - low))
+
+
 def colour_labels(labels: np.ndarray, palette: Palette) -> np.ndarray:
     """Paint every class id in its colour.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from crossband.devices import find_device
-from crossband.errors import OptionError, PairError
-from crossband.pairs.base import BANDS, Classes, Pair, PairFiles
+from crossband.errors import OptionError, PairError, WeightsError
+from crossband.pairs.base import BANDS, Band, Classes, Pair, PairFiles
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.writing import write_image, write_label
-from crossband.pictures import overlay, to_uint8
+from crossband.pictures import overlay, stretched, to_uint8
+from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import Bands, Support, System, bands_of
-from crossband.weights import Card, load_run
+from crossband.weights import Card, load_run, make_card
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -31,21 +32,29 @@ class Prediction:
     """What a system sees in one pair.
 
     labels: uint8 (H, W), class ids. confidence: float32 (H, W) in [0, 1], the softmax of the predicted class.
+        Both are None for a system that only fuses, and so is ``classes``.
     fused: uint8 (H, W, 3), or None for a system that does not fuse.
+    reliability: float32 (H, W) in [0, 1] per band, how far the system trusted it; empty if it does not say.
     bands: the combination that was given. support: whether the system was designed for it.
     pair: the images as they were read. classes: names and palette of the ids.
     """
 
-    labels: np.ndarray
-    confidence: np.ndarray
+    labels: np.ndarray | None
+    confidence: np.ndarray | None
     fused: np.ndarray | None
     bands: Bands
     support: Support
     pair: Pair
-    classes: Classes
+    classes: Classes | None
+    reliability: dict[Band, np.ndarray] = field(default_factory=dict)
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """The labels' colours over the visible image, or over the infrared one where there is none."""
+        """The labels' colours over the visible image, or over the infrared one where there is none.
+
+        Raises OptionError where the system gave no labels.
+        """
+        if self.labels is None or self.classes is None:
+            raise OptionError("there are no labels to lay over the image: this system only fuses")
         visible, infrared = self.pair.visible, self.pair.infrared
         return Image.fromarray(
             overlay(
@@ -73,7 +82,7 @@ class Predictor:
         self.scaling = InfraredScaling.parse(card.infrared_scaling)
 
     def __call__(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Prediction:
-        """Segment one pair; either band may be None.
+        """Segment one pair, fuse it, or both; either band may be None.
 
         visible: a path, a PIL image, or an array (H, W, 3) or (H, W): uint8, uint16, or float in [0, 1].
         infrared: a path, a grey PIL image, or an array (H, W) as the camera stores it (or with three equal
@@ -99,7 +108,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, pair: Pair) -> Prediction:
-        """Segment a pair that has been read already."""
+        """What the system sees in a pair that has been read already."""
         bands = bands_of(pair.visible, pair.infrared)
         support = self.system.check_bands(bands)
         sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
@@ -110,18 +119,21 @@ class Predictor:
                 "the two must be registered and of one size"
             )
         output = self.system(self._tensor(pair.visible), self._tensor(pair.infrared))
-        confidence, labels = output.logits.float().softmax(dim=1).max(dim=1)
-        fused = None
+        labels = confidence = fused = None
+        if output.logits is not None:
+            likeliest, ids = output.logits[0].float().softmax(dim=0).max(dim=0)
+            labels, confidence = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
         if output.fused is not None:
             fused = to_uint8(output.fused[0].float().permute(1, 2, 0).cpu().numpy())
         return Prediction(
-            labels=labels[0].to(torch.uint8).cpu().numpy(),
-            confidence=confidence[0].cpu().numpy(),
+            labels=labels,
+            confidence=confidence,
             fused=fused,
             bands=bands,
             support=support,
             pair=pair,
             classes=self.card.classes,
+            reliability={band: w[0, 0].float().cpu().numpy() for band, w in output.reliability.items()},
         )
 
     def _tensor(self, image: np.ndarray | None) -> Tensor | None:
@@ -131,10 +143,32 @@ class Predictor:
         return torch.from_numpy(channels_first)[None].to(self.device)
 
 
-def load(folder: str | Path, *, device: str | torch.device | None = None) -> Predictor:
-    """The predictor of a finished run folder. Raises WeightsError, with what is wrong, for anything else."""
-    system, card = load_run(folder)
-    return Predictor(system, card, device=device)
+def load(
+    run: str | Path, *, infrared_scaling: str | None = None, device: str | torch.device | None = None
+) -> Predictor:
+    """The predictor of a finished run folder, or of a system that needs no training, by its name.
+
+    infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
+    training (None: "full-range"); a run was trained under the one in its card.
+
+    Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
+    """
+    name = str(run)
+    if Path(run).exists() or name not in list_systems():
+        system, card = load_run(run)
+        if infrared_scaling is not None:
+            raise OptionError(
+                f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
+            )
+        return Predictor(system, card, device=device)
+    if system_class(name).needs_training:
+        raise WeightsError(
+            f"{name} must be trained before it is used: name a run folder "
+            f"(`crossband train {name} ...` makes one)"
+        )
+    system = create(name)
+    scaling = InfraredScaling.parse(infrared_scaling or "full-range")
+    return Predictor(system, make_card(system, None, str(scaling), {}), device=device)
 
 
 def predict_files(
@@ -148,24 +182,78 @@ def predict_files(
     """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
 
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
-    255 is certain. Files are read ahead in ``workers`` threads. progress: called with (done, in all).
+    255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
+    a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. Files are read ahead
+    in ``workers`` threads. progress: called with (done, in all).
     Predictions of earlier runs are replaced.
 
-    Raises OptionError if ``out`` holds image pairs, whose labels would be replaced, or cannot be written;
-    PairError for the first pair that cannot be used, when those before it have been written.
+    Raises OptionError if the system only fuses, if ``out`` holds image pairs, whose labels would be replaced,
+    or if it cannot be written; PairError for the first pair that cannot be used, when those before it have
+    been written.
     """
+    if not predictor.system.segments:
+        raise OptionError(f"{predictor.system.name} only fuses; use `crossband fuse`")
     if any((out / band).is_dir() for band in BANDS):
         raise OptionError(f"{out} holds image pairs, whose labels would be replaced; choose another folder")
+    for result in _predictions(predictor, files, workers, progress):
+        assert result.labels is not None
+        assert result.confidence is not None
+        assert result.classes is not None
+        name = f"{result.pair.name}.png"
+        write_label(out / "label" / name, result.labels, result.classes.palette)
+        write_image(out / "overlay" / name, np.asarray(result.overlay()))
+        write_image(out / "confidence" / name, to_uint8(result.confidence))
+        if result.fused is not None:
+            write_image(out / "fused" / name, result.fused)
+        for band, weight in result.reliability.items():
+            write_image(out / f"reliability-{band}" / name, to_uint8(weight))
+
+
+def fuse_files(
+    predictor: Predictor,
+    files: list[PairFiles],
+    out: Path,
+    *,
+    stretch: bool = False,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fuse pairs of files into colour pictures ``out/NAME.png`` of the size of the inputs.
+
+    stretch: spread the values of each picture over the whole range (`stretched`); fusion metrics of such
+    pictures are not comparable with those of others. The rest is as in `predict_files`.
+
+    Raises OptionError if the system does not fuse, or if ``out`` is a folder that images are read from or
+    cannot be written; PairError for the first pair that cannot be used.
+    """
+    if not predictor.system.fuses:
+        able = ", ".join(name for name in list_systems() if system_class(name).fuses)
+        raise OptionError(f"{predictor.system.name} does not fuse; systems that do: {able}")
+    sources = {path.resolve() for file in files for path in (file.visible, file.infrared) if path}
+    if any((out / f"{file.name}.png").resolve() in sources for file in files):
+        raise OptionError(
+            f"{out} holds the images that are read, which would be replaced; choose another folder"
+        )
+    for result in _predictions(predictor, files, workers, progress):
+        assert result.fused is not None
+        fused = stretched(result.fused) if stretch else result.fused
+        write_image(out / f"{result.pair.name}.png", fused)
+
+
+def _predictions(
+    predictor: Predictor,
+    files: list[PairFiles],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Prediction]:
+    """The predictions of pairs of files in their order, each reported as done when it has been used."""
     if workers < 0:
         raise OptionError(f"the number of workers must be 0 or more, not {workers}")
     if progress is not None:
         progress(0, len(files))
     pairs = _read_ahead(files, lambda f: read_pair(f, predictor.scaling, None), workers)
     for done, pair in enumerate(pairs, start=1):
-        result = predictor.predict(pair)
-        write_label(out / "label" / f"{pair.name}.png", result.labels, result.classes.palette)
-        write_image(out / "overlay" / f"{pair.name}.png", np.asarray(result.overlay()))
-        write_image(out / "confidence" / f"{pair.name}.png", to_uint8(result.confidence))
+        yield predictor.predict(pair)
         if progress is not None:
             progress(done, len(files))
 

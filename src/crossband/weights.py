@@ -36,6 +36,7 @@ class Card:
     """What must be known to use weights, and what should be known to judge them.
 
     system, arguments: rebuild the network with ``create(system, **arguments)``.
+    classes: what the ids of a label mean; None for a system that only fuses.
     encoder_origin: where the encoder's first weights came from; None is a random start.
     infrared_scaling: the rule that turns stored infrared values into [0, 1].
     channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
@@ -44,7 +45,7 @@ class Card:
 
     system: str
     arguments: dict[str, Any]
-    classes: Classes
+    classes: Classes | None
     infrared_scaling: str
     bands: dict[str, str]
     parameters: dict[str, int]
@@ -61,11 +62,14 @@ class Card:
     def to_json(self) -> str:
         """The card as JSON; a colour of the palette is written as ``#rrggbb``."""
         fields = asdict(self)
-        fields["classes"]["palette"] = ["#" + bytes(colour).hex() for colour in self.classes.palette]
+        if self.classes is not None:
+            fields["classes"]["palette"] = ["#" + bytes(colour).hex() for colour in self.classes.palette]
         return json.dumps(fields, indent=2) + "\n"
 
 
-def make_card(system: System, classes: Classes, infrared_scaling: str, training: dict[str, Any]) -> Card:
+def make_card(
+    system: System, classes: Classes | None, infrared_scaling: str, training: dict[str, Any]
+) -> Card:
     """The card of a system as it stands now."""
     return Card(
         system=system.name,
@@ -153,17 +157,11 @@ def read_card(folder: Path) -> Card:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if fields["format"] > FORMAT:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
-        if not isinstance(fields["arguments"].get("classes"), int):
-            raise ValueError("its arguments build no system")
         classes = fields.pop("classes")
-        return Card(
-            classes=Classes(
-                names=tuple(classes["names"]),
-                palette=tuple(_colour(text) for text in classes["palette"]),
-                ignore=tuple(classes["ignore"]),
-            ),
-            **fields,
-        )
+        count = fields["arguments"]["classes"]
+        if not (classes is None if count is None else isinstance(count, int)):
+            raise ValueError("its arguments build no system")
+        return Card(classes=None if classes is None else _classes(classes), **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is not a card of Crossband ({error})") from error
 
@@ -176,6 +174,14 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     system.encoder_origin = card.encoder_origin
     load_weights(system, folder / WEIGHTS_NAME)
     return system.eval(), card
+
+
+def _classes(fields: dict[str, Any]) -> Classes:
+    return Classes(
+        names=tuple(fields["names"]),
+        palette=tuple(_colour(text) for text in fields["palette"]),
+        ignore=tuple(fields["ignore"]),
+    )
 
 
 def _colour(text: str) -> tuple[int, int, int]:

@@ -63,6 +63,7 @@ def evaluate(
                 visible=_moved(batch["visible"], device),
                 infrared=_moved(batch["infrared"], device),
                 label=label.to(device),
+                valid=None,
             )
             conditions = [(by and condition) or UNSPECIFIED for condition in batch["condition"]]
             for name in supports:

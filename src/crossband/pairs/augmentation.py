@@ -94,7 +94,7 @@ def augment(pair: Pair, augmentation: Augmentation, rng: np.random.Generator) ->
         infrared = _jitter_infrared(_move_image(infrared, geometry), augmentation, infrared_rng)
     if label is not None:
         label = _move_label(label, geometry)
-    return replace(pair, visible=visible, infrared=infrared, label=label)
+    return replace(pair, visible=visible, infrared=infrared, label=label, valid=_valid(geometry))
 
 
 class _Geometry(NamedTuple):
@@ -138,6 +138,12 @@ def _move_label(label: np.ndarray, geometry: _Geometry) -> np.ndarray:
     window = _window(label, geometry, Image.Resampling.NEAREST)
     margins = _margins(geometry, label.ndim)
     return np.pad(window, margins, constant_values=IGNORE_INDEX) if margins else window
+
+
+def _valid(geometry: _Geometry) -> np.ndarray | None:
+    """Where the padded window shows the image: bool (H, W), or None if nothing is padded."""
+    margins = _margins(geometry, 2)
+    return np.pad(np.ones(geometry.window, bool), margins) if margins else None
 
 
 def _margins(geometry: _Geometry, ndim: int) -> list[tuple[int, int]]:

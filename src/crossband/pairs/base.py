@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +61,7 @@ class Pair:
     visible: float32 (H, W, 3), sRGB in [0, 1].
     infrared: float32 (H, W) in [0, 1], scaled by the rule that the reader was given.
     label: uint8 (H, W), class ids, ``IGNORE_INDEX`` where nothing counts.
+    valid: bool (H, W), False on pixels that augmentation added around the image; None where there are none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Pair:
     infrared: np.ndarray | None
     label: np.ndarray | None = None
     condition: str | None = None
+    valid: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -132,6 +134,29 @@ class PairSubset(Pairs):
 
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(self.indices[index])
+
+
+class WithoutLabels(Pairs):
+    """A list of pairs without their labels, whether or not it has them."""
+
+    def __init__(self, pairs: Pairs):
+        self.pairs = pairs
+        self.source = pairs.source
+        self.split = pairs.split
+        self.classes = None
+        self.bands = pairs.bands
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Pair:
+        return replace(self.pairs[index], label=None)
+
+    def name(self, index: int) -> str:
+        return self.pairs.name(index)
+
+    def condition(self, index: int) -> str | None:
+        return self.pairs.condition(index)
 
 
 def hold_out(pairs: Pairs, fraction: float, seed: int) -> tuple[PairSubset, PairSubset]:

@@ -26,12 +26,14 @@ class PairBatch(TypedDict):
 
     visible: float32 (B, 3, H, W), sRGB in [0, 1], or None. infrared: float32 (B, 1, H, W) in [0, 1], or
     None. label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None.
+    valid: bool (B, H, W), False on pixels that were added around an image, or None where none were.
     name, condition: one per pair.
     """
 
     visible: Tensor | None
     infrared: Tensor | None
     label: Tensor | None
+    valid: Tensor | None
     name: list[str]
     condition: list[str | None]
 
@@ -173,6 +175,7 @@ def collate(samples: Sequence[Pair]) -> PairBatch:
         visible=_join_images("visible", samples, size),
         infrared=_join_images("infrared", samples, size),
         label=_join_labels(samples, size),
+        valid=_join_valid(samples, size),
         name=[pair.name for pair in samples],
         condition=[pair.condition for pair in samples],
     )
@@ -200,6 +203,15 @@ def _join_labels(samples: Sequence[Pair], size: tuple[int, int]) -> Tensor | Non
     for target, label in zip(joined, labels, strict=True):
         target[: label.shape[0], : label.shape[1]] = label
     return torch.from_numpy(joined)
+
+
+def _join_valid(samples: Sequence[Pair], size: tuple[int, int]) -> Tensor | None:
+    """True on the pixels that show an image; None if all do."""
+    joined = np.zeros((len(samples), *size), bool)
+    for target, pair in zip(joined, samples, strict=True):
+        height, width = pair.size
+        target[:height, :width] = True if pair.valid is None else pair.valid
+    return None if joined.all() else torch.from_numpy(joined)
 
 
 def _all_or_none(

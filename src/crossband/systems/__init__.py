@@ -43,24 +43,29 @@ def system_options(name: str) -> dict[str, Any]:
 def create(
     name: str,
     *,
-    classes: int,
+    classes: int | None = None,
+    preset: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | Path | None = None,
     **options: Any,
 ) -> System:
     """Build a system, a `torch.nn.Module` in training mode.
 
-    name: one of `list_systems()`. classes: number of classes. encoder: name of an smp or timm encoder;
-    None is the system's own. encoder_weights: None for a random start, "imagenet" to fetch them, or the
-    path of a local file. options: the system's own switches; `system_options(name)` lists them.
+    name: one of `list_systems()`. classes: number of classes; None for a system that only fuses.
+    preset: a named set of options to start from, such as "as-published"; `system_class(name).presets`
+    lists them. encoder: name of an smp or timm encoder; None is the system's own. encoder_weights: None for
+    a random start, "imagenet" to fetch them, or the path of a local file. options: the system's own
+    switches; `system_options(name)` lists them.
 
-    Raises OptionError for names and options that do not exist, WeightsError for weights that cannot be had.
+    Raises OptionError for names and options that do not exist, and for a missing number of classes;
+    WeightsError for weights that cannot be had.
 
     >>> net = create("csknet", classes=9)
     >>> sum(parameter.numel() for parameter in net.parameters())
     14221283
     """
     known = system_options(name)
+    options = {**_preset_options(name, preset), **options}
     if encoder is not None:
         options["encoder"] = encoder
     if encoder_weights is not None:
@@ -72,9 +77,22 @@ def create(
         raise OptionError(
             f"{name} has no option {', '.join(unknown)}{hint} (it has {', '.join(sorted(known))})"
         )
-    if classes < 2:
+    if classes is not None and classes < 2:
         raise OptionError(f"a segmentation needs at least 2 classes, not {classes}")
     system = system_class(name)(classes, **options)
-    system.arguments = {"classes": classes, **known, **options, "encoder_weights": None}
+    system.arguments = {"classes": classes, **known, **options}
+    if "encoder_weights" in known:
+        # The trained weights replace them; a card must not ask for them again.
+        system.arguments["encoder_weights"] = None
     system.encoder_origin = None if encoder_weights is None else str(encoder_weights)
     return system
+
+
+def _preset_options(name: str, preset: str | None) -> dict[str, Any]:
+    presets = system_class(name).presets
+    if preset is None:
+        return {}
+    if preset not in presets:
+        there = f"it has {', '.join(presets)}" if presets else "it has none"
+        raise OptionError(f"{name} has no preset {preset!r} of its options; {there}")
+    return dict(presets[preset])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.errors import BandError, OptionError
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.base import IGNORE_INDEX, Band
 from crossband.recipe import Recipe
 
 Bands = Literal["both", "infrared", "visible"]
@@ -29,11 +29,14 @@ class Batch(TypedDict):
 
     visible: float (B, 3, H, W) sRGB in [0, 1]. infrared: float (B, 1, H, W) in [0, 1].
     label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None where there are no labels.
+    valid: bool (B, H, W), False on pixels that augmentation or joining added around an image, or None where
+        none were added.
     """
 
     visible: Tensor | None
     infrared: Tensor | None
     label: Tensor | None
+    valid: Tensor | None
 
 
 @dataclass
@@ -45,12 +48,14 @@ class Output:
     branches: further logits by name, such as ``{"infrared": ..., "visible": ...}``; in training, or when
         asked for.
     features: what the losses ask for; in training, or when asked for.
+    reliability: (B, 1, H, W) in [0, 1] per band, how far the system trusted it; empty if it does not say.
     """
 
     logits: Tensor | None = None
     fused: Tensor | None = None
     branches: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
+    reliability: dict[Band, Tensor] = field(default_factory=dict)
 
 
 def bands_of(visible: object | None, infrared: object | None) -> Bands:
@@ -68,6 +73,7 @@ def select_bands(batch: Batch, bands: Bands) -> Batch:
         visible=batch["visible"] if bands != "infrared" else None,
         infrared=batch["infrared"] if bands != "visible" else None,
         label=batch["label"],
+        valid=batch["valid"],
     )
 
 
@@ -79,7 +85,8 @@ class Phase:
     keeps: the part of it whose weights are kept when the phase ends (projection heads, say, are not).
     loss: named terms of the loss for a batch; their sum is minimised and each is logged by its name.
     frozen: modules that the loss reads; they stay in eval mode and without gradients.
-    validate: the band combinations that ``keeps`` is validated on; the first chooses the checkpoint.
+    validate: the band combinations that ``keeps`` is validated on; the first chooses the checkpoint. A
+        system that only fuses is validated on the loss instead.
     """
 
     name: str
@@ -96,16 +103,31 @@ class System(nn.Module, ABC):
 
     supports: the band combinations that the system runs on, and whether it was designed for them or
         offers them as a labelled fallback.
+    segments, fuses: whether its output has logits, and whether it has a fused picture.
+    needs_training: False for a system without parameters, which is ready as it is created.
     multiple: the network needs heights and widths that are multiples of this; padding to it and
         cropping back happen here.
     arguments: the constructor's, all of them, as `create` was given them; what a card keeps.
     encoder_origin: where the encoder's first weights came from, None for a random start.
+
+    presets: named sets of constructor arguments, for `create`.
+    recipes, augmentations: what the system changes of a named recipe (`crossband.recipe.PRESETS`) and of the
+        default augmentation under it; a name of its own makes a recipe that only this system has.
+
+    The constructor takes the number of classes first. None asks for a system that only fuses; one that
+    cannot raises OptionError.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     supports: Mapping[Bands, Support]
+    segments: bool = True
+    fuses: bool = False
+    needs_training: ClassVar[bool] = True
     multiple: int = 1
     arguments: dict[str, Any]
     encoder_origin: str | None = None
@@ -148,7 +170,17 @@ class System(nn.Module, ABC):
             fused=_crop(output.fused, height, width),
             branches={name: logits[..., :height, :width] for name, logits in output.branches.items()},
             features=output.features,
+            reliability={band: weight[..., :height, :width] for band, weight in output.reliability.items()},
         )
+
+    @classmethod
+    def need_classes(cls, classes: int | None) -> int:
+        """The number of classes, for a constructor that has no use for None. Raises OptionError for None."""
+        if classes is None:
+            raise OptionError(
+                f"{cls.name} segments, so it needs the number of classes (and labels to be trained on)"
+            )
+        return classes
 
     def check_bands(self, bands: Bands) -> Support:
         """How the system supports a combination. Raises BandError, naming what it can do, if it does not."""

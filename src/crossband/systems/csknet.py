@@ -102,7 +102,7 @@ class CSKNet(System):
 
     def __init__(
         self,
-        classes: int,
+        classes: int | None,
         *,
         encoder: str = "efficientnet-b3",
         encoder_weights: str | Path | None = None,
@@ -136,6 +136,7 @@ class CSKNet(System):
         dice_form: DiceForm = "per-class",
     ):
         super().__init__()
+        classes = self.need_classes(classes)
         _check("share_decoder", share_decoder, ("aspp", "all", "none"))
         _check("private_from_stage", private_from_stage, (None, 4, 5))
         _check("exchange_mode", exchange_mode, ("quantile", "absolute"))

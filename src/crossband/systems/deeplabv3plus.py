@@ -72,7 +72,7 @@ class DeepLabV3Plus(System):
 
     def __init__(
         self,
-        classes: int,
+        classes: int | None,
         *,
         band: Band = "visible",
         encoder: str = "efficientnet-b3",
@@ -81,6 +81,7 @@ class DeepLabV3Plus(System):
         dice_form: DiceForm = "per-class",
     ):
         super().__init__()
+        classes = self.need_classes(classes)
         if band not in ("visible", "infrared"):
             raise OptionError(f"band must be visible or infrared, not {band!r}")
         if dice_form not in ("per-class", "global"):

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import BANDS, Pairs, hold_out
+from crossband.pairs.base import BANDS, Pairs, WithoutLabels, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
-from crossband.systems import create
+from crossband.systems import create, system_class
 from crossband.systems.base import Phase, System
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.options import TrainOptions
-from crossband.training.phase_module import PhaseModule
+from crossband.training.phase_module import PhaseModule, validation_key
 from crossband.training.progress import Progress
 from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
 
@@ -90,6 +90,11 @@ class _Run:
     """One training run; exists for as long as `train` or `resume` does."""
 
     def __init__(self, options: TrainOptions, quiet: bool):
+        if not system_class(options.system).needs_training:
+            raise OptionError(
+                f"{options.system} needs no training; use it by its name, "
+                f"as in `crossband fuse {options.system}`"
+            )
         self.options = options
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
@@ -98,12 +103,10 @@ class _Run:
         self.pairs, self.validation = _open(options)
         self.rows: list[dict[str, Any]] = []
         torch.manual_seed(options.seed)
-        classes = self.pairs.classes
-        assert classes is not None
-        self.classes = classes
+        self.classes = self.pairs.classes
         self.system: System = create(
             options.system,
-            classes=len(classes),
+            classes=None if self.classes is None else len(self.classes),
             **options.system_arguments(),
         )
         self.phases = self.system.phases(self.recipe)
@@ -144,7 +147,8 @@ class _Run:
                 raise OptionError(
                     f"reuse: {origin} holds a {other.name}, but phase {phase.name} makes a {phase.keeps.name}"
                 )
-            if card.classes.names != self.classes.names:
+            names = None if card.classes is None else card.classes.names
+            if names != (None if self.classes is None else self.classes.names):
                 raise OptionError(
                     f"reuse: {origin} was trained on other classes than those of {self.pairs.source}"
                 )
@@ -202,7 +206,7 @@ class _Run:
     def _train_phase(self, phase: Phase) -> None:
         module = PhaseModule(
             phase,
-            len(self.classes),
+            None if self.classes is None else len(self.classes),
             self.options.seed,
             channels_last=self.options.channels_last,
             after_epoch=self._after_epoch,
@@ -236,11 +240,9 @@ class _Run:
     def _after_epoch(self, module: PhaseModule) -> None:
         """Keep the weights if they are the best so far, then the checkpoint, then the curves."""
         phase, trainer = module.phase, module.trainer
-        if self.options.select == "best" and self.validation is not None and trainer.is_global_zero:
-            key = f"val_miou_{phase.validate[0]}"
-            scores = [row[key] for row in module.rows]
-            if scores[-1] == max(scores) and scores.index(scores[-1]) == len(scores) - 1:
-                save_weights(phase.keeps, self._best(phase))
+        chooses = self.options.select == "best" and self.validation is not None and trainer.is_global_zero
+        if chooses and _best_row(phase, module.rows) is module.rows[-1]:
+            save_weights(phase.keeps, self._best(phase))
         checkpoint = self._checkpoint(phase)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = checkpoint.with_suffix(".partial")
@@ -278,13 +280,15 @@ class _Run:
         rows = [row for row in self.rows if row["phase"] == phase.name]
         if self.options.select == "last" or self.validation is None:
             return {"chosen_by": "last epoch", "epoch": int(rows[-1]["epoch"])}
-        key = f"val_miou_{phase.validate[0]}"
-        best = max(rows, key=lambda row: float(row[key]))
-        return {
-            "chosen_by": f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}",
-            "epoch": int(best["epoch"]),
-            "mean_iou": float(best[key]),
-        }
+        best = _best_row(phase, rows)
+        key = validation_key(phase)
+        if phase.keeps.segments:
+            chosen_by = f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}"
+            score = {"mean_iou": float(best[key])}
+        else:
+            chosen_by = f"lowest loss on {self.validation.split}"
+            score = {"loss": float(best[key])}
+        return {"chosen_by": chosen_by, "epoch": int(best["epoch"]), **score}
 
     def _finished(self, phase: Phase) -> Path:
         return self.folder / "phases" / f"{phase.name}.safetensors"
@@ -294,6 +298,12 @@ class _Run:
 
     def _checkpoint(self, phase: Phase) -> Path:
         return self.folder / "checkpoints" / f"{phase.name}.ckpt"
+
+
+def _best_row(phase: Phase, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the best validation, the earliest of equals."""
+    key = validation_key(phase)
+    return (max if phase.keeps.segments else min)(rows, key=lambda row: float(row[key]))
 
 
 def _runs_on_either_band(phase: Phase) -> bool:
@@ -308,13 +318,20 @@ def _open(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
         raise OptionError(
             f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
         )
-    pairs = open_pairs(options.data, options.split, infrared_scaling=options.infrared_scaling)
-    if pairs.classes is None:
+
+    def opened(split: str) -> Pairs:
+        pairs = open_pairs(options.data, split, infrared_scaling=options.infrared_scaling)
+        return WithoutLabels(pairs) if options.without_labels else pairs
+
+    pairs = opened(options.split)
+    if pairs.classes is None and not options.without_labels:
+        fuses = "; `--without-labels` trains it to fuse" if system_class(options.system).fuses else ""
         raise PairError(
             f"{options.data} has no labels in split {options.split!r}; training a segmentation needs them"
+            + fuses
         )
     if options.validation is not None:
-        return pairs, open_pairs(options.data, options.validation, infrared_scaling=options.infrared_scaling)
+        return pairs, opened(options.validation)
     if options.hold_out == 0:
         return pairs, None
     if len(pairs) < 2:

@@ -21,14 +21,16 @@ class TrainOptions:
     """A training run. Two runs with equal options on the same machine give the same weights.
 
     system: one of `list_systems()`. data: a source of pairs, such as ``msrs:PATH``. out: the run folder.
-    encoder, encoder_weights, options: what `create` takes.
+    encoder, encoder_weights, options: what `create` takes, its ``preset`` among the options.
+    without_labels: train a system that fuses on its fusion loss alone; labels are not read.
     preset: the recipe to start from. recipe: fields of it to change, for every phase. phases: further
         changes for single phases, by phase name. reuse: phases to take from finished run folders instead of
         training them, by phase name.
     augmentation: fields of `Augmentation`. infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
-    select: "best" keeps the epoch with the best validation mean IoU, "last" the last one.
+    select: "best" keeps the epoch with the best validation mean IoU (without labels: the lowest validation
+    loss), "last" the last one.
     workers: processes that read pairs; None chooses by the machine.
     devices, accelerator, precision, channels_last, compile, deterministic: how to compute. The batch size of
         a recipe is per device.
@@ -40,6 +42,7 @@ class TrainOptions:
     encoder: str | None = None
     encoder_weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    without_labels: bool = False
     preset: str = "paper"
     recipe: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,15 +80,23 @@ class TrainOptions:
 
     def base_recipe(self) -> Recipe:
         """The recipe that every phase starts from."""
-        return preset(self.preset).replace(self.recipe)
+        from crossband.systems import system_class
+
+        return preset(self.preset, system_class(self.system).recipes).replace(self.recipe)
 
     def make_augmentation(self) -> Augmentation:
-        """The augmentation. Raises OptionError for a field or a value that does not exist."""
+        """The preset's augmentation with the given changes.
+
+        Raises OptionError for a field or a value that does not exist.
+        """
+        from crossband.systems import system_class
+
         known = {f.name for f in fields(Augmentation)}
         unknown = sorted(set(self.augmentation) - known)
         if unknown:
             raise OptionError(f"augmentation has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), self.augmentation))
+        values = {**system_class(self.system).augmentations.get(self.preset, {}), **self.augmentation}
+        return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
 
     def system_arguments(self) -> dict[str, Any]:
         """What `create` takes after the number of classes.
@@ -102,7 +113,7 @@ class TrainOptions:
         for name, mend in given_elsewhere.items():
             if name in self.options:
                 raise OptionError(f"options.{name}: {mend}")
-        hints = get_type_hints(system_class(self.system).__init__)
+        hints = {**get_type_hints(system_class(self.system).__init__), "preset": str}
         # `create` itself says which options it does not know.
         known = {name: value for name, value in self.options.items() if name in hints}
         options = {**self.options, **check_types("options", hints, known)}

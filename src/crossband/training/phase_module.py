@@ -25,6 +25,7 @@ class PhaseModule(pl.LightningModule):
     step: so a checkpoint needs no generator states, and a run that was killed and resumed ends with the same
     bits as one that was not.
 
+    classes: their number, or None for a system that only fuses.
     rows: one per finished epoch: its losses by name, rate, validation scores and seconds.
     after_epoch: called on every process when an epoch's row is complete.
     """
@@ -32,7 +33,7 @@ class PhaseModule(pl.LightningModule):
     def __init__(
         self,
         phase: Phase,
-        classes: int,
+        classes: int | None,
         seed: int,
         *,
         channels_last: bool = False,
@@ -48,6 +49,7 @@ class PhaseModule(pl.LightningModule):
         self.rows: list[dict[str, Any]] = []
         self.classes = classes
         self.scores: dict[Bands, SegmentationMetric] = {}
+        self._validation_losses: list[tuple[float, int]] = []
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
         self._rate = 0.0
@@ -71,13 +73,19 @@ class PhaseModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         recipe = self.recipe
         parameters = [p for p in self.trained.parameters() if p.requires_grad]
+        decayed = [p for p in parameters if recipe.decay_norms or p.ndim > 1]
+        spared = [p for p in parameters if not recipe.decay_norms and p.ndim <= 1]
+        groups = [
+            {"params": group, "weight_decay": decay}
+            for group, decay in ((decayed, recipe.weight_decay), (spared, 0.0))
+            if group
+        ]
         if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+            return torch.optim.AdamW(groups, lr=recipe.lr)
         return torch.optim.SGD(
-            parameters,
+            groups,
             lr=recipe.lr,
             momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov and recipe.momentum > 0,
         )
 
@@ -99,7 +107,7 @@ class PhaseModule(pl.LightningModule):
             group["lr"] = self._rate
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if batch["label"] is None:
+        if batch["label"] is None and self.phase.keeps.segments:
             raise PairError(f"pair {batch['name'][0]!r} has no label to train on")
         try:
             terms = self.phase.loss(batch)
@@ -126,9 +134,14 @@ class PhaseModule(pl.LightningModule):
         return {name: (value / max(self._steps, 1)).item() for name, value in self._sums.items()}
 
     def on_validation_epoch_start(self) -> None:
-        self.scores = {bands: SegmentationMetric(self.classes) for bands in self.phase.validate}
+        self.scores, self._validation_losses = {}, []
+        if self.classes is not None:
+            self.scores = {bands: SegmentationMetric(self.classes) for bands in self.phase.validate}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
+        if not self.phase.keeps.segments:
+            total = torch.stack([term.float() for term in self.phase.loss(batch).values()]).sum()
+            self._validation_losses.append((total.item(), len(batch["name"])))
         for bands, metric in self.scores.items():
             given = select_bands(batch, bands)
             logits = self.phase.keeps(given["visible"], given["infrared"]).logits
@@ -151,6 +164,9 @@ class PhaseModule(pl.LightningModule):
         }
         for bands, metric in self.scores.items():
             row[f"val_miou_{bands}"] = metric.compute().protocols["present"].mean_iou
+        if self._validation_losses:
+            pairs = sum(count for _, count in self._validation_losses)
+            row["val_loss"] = sum(loss * count for loss, count in self._validation_losses) / pairs
         row["seconds"] = round(time.monotonic() - self._started, 3)
         self.rows.append(row)
         if self.logger is not None:
@@ -165,6 +181,11 @@ class PhaseModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rows = checkpoint["rows"]
+
+
+def validation_key(phase: Phase) -> str:
+    """The name of the score in a row that chooses the phase's checkpoint."""
+    return f"val_miou_{phase.validate[0]}" if phase.keeps.segments else "val_loss"
 
 
 def _mix(*numbers: int) -> int:

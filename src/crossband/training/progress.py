@@ -58,10 +58,12 @@ class Progress:
         losses = {
             key: row[key]
             for key in row
-            if key not in ("phase", "epoch", "lr", "seconds") and "val_" not in key
+            if key not in ("phase", "epoch", "lr", "seconds") and not key.startswith("val_")
         }
         scores = {key.removeprefix("val_miou_"): row[key] for key in row if key.startswith("val_miou_")}
         validation = "  ".join(f"mIoU {bands} {100 * score:.1f}" for bands, score in scores.items())
+        if "val_loss" in row:
+            validation = f"validation loss {row['val_loss']:.3f}"
         eta = self._eta(row["epoch"], module.recipe.epochs)
         self.console.print(
             f"  epoch {row['epoch']:>3}/{module.recipe.epochs}  {_losses(losses)}  {validation}  "

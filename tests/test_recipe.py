@@ -1,0 +1,119 @@
+"""Learning rates worked by hand, weight decay, and named recipes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from crossband.errors import OptionError
+from crossband.recipe import PRESETS, Recipe, preset
+from crossband.systems.base import Output, Phase, System
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from tiny_systems import tiny
+
+STEPS = 10
+
+
+def rates(recipe: Recipe) -> list[float]:
+    """The rate of every step of a phase with ``STEPS`` steps in an epoch."""
+    return [
+        recipe.learning_rate(step // STEPS, step, STEPS) / recipe.lr for step in range(recipe.epochs * STEPS)
+    ]
+
+
+def test_the_rate_falls_per_epoch_or_per_step() -> None:
+    per_epoch = rates(Recipe(epochs=4, power=0.9))
+    assert per_epoch[:STEPS] == [1.0] * STEPS
+    assert per_epoch[25] == pytest.approx(0.5**0.9)
+    per_step = rates(Recipe(epochs=4, power=0.9, schedule_per="step"))
+    assert per_step[25] == pytest.approx((1 - 25 / 40) ** 0.9)
+    assert rates(Recipe(epochs=4, schedule="constant")) == [1.0] * 40
+
+
+def test_a_warm_up_that_multiplies_ends_on_the_schedule() -> None:
+    warmed = rates(Recipe(epochs=4, schedule_per="step", warmup_steps=3, warmup_epochs=1))
+    plain = rates(Recipe(epochs=4, schedule_per="step"))
+    assert warmed[0] == pytest.approx(1 / 14)
+    assert warmed[12] == pytest.approx(plain[12] * 13 / 14)
+    assert warmed[13:] == plain[13:]
+
+
+def test_a_warm_up_that_replaces_rises_to_the_full_rate_and_drops() -> None:
+    """AMDANet's published schedule for MFNet: 131 steps an epoch, 50 of 350 epochs warm up."""
+    recipe = Recipe(epochs=350, lr=6.3e-5, schedule_per="step", warmup_epochs=50, warmup="replace", power=0.9)
+    warmup = 50 * 131
+    assert recipe.learning_rate(0, 0, 131) == 0
+    assert recipe.learning_rate(49, warmup - 1, 131) == pytest.approx(6.3e-5 * (warmup - 1) / warmup)
+    # The drop to 0.870 of the base rate that the published numbers of epochs imply.
+    assert recipe.learning_rate(50, warmup, 131) / 6.3e-5 == pytest.approx(0.870, abs=5e-4)
+
+
+def test_a_lagging_schedule_is_one_step_behind_and_starts_at_the_full_rate() -> None:
+    settings = {"epochs": 3, "schedule_per": "step", "warmup_epochs": 1, "warmup": "replace"}
+    plain, lagging = rates(Recipe(**settings)), rates(Recipe(**settings, schedule_lag=1))
+    assert lagging[0] == 1.0
+    assert lagging[1] == plain[0] == 0.0
+    assert lagging[1:] == plain[:-1]
+    by_epoch = rates(Recipe(epochs=3, schedule_lag=1))
+    assert by_epoch[STEPS] == 1.0
+    assert by_epoch[STEPS + 1] == pytest.approx((2 / 3) ** 0.9)
+
+
+def test_norms_and_biases_can_be_left_out_of_the_weight_decay() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    layers.register_parameter("scalar", nn.Parameter(torch.tensor(0.5)))
+
+    class Stub(System):
+        name = "stub"
+        supports = {"both": "designed"}  # noqa: RUF012
+
+        def run(self, visible: object, infrared: object, *, features: bool) -> Output:
+            return Output()
+
+        def phases(self, recipe: Recipe) -> list[Phase]:
+            return []
+
+        def deployed(self, bands: str) -> list[nn.Module]:
+            return [self]
+
+    for optimizer in ("sgd", "adamw"):
+        recipe = Recipe(optimizer=optimizer, weight_decay=0.25, decay_norms=False)
+        phase = Phase("stub", layers, Stub(), lambda batch: {}, recipe)
+        decayed, spared = PhaseModule(phase, 2, seed=0).configure_optimizers().param_groups
+        assert (decayed["weight_decay"], spared["weight_decay"]) == (0.25, 0.0)
+        assert [p.ndim for p in decayed["params"]] == [4, 2]
+        assert sum(p.numel() for p in spared["params"]) == 1 + 4 + 4 + 4 + 2
+        phase.recipe = Recipe(optimizer=optimizer, weight_decay=0.25)
+        (all_of_them,) = PhaseModule(phase, 2, seed=0).configure_optimizers().param_groups
+        assert len(all_of_them["params"]) == 7
+
+
+def test_a_system_changes_a_preset_and_adds_its_own() -> None:
+    own = {"paper": {"optimizer": "adamw", "lr": 1e-4}, "as-published": {"schedule_lag": 1}}
+    assert preset("paper", own) == Recipe(optimizer="adamw", lr=1e-4)
+    assert preset("common", own) == preset("paper") == Recipe()
+    assert preset("quick", own) == Recipe().replace(PRESETS["quick"])
+    assert preset("as-published", own) == Recipe(schedule_lag=1)
+    with pytest.raises(OptionError, match=r"no preset 'fast'; there are paper, common, quick, as-published"):
+        preset("fast", own)
+
+
+def test_the_augmentation_of_a_preset_is_where_changes_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(tiny("csknet")), "augmentations", {"paper": {"crop": [480, 640], "flip": 0.25}})
+    options = TrainOptions("csknet", "scenes", "x", augmentation={"crop": [32, 32]})
+    augmentation = options.make_augmentation()
+    assert (augmentation.crop, augmentation.flip) == ((32, 32), 0.25)
+    options.preset = "common"
+    assert options.make_augmentation().flip == 0.5
+
+
+def test_a_preset_of_options_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = {"plain": {"exchange": False, "gated_unit": False}}
+    monkeypatch.setattr(type(tiny("csknet")), "presets", presets)
+    system = tiny("csknet", preset="plain", gated_unit=True)
+    assert (system.arguments["exchange"], system.arguments["gated_unit"]) == (False, True)
+    assert "preset" not in system.arguments
+    with pytest.raises(OptionError, match=r"csknet has no preset 'fancy' of its options; it has plain"):
+        tiny("csknet", preset="fancy")
