@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 _PLAINER = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
     (r"(?<= )(?:[a-z]+\.)+(?=(?:source|run|what)\b)", ""),
-    (r"(?<= )(?:data\.)?(?:evaluate|predict|recalibrate|show|export)\.(?=\w)", "--"),
+    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|recalibrate|show|export)\.(?=\w)", "--"),
     (r"Expected an? (?=<class|typing)", "expected "),
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
@@ -27,6 +27,9 @@ SOURCE_HELP = (
     "pairs: NAME:PATH[,key=value...], such as msrs:PATH, folder:PATH or scenes,seed=3 "
     "(see `crossband data list`)"
 )
+
+
+DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
 
 
 class Parser(ArgumentParser):

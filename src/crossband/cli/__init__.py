@@ -1,0 +1,119 @@
+"""The ``crossband`` command. Each subcommand is a thin function over the library.
+
+Nothing heavy is imported here: `crossband --help` answers at once, and a command loads what it needs.
+Mistakes in what was given end with one line and exit code 2, an interruption with 130.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.cli.data import data, data_arguments
+from crossband.cli.evaluate import evaluate, evaluate_arguments
+from crossband.cli.train import train, train_arguments
+from crossband.cli.use import (
+    fuse,
+    fuse_arguments,
+    info,
+    info_arguments,
+    predict,
+    predict_arguments,
+    recalibrate,
+    recalibrate_arguments,
+    systems,
+    systems_arguments,
+)
+from crossband.errors import CrossbandError
+from crossband.terminal import Parser, config_first
+from crossband.version import __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    # Read when PyTorch starts its threads: a waiting one spins for a moment, then sleeps. Without a bound it
+    # spins on, which makes small networks several times slower where another program wants the core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    parser, commands = _build_parser()
+    try:
+        options = parser.parse_args(config_first(sys.argv[1:] if arguments is None else arguments))
+        command = options.subcommand
+        if command is None:
+            parser.print_help()
+            return 0
+        return commands[command](options[command]) or 0
+    except CrossbandError as error:
+        print(f"crossband: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("crossband: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"crossband: error: {what}{error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
+    parser = Parser(
+        prog="crossband",
+        description="Segment and fuse paired visible + infrared images, with both cameras or with one.",
+        version=__version__,
+    )
+    subcommands = parser.add_subcommands(required=False, metavar="COMMAND")
+    commands: dict[str, Callable[[Namespace], int | None]] = {}
+    for name, (add_arguments, command, description) in _COMMANDS.items():
+        sub = Parser(description=description)
+        # jsonargparse wants the outer level of subcommands complete before an inner one begins.
+        subcommands.add_subcommand(name, sub, help=description)
+        sub.prog = f"crossband {name}"
+        add_arguments(sub)
+        commands[name] = command
+    return parser, commands
+
+
+def _demo_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str, default="demo", help="folder for scenes, runs and report.html")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the training")
+
+
+def _demo(options: Namespace) -> None:
+    from crossband.demo import run_demo
+
+    run_demo(Path(options.out), seed=options.seed)
+
+
+_COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int | None], str]] = {
+    "demo": (
+        _demo_arguments,
+        _demo,
+        "generate scenes, train three models on them, and write a report; some minutes",
+    ),
+    "train": (train_arguments, train, "train a system into a run folder"),
+    "evaluate": (
+        evaluate_arguments,
+        evaluate,
+        "score a run on labelled pairs, per bands, protocol and condition",
+    ),
+    "predict": (predict_arguments, predict, "segment images or folders of them"),
+    "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
+    "recalibrate": (
+        recalibrate_arguments,
+        recalibrate,
+        "infrared branch with batch-norm statistics of its own",
+    ),
+    "systems": (systems_arguments, systems, "list the systems"),
+    "info": (info_arguments, info, "parameters, FLOPs, bands and card of a run or a system"),
+    "data": (data_arguments, data, "list, check, show and export pairs"),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The commands that use a system: ``predict``, ``fuse``, ``recalibrate``, ``systems`` and ``info``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
+
+if TYPE_CHECKING:
+    from crossband.pairs.base import PairFiles
+    from crossband.predictor import Predictor
+    from crossband.systems.base import Bands
+
+
+def predict_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
+    parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def predict(options: Namespace) -> None:
+    files = _files(options.visible, options.infrared)
+    from crossband.predictor import load, predict_files
+    from crossband.systems.base import bands_of
+
+    predictor = load(options.run, device=options.device)
+    _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    with progress_bar("predicting") as progress:
+        predict_files(predictor, files, Path(options.out), workers=options.workers, progress=progress)
+    print(f"written: {len(files)} label, overlay and confidence images in {options.out}")
+
+
+def fuse_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        type=str,
+        help="a finished run folder, or a system that needs no training, such as laplacian "
+        "(see `crossband systems`)",
+    )
+    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--out", type=str, required=True, help="folder for the fused pictures, NAME.png")
+    parser.add_argument(
+        "--stretch",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="spread the values of each picture over the whole range; spoils comparisons by fusion metrics",
+    )
+    parser.add_argument(
+        "--infrared_scaling",
+        "--infrared-scaling",
+        type=str | None,
+        help="for a system that needs no training: full-range (default), minmax, percentile(1, 99) or "
+        "fixed(low, high); a run has its own",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def fuse(options: Namespace) -> None:
+    files = _files(options.visible, options.infrared)
+    from crossband.predictor import fuse_files, load
+    from crossband.systems.base import bands_of
+
+    predictor = load(options.run, infrared_scaling=options.infrared_scaling, device=options.device)
+    _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    with progress_bar("fusing") as progress:
+        fuse_files(
+            predictor,
+            files,
+            Path(options.out),
+            stretch=options.stretch,
+            workers=options.workers,
+            progress=progress,
+        )
+    print(f"written: {len(files)} fused {'picture' if len(files) == 1 else 'pictures'} in {options.out}")
+
+
+def _note_fallback(predictor: Predictor, bands: Bands) -> None:
+    if predictor.system.check_bands(bands) == "fallback":
+        print(
+            f"note: {predictor.system.name} was not designed for {bands} alone; this is a fallback",
+            file=sys.stderr,
+        )
+
+
+def _files(visible: str | None, infrared: str | None) -> list[PairFiles]:
+    """The pairs that two files or two folders hold."""
+    from crossband.pairs.folder import match_images
+
+    if visible is None and infrared is None:
+        raise OptionError("give --visible, --infrared, or both")
+    return match_images(*(None if text is None else Path(text) for text in (visible, infrared)))
+
+
+def recalibrate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder of CSK-Net")
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
+    parser.add_argument("--split", type=str, default="train", help="the split to take the statistics from")
+    parser.add_argument("--out", type=str, required=True, help="run folder for the infrared-only system")
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=8, help="pairs per step")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the pairs")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def recalibrate(options: Namespace) -> None:
+    from crossband.recalibration import recalibrate_run
+
+    with progress_bar("recalibrating") as progress:
+        recalibrate_run(
+            Path(options.run),
+            options.data,
+            Path(options.out),
+            split=options.split,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+        )
+    print(f"written: {options.out}")
+
+
+def systems_arguments(parser: ArgumentParser) -> None:
+    pass
+
+
+def systems(options: Namespace) -> None:
+    from crossband.systems import list_systems, system_class
+
+    for name in list_systems():
+        system = system_class(name)
+        print(f"{name:<15}{system.summary} ({system.paper})")
+
+
+def info_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("what", type=str, help="a run folder, or the name of a system")
+    parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
+    parser.add_argument("--encoder", type=str | None, help="encoder, for a system's name")
+    parser.add_argument(
+        "--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image that FLOPs are counted for"
+    )
+
+
+def info(options: Namespace) -> None:
+    from crossband.info import describe
+
+    print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))
