@@ -11,18 +11,27 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from crossband.blocks.mix_transformer_weights import hub_repository, own_names
 from crossband.errors import WeightsError
 
-# Parts of a classifier that a segmentation encoder does not have: a file may hold them, nothing is lost.
-_CLASSIFIER_PARTS = ("classifier", "fc", "_fc", "head", "conv_head", "norm_head", "bn2", "features.18")
+# Parts of a network that an encoder does not have: a file may hold them, nothing is lost.
+_OTHER_PARTS = (
+    "classifier", "fc", "_fc", "head", "conv_head", "norm_head", "bn2", "features.18", "decode_head"
+)  # fmt: skip
+# What a repository calls its weights, the better kind first.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, source: str | Path) -> None:
-    """Load ImageNet weights into an smp encoder, in place.
+    """Load ImageNet weights into an encoder, in place.
 
-    source: "imagenet" fetches them from the hub (smp's or timm's, by the encoder's name); anything else is
-    the path of a local file, ``.safetensors`` or a PyTorch state dict with timm's, torchvision's or smp's
-    key names. Raises WeightsError, saying what to do, if they cannot be had or do not fit.
+    encoder: one of smp, timm's PVT v2, or our Mix Transformer. name: smp's for it, or ``mit_b0`` to
+    ``mit_b5``.
+    source: "imagenet" fetches them from the hub, by the encoder's name; anything else is the path of a
+    local file, ``.safetensors`` or a PyTorch state dict with the key names of timm, torchvision or smp, or
+    for a Mix Transformer those of its authors, of the hub or of ours. The published weights of the Mix
+    Transformer may not be used commercially.
+    Raises WeightsError, saying what to do, if they cannot be had or do not fit.
     """
     if str(source) == "imagenet":
         _load(encoder, name, _fetch(name), "the hub's file of ImageNet weights")
@@ -58,23 +67,44 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _fetch(name: str) -> dict[str, Tensor]:
-    """The hub's ImageNet weights for an encoder, by smp's name for it."""
+    """The hub's ImageNet weights for an encoder, by its name in `load_encoder_weights`."""
     try:
         _check_hub(name)
         if name.startswith("tu-"):
             return timm.create_model(name.removeprefix("tu-"), pretrained=True).state_dict()
-        settings = smp.encoders.encoders[name]["pretrained_settings"]["imagenet"]
-        from huggingface_hub import hf_hub_download
-
-        return load_file(
-            hf_hub_download(settings["repo_id"], filename="model.safetensors", revision=settings["revision"])
-        )
+        return read_state_dict(_download(*_repository(name)))
     except Exception as error:  # the hub's clients raise errors of many unrelated kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"the ImageNet weights of encoder {name.removeprefix('tu-')} cannot be had from the hub "
             f"({reason}); pass a local file as encoder weights, or none to start at random"
         ) from error
+
+
+def _repository(name: str) -> tuple[str, str | None]:
+    """Where on the hub the weights of an encoder are, and at which revision; an empty name for nowhere."""
+    if name.startswith("mit_"):
+        return hub_repository(name), None
+    if name.startswith("tu-"):
+        config = timm.get_pretrained_cfg(name.removeprefix("tu-"))
+        return (config.hf_hub_id or "") if config is not None else "", None
+    settings = smp.encoders.encoders[name]["pretrained_settings"]["imagenet"]
+    return settings["repo_id"], settings["revision"]
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    """A repository's file of weights, in the hub's cache. What the cache has is not asked of the hub."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for file in _HUB_FILES:
+        if isinstance(cached := try_to_load_from_cache(repository, file, revision=revision), str):
+            return Path(cached)
+    safe, pickled = _HUB_FILES
+    try:
+        return Path(hf_hub_download(repository, safe, revision=revision))
+    except EntryNotFoundError:
+        return Path(hf_hub_download(repository, pickled, revision=revision))
 
 
 def _check_hub(name: str) -> None:
@@ -85,31 +115,27 @@ def _check_hub(name: str) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    revision = None
-    if name.startswith("tu-"):
-        config = timm.get_pretrained_cfg(name.removeprefix("tu-"))
-        if config is None or not config.hf_hub_id:
-            return
-        repository = config.hf_hub_id
-    else:
-        settings = smp.encoders.encoders[name]["pretrained_settings"]["imagenet"]
-        repository, revision = settings["repo_id"], settings["revision"]
-    file = "model.safetensors"
-    if isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+    repository, revision = _repository(name)
+    if not repository:
         return
+    for file in _HUB_FILES:
+        if isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+            return
     try:
-        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+        get_hf_file_metadata(hf_hub_url(repository, _HUB_FILES[0], revision=revision))
     except EntryNotFoundError:
-        # The hub is there; timm knows under which other names a repository keeps its weights.
+        # The hub is there; the repository keeps its weights under another name.
         return
 
 
 def _load(encoder: nn.Module, name: str, state: dict[str, Tensor], origin: str) -> None:
+    if name.startswith("mit_"):
+        state = own_names(state)
     target = encoder.model if isinstance(encoder, smp.encoders.TimmUniversalEncoder) else encoder
     wanted = target.state_dict()
     # A counter of batches does not matter to a network in use, and not every writer keeps it.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    foreign = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER_PARTS)]
+    foreign = [key for key in state if key not in wanted and not key.startswith(_OTHER_PARTS)]
     unlike = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or foreign or unlike:
         example = (missing or foreign or unlike)[0]

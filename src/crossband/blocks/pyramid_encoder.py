@@ -1,0 +1,42 @@
+"""An encoder as a pyramid of four maps that can be entered between a level's embedding and its blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+LEVELS = (1, 2, 3, 4)
+REDUCTIONS = (8, 4, 2, 1)
+
+
+class PyramidEncoder(nn.Module, ABC):
+    """Four levels, of strides 4, 8, 16 and 32; each is an embedding, which makes the map smaller, and blocks.
+
+    Two pyramids that work on two bands can so be made to meet at either place of every level.
+
+    channels: of the four maps.
+    heads: how many an attention on the four maps should have; it divides the channels.
+    reductions: the factor by which an attention on the four maps should shrink the map that keys and
+        values are taken from, so that all four have about as many.
+    """
+
+    channels: tuple[int, ...]
+    heads: tuple[int, ...]
+    reductions: tuple[int, ...] = REDUCTIONS
+
+    @abstractmethod
+    def embed(self, level: int, features: Tensor) -> Tensor:
+        """Start a level, from 1: the image (B, 3, H, W), or the map of the level before -> (B, C, h, w)."""
+
+    @abstractmethod
+    def blocks(self, level: int, features: Tensor) -> Tensor:
+        """Finish a level that was started: (B, C, h, w) -> (B, C, h, w)."""
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The maps (B, C, h, w) of all levels of an image (B, 3, H, W), normalised as the weights expect."""
+        maps, features = [], image
+        for level in LEVELS:
+            features = self.blocks(level, self.embed(level, features))
+            maps.append(features)
+        return maps
