@@ -37,7 +37,8 @@ def smp_name(encoder: str) -> str:
     if bare.startswith("mit_"):
         raise OptionError(
             f"encoder {encoder!r}: smp's Mix Transformer is under a non-commercial licence and is not used "
-            "here; use a convolutional encoder, such as resnet34 or efficientnet-b3"
+            "here, and ours has no place in this system; use a convolutional encoder, such as resnet34 or "
+            "efficientnet-b3"
         )
     if encoder in smp.encoders.encoders:
         return encoder
@@ -51,6 +52,8 @@ def smp_name(encoder: str) -> str:
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation (of values in [0, 1]) that the encoder's ImageNet weights expect."""
+    if encoder.removeprefix("tu-").startswith("mit_"):
+        return IMAGENET_MEAN, IMAGENET_STD
     name = smp_name(encoder)
     if name.startswith("tu-"):
         config = timm.get_pretrained_cfg(name.removeprefix("tu-"))
