@@ -176,7 +176,7 @@ class MixTransformer(PyramidEncoder):
         self, size: MixTransformerSize, *, drop_path: float = 0.1, stage2_rate_of: int | None = None
     ):
         super().__init__()
-        self.channels = size.channels
+        self.channels = self.embed_channels = size.channels
         rates = depth_rates(size.depths, drop_path, stage2_rate_of)
         inputs = (3, *size.channels[:-1])
         for level, before, channels, heads, reduction, level_rates in zip(

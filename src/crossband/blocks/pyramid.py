@@ -92,6 +92,7 @@ class PyramidVisionTransformer(PyramidEncoder):
             load_encoder_weights(network, name, encoder_weights)
         self.network = network
         self.channels = tuple(stage.norm.normalized_shape[0] for stage in self.network.stages)
+        self.embed_channels = self.channels
         self.heads = tuple(stage.blocks[0].attn.num_heads for stage in self.network.stages)
 
     def embed(self, level: int, features: Tensor) -> Tensor:
@@ -131,15 +132,19 @@ class ConvolutionalPyramid(PyramidEncoder):
         if encoder_weights is not None:
             load_encoder_weights(encoder, name, encoder_weights)
         encoder.eval()
-        channels = []
+        channels, embed_channels = [], []
         features = torch.zeros(1, 3, 64, 64)
         for level, layers in zip(LEVELS, [[*stages[0], *stages[1]], *stages[2:]], strict=True):
             modules = [module for layer in layers for module in _single_layers(layer)]
-            features, end = _run_to_last_reduction(modules, features)
+            maps = _run(modules, features)
+            sizes = [features.shape[-1], *(each.shape[-1] for each in maps)]
+            end = max(index for index in range(1, len(sizes)) if sizes[index] < sizes[index - 1])
             self.add_module(f"embed{level}", nn.Sequential(*modules[:end]))
             self.add_module(f"stage{level}", nn.Sequential(*modules[end:]))
+            features = maps[-1]
+            embed_channels.append(maps[end - 1].shape[1])
             channels.append(features.shape[1])
-        self.channels = tuple(channels)
+        self.channels, self.embed_channels = tuple(channels), tuple(embed_channels)
         self.heads = tuple(heads_for(count) for count in channels)
         self.train()
 
@@ -173,12 +178,10 @@ def _single_layers(layer: Layer) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _run_to_last_reduction(modules: list[nn.Module], features: Tensor) -> tuple[Tensor, int]:
-    """What a chain gives for a map, and how many of its modules there are up to the last that shrinks it."""
-    end = 0
-    for index, module in enumerate(modules, start=1):
-        before = features.shape[-1]
+def _run(modules: list[nn.Module], features: Tensor) -> list[Tensor]:
+    """The maps after each module of a chain."""
+    maps = []
+    for module in modules:
         features = module(features)
-        if features.shape[-1] < before:
-            end = index
-    return features, end
+        maps.append(features)
+    return maps

@@ -16,22 +16,24 @@ class PyramidEncoder(nn.Module, ABC):
     Two pyramids that work on two bands can so be made to meet at either place of every level.
 
     channels: of the four maps.
+    embed_channels: of the maps between embedding and blocks; some convolutional encoders widen them again.
     heads: how many an attention on the four maps should have; it divides the channels.
     reductions: the factor by which an attention on the four maps should shrink the map that keys and
         values are taken from, so that all four have about as many.
     """
 
     channels: tuple[int, ...]
+    embed_channels: tuple[int, ...]
     heads: tuple[int, ...]
     reductions: tuple[int, ...] = REDUCTIONS
 
     @abstractmethod
     def embed(self, level: int, features: Tensor) -> Tensor:
-        """Start a level, from 1: the image (B, 3, H, W), or the map of the level before -> (B, C, h, w)."""
+        """Start a level, from 1: the image (B, 3, H, W), or the map of the level before -> (B, C', h, w)."""
 
     @abstractmethod
     def blocks(self, level: int, features: Tensor) -> Tensor:
-        """Finish a level that was started: (B, C, h, w) -> (B, C, h, w)."""
+        """Finish a level that was started: (B, C', h, w) -> (B, C, h, w)."""
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """The maps (B, C, h, w) of all levels of an image (B, 3, H, W), normalised as the weights expect."""
