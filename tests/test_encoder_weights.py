@@ -3,7 +3,7 @@
 import os
 import pickle
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub
@@ -12,11 +12,13 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from crossband.blocks.encoder_weights import read_state_dict
+from crossband.blocks.pyramid import build_pyramid
 from crossband.errors import WeightsError
-from crossband.systems import create, list_systems
+from crossband.systems import create, list_systems, system_options
+from stored_weights import WRITERS, as_pth, as_safetensors, in_the_hubs_cache
 from tiny_systems import CLASSES, TINY, images, one_line, randomise_norms
 
 ENCODER = TINY["encoder"]
@@ -34,25 +36,20 @@ def classifier() -> nn.Module:
     return network
 
 
-def as_safetensors(state: dict[str, Tensor], folder: Path) -> Path:
-    save_file(state, folder / "weights.safetensors")
-    return folder / "weights.safetensors"
+def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
+    """A system's encoders, and the stride of their last map."""
+    match name:
+        case "amdanet":
+            return [system.enc.rgb, system.enc.ir], 32
+        case "csknet":
+            return [system.visible.encoder, system.infrared.encoder], 16
+        case _:
+            return [system.network.encoder], 16
 
 
-def as_pth(state: object, folder: Path) -> Path:
-    torch.save(state, folder / "weights.pth")
-    return folder / "weights.pth"
-
-
-WRITERS: dict[str, Callable[[dict[str, Tensor], Path], Path]] = {
-    "safetensors": as_safetensors,
-    "pth": as_pth,
-    "checkpoint": lambda state, folder: as_pth({"state_dict": state, "epoch": 3}, folder),
-    "parallel": lambda state, folder: as_pth({"model": {f"module.{k}": v for k, v in state.items()}}, folder),
-}
-
-
-@pytest.mark.parametrize("name", list_systems())
+@pytest.mark.parametrize(
+    "name", [name for name in list_systems() if "encoder_weights" in system_options(name)]
+)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_local_file_gives_the_classifiers_features(
     classifier: nn.Module, name: str, writer: str, tmp_path: Path
@@ -63,14 +60,17 @@ def test_a_local_file_gives_the_classifiers_features(
     # What a card keeps must build the system where the file does not exist.
     assert system.arguments["encoder_weights"] is None
     image = torch.randn(1, 3, 64, 96)
-    reference = timm.create_model(ENCODER, features_only=True, output_stride=16).eval()
+    encoders, stride = encoders_of(name, system)
+    reference = timm.create_model(ENCODER, features_only=True, output_stride=stride).eval()
     assert not reference.load_state_dict(classifier.state_dict(), strict=False).missing_keys
-    branches = [system.visible, system.infrared] if name == "csknet" else [system.network]
     with torch.no_grad():
         wanted = reference(image)
-        for branch in branches:
-            features = branch.encoder(image)[1:]
-            assert all(torch.equal(ours, theirs) for ours, theirs in zip(features, wanted, strict=True))
+        for encoder in encoders:
+            # smp's encoders give the image as well; a pyramid gives the last four maps.
+            features = encoder(image)[-5:]
+            ends = wanted[-len(features) :]
+            assert len(features) >= 4
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(features, ends, strict=True))
 
 
 def test_half_precision_is_widened(classifier: nn.Module, tmp_path: Path) -> None:
@@ -169,7 +169,9 @@ def test_metadata_written_as_a_tensor_is_left_out(tmp_path: Path) -> None:
 # --- an encoder's weights from the hub
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tf_efficientnet_lite0", "efficientnet-b3"])
+@pytest.mark.parametrize(
+    "encoder", ["resnet18", "tf_efficientnet_lite0", "efficientnet-b3", "mit_b0", "pvt_v2_b0"]
+)
 @pytest.mark.parametrize("offline", [True, False], ids=["offline mode", "unreachable"])
 def test_a_hub_that_cannot_be_reached_is_one_line_at_once(
     encoder: str, offline: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -185,9 +187,13 @@ def test_a_hub_that_cannot_be_reached_is_one_line_at_once(
         "HUGGINGFACE_CO_URL_TEMPLATE",
         "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}",
     )
+    if encoder.startswith(("mit_", "pvt_")):
+        build = partial(build_pyramid, encoder)
+    else:
+        build = partial(create, "deeplabv3plus", classes=CLASSES, encoder=encoder)
     start = time.monotonic()
     with pytest.raises(WeightsError) as caught:
-        create("deeplabv3plus", classes=CLASSES, encoder=encoder, encoder_weights="imagenet")
+        build(encoder_weights="imagenet")
     # The hub's client alone would try again and again for half a minute.
     assert time.monotonic() - start < 8
     text = one_line(caught.value)
@@ -205,16 +211,9 @@ def test_an_encoder_without_imagenet_weights_is_refused(monkeypatch: pytest.Monk
 def test_weights_in_the_hubs_cache_need_no_network(
     classifier: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     repository = timm.get_pretrained_cfg(ENCODER).hf_hub_id
-    commit = "0" * 40
-    stored = tmp_path / f"models--{repository.replace('/', '--')}"
-    (stored / "snapshots" / commit).mkdir(parents=True)
-    (stored / "refs").mkdir()
-    (stored / "refs" / "main").write_text(commit)
-    save_file(classifier.state_dict(), stored / "snapshots" / commit / "model.safetensors")
+    path = in_the_hubs_cache(repository, "model.safetensors", tmp_path, monkeypatch)
+    save_file(classifier.state_dict(), path)
     system = create("deeplabv3plus", classes=CLASSES, encoder_weights="imagenet", **TINY)
     assert system.encoder_origin == "imagenet"
     stem = system.network.encoder.model.conv_stem.weight
