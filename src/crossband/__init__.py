@@ -2,7 +2,7 @@
 
 >>> import crossband as cb
 >>> cb.list_systems()
-['csknet', 'deeplabv3plus']
+['amdanet', 'csknet', 'deeplabv3plus']
 
 The names below are all that a first program needs; they load on first use, so that the import is quick.
 """

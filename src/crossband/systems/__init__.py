@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crossband.systems.base import System
 
 _SYSTEMS = {
+    "amdanet": "crossband.systems.amdanet:AMDANet",
     "csknet": "crossband.systems.csknet:CSKNet",
     "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",
 }
