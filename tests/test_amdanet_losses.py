@@ -48,7 +48,7 @@ def test_by_hand(options: dict, wanted: float) -> None:
 def test_ignored_pixels_change_nothing_but_in_the_published_form() -> None:
     logits = logits_of(PROBABILITY)
     other = logits.clone()
-    other[..., 3] = torch.tensor([9.0, -4.0, 0.0])
+    other[0, :, 0, 3] = torch.tensor([9.0, -4.0, 0.0])
     truth = label(0, 0, 1, IGNORE_INDEX)
     for classes in ("present", "all"):
         assert smoothed_dice(logits, truth, classes=classes) == smoothed_dice(other, truth, classes=classes)

@@ -1,0 +1,507 @@
+"""AMDANet: its size, its cost, its modules' identities, equality with the plain formulas, its presets."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBands
+from crossband.blocks.attention_slots import CBAM, DualAttention
+from crossband.blocks.consistency import SemanticConsistency, similarity
+from crossband.blocks.decoders import HeadNorm, upsample, upsampled_convolution
+from crossband.errors import OptionError
+from crossband.info import count_flops
+from crossband.systems import create
+from crossband.systems.amdanet import ABLATIONS, AS_PUBLISHED, AMDANet
+from crossband.systems.base import System
+from crossband.weights import count_parameters
+from tiny_systems import CLASSES, images, randomise_norms
+
+REFERENCE = Path(__file__).resolve().parents[1] / "benchmarks" / "reference_amdanet.py"
+SIZE = (64, 96)
+
+
+def amdanet(classes: int | None = CLASSES, **options: Any) -> AMDANet:
+    """A small one whose layers all have a say, in float64 and evaluation, without randomness in training."""
+    torch.manual_seed(0)
+    defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
+    system = create("amdanet", classes=classes, **{**defaults, **options})
+    assert isinstance(system, AMDANet)
+    for parameter in system.parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, 0.3)
+    randomise_norms(system)
+    return system.double().eval()
+
+
+def inputs(height: int = SIZE[0], width: int = SIZE[1], batch: int = 2) -> tuple[Tensor, Tensor]:
+    visible, infrared = images(height, width, batch=batch)
+    return visible.double(), infrared.double()
+
+
+def grids(channels: int, height: int = 6, width: int = 8, *, batch: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(2, batch, height, width, channels, generator=generator, dtype=torch.float64)
+    return a, b
+
+
+# --- size and cost
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, System]:
+    """The published sizes with 9 classes, without memory for their weights."""
+    with torch.device("meta"):
+        return {size: create("amdanet", classes=9, encoder=size) for size in ("mit_b1", "mit_b2", "mit_b4")}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "count"), [("mit_b1", 40_352_924), ("mit_b2", 62_442_652), ("mit_b4", 135_735_452)]
+)
+def test_published_size(published: dict[str, System], encoder: str, count: int) -> None:
+    system = published[encoder]
+    assert count_parameters(system) == count
+    assert all(count_parameters(*system.deployed(bands)) == count for bands in system.supports)
+
+
+def test_size_of_every_module(published: dict[str, System]) -> None:
+    system = published["mit_b1"]
+    counts = {
+        name: [count_parameters(system.enc.part(name, level)) for level in (1, 2, 3, 4)]
+        for name in ("sci", "local", "global")
+    }
+    assert counts == {
+        "sci": [8_322, 33_026, 205_442, 525_314],
+        "local": [14_706, 57_970, 359_794, 919_666],
+        "global": [1_119_296, 1_329_280, 3_384_640, 4_459_008],
+    }
+    assert count_parameters(system.seg) == 1_581_065
+    assert count_parameters(system.fus) == 52_547
+    plain = [p for name, p in system.named_parameters() if p.ndim < 2 and not name.endswith("lam")]
+    assert sum(p.numel() for p in system.parameters() if p.ndim > 1) == 40_246_416
+    assert sum(p.numel() for p in plain) == 106_504
+    buffers = sum(b.numel() for name, b in system.named_buffers())
+    assert buffers == 1_322 + 0
+
+
+@pytest.mark.parametrize(("classes", "decoder"), [(15, 1_584_143), (5, 1_579_013)])
+def test_size_with_other_classes(classes: int, decoder: int) -> None:
+    with torch.device("meta"):
+        system = create("amdanet", classes=classes, encoder="mit_b1")
+    assert count_parameters(system.seg) == decoder
+
+
+def test_parameters_have_the_names_that_weights_are_carried_over_by(published: dict[str, System]) -> None:
+    names = set(dict(published["mit_b1"].named_parameters()))
+    kinds = {"embed1.proj", "embed4.norm", "norm2", "stage3.1.norm1", "stage3.1.ffn.dw", "stage1.0.attn.q"}
+    kinds |= {f"stage1.0.attn.{layer}" for layer in ("kv", "reduce", "reduce_norm", "proj")}
+    wanted = {f"enc.{band}.{kind}" for band in ("rgb", "ir") for kind in kinds}
+    wanted |= {f"enc.sci2.{layer}" for layer in ("mlp1", "mlp2")}
+    wanted |= {f"enc.local4.{part}{i}" for part in ("channel", "spatial", "gate") for i in (1, 2)}
+    wanted |= {f"enc.global1.{unit}.proj" for unit in ("sfe_a", "sfe_b", "cross1", "cross2")}
+    wanted |= {"enc.global4.proj", "enc.global3.cross2.reduce", "seg.embed3", "seg.fuse_conv", "seg.fuse_bn"}
+    wanted |= {"seg.classify", "fus.conv", "fus.bn", "fus.out"}
+    wanted |= {
+        f"fus.point{i}_{band}_{kind}" for i in (1, 4) for band in ("rgb", "ir") for kind in ("conv", "bn")
+    }
+    assert {f"{name}.{leaf}" for name in wanted for leaf in ("weight", "bias")} <= names
+    assert {f"enc.sci{i}.lam" for i in (1, 2, 3, 4)} <= names
+    # Attention between bands has no bias before its product, and the coarsest one reduces nothing.
+    assert "enc.global1.sfe_a.q.bias" not in names
+    assert "enc.global4.sfe_a.reduce.weight" not in names
+
+
+@pytest.mark.parametrize(("encoder", "specified"), [("mit_b1", 65.0), ("mit_b2", 88.7), ("mit_b4", 168.4)])
+def test_cost_of_a_clean_pass(published: dict[str, System], encoder: str, specified: float) -> None:
+    with torch.device("meta"):
+        cost = count_flops(published[encoder], "both", (480, 640)) / 2e9
+    # 1 x 1 convolutions of the segmentation decoder at their own resolution save 19.8 of 21.4, and more.
+    assert specified - 23 < cost < specified - 22
+
+
+def test_masked_decoding_costs_evaluation_nothing_but_in_the_published_form() -> None:
+    plain, published = (
+        count_flops(amdanet(masked_in_evaluation=masked).float(), "both", SIZE) for masked in (False, True)
+    )
+    assert published > plain
+
+
+def test_an_encoder_can_be_shared_and_is_then_saved_once() -> None:
+    with torch.device("meta"):
+        shared = create("amdanet", classes=9, encoder="mit_b1", share_encoder=True)
+    assert count_parameters(shared) == 40_352_924 - 13_151_424
+    system = amdanet(share_encoder=True)
+    assert system.enc.ir is system.enc.rgb
+
+
+def test_a_system_that_only_fuses_has_no_segmentation_and_no_global_alignment() -> None:
+    with torch.device("meta"):
+        whole, fusing = (create("amdanet", classes=classes, encoder="mit_b1") for classes in (9, None))
+    assert count_parameters(fusing) == count_parameters(whole) - 1_581_065 - 10_292_224
+    system = amdanet(None)
+    output = system(*inputs())
+    assert not system.segments
+    assert output.logits is None
+    # What is left is computed as it was.
+    both = amdanet()
+    both.load_state_dict(system.state_dict(), strict=False)
+    assert torch.allclose(both(*inputs()).fused, output.fused, atol=1e-12)
+
+
+# --- the same numbers as the plain formulas
+
+
+@pytest.fixture(scope="module")
+def reference_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_amdanet", REFERENCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("tau", [0.4, -1.0], ids=["mixed", "not mixed"])
+def test_it_computes_what_the_plain_formulas_say(
+    reference_module: ModuleType, training: bool, tau: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_module, "TAU", tau)
+    system = amdanet(tau=tau).train(training)
+    reference = reference_module.ReferenceAMDANet(CLASSES, "mit_tiny", 16).double().train(training)
+    reference.load_state_dict(system.state_dict())
+    for size in (SIZE, (96, 32)):
+        output = system(*inputs(*size))
+        logits, fused = reference(*inputs(*size))
+        assert fused.std() > 0.05
+        assert torch.allclose(output.logits, logits, rtol=0, atol=1e-9 * logits.abs().max().item())
+        assert torch.allclose(output.fused, fused, atol=1e-10)
+    for key, value in reference.state_dict().items():
+        assert torch.allclose(system.state_dict()[key].double(), value.double(), atol=1e-10)
+
+
+def test_gradients_are_those_of_the_plain_formulas(reference_module: ModuleType) -> None:
+    system = amdanet().train()
+    reference = reference_module.ReferenceAMDANet(CLASSES, "mit_tiny", 16).double().train()
+    reference.load_state_dict(system.state_dict())
+    output = system(*inputs())
+    logits, fused = reference(*inputs())
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ((output.logits * weights).sum() + output.fused.square().sum()).backward()
+    ((logits * weights).sum() + fused.square().sum()).backward()
+    wanted = dict(reference.named_parameters())
+    for name, parameter in system.named_parameters():
+        scale = wanted[name].grad.abs().max()
+        assert torch.allclose(parameter.grad, wanted[name].grad, rtol=0, atol=1e-8 * scale.item() + 1e-9), (
+            name
+        )
+
+
+@pytest.mark.parametrize("size", [(24, 40), (25, 37), (48, 80), (6, 10)])
+def test_a_convolution_of_an_upsampled_map_without_the_map(size: tuple[int, int]) -> None:
+    coarse = torch.randn(2, 3, 6, 10, dtype=torch.float64)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    wanted = nn.functional.conv2d(upsample(coarse, size), weight, padding=1)
+    assert torch.allclose(upsampled_convolution(coarse, weight, size), wanted, atol=1e-12)
+
+
+# --- identities of the modules
+
+
+def consistency(**options: Any) -> SemanticConsistency:
+    torch.manual_seed(0)
+    return SemanticConsistency(8, **options).double()
+
+
+def test_consistency_inference_of_a_last_layer_of_zeros_mixes_a_quarter() -> None:
+    module = consistency(gate="always")
+    nn.init.zeros_(module.mlp2.weight)
+    nn.init.zeros_(module.mlp2.bias)
+    a, b = grids(8)
+    mixed = module(a, b, similarity(a, b))
+    assert torch.allclose(mixed[0], 0.75 * a + 0.25 * b)
+    assert torch.allclose(mixed[1], 0.75 * b + 0.25 * a)
+    swapped = consistency(gate="always", swap_streams=True)
+    swapped.load_state_dict(module.state_dict())
+    assert all(torch.equal(x, y) for x, y in zip(swapped(a, b, similarity(a, b)), mixed[::-1], strict=True))
+
+
+def test_similarity_by_hand() -> None:
+    a = torch.tensor([[1.0, 0.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+    b = torch.tensor([[2.0, 0.0], [4.0, -3.0]]).view(1, 1, 2, 2)
+    assert similarity(a, b).tolist() == pytest.approx([0.5])
+    assert similarity(a, -b).tolist() == pytest.approx([-0.5])
+
+
+def test_the_gate_asks_each_pair_the_batch_or_nobody() -> None:
+    a, b = grids(8)
+    # The first pair agrees (S = 1), the second does not.
+    b = torch.stack([2 * a[0], b[1]])
+    agreement = similarity(a, b)
+    assert agreement[0] > 0.99
+    assert agreement[1] < 0.4
+    changed = {}
+    for gate in ("sample", "batch-any", "always"):
+        mixed = consistency(gate=gate)(a, b, agreement)[0]
+        changed[gate] = [not torch.equal(mixed[i], a[i]) for i in range(2)]
+    assert changed == {"sample": [False, True], "batch-any": [True, True], "always": [True, True]}
+    # Nobody disagrees: nothing is mixed, but at the published scale, where S is below every threshold.
+    alike = similarity(a, 2 * a)
+    assert torch.equal(consistency(gate="batch-any")(a, 2 * a, alike)[0], a)
+    assert not torch.equal(consistency(gate="batch-any", similarity_scale=0.1)(a, 2 * a, alike)[0], a)
+    assert torch.equal(consistency(tau=-0.99)(a, b, agreement)[0], a)
+    assert not torch.equal(consistency(tau=1.01)(a, b, agreement)[0][0], a[0])
+
+
+def test_lambda_is_trained_unless_it_is_not() -> None:
+    assert consistency().lam.item() == 0.5
+    for trained in (True, False):
+        system = amdanet(train_lambda=trained)
+        assert all(system.enc.part("sci", level).lam.requires_grad is trained for level in (1, 2, 3, 4))
+
+
+def test_local_alignment_of_second_layers_of_zeros_weighs_an_eighth() -> None:
+    module = LocalAlignment(8).double()
+    for layer in (module.channel2, module.spatial2, module.gate2):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    x, y = grids(8)
+    u, v = x + y / 8, y + x / 8
+    aligned = module(x, y)
+    assert torch.allclose(aligned[0], u * torch.sigmoid(u / 8 - u) + u / 8)
+    assert torch.allclose(aligned[1], v * torch.sigmoid(v / 8 - v) + v / 8)
+
+
+def identity_alignment(**options: Any) -> GlobalAlignment:
+    """Every projection the identity, and nothing found by any attention."""
+    module = GlobalAlignment(8, 2, 2, **options).double()
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.weight) if name.endswith("kv") else nn.init.eye_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module
+
+
+@pytest.mark.parametrize("enhance", [True, False])
+def test_global_alignment_that_finds_nothing_gives_the_infrared_grid(enhance: bool) -> None:
+    x, y = grids(8)
+    assert torch.allclose(identity_alignment(enhance=enhance)(x, y), y)
+
+
+def test_global_alignment_asks_in_the_published_order() -> None:
+    """Each unit adds a constant of its own to its query; the result has those of the infrared way alone."""
+    x, y = grids(8)
+    module = identity_alignment()
+    for constant, unit in enumerate((module.sfe_a, module.sfe_b, module.cross1, module.cross2)):
+        nn.init.constant_(unit.proj.bias, 2.0**constant)
+    assert torch.allclose(module(x, y), y + 2 + 8)
+    # With values, the last unit finds m, and so the visible band, in its source; no other unit does.
+    for unit, finds_visible in ((module.cross2, True), (module.cross1, False), (module.sfe_b, False)):
+        nn.init.eye_(unit.kv.weight[8:])
+        difference = (module(x.flip(1), y) - module(x, y)).abs().max()
+        assert (difference > 1e-5) == finds_visible
+        nn.init.zeros_(unit.kv.weight)
+
+
+def test_without_global_alignment_the_bands_are_added() -> None:
+    module = SummedBands(8).double()
+    x, y = grids(8)
+    assert torch.allclose(module(x, y), module.proj(x) + module.proj(y) - module.proj.bias)
+    system = amdanet(global_alignment=False)
+    assert all(isinstance(system.enc.part("global", level), SummedBands) for level in (1, 2, 3, 4))
+
+
+def test_cbam_by_hand() -> None:
+    module = CBAM(8).double()
+    nn.init.zeros_(module.spatial.weight)
+    nn.init.constant_(module.spatial.bias, 100.0)
+    x = grids(8)[0]
+
+    def mlp(values: Tensor) -> Tensor:
+        return module.channel2(torch.relu(module.channel1(values)))
+
+    k = torch.sigmoid(mlp(x.mean(dim=(1, 2))) + mlp(x.flatten(1, 2).max(dim=1).values))
+    assert torch.allclose(module(x), x * k[:, None, None])
+    nn.init.zeros_(module.spatial.bias)
+    module.spatial.weight.data[0, 1, 3, 3] = 1
+    weighed = x * k[:, None, None]
+    assert torch.allclose(module(x), weighed * torch.sigmoid(weighed.max(dim=-1, keepdim=True).values))
+
+
+def test_dual_attention_by_hand() -> None:
+    module = DualAttention(8, reduction=1).double()
+    x = grids(8)[0]
+    assert torch.equal(module(x), 2 * x)
+    nn.init.constant_(module.alpha, 0.5)
+    nn.init.constant_(module.beta, 0.25)
+    tokens = x.flatten(1, 2)
+    scores = module.query(tokens) @ module.key(tokens).transpose(1, 2)
+    position = 0.5 * scores.softmax(dim=-1) @ module.value(tokens) + tokens
+    channels = tokens.transpose(1, 2)
+    mixed = (channels @ channels.transpose(1, 2)).float().softmax(dim=-1).double() @ channels
+    wanted = position + 0.25 * mixed.transpose(1, 2) + tokens
+    assert torch.allclose(module(x), wanted.view(x.shape), atol=1e-5)
+    module.reduction = 2
+    assert module(x).shape == x.shape
+
+
+# --- presets, ablations and other readings
+
+
+def test_presets_are_the_two_columns() -> None:
+    published = create("amdanet", classes=4, preset="as-published", encoder="mit_tiny")
+    clean = create("amdanet", classes=4, preset="clean", encoder="mit_tiny")
+    differ = {key for key, value in clean.arguments.items() if published.arguments[key] != value}
+    assert differ == set(AS_PUBLISHED)
+    assert clean.arguments == create("amdanet", classes=4, encoder="mit_tiny").arguments
+    assert (
+        create("amdanet", classes=4, preset="as-published", encoder="mit_tiny", tau=0.2).arguments["tau"]
+        == 0.2
+    )
+
+
+def test_the_default_is_deterministic_and_does_not_look_at_batch_mates() -> None:
+    system = amdanet()
+    visible, infrared = inputs(batch=3)
+    together = system(visible, infrared)
+    torch.manual_seed(99)
+    again = system(visible, infrared)
+    assert torch.equal(together.logits, again.logits)
+    assert torch.equal(together.fused, again.fused)
+    alone = system(visible[1:2], infrared[1:2])
+    assert torch.allclose(together.logits[1:2], alone.logits, atol=1e-10)
+    assert torch.allclose(together.fused[1:2], alone.fused, atol=1e-10)
+
+
+def test_masked_decoding_in_evaluation_changes_no_output() -> None:
+    plain, masking = amdanet(), amdanet(masked_in_evaluation=True)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    output = masking(*inputs())
+    assert torch.equal(output.logits, plain(*inputs()).logits)
+    assert output.branches == {}
+    assert not torch.equal(torch.get_rng_state(), state)
+    assert masking(*inputs(), features=True).branches["masked"].shape == output.logits.shape
+
+
+def test_streams_can_be_exchanged_as_published() -> None:
+    """With everything between the bands off, the visible band runs through the infrared encoder and back."""
+    off = {"local_alignment": "none", "tau": -1.1}
+    plain, swapping = amdanet(**off), amdanet(**off, swap_streams=True)
+    levels = [system(*inputs(), features=True).features["levels"] for system in (plain, swapping)]
+    enc = swapping.enc
+    infrared = inputs()[1]
+    embedded = enc.ir.embed(1, infrared.expand(-1, 3, -1, -1))
+    in_visible_place = enc.rgb.blocks(1, embedded).permute(0, 2, 3, 1)
+    assert torch.allclose(levels[1].own[0][0], in_visible_place)
+    assert not torch.allclose(levels[0].own[0][0], in_visible_place)
+
+
+@pytest.mark.parametrize(("choice", "wanted"), [("none", False), ("encoder", True), ("auto", False)])
+def test_input_normalisation_of_a_mix_transformer(choice: str, wanted: bool) -> None:
+    system = amdanet(input_normalisation=choice)
+    plain = amdanet(input_normalisation="none")
+    differs = not torch.allclose(system(*inputs()).logits, plain(*inputs()).logits)
+    assert differs == wanted == (system.band_input is not None)
+
+
+def test_other_encoders_get_what_their_weights_expect() -> None:
+    assert amdanet(encoder="mobilenetv3_small_050").band_input is not None
+    assert amdanet(encoder="mobilenetv3_small_050", input_normalisation="none").band_input is None
+
+
+def test_head_norms_may_change_their_eps_in_evaluation() -> None:
+    norm = HeadNorm(2, eps=0.01, evaluation_eps=1e-5)
+    norm.running_var.fill_(0.02)
+    x = torch.randn(4, 2, 5, 5)
+    weight, bias = torch.eye(2)[..., None, None], torch.zeros(2)
+
+    def layer(weight: Tensor, bias: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, weight, bias)
+
+    assert torch.allclose(norm.eval().after(layer, weight, bias), x / (0.02 + 1e-5) ** 0.5, rtol=1e-4)
+    trained = norm.train().after(layer, weight, bias)
+    mean, var = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, correction=0)
+    assert torch.allclose(trained, (x - mean) / (var + 0.01).sqrt(), atol=1e-5)
+    system = amdanet(norm_eps=0.01, norm_momentum=0.02)
+    norms = [m for m in system.modules() if isinstance(m, HeadNorm)]
+    assert len(norms) == 10
+    assert all((m.eps, m.momentum, m.evaluation_eps) == (0.01, 0.02, 0.01) for m in norms)
+
+
+def test_stage_2_can_have_the_published_rates() -> None:
+    def rates(stage2_depth: str, band: str) -> list[float]:
+        with torch.device("meta"):
+            system = create("amdanet", classes=4, encoder="mit_b2", stage2_depth=stage2_depth)
+        stage = getattr(system.enc, band).stage2
+        return [block.drop_path.drop_prob for block in stage]
+
+    # Of 16 blocks the second stage has the fourth to the seventh: a ramp of 0.1 / 15 per block.
+    assert rates("ramp", "rgb") == pytest.approx([0.1 * i / 15 for i in (3, 4, 5, 6)])
+    assert rates("published", "rgb") == pytest.approx([0.1 * 3 / 15] * 4)
+    assert rates("published", "ir") == pytest.approx([0.1 * 4 / 15] * 4)
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_every_row_of_the_ablation_tables_is_a_system_of_its_own(row: str) -> None:
+    system = amdanet(**ABLATIONS[row])
+    assert torch.isfinite(system(*inputs()).logits).all()
+    settings = {key: value for key, value in system.arguments.items() if key in ABLATIONS[row]}
+    assert settings == ABLATIONS[row]
+
+
+def test_ablations_differ_from_the_whole() -> None:
+    count = count_parameters(amdanet())
+    counts = {row: count_parameters(amdanet(**ABLATIONS[row])) for row in ABLATIONS}
+    structural = {row for row in counts if row.startswith(("w/o", "with"))}
+    assert {row for row, number in counts.items() if number != count} == structural
+    assert len({counts[row] for row in structural}) == len(structural)
+    assert len(ABLATIONS) == 1 + 3 * 3 + 3 + 3 + 2
+
+
+# --- one band
+
+
+def test_the_band_that_is_there_stands_in_for_the_other() -> None:
+    system = amdanet()
+    visible, infrared = inputs()
+    assert system.supports == {"both": "designed", "infrared": "fallback", "visible": "fallback"}
+    alone, both = system(None, infrared), system(infrared.expand(-1, 3, -1, -1), infrared)
+    assert torch.equal(alone.logits, both.logits)
+    assert torch.equal(alone.fused, both.fused)
+    grey = (0.299 * visible[:, 0] + 0.587 * visible[:, 1] + 0.114 * visible[:, 2])[:, None]
+    alone, both = system(visible, None), system(visible, grey)
+    assert torch.allclose(alone.logits, both.logits, atol=1e-9)
+    assert torch.allclose(alone.fused, both.fused, atol=1e-9)
+    assert alone.reliability == {}
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gate": "batch"}, "amdanet: gate must be one of sample, batch-any, always, not 'batch'"),
+        ({"stage2_depth": "flat"}, "stage2_depth must be one of"),
+        ({"stage2_depth": "published", "encoder": "mobilenetv3_small_050"}, "Mix Transformer"),
+        ({"input_normalisation": "imagenet"}, "input_normalisation must be one of"),
+        ({"local_alignment": "senet"}, "local_alignment must be one of local, none, cbam, danet"),
+        ({"dice_classes": "some"}, "dice_classes must be one of"),
+        ({"gradient_target": "larger"}, "gradient_target must be one of"),
+        ({"fusion_mean": "mask"}, "fusion_mean must be one of"),
+        ({"mask_site": "paper"}, "mask_site must be one of code, modality"),
+        ({"mask_keep": 0}, r"mask_keep is the share that stays, in \(0, 1\], not 0"),
+        ({"swap_streams": True, "reconstruction": True}, "leave one of them out"),
+        ({"encoder": "mit_b9"}, "mit_b9"),
+    ],
+    ids=str,
+)
+def test_values_that_do_not_exist_are_refused_when_it_is_built(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        amdanet(**options)
