@@ -72,17 +72,11 @@ class _Edges(NamedTuple):
 
 def _edges(pair: FusedPair, index: int, border: Border, peak: float) -> _Edges:
     grey = (pair.fused, *pair.sources)[index]
-    if peak != PEAK:
-        grey = grey / (PEAK / peak)
-
-    def compute() -> _Edges:
-        right, down = sobel(grey, border)
-        strength = (right * right).addcmul_(down, down).sqrt_()
-        # The sign of the angle decides which neighbours the vertical direction, pi / 2, is close to.
-        angle = _arctangent(down.div_(right.neg_())).masked_fill_(right == 0, torch.pi / 2)
-        return _Edges(strength, angle)
-
-    return pair.once(("edges", index, border, peak), compute)
+    right, down = sobel(grey if peak == PEAK else grey / (PEAK / peak), border)
+    strength = (right * right).addcmul_(down, down).sqrt_()
+    # The sign of the angle decides which neighbours the vertical direction, pi / 2, is close to.
+    angle = _arctangent(down.div_(right.neg_())).masked_fill_(right == 0, torch.pi / 2)
+    return _Edges(strength, angle)
 
 
 def _arctangent(slopes: Tensor) -> Tensor:

@@ -104,11 +104,11 @@ def _mutual_information(pair: FusedPair, merge_top_levels: bool) -> list[Tensor]
 
 
 def _levels(pair: FusedPair, index: int) -> Tensor:
-    """The 8-bit levels of fused (0), visible (1) or infrared (2): int64 (B, H * W)."""
+    """The 8-bit levels of fused (0), visible (1) or infrared (2): int32 (B, H * W)."""
 
     def compute() -> Tensor:
         grey = pair.fused if index == 0 else pair.sources[index - 1]
-        return grey.round().long().flatten(1)
+        return grey.round().int().flatten(1)
 
     return pair.once(("levels", index), compute)
 

@@ -200,8 +200,11 @@ class _Spread(NamedTuple):
 
 def _spread(pair: FusedPair) -> _Spread:
     def compute() -> _Spread:
-        fused, visible, infrared = (grey.double().flatten(1) for grey in (pair.fused, *pair.sources))
-        maps = torch.stack([fused, visible, infrared, fused - visible, fused - infrared], 1)
+        grey = [picture.flatten(1) for picture in (pair.fused, *pair.sources)]
+        maps = torch.empty(len(grey[0]), 5, grey[0].shape[1], dtype=torch.float64, device=grey[0].device)
+        for row, picture in enumerate(grey):
+            maps[:, row] = picture
+        torch.sub(maps[:, :1], maps[:, 1:3], out=maps[:, 3:])
         mean = maps.mean(-1, keepdim=True)
         maps -= mean
         return _Spread(mean[..., 0], maps @ maps.mT / maps.shape[-1])
