@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from command_line import refused
 from crossband.cli import main
 from crossband.pairs.export import export_folder
 from crossband.terminal import config_first
@@ -30,20 +31,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "pairs"
     export_folder("scenes,train=0,val=0,test=4,size=32x48", folder)
     return folder
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a refused command says, which is one line."""
-    try:
-        code = main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("crossband: error: ")
-    return err.removeprefix("crossband: error: ").rstrip("\n")
 
 
 class TestConfiguration:

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 import crossband
+from command_line import refused
 from crossband.cli import main
 from crossband.pairs.export import export_folder
 from crossband.predictor import load
 
-COMMANDS = ["demo", "train", "evaluate", "predict", "recalibrate", "systems", "info", "data"]
+COMMANDS = ["demo", "train", "evaluate", "predict", "fuse", "recalibrate", "systems", "info", "data"]
 TINY = ["--encoder", "mobilenetv3_small_050", "--options.decoder_channels", "16", "--workers", "0"]
 
 
@@ -34,19 +35,6 @@ def run(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = ["--recipe.epochs", "1", "--recipe.batch_size", "4", "--accelerator", "cpu"]
     assert main(["train", "csknet", "--data", f"folder:{pairs}", "--out", str(out), *TINY, *recipe]) == 0
     return out
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a refused command prints."""
-    try:
-        code = main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert code == 2
-    assert len(errors) == 1, errors
-    assert errors[0].startswith("crossband: error: ")
-    return errors[0]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["data", "check"]])

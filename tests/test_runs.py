@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +18,14 @@ from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run, read_card
+from tiny_runs import curves_without_seconds, tiny_options
 
 DATA = "scenes,train=12,test=4,size=48x64"
 
 
 def options(out: Path, system: str = "csknet", **changes: Any) -> TrainOptions:
-    base = TrainOptions(
-        system=system,
-        data=DATA,
-        out=str(out),
-        encoder="mobilenetv3_small_050",
-        options={"decoder_channels": 16},
-        recipe={"epochs": 2, "batch_size": 4},
-        accelerator="cpu",
-        workers=0,
-        seed=1,
-    )
-    return replace(base, **changes)
-
-
-def curves(folder: Path) -> list[dict[str, str]]:
-    """The rows of a run's curves, without the column that no two runs share."""
-    with open(folder / "curves.csv", newline="") as file:
-        return [{key: v for key, v in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    settings: dict[str, Any] = {"data": DATA, "recipe": {"epochs": 2, "batch_size": 4}, "seed": 1}
+    return tiny_options(out, system, **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +47,7 @@ def test_a_finished_run_holds_all_that_is_needed_and_no_more(run: Path) -> None:
 
 
 def test_the_curves_name_every_term_of_every_phase(run: Path) -> None:
-    rows = curves(run)
+    rows = curves_without_seconds(run)
     assert [(row["phase"], row["epoch"]) for row in rows] == [
         ("teacher", "1"),
         ("teacher", "2"),
@@ -90,7 +73,7 @@ def test_the_card_says_what_chose_the_weights_and_that_it_was_held_out(run: Path
     assert training["validation"]["split"] == "train (held out, 0.1)"
     assert training["pairs"] + training["validation"]["pairs"] == 12
     chosen = training["checkpoint"]["csknet"]
-    scores = [float(row["val_miou_both"]) for row in curves(run) if row["phase"] == "csknet"]
+    scores = [float(row["val_miou_both"]) for row in curves_without_seconds(run) if row["phase"] == "csknet"]
     assert chosen["mean_iou"] == max(scores)
     assert chosen["epoch"] == scores.index(max(scores)) + 1
     assert "both" in chosen["chosen_by"]
@@ -136,7 +119,7 @@ def test_a_killed_run_ends_with_the_same_bits(run: Path, tmp_path: Path, phase: 
     killed, whole = load_file(folder / "weights.safetensors"), load_file(run / "weights.safetensors")
     assert killed.keys() == whole.keys()
     assert all(torch.equal(killed[key], whole[key]) for key in whole)
-    assert curves(folder) == curves(run)
+    assert curves_without_seconds(folder) == curves_without_seconds(run)
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
@@ -161,7 +144,7 @@ def test_the_teacher_can_come_from_another_run(tmp_path: Path) -> None:
         options(tmp_path / "student", reuse={"teacher": str(teacher)}, recipe={"epochs": 1, "batch_size": 4}),
         quiet=True,
     )
-    assert {row["phase"] for row in curves(student)} == {"csknet"}
+    assert {row["phase"] for row in curves_without_seconds(student)} == {"csknet"}
     assert read_card(student).training["checkpoint"]["teacher"] == {"reused": str(teacher)}
     with pytest.raises(OptionError, match="reuse"):
         train(options(tmp_path / "wrong", reuse={"teacher": str(student)}), quiet=True)
@@ -178,7 +161,7 @@ def test_last_keeps_the_last_epoch_and_needs_no_validation(tmp_path: Path) -> No
 @pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"augmentation": {"band_dropout": 0.7}}])
 def test_mixed_precision_and_band_dropout_train(tmp_path: Path, changes: dict[str, Any]) -> None:
     folder = train(options(tmp_path / "run", recipe={"epochs": 1, "batch_size": 4}, **changes), quiet=True)
-    assert float(curves(folder)[-1]["loss"]) > 0
+    assert float(curves_without_seconds(folder)[-1]["loss"]) > 0
 
 
 def test_a_diverging_training_stops_with_a_reason_and_without_a_card(tmp_path: Path) -> None:
