@@ -5,7 +5,7 @@ import pytest
 
 from crossband import pictures
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.base import IGNORE_INDEX, Pair
 
 PALETTE = ((0, 0, 0), (200, 10, 20), (0, 255, 0))
 LABELS = np.array([[0, 1], [2, IGNORE_INDEX]], np.uint8)
@@ -73,3 +73,21 @@ def test_error_map_is_red_exactly_where_a_counted_pixel_is_wrong():
     assert colours == [pictures.RIGHT_COLOUR, pictures.WRONG_COLOUR, pictures.IGNORE_COLOUR]
     with pytest.raises(OptionError, match="same height and width"):
         pictures.error_map(prediction, truth[:, :2])
+
+
+def test_a_stretched_picture_uses_the_whole_range_with_one_factor_for_all_channels() -> None:
+    picture = np.array([[[50, 100, 150], [60, 60, 60]]], np.uint8)
+    expected = np.array([[[0, 128, 255], [26, 26, 26]]], np.uint8)
+    np.testing.assert_array_equal(stretched(picture), expected)
+    flat = np.full((2, 3, 3), 7, np.uint8)
+    np.testing.assert_array_equal(stretched(flat), flat)
+
+
+def test_the_pictures_of_a_pair_are_those_that_it_has() -> None:
+    visible = np.full((2, 3, 3), 0.5, np.float32)
+    label = np.array([[0, 1, 255], [1, 0, 0]], np.uint8)
+    palette = ((1, 2, 3), (4, 5, 6))
+    shown, infrared, coloured = pictures.pair_pictures(Pair("a", visible, None, label), palette)
+    np.testing.assert_array_equal(shown, np.full((2, 3, 3), 128, np.uint8))
+    assert infrared is None
+    np.testing.assert_array_equal(coloured, pictures.colour_labels(label, palette))

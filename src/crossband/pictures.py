@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.base import IGNORE_INDEX, Pair
 
 Palette = Sequence[tuple[int, int, int]]
 
@@ -50,6 +50,15 @@ def colour_labels(labels: np.ndarray, palette: Palette) -> np.ndarray:
             "pass the palette of the classes that the labels were made with"
         )
     return colours[labels]
+
+
+def pair_pictures(pair: Pair, palette: Palette) -> list[np.ndarray | None]:
+    """Visible image, infrared image and coloured label of a pair, as uint8; None for what it lacks."""
+    return [
+        None if pair.visible is None else to_uint8(pair.visible),
+        None if pair.infrared is None else to_uint8(pair.infrared),
+        None if pair.label is None else colour_labels(pair.label, palette),
+    ]
 
 
 def overlay(
