@@ -78,9 +78,9 @@ def test_error_map_is_red_exactly_where_a_counted_pixel_is_wrong():
 def test_a_stretched_picture_uses_the_whole_range_with_one_factor_for_all_channels() -> None:
     picture = np.array([[[50, 100, 150], [60, 60, 60]]], np.uint8)
     expected = np.array([[[0, 128, 255], [26, 26, 26]]], np.uint8)
-    np.testing.assert_array_equal(stretched(picture), expected)
+    np.testing.assert_array_equal(pictures.stretched(picture), expected)
     flat = np.full((2, 3, 3), 7, np.uint8)
-    np.testing.assert_array_equal(stretched(flat), flat)
+    np.testing.assert_array_equal(pictures.stretched(flat), flat)
 
 
 def test_the_pictures_of_a_pair_are_those_that_it_has() -> None:
