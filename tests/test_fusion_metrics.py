@@ -324,6 +324,9 @@ def test_per_source_values_make_up_the_score() -> None:
     assert float(fusion.visual_information_fidelity(same, reduction="none")[1]) == pytest.approx(1)
     assert float(fusion.feature_mutual_information(same, reduction="none")[1]) == 1
     assert fusion.mean_squared_error(same, reduction="none")[1] == 0
+    # r(visible, fused - infrared) has nothing to correlate with.
+    found = fusion.sum_of_correlations_of_differences(same, reduction="none")
+    assert found.isnan().tolist() == [True, False]
 
 
 def test_doctests() -> None:

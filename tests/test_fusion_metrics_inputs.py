@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor
 
+from crossband import metrics
 from crossband.errors import OptionError
 from crossband.metrics import FusionScores, fusion, fusion_scores, fusion_scores_batch
-from crossband.metrics.fusion import METRICS, PRESETS, FusedPair, scores
+from crossband.metrics.fusion import METRICS, PRESETS, FusedPair, filters, scores
 
 SIZE = (180, 171)
 NAMES = [metric.name for metric in METRICS]
@@ -52,6 +54,8 @@ def test_forms_of_a_picture_score_alike(trio: tuple[Tensor, Tensor, Tensor]) -> 
         "negative strides": ([np.ascontiguousarray(a[::-1])[::-1] for a in arrays], None),
         "floats": ([array.astype(float) for array in arrays], 255),
         "int64": ([array.astype(int) for array in arrays], 255),
+        "uint16": ([257 * array.astype(np.uint16) for array in arrays], 65535),
+        "pictures": ([PIL.Image.fromarray(array) for array in arrays], None),
         "fractions": ([array / 255 for array in arrays], 1),
         "grey as colour": ([np.stack([array] * 3, -1) for array in arrays], None),
         "mixed": ([arrays[0] / 255, arrays[1], trio[2]], 1),
@@ -256,6 +260,23 @@ def test_sharing_does_not_change_a_score(trio: tuple[Tensor, Tensor, Tensor]) ->
                     assert shared == alone, (preset, name)
 
 
+def test_the_windows_of_a_gpu_give_the_same_scores(
+    trio: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fusion_scores(*trio, metrics=QUICK)
+    monkeypatch.setattr(filters, "_by_opencv", filters._by_shifts)
+    same(fusion_scores(*trio, metrics=QUICK), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_gpu_gives_the_same_scores(trio: tuple[Tensor, Tensor, Tensor], preset: str) -> None:
+    same(fusion_scores(*trio, preset, device="cuda"), fusion_scores(*trio, preset))
+    single = fusion_scores(*trio, preset, device="cuda", precision="float32")
+    for name, value in fusion_scores(*trio, preset, precision="float32").items():
+        assert single[name] == pytest.approx(value, rel=2e-4), name
+
+
 def test_inputs_are_not_changed(trio: tuple[Tensor, Tensor, Tensor]) -> None:
     floats = [grey.double() for grey in trio]
     copies = [grey.clone() for grey in floats]
@@ -336,10 +357,9 @@ def test_metrics_need_no_gradient(trio: tuple[Tensor, Tensor, Tensor]) -> None:
 
 
 def test_names_load_when_used() -> None:
+    assert all(hasattr(fusion, name) for name in fusion.__all__)
+    assert all(hasattr(metrics, name) for name in metrics.__all__)
     code = (
-        "import sys, crossband.metrics as m; "
-        "assert 'torch' not in sys.modules and 'cv2' not in sys.modules; "
-        "assert all(hasattr(m.fusion, name) for name in m.fusion.__all__); "
-        "assert all(hasattr(m, name) for name in m.__all__)"
+        "import sys, crossband.metrics as m; m.fusion.PRESETS; assert not {'torch', 'cv2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

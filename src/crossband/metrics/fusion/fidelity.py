@@ -73,13 +73,14 @@ def visual_information_fidelity_for_fusion(
 ) -> Tensor:
     """VIFF: information of the less preserved source in each window that the fused picture keeps.
 
-    Per window the source with the smaller gain is taken; per scale sum(log(1 + g^2 s / (v + n)) + c) /
-    sum(log10(1 + s / n) + c) with n = 0.005 * 255^2 and c = 1e-7 (logarithms to base 10); the scales weigh 1,
-    0, 0.15 and 1, over 2.15. Han, Cai, Cao, Xu 2013, "A new image fusion performance metric based on visual
-    information fidelity". Higher is better. What CDDFuse's code calls VIFF is `visual_information_fidelity`.
+    Per window the source with the smaller gain is taken; per scale sum(log10(1 + g^2 s / (v + n)) + c)
+    / sum(log10(1 + s / n) + c) with n = 0.005 * 255^2 and c = 1e-7; the scales weigh 1, 0, 0.15 and 1, over
+    2.15. s, g, v and the windows are those of `visual_information_fidelity`. Han, Cai, Cao, Xu 2013, "A new
+    image fusion performance metric based on visual information fidelity". Higher is better. What CDDFuse's
+    code calls VIFF is `visual_information_fidelity`.
 
-    Arguments as there; there are no values per source. Returns float64. NaN if both sources are flat, and for
-    pictures of less than 41 pixels a side.
+    Arguments as there; there are no values per source. Returns float64, 0 or more. NaN if both sources are
+    flat, and for pictures of less than 41 pixels a side.
     """
     pair = as_fused_pair(fused, visible, infrared, data_range)
     total = torch.zeros(len(pair.fused), dtype=torch.float64, device=pair.fused.device)
@@ -123,9 +124,10 @@ def _scales(pair: FusedPair, saturating: bool, dtype: torch.dtype) -> list[_Scal
             window = gaussian_window(size, size / 5)
             if number:
                 maps = [weighted_windows(grey, window)[..., ::2, ::2].contiguous() for grey in maps]
-            _, variances, covariances = window_moments(maps, window)
             if saturating and not number:
                 variances, covariances = _saturated_moments(pair, window, dtype)
+            else:
+                _, variances, covariances = window_moments(maps, window)
             fused, *sources = (
                 functional.threshold(variance, TINY, 0, inplace=True) for variance in variances
             )

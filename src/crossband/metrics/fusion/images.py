@@ -71,6 +71,7 @@ class FusedPair:
         if (visible is None) != (infrared is None):
             missing = "visible" if visible is None else "infrared"
             raise OptionError(f"the {missing} source is missing: give both sources, or none")
+        fused = fused if isinstance(fused, Tensor) else np.asarray(fused)
         if device is None:
             device = fused.device if isinstance(fused, Tensor) else "cpu"
         self.batched = fused.ndim == 4
@@ -185,6 +186,8 @@ def _grey(
         scale, eight_bit = 1.0, True
         planes = planes.to(dtype)
     else:
+        # Some integers, such as uint16, have no minimum in PyTorch.
+        planes = planes if planes.is_floating_point() else planes.to(torch.float64)
         scale = PEAK / _checked_range(planes, name, data_range)
         planes = planes.to(dtype)
         planes = planes * scale if scale != 1 else planes
@@ -209,7 +212,8 @@ def _planes(image: Image, name: str) -> Tensor:
         array = np.asarray(image)
         if array.ndim == 2:
             array = array[..., None]
-        planes = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)[None]
+        # Writable, or PyTorch warns; nothing is written.
+        planes = torch.from_numpy(np.require(array, requirements=["C", "W"])).movedim(-1, 0)[None]
         layout = "arrays are (H, W) or (H, W, 3), one picture"
     if planes.ndim != 4 or planes.shape[1] not in (1, 3) or planes.numel() == 0:
         raise OptionError(f"the {name} has the shape {tuple(image.shape)}: {layout}")
@@ -218,9 +222,8 @@ def _planes(image: Image, name: str) -> Tensor:
 
 def _checked_range(planes: Tensor, name: str, data_range: float | None) -> float:
     if data_range is None:
-        kind = str(planes.dtype).removeprefix("torch.")
         raise OptionError(
-            f"the {name} is {kind}: say what its values lie in, data_range=1 or data_range=255 (or other)"
+            f"the {name} is not uint8: say what its values lie in, data_range=1 or data_range=255 (or other)"
         )
     if not data_range > 0:
         raise OptionError(f"data_range is {data_range}, but it must be positive")

@@ -29,7 +29,7 @@ def standard_deviation(
     """
     pair = as_fused_pair(fused, data_range=data_range)
     if not saturating:
-        return pair.result(pair.once("deviation", lambda: _deviation(pair.fused)))
+        return pair.result(pair.fused.double().flatten(1).std(1, correction=0))
     mean = pair.fused.mean((-2, -1), keepdim=True)
     above = (pair.fused - mean + 0.5).floor().clamp(0, PEAK)
     return pair.result((above**2).clamp_max(PEAK).mean((-2, -1)).sqrt())
@@ -210,10 +210,6 @@ def _spread(pair: FusedPair) -> _Spread:
         return _Spread(mean[..., 0], maps @ maps.mT / maps.shape[-1])
 
     return pair.once("spread", compute)
-
-
-def _deviation(grey: Tensor) -> Tensor:
-    return grey.double().flatten(1).std(1, correction=0)
 
 
 def _correlation(covariance: Tensor, first: int, second: int) -> Tensor:
