@@ -205,8 +205,9 @@ def test_gradients_are_those_of_the_plain_formulas(reference_module: ModuleType)
 def test_a_convolution_of_an_upsampled_map_without_the_map(size: tuple[int, int]) -> None:
     coarse = torch.randn(2, 3, 6, 10, dtype=torch.float64)
     weight = torch.randn(4, 3, 3, 3, dtype=torch.float64)
-    wanted = nn.functional.conv2d(upsample(coarse, size), weight, padding=1)
-    assert torch.allclose(upsampled_convolution(coarse, weight, size), wanted, atol=1e-12)
+    added = torch.randn(2, 4, *size, dtype=torch.float64)
+    wanted = added + nn.functional.conv2d(upsample(coarse, size), weight, padding=1)
+    assert torch.allclose(upsampled_convolution(coarse, weight, added), wanted, atol=1e-12)
 
 
 # --- identities of the modules

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossband.blocks.mix_transformer import to_map
+from crossband.blocks.mix_transformer import to_grid, to_map
 
 LEVELS = (1, 2, 3, 4)
 PICTURE_CHANNELS = 6
@@ -87,14 +87,14 @@ class SegmentationDecoder(nn.Module):
             # An upsampled constant is that constant, so that all biases can be added at level 1.
             for embed, part in zip(embeds, slices, strict=True):
                 bias = bias + part @ embed.bias
-            total = to_map(F.linear(grids[0], slices[0] @ embeds[0].weight, bias))
+            total = F.linear(grids[0], slices[0] @ embeds[0].weight, bias)
             for grid, embed, part in zip(grids[1:], embeds[1:], slices[1:], strict=True):
                 coarse = to_map(F.linear(grid, part @ embed.weight))
-                total = total + upsample(coarse, total.shape[-2:])
-            return total
+                total += to_grid(upsample(coarse, total.shape[1:3]))
+            return to_map(total)
 
         fused = self.fuse_bn.after(fuse, self.fuse_conv.weight, self.fuse_conv.bias)
-        return self.classify(self.dropout(F.relu(fused)))
+        return self.classify(self.dropout(F.relu(fused, inplace=True)))
 
 
 class FusionDecoder(nn.Module):
@@ -130,7 +130,7 @@ class FusionDecoder(nn.Module):
 
         visible: (B, 3, H, W). infrared: (B, 1, H, W).
         """
-        pictures = torch.cat([visible, infrared], dim=1)
+        pictures = torch.cat([visible, infrared], dim=1).contiguous(memory_format=torch.channels_last)
         levels = [
             torch.cat([self._point(level, "rgb", of_visible), self._point(level, "ir", of_infrared)], dim=1)
             for level, of_visible, of_infrared in zip(LEVELS, visible_grids, infrared_grids, strict=True)
@@ -140,14 +140,15 @@ class FusionDecoder(nn.Module):
             *slices, last = weight.split([2 * self.width] * 4 + [PICTURE_CHANNELS], dim=1)
             # The infrared picture counts three times: once, with the sum of the three kernels.
             of_pictures = torch.cat([last[:, :3], last[:, 3:].sum(dim=1, keepdim=True)], dim=1)
-            mixed = F.conv2d(pictures, of_pictures, bias, padding=1)
-            finest = upsample(levels[0], mixed.shape[-2:])
-            mixed = mixed + F.conv2d(finest, slices[0], padding=1)
+            finest = upsample(levels[0], pictures.shape[-2:])
+            mixed = F.conv2d(finest, slices[0], padding=1) + F.conv2d(pictures, of_pictures, bias, padding=1)
+            # Level by level added to planes that lie in one piece, as the matrix products make them.
+            mixed = mixed.contiguous()
             for level, part in zip(levels[1:], slices[1:], strict=True):
-                mixed = mixed + upsampled_convolution(level, part, mixed.shape[-2:])
+                mixed = upsampled_convolution(level, part, mixed)
             return mixed
 
-        mixed = F.relu(self.bn.after(mix, self.conv.weight, self.conv.bias))
+        mixed = F.relu(self.bn.after(mix, self.conv.weight, self.conv.bias), inplace=True)
         return torch.sigmoid(self.out(mixed))
 
     def _point(self, level: int, band: str, grid: Tensor) -> Tensor:
@@ -166,21 +167,22 @@ def upsample(coarse: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def upsampled_convolution(coarse: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
-    """``conv2d(upsample(coarse, size), weight, padding=1)`` for 3 x 3 kernels, without the upsampled map.
+def upsampled_convolution(coarse: Tensor, weight: Tensor, added: Tensor) -> Tensor:
+    """``added + conv2d(upsample(coarse, size), weight, padding=1)`` without making the upsampled map.
 
-    coarse: (B, I, h, w). weight: (O, I, 3, 3). Returns (B, O, H, W).
+    coarse: (B, I, h, w). weight: (O, I, 3, 3). added: (B, O, H, W), whose size it is. Returns (B, O, H, W).
 
     Upsampling is a matrix along each side. So the channels are mixed first, for each of the nine taps, at
     the coarse resolution; then one matrix along each side upsamples, shifts and sums the three taps of that
     side. For large factors that is a fraction of the convolution's cost and of its memory.
     """
-    height, width = coarse.shape[-2:]
-    taps = torch.einsum("bihw,oiyx->boyhxw", coarse, weight).reshape(
-        coarse.shape[0], weight.shape[0], 3 * height, 3 * width
-    )
+    (height, width), size = coarse.shape[-2:], added.shape[-2:]
+    taps = torch.einsum("bihw,oiyx->boyhxw", coarse, weight).reshape(-1, 3 * height, 3 * width)
     down, across = _taps_matrix(taps, height, size[0]), _taps_matrix(taps, width, size[1])
-    return down @ (taps @ across.transpose(0, 1))
+    planes = torch.baddbmm(
+        added.flatten(0, 1), down.expand(taps.shape[0], -1, -1), taps @ across.transpose(0, 1)
+    )
+    return planes.view(added.shape)
 
 
 def _taps_matrix(like: Tensor, coarse: int, fine: int) -> Tensor:
