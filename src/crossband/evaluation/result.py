@@ -6,21 +6,21 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from crossband.errors import OptionError
+from crossband.evaluation.passing import Precision
+from crossband.evaluation.tables import or_none, text_table
 from crossband.metrics.segmentation import PROTOCOLS, Protocol, SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import write_text
 from crossband.systems.base import Bands, Support
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 CSV_COLUMNS = (
     *("bands", "support", "condition", "pairs", "measure"),
@@ -110,7 +110,7 @@ class Evaluation:
             for result in self.results.values()
             for chosen in (result.overall.protocols[protocol],)
         ]
-        summary = _text_table(
+        summary = text_table(
             ["bands", "condition", "pairs", *order, "class acc.", "pixel acc."],
             [
                 [
@@ -126,7 +126,7 @@ class Evaluation:
             left=2,
         )
         support = next(iter(self.results.values())).overall.support
-        per_class = _text_table(
+        per_class = text_table(
             ["class", "pixels", *(result.label for result in self.results.values())],
             [
                 [
@@ -236,57 +236,36 @@ def _classes_counted(count: int) -> str:
     return f"{count} class{'' if count == 1 else 'es'}"
 
 
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def _csv_rows(scores: SegmentationScores, classes: Classes) -> Iterator[dict[str, Any]]:
     for protocol, score in scores.protocols.items():
         yield {
             "measure": "mean_iou",
             "protocol": protocol,
             "classes_averaged": score.classes_averaged,
-            "value": _or_none(score.mean_iou),
+            "value": or_none(score.mean_iou),
         }
-    yield {"measure": "mean_class_accuracy", "value": _or_none(scores.mean_class_accuracy)}
-    yield {"measure": "pixel_accuracy", "value": _or_none(scores.pixel_accuracy)}
+    yield {"measure": "mean_class_accuracy", "value": or_none(scores.mean_class_accuracy)}
+    yield {"measure": "pixel_accuracy", "value": or_none(scores.pixel_accuracy)}
     per_class = {"iou": scores.iou, "accuracy": scores.accuracy, "pixels": scores.support}
     for measure, values in per_class.items():
         for index, (name, value) in enumerate(zip(classes.names, values, strict=True)):
-            yield {"measure": measure, "class_id": index, "class": name, "value": _or_none(value)}
+            yield {"measure": measure, "class_id": index, "class": name, "value": or_none(value)}
 
 
 def _scores_dict(scores: SegmentationScores, confusion: Tensor) -> dict[str, Any]:
     return {
         "mean_iou": {
             name: {
-                "value": _or_none(score.mean_iou),
+                "value": or_none(score.mean_iou),
                 "classes_averaged": score.classes_averaged,
                 "ids": list(score.ids),
             }
             for name, score in scores.protocols.items()
         },
-        "mean_class_accuracy": _or_none(scores.mean_class_accuracy),
-        "pixel_accuracy": _or_none(scores.pixel_accuracy),
-        "iou": [_or_none(value) for value in scores.iou],
-        "accuracy": [_or_none(value) for value in scores.accuracy],
+        "mean_class_accuracy": or_none(scores.mean_class_accuracy),
+        "pixel_accuracy": or_none(scores.pixel_accuracy),
+        "iou": [or_none(value) for value in scores.iou],
+        "accuracy": [or_none(value) for value in scores.accuracy],
         "pixels": list(scores.support),
         "confusion": confusion.tolist(),
     }
-
-
-def _text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A plain-text table whose first ``left`` columns are left-aligned and the others right."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, title in enumerate(header):
-        table.add_column(title, justify="left" if column < left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    buffer = io.StringIO()
-    # As wide as the text needs: whoever prints it knows the terminal, a file has none.
-    Console(file=buffer, width=10_000, markup=False, highlight=False, emoji=False, no_color=True).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines() if line.strip())

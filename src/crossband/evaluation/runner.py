@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from crossband.errors import BandError, OptionError, PairError
-from crossband.evaluation.result import BandResult, Evaluation, Precision
+from crossband.evaluation.passing import (
+    UNSPECIFIED,
+    Precision,
+    autocast,
+    check_pass,
+    pairs_by_condition,
+    ready,
+)
+from crossband.evaluation.result import BandResult, Evaluation
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.loading import PairBatch, evaluation_loader
 from crossband.systems.base import Bands, Batch, Support, System, select_bands
-
-UNSPECIFIED = "unspecified"
-"""The condition of a pair that has none, in a list where others have one."""
-
-_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def evaluate(
@@ -56,7 +57,7 @@ def evaluate(
     metrics: dict[tuple[Bands, str], SegmentationMetric] = {}
     counts: Counter[str] = Counter()
     loader = evaluation_loader(pairs, batch_size=batch_size, workers=workers)
-    with _ready(system, device), torch.inference_mode(), _autocast(device, precision):
+    with ready(system, device), torch.inference_mode(), autocast(device, precision):
         for batch in loader:
             label = _label(batch, pairs)
             tensors = Batch(
@@ -75,12 +76,10 @@ def evaluate(
             counts.update(conditions)
             if progress is not None:
                 progress(counts.total(), len(pairs))
-    # Conditions in the order of their names, with what has none at the end.
-    order = sorted(counts, key=lambda condition: (condition == UNSPECIFIED, condition))
-    split = {} if order == [UNSPECIFIED] else {condition: counts[condition] for condition in order}
+    split = pairs_by_condition(counts)
     results = {}
     for name, support in supports.items():
-        by_condition = {condition: metrics[name, condition].confusion for condition in order}
+        by_condition = {condition: metrics[name, condition].confusion for condition in split or counts}
         total = torch.stack(list(by_condition.values())).sum(0)
         results[name] = BandResult(name, support, total, by_condition if split else {})
     return Evaluation(
@@ -99,12 +98,7 @@ def _check_request(pairs: Pairs, supports: dict[Bands, Support], by: str | None,
     """Find before the pass what would fail in it; the classes of the pairs."""
     if not supports:
         raise OptionError("no band combination was asked for: name both, infrared or visible")
-    if by not in ("condition", None):
-        raise OptionError(f"scores can be split by 'condition' or not at all (None), not by {by!r}")
-    if precision not in _AUTOCAST:
-        raise OptionError(f"unknown precision {precision!r}: use one of {', '.join(_AUTOCAST)}")
-    if not len(pairs):
-        raise PairError(f"{pairs.source}, split {pairs.split}, has no pairs: check the path and the split")
+    check_pass(pairs, by, precision)
     if pairs.classes is None:
         raise PairError(f"{pairs.source}, split {pairs.split}, has no labels, so nothing can be scored on it")
     for name in supports:
@@ -116,26 +110,6 @@ def _check_request(pairs: Pairs, supports: dict[Bands, Support], by: str | None,
                 f"on {name}: ask for {' or '.join(pairs.bands)}"
             )
     return pairs.classes
-
-
-@contextmanager
-def _ready(system: System, device: str | torch.device) -> Iterator[None]:
-    """The system on the device and in eval mode; afterwards every module is as it was."""
-    modes = {module: module.training for module in system.modules()}
-    tensor = next(chain(system.parameters(), system.buffers()), None)
-    home = tensor.device if tensor is not None else device
-    system.eval().to(device)
-    try:
-        yield
-    finally:
-        system.to(home)
-        for module, training in modes.items():
-            module.training = training
-
-
-def _autocast(device: str | torch.device, precision: Precision) -> AbstractContextManager[object]:
-    dtype = _AUTOCAST[precision]
-    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None)
 
 
 def _label(batch: PairBatch, pairs: Pairs) -> Tensor:

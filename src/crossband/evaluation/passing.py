@@ -1,0 +1,58 @@
+"""What every pass over pairs needs, whatever it scores: the request checked, the system ready, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+from typing import Literal
+
+import torch
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import Pairs
+from crossband.systems.base import System
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+UNSPECIFIED = "unspecified"
+"""The condition of a pair that has none, in a list where others have one."""
+
+_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:
+    """Raise OptionError for an unknown split of scores or precision, PairError if there are no pairs."""
+    if by not in ("condition", None):
+        raise OptionError(f"scores can be split by 'condition' or not at all (None), not by {by!r}")
+    if precision not in _AUTOCAST:
+        raise OptionError(f"unknown precision {precision!r}: use one of {', '.join(_AUTOCAST)}")
+    if not len(pairs):
+        raise PairError(f"{pairs.source}, split {pairs.split}, has no pairs: check the path and the split")
+
+
+@contextmanager
+def ready(system: System, device: str | torch.device) -> Iterator[None]:
+    """The system on the device and in eval mode; afterwards every module is as it was."""
+    modes = {module: module.training for module in system.modules()}
+    tensor = next(chain(system.parameters(), system.buffers()), None)
+    home = tensor.device if tensor is not None else device
+    system.eval().to(device)
+    try:
+        yield
+    finally:
+        system.to(home)
+        for module, training in modes.items():
+            module.training = training
+
+
+def autocast(device: str | torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Autocast in that precision, "float32" being without."""
+    dtype = _AUTOCAST[precision]
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None)
+
+
+def pairs_by_condition(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many pairs each condition has, by name with ``UNSPECIFIED`` last; empty if no pair has one."""
+    order = sorted(counts, key=lambda condition: (condition == UNSPECIFIED, condition))
+    return {} if order == [UNSPECIFIED] else {condition: counts[condition] for condition in order}
