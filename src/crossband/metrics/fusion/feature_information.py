@@ -50,23 +50,32 @@ def feature_mutual_information(
         raise OptionError(f"feature is {feature!r}: use none, gradient or dct")
     if min(pair.fused.shape[1:]) < WINDOW:
         return pair.reduced(pair.fused.new_full((len(pair.fused), 2), torch.nan), reduction)
-    own, *sources = (_windows(grey.double(), feature) for grey in (pair.fused, *pair.sources))
-    parts = []
-    for source in sources:
-        chunks = zip(source.split(CHUNK), own.split(CHUNK), strict=True)
-        scores = torch.cat([_window_scores(theirs, mine) for theirs, mine in chunks])
-        parts.append(scores.reshape(len(pair.fused), -1).mean(1))
-    return pair.reduced(torch.stack(parts, -1), reduction)
+    own, *sources = (_feature(grey.double(), feature) for grey in (pair.fused, *pair.sources))
+    parts = [[_mean_score(*pictures) for pictures in zip(source, own, strict=True)] for source in sources]
+    return pair.reduced(torch.stack([torch.stack(part) for part in parts], -1), reduction)
 
 
-def _windows(grey: Tensor, feature: Feature) -> Tensor:
-    """All windows of the feature of (B, H, W), each down its columns: (B * windows, 9)."""
-    if feature == "gradient":
-        (grey,) = torch.gradient(grey, dim=2)
-    elif feature == "dct":
-        height, width = grey.shape[1:]
-        grey = _cosines(height, grey) @ grey @ _cosines(width, grey).mT
-    return grey.unfold(1, WINDOW, 1).unfold(2, WINDOW, 1).mT.reshape(-1, WINDOW**2)
+def _feature(grey: Tensor, feature: Feature) -> Tensor:
+    """What is compared of the pictures (B, H, W), of the same shape."""
+    match feature:
+        case "gradient":
+            return torch.gradient(grey, dim=2)[0]
+        case "dct":
+            height, width = grey.shape[1:]
+            return _cosines(height, grey) @ grey @ _cosines(width, grey).mT
+        case _:
+            return grey
+
+
+def _mean_score(source: Tensor, fused: Tensor) -> Tensor:
+    """The mean over the windows of two maps (H, W). One picture at a time: nine values a window are much."""
+    chunks = (_windows(picture).split(CHUNK) for picture in (source, fused))
+    return torch.cat([_window_scores(theirs, mine) for theirs, mine in zip(*chunks, strict=True)]).mean()
+
+
+def _windows(picture: Tensor) -> Tensor:
+    """All windows of (H, W), each down its columns: (windows, 9)."""
+    return picture.unfold(0, WINDOW, 1).unfold(1, WINDOW, 1).mT.reshape(-1, WINDOW**2)
 
 
 def _cosines(size: int, like: Tensor) -> Tensor:
