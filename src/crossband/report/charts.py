@@ -93,6 +93,57 @@ def learning_curves(
     return figure
 
 
+def spread_chart(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """How values spread over images: one panel per entry, and in it one box per method.
+
+    A box holds the middle half of the values, the line in it is their median, its whiskers end at the
+    smallest and the largest, and a dot is the mean. NaN is passed over, and so is what is not finite.
+    panels: by the panel's title, the values by method; every panel has the same methods.
+
+    Raises OptionError if there is no panel or no method.
+    """
+    if not panels or not next(iter(panels.values())):
+        raise OptionError("no spread to draw: there are no values")
+    methods = list(next(iter(panels.values())))
+    columns = min(len(panels), 3)
+    lines = math.ceil(len(panels) / columns)
+    figure = _new_figure(max(5.2, 3.5 * columns), lines * (0.75 + 0.24 * len(methods)))
+    figure.set_layout_engine("constrained", h_pad=0.08)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axes, (title, values) in zip(grid, panels.items(), strict=False):
+        for number, name in enumerate(methods):
+            finite = [value for value in values[name] if math.isfinite(value)]
+            colour = SERIES_COLOURS[number % len(SERIES_COLOURS)]
+            if finite:
+                _box(axes, finite, number, colour)
+        axes.set_title(_literal(title), loc="left", fontsize=9.5)
+        _quiet(axes, "x")
+        axes.tick_params(axis="y", length=0)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    grid[0].set_yticks(range(len(methods)), [_literal(name) for name in methods])
+    grid[0].set_ylim(len(methods) - 0.5, -0.5)
+    return figure
+
+
+def _box(axes: Axes, values: Sequence[float], position: float, colour: str) -> None:
+    axes.boxplot(
+        [values],
+        positions=[position],
+        orientation="horizontal",
+        widths=0.62,
+        whis=(0, 100),
+        showmeans=True,
+        manage_ticks=False,
+        patch_artist=True,
+        boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.45},
+        medianprops={"color": colour, "lw": 2},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+        meanprops={"marker": "o", "markerfacecolor": "#000000", "markeredgecolor": "none", "markersize": 3},
+    )
+
+
 def _points(rows: Sequence[Mapping[str, float | None]], x: str, measure: str) -> list[tuple[float, float]]:
     pairs = ((row.get(x), row.get(measure)) for row in rows)
     return [(a, b) for a, b in pairs if a is not None and b is not None and not math.isnan(a + b)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from crossband.evaluation import ALL, Evaluation, Scope, percent, protocols_from
 from crossband.metrics.segmentation import Protocol
 from crossband.report.charts import per_class_iou_chart
-from crossband.report.page import Cell, Page
+from crossband.report.page import Cell, Page, facts
 
 # What the mean is taken over; crossband.metrics.segmentation says who uses which.
 PROTOCOL_MEANINGS: Mapping[Protocol, str] = {
@@ -41,7 +40,7 @@ def evaluation_page(evaluation: Evaluation, protocol: Protocol = "present") -> P
             "source": evaluation.source,
             "split": evaluation.split,
             "precision": evaluation.precision,
-            **{name: _told(fact) for name, fact in evaluation.provenance.items() if fact is not None},
+            **facts(evaluation.provenance),
         },
         code=True,
     )
@@ -153,10 +152,6 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
             caption=f"Predictions on {result.label}, all pairs",
             upright=True,
         )
-
-
-def _told(fact: object) -> str:
-    return fact if isinstance(fact, str) else json.dumps(fact, indent=1, ensure_ascii=False)
 
 
 def _bands_cell(scope: Scope) -> Cell:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -52,12 +53,13 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 class Cell:
     """A table cell that is more than its text.
 
-    note: said after the text, smaller. badge: a label in a frame after the text. swatch: an sRGB colour
-    (0..255) shown before the text. shade: strength in [0, 1] of the colour behind the text, in the
-    colour of ``tone``; NaN leaves it out.
+    strong: in bold. note: said after the text, smaller. badge: a label in a frame after the text.
+    swatch: an sRGB colour (0..255) shown before the text. shade: strength in [0, 1] of the colour behind
+    the text, in the colour of ``tone``; NaN leaves it out.
     """
 
     text: str
+    strong: bool = False
     note: str = ""
     badge: str = ""
     swatch: Colour | None = None
@@ -85,6 +87,10 @@ class Page:
 
     def paragraph(self, text: str) -> None:
         self._parts.append(f"<p>{escape(text)}</p>")
+
+    def bullets(self, texts: Iterable[str]) -> None:
+        items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+        self._parts.append(f"<ul>{items}</ul>")
 
     def code(self, text: str) -> None:
         """Text in a typewriter face with its line breaks kept, such as a command."""
@@ -166,6 +172,18 @@ class Page:
         )
         self._parts.append(_scroll(table, caption or "pictures"))
 
+    def gallery(self, pictures: Mapping[str, np.ndarray], *, max_side: int = 640) -> None:
+        """Photographs under their titles, as many beside each other as the screen has room for.
+
+        A picture is uint8, (H, W, 3) sRGB or (H, W) grey; it is kept as JPEG, and made smaller if its longer
+        side is above ``max_side`` pixels.
+        """
+        figures = "".join(
+            f"<figure>{_photograph(image, title, max_side)}<figcaption>{escape(title)}</figcaption></figure>"
+            for title, image in pictures.items()
+        )
+        self._parts.append(f'<div class="gallery">{figures}</div>')
+
     def html(self) -> str:
         """The whole page."""
         return _HEAD.format(
@@ -175,6 +193,15 @@ class Page:
     def write(self, path: Path) -> None:
         """Write the page to a file that is either whole or not there."""
         write_text(path, self.html())
+
+
+def facts(provenance: Mapping[str, object]) -> dict[str, str]:
+    """What is kept beside numbers, as texts for `Page.definitions`; None is left out."""
+    return {
+        name: fact if isinstance(fact, str) else json.dumps(fact, indent=1, ensure_ascii=False)
+        for name, fact in provenance.items()
+        if fact is not None
+    }
 
 
 def _scroll(content: str, label: str) -> str:
@@ -207,7 +234,7 @@ def _cell(cell: str | Cell) -> str:
         return escape(cell)
     return (
         (_swatch(cell.swatch) if cell.swatch else "")
-        + escape(cell.text)
+        + (f"<strong>{escape(cell.text)}</strong>" if cell.strong else escape(cell.text))
         + (f'<span class="note">{escape(cell.note)}</span>' if cell.note else "")
         + (f'<span class="badge">{escape(cell.badge)}</span>' if cell.badge else "")
     )
@@ -262,14 +289,21 @@ def _picture(picture: np.ndarray | None, alt: str, max_side: int) -> str:
     if picture is None:
         return '<span class="absent">none</span>'
     image = Image.fromarray(picture)
-    colours = image.getcolors(256) if image.mode == "RGB" else None
-    image.thumbnail((max_side, max_side), Image.Resampling.NEAREST if colours else Image.Resampling.LANCZOS)
+    if image.mode != "RGB" or not image.getcolors(256):
+        return _photograph(picture, alt, max_side)
+    image.thumbnail((max_side, max_side), Image.Resampling.NEAREST)
+    return _embedded(_indexed(image), "png", alt, optimize=True)
+
+
+def _photograph(picture: np.ndarray, alt: str, max_side: int) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return _embedded(image, "jpeg", alt, quality=88)
+
+
+def _embedded(image: Image.Image, kind: str, alt: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    if colours:
-        _indexed(image).save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "JPEG", quality=88)
-    kind = "png" if colours else "jpeg"
+    image.save(buffer, kind, **options)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
         f'<img src="data:image/{kind};base64,{data}" alt="{escape(alt)}" '

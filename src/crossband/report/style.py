@@ -96,6 +96,13 @@ table.pictures img { width: 100%; border-radius: .2rem; }
   display: grid; place-content: center; aspect-ratio: 4 / 3; background: var(--raised); border-radius: .2rem;
   color: var(--muted);
 }
+.gallery {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr)); gap: .9rem;
+  margin: .5rem 0 1.75rem;
+}
+.gallery figure { margin: 0; }
+.gallery figcaption { margin-top: .25rem; overflow-wrap: anywhere; }
+.gallery img { width: 100%; border-radius: .2rem; }
 pre {
   overflow-x: auto; padding: .8rem 1rem; background: var(--raised); border-radius: .3rem;
   font-size: .87rem; line-height: 1.5;

@@ -1,0 +1,133 @@
+"""An evaluation of fused pictures as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossband.evaluation import ALL, FusionEvaluation, FusionScope
+from crossband.evaluation.fusion_result import CONVENTIONS, told
+from crossband.metrics.fusion import Metric
+from crossband.report.charts import spread_chart
+from crossband.report.page import Cell, Page, facts
+
+_ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def fusion_page(evaluation: FusionEvaluation) -> Page:
+    """Tables of scores, what to know about them, pictures, their spread, and where it all comes from."""
+    methods = list(evaluation.methods)
+    subject = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
+    page = Page(f"Fused pictures of {subject} on {evaluation.source}")
+    page.paragraph(evaluation.describe_pairs())
+    page.paragraph(evaluation.describe_preset())
+    page.heading("Scores")
+    for scope in evaluation.scopes:
+        _add_scores(page, evaluation, scope)
+    _add_reading(page, evaluation)
+    _add_pictures(page, evaluation)
+    _add_spread(page, evaluation)
+    page.heading("Provenance")
+    page.definitions(
+        {
+            "source": evaluation.source,
+            "split": evaluation.split,
+            "preset": evaluation.preset,
+            **{f"method {name}": method.origin for name, method in evaluation.methods.items()},
+            **facts(evaluation.provenance),
+        },
+        code=True,
+    )
+    return page
+
+
+def write_fusion_evaluation(evaluation: FusionEvaluation, folder: Path) -> None:
+    """Write ``fusion.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all."""
+    page = fusion_page(evaluation)
+    evaluation.write(folder)
+    page.write(folder / "fusion.html")
+
+
+def _add_scores(page: Page, evaluation: FusionEvaluation, scope: FusionScope) -> None:
+    page.table(
+        ["metric", *evaluation.methods],
+        [
+            [_metric_cell(evaluation, metric), *_score_cells(evaluation, scope, metric)]
+            for metric in evaluation.metrics
+        ],
+        caption=f"{evaluation.describe_scope(scope)}. Mean and sample standard deviation over the pairs; the "
+        "best mean of a row is in bold. ↑ higher is better, ↓ lower is better."
+        if scope.condition == ALL
+        else evaluation.describe_scope(scope),
+    )
+
+
+def _metric_cell(evaluation: FusionEvaluation, metric: Metric) -> Cell:
+    unit = evaluation.unit(metric)
+    return Cell(
+        f"{metric.name} {_ARROWS[metric.better]}", note=f"{metric.title}, {unit}" if unit else metric.title
+    )
+
+
+def _score_cells(evaluation: FusionEvaluation, scope: FusionScope, metric: Metric) -> list[Cell]:
+    decimals = scope.decimals[metric.name]
+    return [
+        Cell(
+            told(spread.mean, decimals),
+            strong=name in scope.best[metric.name],
+            note=f"± {told(spread.std, decimals)}",
+            badge=f"undefined on {spread.undefined}" if spread.undefined else "",
+        )
+        for name, spread in scope.spreads[metric.name].items()
+    ]
+
+
+def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
+    page.heading("How to read them")
+    page.paragraph(
+        "No score knows what a good picture is. EN, SD, SF and AG grow with noise and halos as well as with "
+        "detail; a score that compares with both bands favours what lies between them. Look at the pictures."
+    )
+    page.paragraph(CONVENTIONS)
+    if changes := evaluation.convention.changes:
+        page.paragraph(f"Under preset {evaluation.preset}, unlike under standard:")
+        page.bullets(changes)
+    page.paragraph(
+        "Stretching every picture to the whole of 0..255 moves most scores: methods compare only if all "
+        "were stretched or none was. Stretched before scoring?"
+    )
+    page.definitions({name: evaluation.describe_stretching(name) for name in evaluation.methods})
+    if any(
+        spread.undefined
+        for by_method in evaluation.scopes[0].spreads.values()
+        for spread in by_method.values()
+    ):
+        page.paragraph(
+            "A metric is undefined on some pictures by a rule that its documentation states, such as a flat "
+            "source; these are left out of its mean. No method is called best where methods are defined on "
+            "different pairs."
+        )
+
+
+def _add_pictures(page: Page, evaluation: FusionEvaluation) -> None:
+    if not evaluation.examples:
+        return
+    page.heading("Pictures")
+    for example in evaluation.examples:
+        page.heading(f"{example.pair} ({example.condition})" if example.condition else example.pair, level=3)
+        page.gallery({"visible": example.visible, "infrared": example.infrared} | example.fused)
+
+
+def _add_spread(page: Page, evaluation: FusionEvaluation) -> None:
+    page.heading("Spread over the pairs")
+    panels = {
+        f"{metric.name} {_ARROWS[metric.better]}": {
+            name: method.values[metric.name] for name, method in evaluation.methods.items()
+        }
+        for metric in evaluation.metrics
+    }
+    page.figure(
+        spread_chart(panels),
+        "A box holds the middle half of the pairs, the line in it is the median, the dot the mean; the "
+        "whiskers end at the smallest and the largest value.",
+        "Box plots of every metric per method over all pairs; the tables above have the means.",
+    )
