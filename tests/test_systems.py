@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,13 +14,20 @@ from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
 from crossband.systems.base import BAND_COMBINATIONS, Bands, Batch, Support, System, bands_of, select_bands
-from tiny_systems import CLASSES, images, labelled, randomise_norms, tiny
+from tiny_systems import CLASSES, answer, images, labelled, randomise_norms, tiny
 
 SYSTEMS = list_systems()
 HALVES = [torch.bfloat16, torch.float16]
-COMBINATIONS = [
-    pytest.param(name, bands, id=f"{name}-{bands}") for name in SYSTEMS for bands in tiny(name).supports
-]
+TRAINED = [name for name in SYSTEMS if system_class(name).needs_training]
+
+
+def combinations(names: list[str]) -> list[ParameterSet]:
+    return [
+        pytest.param(name, bands, id=f"{name}-{bands}") for name in names for bands in tiny(name).supports
+    ]
+
+
+COMBINATIONS, TRAINED_COMBINATIONS = combinations(SYSTEMS), combinations(TRAINED)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def test_output_has_the_inputs_size_whatever_it_is(
     assert output.features == {}
 
 
-@pytest.mark.parametrize(("name", "bands"), COMBINATIONS)
+@pytest.mark.parametrize(("name", "bands"), TRAINED_COMBINATIONS)
 def test_padding_is_the_edge_repeated_and_cropped_away(
     evaluated: dict[str, System], name: str, bands: Bands
 ) -> None:
@@ -79,7 +87,7 @@ def test_padding_is_the_edge_repeated_and_cropped_away(
     assert torch.equal(small, large[..., :-3, :-1])
 
 
-@pytest.mark.parametrize(("name", "bands"), COMBINATIONS)
+@pytest.mark.parametrize(("name", "bands"), TRAINED_COMBINATIONS)
 def test_training_mode_fills_branches_and_features(name: str, bands: Bands) -> None:
     system = tiny(name)
     inputs = given_bands(bands, *images(40, 50))
@@ -97,8 +105,8 @@ def test_training_mode_fills_branches_and_features(name: str, bands: Bands) -> N
 def test_each_pair_is_predicted_by_itself(evaluated: dict[str, System], name: str, bands: Bands) -> None:
     visible, infrared = images(33, 50, batch=3)
     with torch.no_grad():
-        together = evaluated[name](**given_bands(bands, visible, infrared)).logits
-        alone = evaluated[name](**given_bands(bands, visible[1:2], infrared[1:2])).logits
+        together = answer(evaluated[name](**given_bands(bands, visible, infrared)))
+        alone = answer(evaluated[name](**given_bands(bands, visible[1:2], infrared[1:2])))
     assert torch.allclose(together[1:2], alone, atol=1e-5)
 
 
@@ -106,13 +114,13 @@ def test_each_pair_is_predicted_by_itself(evaluated: dict[str, System], name: st
 def test_every_band_that_is_given_matters(evaluated: dict[str, System], name: str, bands: Bands) -> None:
     inputs = given_bands(bands, *images(32, 48))
     with torch.no_grad():
-        before = evaluated[name](**inputs).logits
+        before = answer(evaluated[name](**inputs))
         for band, image in inputs.items():
-            after = evaluated[name](**{**inputs, band: 1 - image}).logits
+            after = answer(evaluated[name](**{**inputs, band: 1 - image}))
             assert not torch.allclose(after, before, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "bands"), COMBINATIONS)
+@pytest.mark.parametrize(("name", "bands"), TRAINED_COMBINATIONS)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_precision_gives_nearly_the_same(
     evaluated: dict[str, System], name: str, bands: Bands, dtype: torch.dtype
@@ -134,10 +142,10 @@ def test_channels_last_gives_the_same(evaluated: dict[str, System], name: str, b
     other.load_state_dict(evaluated[name].state_dict())
     other.to(memory_format=torch.channels_last)
     with torch.no_grad():
-        wanted = evaluated[name](**inputs).logits
-        result = other(
-            **{k: x.contiguous(memory_format=torch.channels_last) for k, x in inputs.items()}
-        ).logits
+        wanted = answer(evaluated[name](**inputs))
+        result = answer(
+            other(**{k: x.contiguous(memory_format=torch.channels_last) for k, x in inputs.items()})
+        )
     assert torch.allclose(result, wanted, atol=1e-4)
 
 
@@ -147,7 +155,7 @@ def _compiled_gives_the_same(system: System, backend: str) -> None:
     with torch.no_grad():
         for bands in system.supports:
             inputs = given_bands(bands, *images(32, 48))
-            assert torch.allclose(compiled(**inputs).logits, system(**inputs).logits, atol=1e-4)
+            assert torch.allclose(answer(compiled(**inputs)), answer(system(**inputs)), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -236,7 +244,7 @@ def test_labels_are_padded_with_what_does_not_count() -> None:
 # --- training
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_phase_has_finite_named_losses_that_reach_what_it_trains(name: str) -> None:
     system = tiny(name)
     recipe = Recipe(epochs=3)
@@ -259,7 +267,7 @@ def test_every_phase_has_finite_named_losses_that_reach_what_it_trains(name: str
         assert all(p.grad is None for module in phase.frozen for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_losses_are_finite_in_half_precision_on_odd_sizes_and_without_any_label(
     name: str, dtype: torch.dtype
@@ -293,7 +301,7 @@ def test_losses_are_finite_in_half_precision_on_odd_sizes_and_without_any_label(
 # --- creation
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_create_keeps_its_arguments(name: str) -> None:
     system = create(name, classes=4, encoder="mobilenetv3_small_050", decoder_channels=8)
     assert system.name == name == system_class(name).name
@@ -306,10 +314,24 @@ def test_create_keeps_its_arguments(name: str) -> None:
     assert system.paper
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_create_is_a_function_of_its_arguments_and_the_seed(name: str) -> None:
     one, two = tiny(name).state_dict(), tiny(name).state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_says_what_it_gives(name: str) -> None:
+    system = tiny(name).eval()
+    output = system(**given_bands(next(iter(system.supports)), *images(32, 48)))
+    assert system.segments == (output.logits is not None)
+    assert system.fuses == (output.fused is not None)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if not system_class(name).fuses])
+def test_what_cannot_fuse_needs_classes(name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name} segments, so it needs the number of classes"):
+        create(name)
 
 
 def test_create_refuses_what_does_not_exist() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.pairs.base import IGNORE_INDEX
-from crossband.systems import create
-from crossband.systems.base import Batch, System
+from crossband.systems import create, system_class, system_options
+from crossband.systems.base import Batch, Output, System
 from crossband.systems.csknet import CSKNet
 
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
@@ -18,9 +18,14 @@ CLASSES = 5
 
 
 def tiny(name: str, **options: Any) -> System:
-    """A system of five classes with the smallest encoder, from a fixed random start, in training mode."""
+    """A system with the smallest encoder, from a fixed random start, in training mode.
+
+    It has five classes, or none if it only fuses.
+    """
     torch.manual_seed(0)
-    return create(name, classes=CLASSES, **{**TINY, **options})
+    smallest = {key: value for key, value in TINY.items() if key in system_options(name)}
+    classes = CLASSES if system_class(name).segments else None
+    return create(name, classes=classes, **{**smallest, **options})
 
 
 def csknet(**options: Any) -> CSKNet:
@@ -36,6 +41,13 @@ def images(height: int, width: int, *, batch: int = 2, seed: int = 0) -> tuple[T
         torch.rand(batch, 3, height, width, generator=generator),
         torch.rand(batch, 1, height, width, generator=generator),
     )
+
+
+def answer(output: Output) -> Tensor:
+    """What a system is asked for: its logits, or the fused picture of one that only fuses."""
+    result = output.fused if output.logits is None else output.logits
+    assert result is not None
+    return result
 
 
 def labelled(height: int = 64, width: int = 96, *, batch: int = 2, seed: int = 0) -> Batch:

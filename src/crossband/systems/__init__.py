@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 _SYSTEMS = {
     "amdanet": "crossband.systems.amdanet:AMDANet",
+    "average": "crossband.systems.classical:Average",
     "csknet": "crossband.systems.csknet:CSKNet",
     "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",
+    "guided": "crossband.systems.classical:Guided",
+    "laplacian": "crossband.systems.classical:Laplacian",
+    "maximum": "crossband.systems.classical:Maximum",
 }
 
 

@@ -26,6 +26,7 @@ from crossband.blocks.alignment import Trust
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.consistency import ConsistencyGate
 from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsample
+from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.blocks.reliability import blend
@@ -91,7 +92,6 @@ AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-pu
 
 # Of the visible and of the infrared encoder: both were meant to be 0 to 7, the blocks of the stage.
 PUBLISHED_STAGE2_RATES = (0, 1)
-LUMA = (0.299, 0.587, 0.114)
 Pictures = tuple[Tensor, Tensor]
 
 
@@ -333,12 +333,6 @@ class AMDANet(System):
         if image is None:
             return None
         return image.expand(-1, 3, -1, -1) if self.band_input is None else self.band_input(image)
-
-
-def luma(visible: Tensor) -> Tensor:
-    """The grey version (B, 1, H, W) of a visible image (B, 3, H, W), by ITU-R BT.601."""
-    red, green, blue = visible.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def _stand_in(visible: Tensor | None, infrared: Tensor | None) -> Pictures:

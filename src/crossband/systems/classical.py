@@ -1,0 +1,112 @@
+"""Classical fusions: baselines of every table, and one picture of both bands for people without a model.
+
+``laplacian``: Burt and Adelson, IEEE Trans. Communications 1983. ``guided``: Li, Kang, Hu, IEEE Trans. Image
+Processing 2013. ``average`` and ``maximum`` have no paper. All are written here from their descriptions.
+
+They fuse the visible image's luma (ITU-R BT.601) with infrared and put the result in the luma's place. In
+Y'CbCr that changes red, green and blue by the same amount, so the picture keeps the chroma of the visible
+image as far as [0, 1] allows.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from crossband.blocks.classical_fusion import guided_fusion, laplacian_pyramid_fusion
+from crossband.blocks.luma import luma
+from crossband.errors import OptionError
+from crossband.recipe import Recipe
+from crossband.systems.base import Bands, Output, Phase, Support, System
+
+
+class ClassicalFusion(System):
+    """A fusion of luma and infrared without parameters.
+
+    classes: must be None, since nothing is segmented; OptionError otherwise. With one band missing, the
+    picture is the other one as it is: a fallback.
+    """
+
+    supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}
+    segments = False
+    fuses = True
+    needs_training: ClassVar[bool] = False
+
+    def __init__(self, classes: int | None = None):
+        super().__init__()
+        if classes is not None:
+            raise OptionError(f"{self.name} only fuses: it takes no classes")
+
+    @abstractmethod
+    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """One grey image of two, all float (B, 1, H, W) in [0, 1]."""
+
+    def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
+        if visible is None:
+            assert infrared is not None
+            return Output(fused=infrared.expand(-1, 3, -1, -1))
+        if infrared is None:
+            return Output(fused=visible)
+        grey = luma(visible)
+        return Output(fused=(visible + (self.fuse(grey, infrared) - grey)).clamp(0, 1))
+
+    def phases(self, recipe: Recipe) -> list[Phase]:
+        return []
+
+    def deployed(self, bands: Bands) -> list[nn.Module]:
+        self.check_bands(bands)
+        return []
+
+
+class Average(ClassicalFusion):
+    """The mean of luma and infrared."""
+
+    name = "average"
+    summary = "the mean of both bands: a fusion without training"
+    paper = "none"
+
+    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        return (visible + infrared) / 2
+
+
+class Maximum(ClassicalFusion):
+    """The brighter of luma and infrared at every pixel."""
+
+    name = "maximum"
+    summary = "the brighter band at every pixel: a fusion without training"
+    paper = "none"
+
+    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        return torch.maximum(visible, infrared)
+
+
+class Laplacian(ClassicalFusion):
+    """See `laplacian_pyramid_fusion`. levels: of detail. Raises OptionError for a number below 1."""
+
+    name = "laplacian"
+    summary = "the stronger detail at every scale (Laplacian pyramid): a fusion without training"
+    paper = "Burt and Adelson, IEEE Trans. Communications 1983"
+
+    def __init__(self, classes: int | None = None, *, levels: int = 4):
+        super().__init__(classes)
+        if levels < 1:
+            raise OptionError(f"laplacian: levels must be 1 or more, not {levels}")
+        self.levels = levels
+
+    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        return laplacian_pyramid_fusion(visible, infrared, self.levels)
+
+
+class Guided(ClassicalFusion):
+    """See `guided_fusion`."""
+
+    name = "guided"
+    summary = "two scales, weighted along edges (guided filter): a fusion without training"
+    paper = "Li, Kang, Hu, IEEE Trans. Image Processing 2013"
+
+    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        return guided_fusion(visible, infrared)
