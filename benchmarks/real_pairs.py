@@ -1,15 +1,18 @@
-"""Train and score DeepLabV3+ and CSK-Net on real pairs, over seeds: what docs/results/real-pairs.md tells.
+"""Train and score the systems on real pairs and on scenes, over seeds: what docs/results/real-pairs.md tells.
 
-    python benchmarks/real_pairs.py deadtree --pairs PATH --weights tf_efficientnet_lite0.safetensors
+    python benchmarks/real_pairs.py cwfid --pairs PATH --weights tf_efficientnet_lite0.safetensors
 
-PATH holds ``deadtree`` and ``cwfid`` as folders of pairs. What is finished is not trained again, so the
-script may be stopped and started. One thread by default: start one process per dataset.
+PATH holds ``deadtree`` and ``cwfid`` as folders of pairs; ``scenes`` are generated and need none. What is
+finished is not trained again, so the script may be stopped and started, and told with ``--runs`` to train
+only some of the systems. One thread by default: start one process per dataset.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,172 +20,313 @@ from typing import Any
 import numpy as np
 import torch
 
-from crossband.evaluation import evaluate
-from crossband.pairs.base import Pair
+from crossband.evaluation import evaluate, evaluate_fusion
+from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
-from crossband.pictures import colour_labels, to_uint8
-from crossband.predictor import load
+from crossband.pictures import colour_labels, pair_pictures, to_uint8
+from crossband.predictor import Predictor, load
 from crossband.recalibration import recalibrate_run
 from crossband.report import Page
+from crossband.robustness import overexpose, overexposed
+from crossband.systems.base import Bands
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import CARD_NAME
 
 ENCODER = "tf_efficientnet_lite0"
-TEST_SPLIT = {"deadtree": "val", "cwfid": "test"}
-EPOCHS = {"deadtree": 4, "cwfid": 30}
+STOPS = 4.0
+"""Of over-exposure: 16 times the light."""
 
 
-RUNS = ("visible", "infrared", "csknet", "csknet-no-exchange")
-ROWS = {
-    "visible visible": "DeepLabV3+, visible",
-    "infrared infrared": "DeepLabV3+, infrared",
-    "csknet both": "CSK-Net, both bands",
-    "csknet infrared": "CSK-Net, infrared only",
-    "csknet-infrared infrared": "CSK-Net, infrared only, recalibrated",
-    "csknet visible": "CSK-Net, visible only (fallback)",
-    "csknet-no-exchange both": "CSK-Net without exchange, both bands",
-    "csknet-no-exchange infrared": "CSK-Net without exchange, infrared only",
+@dataclass(frozen=True)
+class Dataset:
+    """source: as on the command line, with {pairs} for the folder of all real pairs."""
+
+    source: str
+    test_split: str
+    epochs: int
+    crop: tuple[int, int] | None
+
+
+DATASETS = {
+    "deadtree": Dataset("folder:{pairs}/deadtree", "val", 4, (192, 192)),
+    "cwfid": Dataset("folder:{pairs}/cwfid", "test", 30, (192, 192)),
+    "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", "test", 6, None),
 }
-"""Run and bands of each row of the table, and what it is called."""
 
 
-def options(
-    dataset: str,
-    run: str,
-    seed: int,
-    arguments: argparse.Namespace,
-    folder: Path,
-    system: str,
-    **extra: object,
-) -> TrainOptions:
-    """The same encoder, decoder, recipe and length for every system."""
-    switches = {"decoder_channels": 64, **extra.pop("options", {})}  # type: ignore[dict-item]
-    return TrainOptions(
-        system=system,
-        data=f"folder:{arguments.pairs / dataset}",
-        out=str(folder / run),
-        encoder=ENCODER,
-        encoder_weights=str(arguments.weights),
-        options=switches,
-        preset="quick",
-        recipe={"epochs": EPOCHS[dataset], "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
-        augmentation={"crop": [192, 192]},
-        # All of the few training pairs train: no epoch is chosen, least of all on the test split.
-        hold_out=0.0,
-        select="last",
-        accelerator="cpu",
-        workers=0,
-        seed=seed,
-        **extra,  # type: ignore[arg-type]
-    )
+@dataclass(frozen=True)
+class Run:
+    """A training: a system, its switches, and whether its teacher is the run "visible"."""
+
+    system: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    taught: bool = False
 
 
-def train_seed(dataset: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train the models of one seed (what is there already stays) and score them on the test split."""
-    folder = arguments.out / dataset / f"seed{seed}"
-    teacher = {"teacher": str(folder / "visible")}
-    runs = {
-        "visible": options(dataset, "visible", seed, arguments, folder, "deeplabv3plus"),
-        "infrared": options(
-            dataset, "infrared", seed, arguments, folder, "deeplabv3plus", options={"band": "infrared"}
-        ),
-        "csknet": options(dataset, "csknet", seed, arguments, folder, "csknet", reuse=teacher),
-        "csknet-no-exchange": options(
-            dataset,
-            "csknet-no-exchange",
-            seed,
-            arguments,
-            folder,
-            "csknet",
-            options={"exchange": False},
-            reuse=teacher,
-        ),
-    }
-    for run, run_options in runs.items():
-        if (folder / run / "config.yaml").exists():
-            resume(folder / run)
+RUNS = {
+    "visible": Run("deeplabv3plus"),
+    "infrared": Run("deeplabv3plus", {"band": "infrared"}),
+    "csknet": Run("csknet", taught=True),
+    "csknet-no-exchange": Run("csknet", {"exchange": False}, taught=True),
+    "amdanet": Run("amdanet"),
+    "amdanet-robust": Run("amdanet", {"reliability_gate": True, "reconstruction": True}),
+}
+RECALIBRATED = "csknet-infrared"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a run on some bands, the visible image over-exposed or not."""
+
+    label: str
+    run: str
+    bands: Bands
+    blown: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.run} {self.bands}" + (" over-exposed" if self.blown else "")
+
+
+ROWS = (
+    Row("DeepLabV3+, visible", "visible", "visible"),
+    Row("DeepLabV3+, visible, over-exposed", "visible", "visible", blown=True),
+    Row("DeepLabV3+, infrared", "infrared", "infrared"),
+    Row("CSK-Net, both bands", "csknet", "both"),
+    Row("CSK-Net, both bands, visible over-exposed", "csknet", "both", blown=True),
+    Row("CSK-Net, infrared only", "csknet", "infrared"),
+    Row("CSK-Net, infrared only, recalibrated", RECALIBRATED, "infrared"),
+    Row("CSK-Net, visible only (fallback)", "csknet", "visible"),
+    Row("CSK-Net without exchange, both bands", "csknet-no-exchange", "both"),
+    Row("CSK-Net without exchange, infrared only", "csknet-no-exchange", "infrared"),
+    Row("AMDANet, both bands", "amdanet", "both"),
+    Row("AMDANet, both bands, visible over-exposed", "amdanet", "both", blown=True),
+    Row("AMDANet, infrared only (fallback)", "amdanet", "infrared"),
+    Row("AMDANet, visible only (fallback)", "amdanet", "visible"),
+    Row("AMDANet with gate and reconstruction, both bands", "amdanet-robust", "both"),
+    Row("… visible over-exposed", "amdanet-robust", "both", blown=True),
+    Row("… infrared only", "amdanet-robust", "infrared"),
+    Row("… visible only", "amdanet-robust", "visible"),
+)
+CLASSICAL = ("average", "maximum", "laplacian", "guided")
+METRICS = ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM")
+"""Those of CDDFuse's tables, here in the convention of preset "standard"."""
+FUSED = (*CLASSICAL, "amdanet", "amdanet-robust")
+
+
+class Comparison:
+    """One dataset, and where its runs lie."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace):
+        self.name = name
+        self.dataset = DATASETS[name]
+        self.source = self.dataset.source.format(pairs=arguments.pairs)
+        self.weights = arguments.weights
+        self.folder: Path = arguments.out / name
+
+    def options(self, run: str, seed: int) -> TrainOptions:
+        """The same encoder, widths, recipe and length for every system."""
+        made = RUNS[run]
+        folder = self.folder / f"seed{seed}"
+        return TrainOptions(
+            system=made.system,
+            data=self.source,
+            out=str(folder / run),
+            encoder=ENCODER,
+            encoder_weights=str(self.weights),
+            options={"decoder_channels": 64, **made.options},
+            preset="quick",
+            recipe={
+                "epochs": self.dataset.epochs,
+                "batch_size": 8,
+                "optimizer": "adamw",
+                "lr": 1e-3,
+                "weight_decay": 1e-2,
+            },
+            augmentation={} if self.dataset.crop is None else {"crop": list(self.dataset.crop)},
+            reuse={"teacher": str(folder / "visible")} if made.taught else {},
+            # All of the few training pairs train: no epoch is chosen, least of all on the test split.
+            hold_out=0.0,
+            select="last",
+            accelerator="cpu",
+            workers=0,
+            seed=seed,
+        )
+
+    def train(self, run: str, seed: int) -> None:
+        """Train a run; what is there already stays, and what was interrupted goes on."""
+        options = self.options(run, seed)
+        if (Path(options.out) / "config.yaml").exists():
+            resume(options.out)
         else:
-            train(run_options, command=f"python benchmarks/real_pairs.py {dataset}")
-    recalibrated = folder / "csknet-infrared"
-    if not (recalibrated / CARD_NAME).exists():
-        recalibrate_run(folder / "csknet", runs["csknet"].data, recalibrated, batch_size=8, seed=seed)
-    test = open_pairs(runs["csknet"].data, TEST_SPLIT[dataset])
-    result: dict[str, Any] = {"seed": seed}
-    for run in (*runs, "csknet-infrared"):
-        predictor = load(folder / run, device="cpu")
-        evaluation = evaluate(predictor.system, test, bands=list(predictor.system.supports), by=None)
-        for bands, band_result in evaluation.results.items():
-            scores = band_result.overall
-            result[f"{run} {bands}"] = {
+            train(options, command=f"python benchmarks/real_pairs.py {self.name}")
+        if run == "csknet":
+            recalibrated = Path(options.out).with_name(RECALIBRATED)
+            if not (recalibrated / CARD_NAME).exists():
+                recalibrate_run(Path(options.out), self.source, recalibrated, batch_size=8, seed=seed)
+
+    def predictors(self, seed: int) -> dict[str, Predictor]:
+        """The finished runs of a seed."""
+        folders = {run: self.folder / f"seed{seed}" / run for run in (*RUNS, RECALIBRATED)}
+        return {
+            run: load(folder, device="cpu")
+            for run, folder in folders.items()
+            if (folder / CARD_NAME).exists()
+        }
+
+    def test_pairs(self) -> Pairs:
+        return open_pairs(self.source, self.dataset.test_split)
+
+    def score(self, seed: int) -> dict[str, Any]:
+        """Score every finished run of a seed on the test split."""
+        test = self.test_pairs()
+        predictors = self.predictors(seed)
+        result: dict[str, Any] = {"seed": seed}
+        for row in ROWS:
+            if row.run not in predictors:
+                continue
+            pairs = overexposed(test, STOPS) if row.blown else test
+            evaluation = evaluate(predictors[row.run].system, pairs, bands=[row.bands], by=None)
+            scores = evaluation.results[row.bands].overall
+            result[row.key] = {
                 "mean_iou": scores.protocols["present"].mean_iou,
                 "iou": dict(zip(evaluation.classes.names, scores.iou, strict=True)),
             }
-        result[f"{run} seconds"] = predictor.card.training["seconds"]
-    (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
+        result["seconds"] = {run: p.card.training["seconds"] for run, p in predictors.items()}
+        methods = {name: predictors.get(name) or load(name, device="cpu") for name in CLASSICAL}
+        methods |= {name: predictors[name] for name in FUSED if name in predictors}
+        spreads = evaluate_fusion(methods, test, metrics=METRICS, by=None, examples=0).scopes[0].spreads
+        result["fusion"] = {
+            method: {metric: spreads[metric][method].mean for metric in METRICS} for method in methods
+        }
+        folder = self.folder / f"seed{seed}"
+        (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+        return result
+
+    def write_pictures(self, count: int = 5) -> Path:
+        """A page of pictures of seed 0 for some test pairs; it shows the data, so it stays with the runs."""
+        test = self.test_pairs()
+        predictors = self.predictors(0)
+        classes = test.classes
+        assert classes is not None
+        rows = [row for row in ROWS if row.run in predictors]
+        lines: list[tuple[str, list[np.ndarray | None]]] = []
+        for index in np.linspace(0, len(test) - 1, count).astype(int):
+            pair = test[int(index)]
+            visible, infrared, label = pair_pictures(pair, classes.palette)
+            assert pair.visible is not None
+            pictures = [visible, to_uint8(overexpose(pair.visible, STOPS)), infrared, label]
+            for row in rows:
+                prediction = predictors[row.run].predict(_given(pair, row))
+                assert prediction.labels is not None
+                pictures.append(colour_labels(prediction.labels, classes.palette))
+                if row.run in FUSED:
+                    pictures.append(prediction.fused)
+            lines.append((pair.name, pictures))
+        titles = ["visible", "over-exposed", "infrared", "label"]
+        for row in rows:
+            titles += [row.label, f"{row.label}: fused"] if row.run in FUSED else [row.label]
+        page = Page(f"{self.name}: seed 0, {self.dataset.test_split} pairs")
+        page.legend(classes)
+        page.image_grid(titles, lines, max_side=320)
+        page.write(self.folder / "pictures.html")
+        return self.folder / "pictures.html"
 
 
-def summarise(dataset: str, results: list[dict[str, Any]]) -> str:
-    """A Markdown table: mean over seeds, and the range from the lowest to the highest, in percent."""
-    names = list(results[0]["csknet both"]["iou"])
-    header = ["model and bands given", "mean IoU", *names]
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---|" * (len(header) - 1)]
-    for key, label in ROWS.items():
-        columns = [[result[key]["mean_iou"] for result in results]]
-        columns += [[result[key]["iou"][name] for result in results] for name in names]
-        cells = [f"{100 * mean(c):.1f} ({100 * min(c):.1f} to {100 * max(c):.1f})" for c in columns]
-        lines.append("| " + " | ".join([label, *cells]) + " |")
-    seconds = ", ".join(f"{run} {mean(r[f'{run} seconds'] for r in results):.0f} s" for run in RUNS)
-    return "\n".join([f"{dataset}, {len(results)} seeds; training: {seconds}", "", *lines, ""])
+def _given(pair: Pair, row: Row) -> Pair:
+    visible = pair.visible if row.bands != "infrared" else None
+    if visible is not None and row.blown:
+        visible = overexpose(visible, STOPS)
+    return Pair(pair.name, visible, pair.infrared if row.bands != "visible" else None)
 
 
-def write_pictures(dataset: str, arguments: argparse.Namespace, count: int = 5) -> Path:
-    """A page of pictures of seed 0 for some test pairs; it shows the data, so it stays in the run folder."""
-    folder = arguments.out / dataset
-    test = open_pairs(f"folder:{arguments.pairs / dataset}", TEST_SPLIT[dataset])
-    predictors = {run: load(folder / "seed0" / run, device="cpu") for run in (*RUNS, "csknet-infrared")}
-    classes = predictors["csknet"].card.classes
-    rows: list[tuple[str, list[np.ndarray | None]]] = []
-    for index in np.linspace(0, len(test) - 1, count).astype(int):
-        pair = test[int(index)]
-        assert pair.visible is not None
-        assert pair.infrared is not None
-        assert pair.label is not None
-        pictures: list[np.ndarray | None] = [
-            to_uint8(pair.visible),
-            to_uint8(pair.infrared),
-            colour_labels(pair.label, classes.palette),
+def _spread(values: list[float], show: Callable[[float], str]) -> str:
+    """Mean, and the range from the lowest to the highest."""
+    if len(values) == 1:
+        return show(values[0])
+    return f"{show(mean(values))} ({show(min(values))} to {show(max(values))})"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def summarise(name: str, results: list[dict[str, Any]]) -> str:
+    """Markdown: labels, what a broken visible image costs AMDANet, and fused pictures."""
+    rows = [row for row in ROWS if all(row.key in result for result in results)]
+    classes = list(results[0][rows[0].key]["iou"])
+    lines = [f"**`{name}`**, {len(results)} seeds. Labels, IoU in percent.", ""]
+    lines += _head(["model and bands given", "mean IoU", *classes])
+    for row in rows:
+        columns = [[result[row.key]["mean_iou"] for result in results]]
+        columns += [[result[row.key]["iou"][label] for result in results] for label in classes]
+        lines.append(_line([row.label, *(_spread(column, _percent) for column in columns)]))
+    lines += ["", *_losses(results), "", *_fusion(results), ""]
+    seconds = {
+        run: mean(result["seconds"][run] for result in results)
+        for run in RUNS
+        if all(run in r["seconds"] for r in results)
+    }
+    lines.append("Training: " + ", ".join(f"{run} {value:.0f} s" for run, value in seconds.items()) + ".")
+    return "\n".join(lines)
+
+
+def _losses(results: list[dict[str, Any]]) -> list[str]:
+    """Points of mean IoU that each AMDANet loses against its own clean pairs."""
+    broken = {"over-exposed visible": "both over-exposed", "no visible": "infrared", "no infrared": "visible"}
+    runs = [run for run in ("amdanet", "amdanet-robust") if all(f"{run} both" in r for r in results)]
+    if not runs:
+        return []
+    lines = ["Points of mean IoU lost against clean pairs.", "", *_head(["", *broken])]
+    for run in runs:
+        columns = [
+            [r[f"{run} both"]["mean_iou"] - r[f"{run} {bands}"]["mean_iou"] for r in results]
+            for bands in broken.values()
         ]
-        for key in ROWS:
-            run, bands = key.split()
-            visible = pair.visible if bands != "infrared" else None
-            infrared = pair.infrared if bands != "visible" else None
-            prediction = predictors[run].predict(Pair(pair.name, visible, infrared))
-            pictures.append(colour_labels(prediction.labels, classes.palette))
-        rows.append((pair.name, pictures))
-    page = Page(f"{dataset}: seed 0, {TEST_SPLIT[dataset]} pairs")
-    page.legend(classes)
-    page.image_grid(["visible", "infrared", "label", *ROWS.values()], rows, max_side=320)
-    page.write(folder / "pictures.html")
-    return folder / "pictures.html"
+        lines.append(_line([run, *(_spread(column, _percent) for column in columns)]))
+    return lines
+
+
+def _fusion(results: list[dict[str, Any]]) -> list[str]:
+    """Fusion metrics of all methods, means over the test pairs and then over seeds."""
+    methods = [method for method in FUSED if all(method in result["fusion"] for result in results)]
+    lines = ["Fused pictures, preset `standard`.", "", *_head(["method", *METRICS])]
+    for method in methods:
+        columns = [[result["fusion"][method][metric] for result in results] for metric in METRICS]
+        seeds = 1 if method in CLASSICAL else len(results)
+        cells = [_spread(column[:seeds], "{:.3g}".format) for column in columns]
+        lines.append(_line([method, *cells]))
+    return lines
+
+
+def _head(cells: list[str]) -> list[str]:
+    return [_line(cells), "|---" * len(cells) + "|"]
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=list(TEST_SPLIT))
-    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("dataset", choices=list(DATASETS))
+    parser.add_argument("--pairs", type=Path, default=Path("."), help="folder of the real sets")
     parser.add_argument("--weights", type=Path, required=True, help=f"ImageNet weights of timm's {ENCODER}")
     parser.add_argument("--out", type=Path, default=Path("runs/real-pairs"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS), help="which to train")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = [train_seed(arguments.dataset, seed, arguments) for seed in range(arguments.seeds)]
-    print(summarise(arguments.dataset, results))
-    print(f"pictures: {write_pictures(arguments.dataset, arguments)}")
+    comparison = Comparison(arguments.dataset, arguments)
+    for seed in arguments.seeds:
+        for run in arguments.runs:
+            comparison.train(run, seed)
+    print(summarise(arguments.dataset, [comparison.score(seed) for seed in arguments.seeds]))
+    print(f"pictures: {comparison.write_pictures()}")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
 
 
 def saliency(image: Tensor) -> Tensor:
-    """The magnitude of the Laplacian, smoothed by a Gaussian of 11 x 11 and deviation 5 (Li et al., eq. 3)."""
+    """Magnitude of the Laplacian, smoothed by a Gaussian of 11 x 11 and deviation 5 (Li et al., eq. 3)."""
     laplacian = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     magnitude = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), laplacian).abs()
     taps = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=image.dtype, device=image.device) / 5) ** 2)
