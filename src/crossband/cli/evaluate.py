@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +15,18 @@ from crossband.errors import OptionError
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
 from crossband.version import __version__
 
+# What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
+_FUSION_ONLY = {"metrics_preset": "standard", "metrics": None, "stretch": False, "infrared_scaling": None}
+_LABELS_ONLY = {"bands": ("all", "both"), "protocol": ("present",)}
+
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument(
+        "run",
+        type=str,
+        nargs="*",
+        help="a finished run folder; with --fusion also several, and names of systems that need no training",
+    )
     parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
     parser.add_argument("--split", type=str, default="test", help="the split to score")
     parser.add_argument(
@@ -33,7 +45,10 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         "--by", type=Literal["condition", "none"], default="condition", help="split scores by day, night, ..."
     )
     parser.add_argument(
-        "--out", type=str | None, help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT)"
+        "--out",
+        type=str | None,
+        help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT, with --fusion of one run "
+        "RUN/fusion-SPLIT)",
     )
     parser.add_argument(
         "--precision", type=Literal["float32", "bfloat16", "float16"], default="float32", help="of autocast"
@@ -43,17 +58,71 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    _fusion_arguments(parser)
+
+
+def _fusion_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--fusion",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="score fused pictures in place of labels; several methods stand side by side",
+    )
+    parser.add_argument(
+        "--fused",
+        type=str,
+        action="append",
+        metavar="[NAME=]DIR",
+        help="a folder of fused pictures under the names of the pairs; may be given several times "
+        "(implies --fusion)",
+    )
+    parser.add_argument(
+        "--metrics_preset",
+        "--metrics-preset",
+        type=Literal["standard", "cddfuse", "linfeng2022", "linfeng2023", "vifb"],
+        default="standard",
+        help="with --fusion: the convention that the metrics follow",
+    )
+    parser.add_argument(
+        "--metrics", type=str | None, help="with --fusion: some of the preset's, such as EN,MI,VIF"
+    )
+    parser.add_argument(
+        "--stretch",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="with --fusion: stretch each picture of a run or system to 0..255 before it is scored",
+    )
+    parser.add_argument(
+        "--infrared_scaling",
+        "--infrared-scaling",
+        type=str | None,
+        help="with --fusion and without a run, which has its own: full-range (default), minmax, "
+        "percentile(1, 99) or fixed(low, high)",
+    )
 
 
 def evaluate(options: Namespace) -> None:
-    import shlex
+    """Score labels or fused pictures."""
+    if options.fusion or options.fused:
+        _evaluate_fusion(options)
+    else:
+        _evaluate_labels(options)
 
+
+def _evaluate_labels(options: Namespace) -> None:
+    run = _only_run(options)
     from crossband import evaluation as evaluations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
     from crossband.report import write_evaluation
 
-    predictor = load(options.run, device=options.device)
+    predictor = load(run, device=options.device)
+    if not predictor.system.segments:
+        raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
     _check_classes(predictor.card.classes, pairs)
     bands = [options.bands] if options.bands != "all" else _able(predictor.system.supports, pairs.bands)
@@ -71,15 +140,140 @@ def evaluate(options: Namespace) -> None:
         )
     print(evaluation.to_text(options.protocol))
     evaluation.provenance = {
-        "command": shlex.join(["crossband", *sys.argv[1:]]),
-        "run": str(options.run),
+        "command": _command(),
+        "run": run,
         "training": predictor.card.training,
         "crossband": __version__,
         "git revision": predictor.card.git_revision,
     }
-    out = Path(options.out or Path(options.run) / f"evaluation-{options.split}")
+    out = Path(options.out or Path(run) / f"evaluation-{options.split}")
     write_evaluation(evaluation, out, options.protocol)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
+
+
+def _only_run(options: Namespace) -> str:
+    """The run whose labels are scored. Raises OptionError for none, several, or options of --fusion."""
+    for name, given in _FUSION_ONLY.items():
+        if options[name] != given:
+            raise OptionError(f"--{name} belongs to fused pictures: add --fusion, or leave it out")
+    if not options.run:
+        raise OptionError("name the run folder to evaluate: `crossband evaluate RUN --data SOURCE`")
+    if len(options.run) > 1:
+        raise OptionError(
+            f"labels are scored one run at a time, but {len(options.run)} were named; only --fusion sets "
+            "several side by side"
+        )
+    return options.run[0]
+
+
+def _evaluate_fusion(options: Namespace) -> None:
+    for name, given in _LABELS_ONLY.items():
+        if options[name] not in given:
+            raise OptionError(f"--{name} {options[name]} does not apply to fused pictures; leave it out")
+    folders = _folders(options.fused or [])
+    if not (options.run or folders):
+        raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
+
+    from crossband import evaluation as evaluations
+    from crossband.devices import find_device
+    from crossband.pairs.opening import open_pairs
+    from crossband.predictor import load
+    from crossband.report import write_fusion_evaluation
+
+    device = find_device(options.device)
+    loaded = {name: load(run, device=device) for name, run in _named_runs(options.run).items()}
+    out = _fusion_out(options)
+    trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
+    scaling = _shared_scaling({n: p.scaling for n, p in trained.items()}, options.infrared_scaling)
+    pairs = open_pairs(options.data, options.split, infrared_scaling=scaling)
+    twice = sorted(set(loaded) & set(folders))
+    if twice:
+        raise OptionError(f"two methods are called {twice[0]!r}: write --fused NAME=DIR with another name")
+    with progress_bar("evaluating") as progress:
+        evaluation = evaluations.evaluate_fusion(
+            {**loaded, **folders},
+            pairs,
+            preset=options.metrics_preset,
+            metrics=options.metrics.split(",") if options.metrics else None,
+            stretch=options.stretch,
+            by="condition" if options.by == "condition" else None,
+            workers=options.workers,
+            batch_size=options.batch_size,
+            device=device,
+            precision=options.precision,
+            progress=progress,
+        )
+    evaluation.provenance = {
+        "command": _command(),
+        "infrared scaling": scaling,
+        "precision": options.precision,
+        "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
+        "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()} or None,
+        "crossband": __version__,
+    }
+    print(evaluation.to_text())
+    write_fusion_evaluation(evaluation, out)
+    print(f"written: {out}/fusion.{{txt,json,csv,html}}")
+
+
+def _fusion_out(options: Namespace) -> Path:
+    if options.out:
+        return Path(options.out)
+    if len(options.run) == 1 and not options.fused and Path(options.run[0]).is_dir():
+        return Path(options.run[0]) / f"fusion-{options.split}"
+    raise OptionError("give --out: what is scored here does not belong to one run folder")
+
+
+def _named_runs(runs: list[str]) -> dict[str, str]:
+    """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
+
+    Raises OptionError for one that is named twice.
+    """
+    last = Counter(Path(run).name for run in runs)
+    named = {Path(run).name if last[Path(run).name] == 1 else run: run for run in runs}
+    if len(named) < len(runs):
+        twice = next(run for run, times in Counter(runs).items() if times > 1)
+        raise OptionError(f"{twice} was named twice; name each run or system once")
+    return named
+
+
+def _folders(given: list[str]) -> dict[str, Path]:
+    """Folders of fused pictures by name, each written as ``NAME=DIR`` or ``DIR``."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals) or Path(text).is_dir():
+            name, path = Path(text).resolve().name, text
+        if name in folders:
+            raise OptionError(f"two --fused folders are called {name!r}: write NAME=DIR with different names")
+        folders[name] = Path(path)
+    return folders
+
+
+def _shared_scaling(trained: Mapping[str, object], asked: str | None) -> str:
+    """The rule that reads infrared for all methods: they are scored against the same images.
+
+    trained: the rule of every run, by name. Raises OptionError if two rules differ.
+    """
+    from crossband.pairs.infrared_scaling import InfraredScaling
+
+    rules = dict(trained)
+    if asked is not None:
+        rules["--infrared_scaling"] = InfraredScaling.parse(asked)
+    if not rules:
+        return str(InfraredScaling())
+    (first, rule), *others = rules.items()
+    for name, other in others:
+        if other != rule:
+            raise OptionError(
+                f"{first} reads infrared by {rule}, but {name} by {other}: their sources differ, so "
+                "score them by commands of their own"
+            )
+    return str(rule)
+
+
+def _command() -> str:
+    return shlex.join(["crossband", *sys.argv[1:]])
 
 
 def _able(supports: Any, bands: tuple[str, ...]) -> list[Any]:

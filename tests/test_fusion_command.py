@@ -1,0 +1,216 @@
+"""``crossband evaluate --fusion`` as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import refused
+from crossband.cli import main
+from crossband.cli.evaluate import evaluate_arguments
+from crossband.metrics import fusion_scores
+from crossband.metrics.fusion import PRESETS
+from crossband.pairs.base import Classes
+from crossband.pairs.export import export_folder
+from crossband.predictor import load
+from crossband.terminal import Parser
+from crossband.weights import make_card, save_run
+from tiny_systems import CLASSES, tiny
+
+FEW = ["--metrics", "SD,MI", "--workers", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "pairs"
+    export_folder("scenes,train=1,val=0,test=4,size=40x56", folder)
+    return folder
+
+
+def write_run(folder: Path, scaling: str = "full-range", name: str = "amdanet") -> str:
+    """A run folder as a training leaves it, with the weights of a random start."""
+    classes = Classes(tuple(f"class {i}" for i in range(CLASSES)), tuple((i, 0, 0) for i in range(CLASSES)))
+    system = tiny(name)
+    save_run(folder, system, make_card(system, classes, scaling, {"data": "none"}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_run(tmp_path_factory.mktemp("runs") / "mine")
+
+
+def fusion(pairs: Path, *arguments: str) -> list[str]:
+    return ["evaluate", *arguments, "--fusion", "--data", f"folder:{pairs}", *FEW]
+
+
+def values(out: Path) -> dict[tuple[str, str, str], float]:
+    with open(out / "fusion.csv", newline="", encoding="utf-8") as file:
+        return {(r["method"], r["pair"], r["metric"]): float(r["value"]) for r in csv.DictReader(file)}
+
+
+def test_runs_systems_and_folders_stand_side_by_side(
+    run: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pictures that `crossband fuse` saved score as the system itself, and as a direct call says."""
+    test = pairs / "test"
+    saved = tmp_path / "saved"
+    given = ["--visible", str(test / "visible"), "--infrared", str(test / "infrared"), "--device", "cpu"]
+    assert main(["fuse", run, *given, "--out", str(saved)]) == 0
+    out = tmp_path / "out"
+    folders = ["--fused", str(saved), "--fused", f"again={saved}"]
+    assert main([*fusion(pairs, run, "average"), *folders, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    header = next(line for line in text.splitlines() if line.startswith("metric "))
+    assert header.split() == ["metric", "better", "mine", "average", "saved", "again"]
+    found = values(out)
+    names = [path.stem for path in sorted((test / "visible").iterdir())]
+    assert len(found) == 4 * len(names) * 2
+    predictor = load("average", device="cpu")
+    for name in names:
+        visible, infrared, picture = (
+            np.array(Image.open(folder / f"{name}.png"))
+            for folder in (test / "visible", test / "infrared", saved)
+        )
+        fused = predictor(visible, infrared).fused
+        for metric in ("SD", "MI"):
+            direct = fusion_scores(picture, visible, infrared)[metric]
+            for method in ("mine", "saved", "again"):
+                assert found[method, name, metric] == pytest.approx(direct, rel=1e-9)
+            direct = fusion_scores(fused, visible, infrared)[metric]
+            assert found["average", name, metric] == pytest.approx(direct, rel=1e-9)
+    told = json.loads((out / "fusion.json").read_text())
+    assert told["methods"]["mine"]["origin"] == "amdanet"
+    assert told["methods"]["saved"]["origin"] == str(saved)
+    assert told["provenance"]["infrared scaling"] == "full-range"
+    assert told["provenance"]["training"] == {"mine": {"data": "none"}}
+    assert (out / "fusion.txt").read_text() in text
+    assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".txt", ".html"}
+
+
+def test_one_run_keeps_its_scores_beside_its_weights(run: str, pairs: Path) -> None:
+    assert main([*fusion(pairs, run), "--stretch", "--by", "none", "--batch_size", "2"]) == 0
+    told = json.loads((Path(run) / "fusion-test" / "fusion.json").read_text())
+    assert told["conditions"] == []
+    assert told["methods"]["mine"]["stretched"] is True
+
+
+def test_a_folder_alone_needs_neither_run_nor_flag(pairs: Path, tmp_path: Path) -> None:
+    visible = pairs / "test" / "visible"
+    arguments = ["evaluate", "--fused", f"copy={visible}", "--data", f"folder:{pairs}", *FEW]
+    assert main([*arguments, "--metrics_preset", "cddfuse", "--out", str(tmp_path)]) == 0
+    told = json.loads((tmp_path / "fusion.json").read_text())
+    assert list(told["methods"]) == ["copy"]
+    assert told["preset"]["name"] == "cddfuse"
+    assert told["metrics"]["MI"]["unit"] == "nats"
+
+
+def test_infrared_is_read_by_the_rule_of_the_run_or_of_the_option(pairs: Path, tmp_path: Path) -> None:
+    stretching = write_run(tmp_path / "stretching", "minmax")
+    assert main([*fusion(pairs, stretching, "average"), "--out", str(tmp_path / "a")]) == 0
+    arguments = [*fusion(pairs, "average"), "--infrared-scaling", "minmax", "--out", str(tmp_path / "b")]
+    assert main(arguments) == 0
+    assert main([*fusion(pairs, "average"), "--out", str(tmp_path / "c")]) == 0
+    a, b, c = (values(tmp_path / name) for name in "abc")
+    ours = [key for key in a if key[0] == "average"]
+    assert [a[key] for key in ours] == [b[key] for key in ours]
+    assert [b[key] for key in ours] != [c[key] for key in ours]
+    assert (
+        json.loads((tmp_path / "a" / "fusion.json").read_text())["provenance"]["infrared scaling"] == "minmax"
+    )
+
+
+def test_runs_of_equal_names_are_told_apart(run: str, pairs: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "elsewhere" / "mine")
+    assert main([*fusion(pairs, run, other), "--out", str(tmp_path / "out")]) == 0
+    assert list(json.loads((tmp_path / "out" / "fusion.json").read_text())["methods"]) == [run, other]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fusion"], "name what to score"),
+        (["average", "--fusion"], "give --out"),
+        (
+            ["average", "--fusion", "--out", "OUT", "--fused", "average=PAIRS"],
+            "two methods are called 'average'",
+        ),
+        (["average", "average", "--fusion", "--out", "OUT"], "average was named twice"),
+        (["--fused", "PAIRS/test/visible", "--fused", "visible=x", "--out", "OUT"], "are called 'visible'"),
+        (["--fused", "nowhere", "--out", "OUT"], "nowhere: there is no such folder of fused pictures"),
+        (["--fused", "a=nowhere", "--out", "OUT"], "nowhere: there is no such folder of fused pictures"),
+        (["--fused", "PAIRS/train/visible", "--out", "OUT"], "3 of 4 pairs have no picture"),
+        (["average", "--fusion", "--metrics", "SD,XY", "--out", "OUT"], "has no metrics 'XY'"),
+        (["average", "--fusion", "--split", "x", "--out", "OUT"], "no split 'x'"),
+        (
+            ["average", "--fusion", "--protocol", "all-nan", "--out", "OUT"],
+            "--protocol all-nan does not apply",
+        ),
+        (["average", "--fusion", "--bands", "infrared", "--out", "OUT"], "--bands infrared does not apply"),
+        (["average", "--fusion", "--infrared_scaling", "x", "--out", "OUT"], "no infrared scaling 'x'"),
+        (["no/such/run", "--fusion", "--out", "OUT"], "no/such/run"),
+        (["csknet", "--fusion", "--out", "OUT"], "csknet must be trained"),
+        ([], "name the run folder to evaluate"),
+        (["a", "b"], "one run at a time, but 2 were named"),
+        (["a", "--stretch"], "--stretch belongs to fused pictures"),
+        (["a", "--metrics_preset", "vifb"], "--metrics_preset belongs to fused pictures"),
+        (["average"], "average only fuses, so it has no labels to score: add --fusion"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [text.replace("OUT", str(tmp_path / "out")).replace("PAIRS", str(pairs)) for text in arguments]
+    few = ["--workers", "0", "--device", "cpu"]
+    assert message in refused(["evaluate", *given, "--data", f"folder:{pairs}", *few], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_that_read_infrared_differently_are_refused(
+    run: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_run(tmp_path / "other", "percentile(1, 99)")
+    line = refused([*fusion(pairs, run, other), "--out", str(tmp_path / "out")], capsys)
+    assert line.startswith("mine reads infrared by full-range, but other by percentile(1, 99)")
+    line = refused([*fusion(pairs, run), "--infrared_scaling", "minmax"], capsys)
+    assert line.startswith("mine reads infrared by full-range, but --infrared_scaling by minmax")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_does_not_fuse_is_refused(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = write_run(tmp_path / "segments", name="deeplabv3plus")
+    assert "deeplabv3plus gives no fused picture" in refused(fusion(pairs, segments), capsys)
+
+
+def test_a_damaged_picture_leaves_no_results(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fused = tmp_path / "fused"
+    fused.mkdir()
+    for path in sorted((pairs / "test" / "visible").iterdir()):
+        (fused / path.name).write_bytes(path.read_bytes())
+    (fused / path.name).write_bytes(path.read_bytes()[:100])
+    arguments = ["evaluate", "--fused", str(fused), "--data", f"folder:{pairs}", *FEW]
+    assert path.name in refused([*arguments, "--out", str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_preset_can_be_named() -> None:
+    parser = Parser()
+    evaluate_arguments(parser)
+    (action,) = (a for a in parser._actions if a.dest == "metrics_preset")
+    assert get_args(action._typehint) == tuple(PRESETS)
