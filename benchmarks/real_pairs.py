@@ -23,6 +23,7 @@ import torch
 from crossband.evaluation import evaluate, evaluate_fusion
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import write_text
 from crossband.pictures import colour_labels, pair_pictures, to_uint8
 from crossband.predictor import Predictor, load
 from crossband.recalibration import recalibrate_run
@@ -179,12 +180,13 @@ class Comparison:
         return open_pairs(self.source, self.dataset.test_split)
 
     def score(self, seed: int) -> dict[str, Any]:
-        """Score every finished run of a seed on the test split."""
+        """Score every finished run of a seed on the test split; scores that are there already stay."""
         test = self.test_pairs()
         predictors = self.predictors(seed)
-        result: dict[str, Any] = {"seed": seed}
+        path = self.folder / f"seed{seed}" / "scores.json"
+        result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"seed": seed}
         for row in ROWS:
-            if row.run not in predictors:
+            if row.run not in predictors or row.key in result:
                 continue
             pairs = overexposed(test, STOPS) if row.blown else test
             evaluation = evaluate(predictors[row.run].system, pairs, bands=[row.bands], by=None)
@@ -196,12 +198,14 @@ class Comparison:
         result["seconds"] = {run: p.card.training["seconds"] for run, p in predictors.items()}
         methods = {name: predictors.get(name) or load(name, device="cpu") for name in CLASSICAL}
         methods |= {name: predictors[name] for name in FUSED if name in predictors}
-        spreads = evaluate_fusion(methods, test, metrics=METRICS, by=None, examples=0).scopes[0].spreads
-        result["fusion"] = {
-            method: {metric: spreads[metric][method].mean for metric in METRICS} for method in methods
-        }
-        folder = self.folder / f"seed{seed}"
-        (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+        fusion = result.setdefault("fusion", {})
+        methods = {name: predictor for name, predictor in methods.items() if name not in fusion}
+        if methods:
+            spreads = evaluate_fusion(methods, test, metrics=METRICS, by=None, examples=0).scopes[0].spreads
+            fusion |= {
+                method: {metric: spreads[metric][method].mean for metric in METRICS} for method in methods
+            }
+        write_text(path, json.dumps(result, indent=2) + "\n")
         return result
 
     def write_pictures(self, count: int = 5) -> Path:
