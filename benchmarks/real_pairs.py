@@ -52,7 +52,7 @@ class Dataset:
 DATASETS = {
     "deadtree": Dataset("folder:{pairs}/deadtree", "val", 4, (192, 192)),
     "cwfid": Dataset("folder:{pairs}/cwfid", "test", 30, (192, 192)),
-    "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", "test", 6, None),
+    "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", "test", 4, None),
 }
 
 

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of the encoder")
     parser.add_argument("--out", type=Path, default=Path("runs/roadscene"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
