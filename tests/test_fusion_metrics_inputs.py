@@ -252,7 +252,7 @@ def test_sharing_does_not_change_a_score(trio: tuple[Tensor, Tensor, Tensor]) ->
     """Statistics that several metrics use must survive each of them."""
     pair = FusedPair(*trio)
     for names in (NAMES, NAMES[::-1]):
-        for preset in ("linfeng2022", "standard", "cddfuse"):
+        for preset in PRESETS:
             for name in names:
                 if name in PRESETS[preset].metrics:
                     shared = float(scores.FUNCTIONS[name](pair, **PRESETS[preset].metrics[name]))
