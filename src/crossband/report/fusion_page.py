@@ -85,7 +85,8 @@ def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
     page.heading("How to read them")
     page.paragraph(
         "No score knows what a good picture is. EN, SD, SF and AG grow with noise and halos as well as with "
-        "detail; a score that compares with both bands favours what lies between them. Look at the pictures."
+        "detail; a score that compares with both bands favours what lies between them. A mean in "
+        "bold is the best of its row, however small its lead. Look at the pictures."
     )
     page.paragraph(CONVENTIONS)
     if changes := evaluation.convention.changes:
@@ -96,11 +97,8 @@ def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
         "were stretched or none was. Stretched before scoring?"
     )
     page.definitions({name: evaluation.describe_stretching(name) for name in evaluation.methods})
-    if any(
-        spread.undefined
-        for by_method in evaluation.scopes[0].spreads.values()
-        for spread in by_method.values()
-    ):
+    overall = evaluation.scopes[0].spreads.values()
+    if any(spread.undefined for by_method in overall for spread in by_method.values()):
         page.paragraph(
             "A metric is undefined on some pictures by a rule that its documentation states, such as a flat "
             "source; these are left out of its mean. No method is called best where methods are defined on "

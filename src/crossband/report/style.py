@@ -115,7 +115,10 @@ dl {
 dt { color: var(--muted); }
 dl.code dd { font-size: .93em; }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; } }
+@media (max-width: 34rem) {
+  dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
+  th .note { display: block; max-width: 8rem; margin-left: 0; white-space: normal; }
+}
 @media print {
   body { max-width: none; padding: 0; }
   .scroll { overflow: visible; }
