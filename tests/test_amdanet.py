@@ -416,6 +416,20 @@ def test_other_encoders_get_what_their_weights_expect() -> None:
     assert amdanet(encoder="mobilenetv3_small_050", input_normalisation="none").band_input is None
 
 
+@pytest.mark.parametrize("encoder", ["pvt_v2_b0", "resnet18", "mit_b0"])
+def test_encoders_of_other_kinds_and_widths(encoder: str) -> None:
+    torch.manual_seed(0)
+    system = create("amdanet", classes=CLASSES, encoder=encoder, decoder_channels=16).eval()
+    visible, infrared = images(32, 64)
+    with torch.no_grad():
+        output = system(visible, infrared)
+        assert output.logits.shape == (2, CLASSES, 32, 64)
+        # Something comes through the alignment from a random start, from either band.
+        for other in (system(1 - visible, infrared), system(visible, 1 - infrared)):
+            assert not torch.allclose(output.logits, other.logits, atol=1e-4)
+            assert not torch.allclose(output.fused, other.fused, atol=1e-4)
+
+
 def test_head_norms_may_change_their_eps_in_evaluation() -> None:
     norm = HeadNorm(2, eps=0.01, evaluation_eps=1e-5)
     norm.running_var.fill_(0.02)
