@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import overlay, stretched, to_uint8
 from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import Bands, Support, System, bands_of
-from crossband.weights import Card, load_run, make_card
+from crossband.weights import CARD_NAME, Card, load_run, make_card
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -148,13 +149,18 @@ def load(
 ) -> Predictor:
     """The predictor of a finished run folder, or of a system that needs no training, by its name.
 
+    A folder of that name counts only if it holds a run; it may well be where pictures were put.
     infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
     training (None: "full-range"); a run was trained under the one in its card.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
     name = str(run)
-    if Path(run).exists() or name not in list_systems():
+    if name not in list_systems() or (Path(run) / CARD_NAME).exists():
+        ready = [other for other in list_systems() if not system_class(other).needs_training]
+        near = difflib.get_close_matches(name, ready, n=1)
+        if near and not Path(run).exists():
+            raise WeightsError(f"run folder {run} is not there; did you mean the system {near[0]}?")
         system, card = load_run(run)
         if infrared_scaling is not None:
             raise OptionError(

@@ -27,15 +27,15 @@ def predict_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(options: Namespace) -> None:
-    files = _files(options.visible, options.infrared)
+    files = _files(options.visible, options.infrared, options.out)
     from crossband.predictor import load, predict_files
     from crossband.systems.base import bands_of
 
     predictor = load(options.run, device=options.device)
-    _note_fallback(predictor, bands_of(options.visible, options.infrared))
     with progress_bar("predicting") as progress:
         predict_files(predictor, files, Path(options.out), workers=options.workers, progress=progress)
     print(f"written: {len(files)} label, overlay and confidence images in {options.out}")
+    _note_fallback(predictor, bands_of(options.visible, options.infrared))
 
 
 def fuse_arguments(parser: ArgumentParser) -> None:
@@ -68,12 +68,11 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 
 def fuse(options: Namespace) -> None:
-    files = _files(options.visible, options.infrared)
+    files = _files(options.visible, options.infrared, options.out)
     from crossband.predictor import fuse_files, load
     from crossband.systems.base import bands_of
 
     predictor = load(options.run, infrared_scaling=options.infrared_scaling, device=options.device)
-    _note_fallback(predictor, bands_of(options.visible, options.infrared))
     with progress_bar("fusing") as progress:
         fuse_files(
             predictor,
@@ -84,6 +83,7 @@ def fuse(options: Namespace) -> None:
             progress=progress,
         )
     print(f"written: {len(files)} fused {'picture' if len(files) == 1 else 'pictures'} in {options.out}")
+    _note_fallback(predictor, bands_of(options.visible, options.infrared))
 
 
 def _note_fallback(predictor: Predictor, bands: Bands) -> None:
@@ -94,12 +94,17 @@ def _note_fallback(predictor: Predictor, bands: Bands) -> None:
         )
 
 
-def _files(visible: str | None, infrared: str | None) -> list[PairFiles]:
-    """The pairs that two files or two folders hold."""
+def _files(visible: str | None, infrared: str | None, out: str) -> list[PairFiles]:
+    """The pairs that two files or two folders hold, neither of which may take up the results."""
     from crossband.pairs.folder import match_images
 
     if visible is None and infrared is None:
         raise OptionError("give --visible, --infrared, or both")
+    for given in (visible, infrared):
+        if given and Path(given).is_dir() and Path(out).resolve().is_relative_to(Path(given).resolve()):
+            raise OptionError(
+                f"results in {out} would be taken for images of {given}; choose another folder as --out"
+            )
     return match_images(*(None if text is None else Path(text) for text in (visible, infrared)))
 
 
@@ -139,7 +144,8 @@ def systems(options: Namespace) -> None:
 
     for name in list_systems():
         system = system_class(name)
-        print(f"{name:<15}{system.summary} ({system.paper})")
+        paper = "" if system.paper == "none" else f" ({system.paper})"
+        print(f"{name:<15}{system.summary}{paper}")
 
 
 def info_arguments(parser: ArgumentParser) -> None:
