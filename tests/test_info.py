@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
 from crossband.pairs.base import Classes
@@ -75,6 +76,23 @@ def test_every_system_lists_its_options(name: str) -> None:
     text = describe(name, classes=CLASSES, encoder=encoder, size="32X48")
     for option, default in system_options(name).items():
         assert f"  {option} = {default!r}" in text
+
+
+def test_a_system_without_weights() -> None:
+    text = describe("laplacian", size="32x48")
+    assert row(text, "both") == ["both", "designed", "0", "-"]
+    assert row(text, "visible") == ["visible", "fallback", "0", "-"]
+    assert "ready without training; the operations of such systems are not counted" in text
+    assert "multiply-add" not in text
+    assert text.endswith("options and their defaults:\n  levels = 4")
+    assert describe("average", size="32x48").endswith("options: none")
+
+
+def test_the_list_of_systems_names_papers_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["systems"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "average        the mean of both bands: a fusion without training" in lines
+    assert any(line.startswith("guided ") and line.endswith("Image Processing 2013)") for line in lines)
 
 
 def test_a_run_folder_tells_its_card(tmp_path: Path) -> None:

@@ -48,24 +48,36 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     lines.append(f"{'bands':<10} {'support':<9} {'parameters':>12} {f'GFLOPs at {height} x {width}':>22}")
     for bands, support in system.supports.items():
         parameters = count_parameters(*system.deployed(bands))
-        flops = count_flops(system, bands, (height, width))
-        lines.append(f"{bands:<10} {support:<9} {parameters:>12,} {flops / 1e9:>22.1f}")
-    lines.append(
-        "(a multiply-add counts as two operations; a fallback is not what the system was designed for)"
+        # The counter sees no additions or comparisons, which are most of what a system without weights does.
+        cost = f"{count_flops(system, bands, (height, width)) / 1e9:.1f}" if system.needs_training else "-"
+        lines.append(f"{bands:<10} {support:<9} {parameters:>12,} {cost:>22}")
+    counted = (
+        "a multiply-add counts as two operations"
+        if system.needs_training
+        else "ready without training; the operations of such systems are not counted"
     )
-    lines.append("")
-    if card is None:
-        lines.append(f"options and their defaults ({classes} classes):")
-        lines += [f"  {name} = {value!r}" for name, value in system_options(what).items()]
-    else:
-        lines += _card_lines(card)
-    return "\n".join(lines)
+    lines += [f"({counted}; a fallback is not what the system was designed for)", ""]
+    return "\n".join(lines + (_option_lines(system) if card is None else _card_lines(card)))
+
+
+def _option_lines(system: System) -> list[str]:
+    options = system_options(system.name)
+    if not options:
+        return ["options: none"]
+    classes = system.arguments["classes"]
+    given = "" if classes is None else f" ({classes} classes)"
+    return [
+        f"options and their defaults{given}:",
+        *(f"  {name} = {value!r}" for name, value in options.items()),
+    ]
 
 
 def _card_lines(card: Card) -> list[str]:
-    lines = [
-        f"classes: {_classes(card)}",
-        f"encoder: {card.arguments.get('encoder')}, started from {card.encoder_origin or 'random weights'}",
+    lines = [f"classes: {_classes(card)}"]
+    if "encoder" in card.arguments:
+        start = card.encoder_origin or "random weights"
+        lines.append(f"encoder: {card.arguments['encoder']}, started from {start}")
+    lines += [
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",
         f"made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, "
