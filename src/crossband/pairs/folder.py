@@ -39,6 +39,7 @@ class FolderPairs(Pairs):
     highest one in the labels of all splits, so that splits agree. None if the split has no labels.
     Conditions: ``conditions.csv`` in the split's folder, with the columns name and condition, else D (day) or
     N (night) after the number that ends each name, where all names have it.
+    labels: False takes the folder ``label`` for absent, whatever it holds.
 
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
@@ -51,12 +52,13 @@ class FolderPairs(Pairs):
         *,
         infrared_scaling: str = "full-range",
         classes: Classes | None = None,
+        labels: bool = True,
     ):
         self.source = f"folder:{root}"
         self.split = split or WHOLE
         self.scaling = InfraredScaling.parse(infrared_scaling)
         folder = _split_folder(root, self.split)
-        self.files = _find_pairs(folder)
+        self.files = _find_pairs(folder, labels)
         first = self.files[0]
         self.bands = tuple(band for band in BANDS if getattr(first, band) is not None)
         self.classes = None
@@ -180,9 +182,10 @@ def _split_folder(root: Path, split: str) -> Path:
     return root if splits == [WHOLE] and _holds_a_band(root) else root / split
 
 
-def _find_pairs(folder: Path) -> list[PairFiles]:
+def _find_pairs(folder: Path, labels: bool) -> list[PairFiles]:
     """The pairs of one split's folder, by name."""
-    parts = [part for part in (*BANDS, "label") if (folder / part).is_dir()]
+    wanted = (*BANDS, "label") if labels else BANDS
+    parts = [part for part in wanted if (folder / part).is_dir()]
     pairs = _pair_up(str(folder), {part: _images(folder / part) for part in parts})
     conditions = _conditions(folder, [pair.name for pair in pairs])
     return [replace(pair, condition=conditions.get(pair.name)) for pair in pairs]

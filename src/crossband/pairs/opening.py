@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError
-from crossband.pairs.base import Pairs
+from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
 from crossband.pairs.folder import FolderPairs, folder_splits
@@ -77,8 +77,13 @@ def parse_source(text: str) -> Source:
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
-def open_pairs(source: str, split: str, *, infrared_scaling: str = "full-range") -> Pairs:
+def open_pairs(
+    source: str, split: str, *, infrared_scaling: str = "full-range", labels: bool = True
+) -> Pairs:
     """Open one split of a source. No image is read yet.
+
+    labels: False gives pairs without labels, whether or not the source has them; those of a folder may then
+    be of any kind.
 
     Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
     not what it should be.
@@ -91,7 +96,7 @@ def open_pairs(source: str, split: str, *, infrared_scaling: str = "full-range")
         root = _existing_folder(parsed)
         if split and split not in folder_splits(root):
             raise _unknown_split(parsed, split, folder_splits(root))
-        pairs = FolderPairs(root, split, infrared_scaling=infrared_scaling)
+        pairs = FolderPairs(root, split, infrared_scaling=infrared_scaling, labels=labels)
     else:
         pairs = BenchmarkPairs(
             BENCHMARKS[parsed.name],
@@ -102,7 +107,7 @@ def open_pairs(source: str, split: str, *, infrared_scaling: str = "full-range")
             infrared=parsed.options.get("infrared"),
         )
     pairs.source = str(parsed)
-    return pairs
+    return pairs if labels else WithoutLabels(pairs)
 
 
 def list_splits(source: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import BANDS, Pairs, WithoutLabels, hold_out
+from crossband.pairs.base import BANDS, Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
 from crossband.systems import create, system_class
@@ -320,8 +320,12 @@ def _open(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
         )
 
     def opened(split: str) -> Pairs:
-        pairs = open_pairs(options.data, split, infrared_scaling=options.infrared_scaling)
-        return WithoutLabels(pairs) if options.without_labels else pairs
+        return open_pairs(
+            options.data,
+            split,
+            infrared_scaling=options.infrared_scaling,
+            labels=not options.without_labels,
+        )
 
     pairs = opened(options.split)
     if pairs.classes is None and not options.without_labels:
