@@ -149,7 +149,11 @@ class PhaseModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         losses = self.losses()
-        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        validation = {}
+        if self._validation_losses:
+            pairs = sum(count for _, count in self._validation_losses)
+            validation["val_loss"] = sum(loss * count for loss, count in self._validation_losses) / pairs
+        broken = [name for name, value in (losses | validation).items() if not math.isfinite(value)]
         if broken:
             raise CrossbandError(
                 f"training diverged in epoch {self.current_epoch + 1} of phase {self.phase.name}: "
@@ -164,9 +168,7 @@ class PhaseModule(pl.LightningModule):
         }
         for bands, metric in self.scores.items():
             row[f"val_miou_{bands}"] = metric.compute().protocols["present"].mean_iou
-        if self._validation_losses:
-            pairs = sum(count for _, count in self._validation_losses)
-            row["val_loss"] = sum(loss * count for loss, count in self._validation_losses) / pairs
+        row |= validation
         row["seconds"] = round(time.monotonic() - self._started, 3)
         self.rows.append(row)
         if self.logger is not None:
