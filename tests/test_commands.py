@@ -69,6 +69,7 @@ def test_import_is_quick_and_the_public_names_are_these() -> None:
         "__version__",
         "create",
         "evaluate",
+        "evaluate_fusion",
         "list_systems",
         "load",
         "open_pairs",

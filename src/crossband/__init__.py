@@ -16,7 +16,7 @@ from crossband.errors import BandError, CrossbandError, OptionError, PairError, 
 from crossband.version import __version__
 
 if TYPE_CHECKING:
-    from crossband.evaluation import evaluate
+    from crossband.evaluation import evaluate, evaluate_fusion
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import Prediction, Predictor, load
     from crossband.systems import create, list_systems
@@ -29,6 +29,7 @@ _LAZY = {
     "System": "crossband.systems.base",
     "create": "crossband.systems",
     "evaluate": "crossband.evaluation",
+    "evaluate_fusion": "crossband.evaluation",
     "list_systems": "crossband.systems",
     "load": "crossband.predictor",
     "open_pairs": "crossband.pairs.opening",
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "create",
     "evaluate",
+    "evaluate_fusion",
     "list_systems",
     "load",
     "open_pairs",
