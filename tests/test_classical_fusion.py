@@ -186,6 +186,43 @@ def test_guided_fusion_takes_each_half_from_the_image_that_is_sharp_there() -> N
     assert torch.allclose(guided_fusion(first, second), guided_fusion(second, first), atol=1e-9)
 
 
+def test_guided_fusion_is_that_of_the_paper() -> None:
+    """Equations 1 to 9 of Li et al. with its numbers, on OpenCV's box filter."""
+
+    def box(image: np.ndarray, radius: int) -> np.ndarray:
+        size, border = (2 * radius + 1, 2 * radius + 1), cv2.BORDER_CONSTANT
+        sums = cv2.boxFilter(image, -1, size, normalize=False, borderType=border)
+        return sums / cv2.boxFilter(np.ones_like(image), -1, size, normalize=False, borderType=border)
+
+    def filtered(guide: np.ndarray, weights: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+        mean, centre = box(guide, radius), box(weights, radius)
+        slope = (box(guide * weights, radius) - mean * centre) / (box(guide**2, radius) - mean**2 + epsilon)
+        return box(slope, radius) * guide + box(centre - slope * mean, radius)
+
+    # Each is the sharp one in places, so that both weights matter.
+    sharp, place = grey(110, 140), torch.linspace(0, 12, 140).sin() > 0
+    pair = [torch.where(place, sharp, 0.3 * box_mean(sharp, 2)), torch.where(place, 0.5, 1 - sharp)]
+    images = [image[0, 0].double().numpy() for image in pair]
+    salient = [saliency(image.double())[0, 0].numpy() for image in pair]
+    wanted = np.zeros_like(images[0])
+    for kind, (radius, epsilon) in (("base", (45, 0.3)), ("detail", (7, 1e-6))):
+        layers = [box(image, 15) if kind == "base" else image - box(image, 15) for image in images]
+        first, second = (
+            np.clip(filtered(image, (own >= other).astype(float), radius, epsilon), 0, 1)
+            for image, own, other in zip(images, salient, reversed(salient), strict=True)
+        )
+        wanted += (first * layers[0] + second * layers[1]) / (first + second)
+    result = guided_fusion(*(image.double() for image in pair))
+    np.testing.assert_allclose(result[0, 0].numpy(), np.clip(wanted, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (60, 50)])
+def test_two_flat_images_are_salient_alike_and_give_their_mean(size: tuple[int, int]) -> None:
+    dark, bright = torch.full((1, 1, *size), 0.2), torch.full((1, 1, *size), 0.8)
+    for pair in ((dark, bright), (bright, dark)):
+        assert torch.allclose(guided_fusion(*pair), torch.full((1, 1, *size), 0.5), atol=1e-6)
+
+
 def test_guided_fusion_in_float32_is_that_of_float64() -> None:
     first, second = grey(), grey(seed=1)
     single = guided_fusion(first.float(), second.float())

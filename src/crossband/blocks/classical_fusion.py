@@ -64,14 +64,14 @@ def guided_fusion(
     """Two scales, each a mean of both images with weights that a guided filter fits to their edges.
 
     Li, Kang, Hu, "Image Fusion With Guided Filtering", IEEE Trans. Image Processing 2013. Base: average over
-    a square of ``base_radius`` (31 x 31); detail: the rest. Where an image is the more salient one (smoothed
-    magnitude of its Laplacian), its weight is 1 before filtering. coarse, fine: (radius, epsilon) of the
-    filter of the weights of the bases and of the details. The defaults are the paper's.
+    a square of ``base_radius`` (31 x 31); detail: the rest. Where no image is more salient than this one
+    (`saliency`), its weight is 1 before filtering, elsewhere 0. coarse, fine: (radius, epsilon) of the filter
+    of the weights of the bases and of the details. The defaults are the paper's.
     """
     # The fine filter divides by variances about as small as the rounding of float32 squares.
     images = first.double(), second.double()
-    wins = saliency(images[0]) >= saliency(images[1])
-    maps = wins.double(), (~wins).double()
+    salient = saliency(images[0]), saliency(images[1])
+    maps = (salient[0] >= salient[1]).double(), (salient[1] >= salient[0]).double()
     bases = box_mean(images[0], base_radius), box_mean(images[1], base_radius)
     details = images[0] - bases[0], images[1] - bases[1]
     fused = _weighted(maps, images, bases, coarse) + _weighted(maps, images, details, fine)
