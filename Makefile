@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test test-slow lint benchmarks clean
 
 help:
-	@echo "make demo        set up, then generate scenes, train three models, write demo/report.html"
+	@echo "make demo        set up, then generate scenes, train four models, write demo/report.html"
 	@echo "make test        set up, then run the tests"
 	@echo "make test-slow   the tests that take longer as well"
 	@echo "make lint        ruff and mypy"

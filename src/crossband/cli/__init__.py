@@ -95,13 +95,13 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     "demo": (
         _demo_arguments,
         _demo,
-        "generate scenes, train three models on them, and write a report; some minutes",
+        "generate scenes, train four models on them, and write a report; some minutes",
     ),
     "train": (train_arguments, train, "train a system into a run folder"),
     "evaluate": (
         evaluate_arguments,
         evaluate,
-        "score a run on labelled pairs, per bands, protocol and condition",
+        "score runs on labelled pairs, or fused pictures against their pairs",
     ),
     "predict": (predict_arguments, predict, "segment images or folders of them"),
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
