@@ -127,7 +127,7 @@ class Comparison:
         self.folder: Path = arguments.out / name
 
     def options(self, run: str, seed: int) -> TrainOptions:
-        """The same encoder, widths, recipe and length for every system."""
+        """The same encoder, widths, recipe and length for every system; only AMDANet's norms do not decay."""
         made = RUNS[run]
         folder = self.folder / f"seed{seed}"
         return TrainOptions(
@@ -257,50 +257,53 @@ def _percent(value: float) -> str:
 
 
 def summarise(name: str, results: list[dict[str, Any]]) -> str:
-    """Markdown: labels, what a broken visible image costs AMDANet, and fused pictures."""
-    rows = [row for row in ROWS if all(row.key in result for result in results)]
-    classes = list(results[0][rows[0].key]["iou"])
-    lines = [f"**`{name}`**, {len(results)} seeds. Labels, IoU in percent.", ""]
-    lines += _head(["model and bands given", "mean IoU", *classes])
+    """Markdown: labels, what a broken visible image costs AMDANet, and fused pictures.
+
+    A row is over the seeds that have been scored for it, and says how many they are.
+    """
+    rows = [row for row in ROWS if any(row.key in result for result in results)]
+    first = next(result[row.key] for row in rows for result in results if row.key in result)
+    lines = [f"**`{name}`**. Labels: IoU in percent.", ""]
+    lines += _head(["model and bands given", "seeds", "mean IoU", *first["iou"]])
     for row in rows:
-        columns = [[result[row.key]["mean_iou"] for result in results]]
-        columns += [[result[row.key]["iou"][label] for result in results] for label in classes]
-        lines.append(_line([row.label, *(_spread(column, _percent) for column in columns)]))
+        scored = [result[row.key] for result in results if row.key in result]
+        columns = [[scores["mean_iou"] for scores in scored]]
+        columns += [[scores["iou"][label] for scores in scored] for label in first["iou"]]
+        cells = [_spread(column, _percent) for column in columns]
+        lines.append(_line([row.label, str(len(scored)), *cells]))
     lines += ["", *_losses(results), "", *_fusion(results), ""]
-    seconds = {
-        run: mean(result["seconds"][run] for result in results)
-        for run in RUNS
-        if all(run in r["seconds"] for r in results)
-    }
-    lines.append("Training: " + ", ".join(f"{run} {value:.0f} s" for run, value in seconds.items()) + ".")
+    seconds = {run: [r["seconds"][run] for r in results if run in r["seconds"]] for run in RUNS}
+    times = [f"{run} {mean(values):.0f} s" for run, values in seconds.items() if values]
+    lines.append(f"Training: {', '.join(times)}.")
     return "\n".join(lines)
 
 
 def _losses(results: list[dict[str, Any]]) -> list[str]:
     """Points of mean IoU that each AMDANet loses against its own clean pairs."""
     broken = {"over-exposed visible": "both over-exposed", "no visible": "infrared", "no infrared": "visible"}
-    runs = [run for run in ("amdanet", "amdanet-robust") if all(f"{run} both" in r for r in results)]
-    if not runs:
-        return []
-    lines = ["Points of mean IoU lost against clean pairs.", "", *_head(["", *broken])]
-    for run in runs:
+    lines = ["Points of mean IoU lost against clean pairs.", "", *_head(["", "seeds", *broken])]
+    for run in ("amdanet", "amdanet-robust"):
+        scored = [result for result in results if f"{run} both" in result]
         columns = [
-            [r[f"{run} both"]["mean_iou"] - r[f"{run} {bands}"]["mean_iou"] for r in results]
+            [r[f"{run} both"]["mean_iou"] - r[f"{run} {bands}"]["mean_iou"] for r in scored]
             for bands in broken.values()
         ]
-        lines.append(_line([run, *(_spread(column, _percent) for column in columns)]))
+        if scored:
+            lines.append(_line([run, str(len(scored)), *(_spread(column, _percent) for column in columns)]))
     return lines
 
 
 def _fusion(results: list[dict[str, Any]]) -> list[str]:
     """Fusion metrics of all methods, means over the test pairs and then over seeds."""
-    methods = [method for method in FUSED if all(method in result["fusion"] for result in results)]
-    lines = ["Fused pictures, preset `standard`.", "", *_head(["method", *METRICS])]
-    for method in methods:
-        columns = [[result["fusion"][method][metric] for result in results] for metric in METRICS]
-        seeds = 1 if method in CLASSICAL else len(results)
-        cells = [_spread(column[:seeds], "{:.3g}".format) for column in columns]
-        lines.append(_line([method, *cells]))
+    lines = ["Fused pictures, preset `standard`.", "", *_head(["method", "seeds", *METRICS])]
+    for method in FUSED:
+        scored = [result["fusion"][method] for result in results if method in result["fusion"]]
+        if method in CLASSICAL:
+            scored = scored[:1]
+        columns = [[scores[metric] for scores in scored] for metric in METRICS]
+        cells = [_spread(column, "{:.3g}".format) for column in columns if column]
+        if cells:
+            lines.append(_line([method, "–" if method in CLASSICAL else str(len(scored)), *cells]))
     return lines
 
 
