@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crossband.demo import ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
+from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
 from crossband.errors import OptionError
 from crossband.weights import read_card
 
@@ -19,9 +19,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_leaves_scenes_three_finished_runs_and_a_report(demo: Path) -> None:
+def test_it_leaves_scenes_four_finished_runs_and_a_report(demo: Path) -> None:
     assert {entry.name for entry in demo.iterdir()} == {"scenes", "runs", "report.html"}
-    assert {entry.name for entry in (demo / "runs").iterdir()} == {"visible", "infrared", "csknet"}
+    assert {entry.name for entry in (demo / "runs").iterdir()} == {"visible", "infrared", "csknet", "amdanet"}
     assert len(list((demo / "scenes" / "test" / "visible").iterdir())) == TINY.test
 
 
@@ -30,8 +30,8 @@ def test_the_teacher_is_the_visible_baseline(demo: Path) -> None:
     assert card.training["checkpoint"]["teacher"] == {"reused": str(demo / "runs" / "visible")}
 
 
-def test_the_three_are_trained_alike(demo: Path) -> None:
-    cards = [read_card(demo / "runs" / run) for run in ("visible", "infrared", "csknet")]
+def test_the_four_are_trained_alike(demo: Path) -> None:
+    cards = [read_card(demo / "runs" / run) for run in ("visible", "infrared", "csknet", "amdanet")]
     for key in ("pairs", "validation", "augmentation", "seed"):
         assert len({str(card.training[key]) for card in cards}) == 1
     assert len({str(list(card.training["recipes"].values())[-1]) for card in cards}) == 1
@@ -46,7 +46,7 @@ def test_the_report_is_one_file_with_every_model_and_condition(demo: Path) -> No
     assert html.count("fallback") >= 1
     for condition in SHOWN_CONDITIONS:
         assert condition in html
-    assert html.count("data:image/") == len(SHOWN_CONDITIONS) * (3 + len(ROWS))
+    assert html.count("data:image/") == len(SHOWN_CONDITIONS) * (3 + len(FUSIONS) + len(ROWS))
 
 
 def test_it_says_the_gains_that_its_table_shows(demo: Path) -> None:

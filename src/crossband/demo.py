@@ -1,4 +1,4 @@
-"""What `crossband demo` does: scenes, three short trainings on the CPU, one table, one report.
+"""What `crossband demo` does: scenes, four short trainings on the CPU, one table, one report.
 
 The recipe is short, not tuned: its length is what fits into some minutes on two cores. Whatever the table
 says is printed as it is.
@@ -20,7 +20,7 @@ from crossband.evaluation import ALL, Evaluation, evaluate
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
-from crossband.pictures import colour_labels, to_uint8
+from crossband.pictures import colour_labels, pair_pictures
 from crossband.predictor import Predictor, load
 from crossband.report import Page, learning_curves, per_class_iou_chart
 from crossband.report.page import Cell
@@ -35,11 +35,11 @@ SHOWN_CONDITIONS = ("day", "night", "fog", "glare")
 class DemoSize:
     """How much the demo does. The default takes some minutes on two cores.
 
-    train, test: scenes. height, width: of a scene in pixels. epochs: of each of the three trainings.
+    train, test: scenes. height, width: of a scene in pixels. epochs: of each of the four trainings.
     """
 
-    train: int = 320
-    test: int = 150
+    train: int = 256
+    test: int = 120
     height: int = 120
     width: int = 160
     epochs: int = 5
@@ -61,7 +61,11 @@ ROWS = (
     _Row("CSK-Net, both bands", "csknet", "both"),
     _Row("CSK-Net, infrared only", "csknet", "infrared"),
     _Row("CSK-Net, visible only", "csknet", "visible", "fallback"),
+    _Row("AMDANet, both bands", "amdanet", "both", "also fuses"),
 )
+
+FUSIONS = {"fused: guided filter": "guided", "fused: AMDANet": "amdanet"}
+"""The fused pictures of the report, and what makes them: a system that needs no training, or a run."""
 
 
 def run_demo(out: Path, *, seed: int = 0, size: DemoSize | None = None, quiet: bool = False) -> Path:
@@ -84,16 +88,16 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     started = time.monotonic()
     _clear(out)
-    console.print(f"1/5  generating {size.train} + {size.test} street scenes in {out / 'scenes'}")
+    console.print(f"1/6  generating {size.train} + {size.test} street scenes in {out / 'scenes'}")
     export_folder(
         f"scenes,seed={seed},train={size.train},val=0,test={size.test},size={size.height}x{size.width}",
         out / "scenes",
     )
     data = f"folder:{out / 'scenes'}"
     for step, (run, options) in enumerate(_runs(out, data, size, seed).items(), start=2):
-        console.print(f"{step}/5  training {run}: {options.system}")
+        console.print(f"{step}/6  training {run}: {options.system}")
         train(options, command=f"crossband demo --seed {seed}", quiet=quiet)
-    console.print("5/5  evaluating on scenes that no training has seen")
+    console.print("6/6  evaluating on scenes that no training has seen")
     test = open_pairs(data, "test")
     predictors = {row.run: load(out / "runs" / row.run, device="cpu") for row in ROWS}
     evaluations = {
@@ -125,7 +129,7 @@ def _clear(out: Path) -> None:
 
 
 def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOptions]:
-    """The three trainings: equal encoder, width, recipe and seed."""
+    """The four trainings: equal encoder, width, recipe and seed."""
 
     def options(run: str, system: str, **more: dict[str, str]) -> TrainOptions:
         return TrainOptions(
@@ -135,7 +139,13 @@ def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOpt
             encoder="mobilenetv2_050",
             options={"decoder_channels": 64, **more.pop("options", {})},
             preset="quick",
-            recipe={"epochs": size.epochs, "optimizer": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
+            recipe={
+                "epochs": size.epochs,
+                "optimizer": "adamw",
+                "lr": 2e-3,
+                "weight_decay": 1e-2,
+                "decay_norms": True,
+            },
             accelerator="cpu",
             workers=0,
             seed=seed,
@@ -146,6 +156,7 @@ def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOpt
         "visible": options("visible", "deeplabv3plus", options={"band": "visible"}),
         "infrared": options("infrared", "deeplabv3plus", options={"band": "infrared"}),
         "csknet": options("csknet", "csknet", reuse={"teacher": str(out / "runs" / "visible")}),
+        "amdanet": options("amdanet", "amdanet"),
     }
 
 
@@ -181,7 +192,7 @@ def _write_report(
     assert classes is not None
     page = Page("Crossband demo: two bands, one band, and what is lost")
     page.paragraph(
-        f"Three models were trained for a short time on generated street scenes (seed {seed}) and scored on "
+        f"Four models were trained for a short time on generated street scenes (seed {seed}) and scored on "
         f"{len(test)} scenes that they had not seen. Scenes, training, scoring and this page took "
         f"{seconds / 60:.1f} minutes. The scenes are a test bed: their scores say nothing about real cameras."
     )
@@ -198,15 +209,19 @@ def _write_report(
     page.heading("Pictures")
     page.legend(classes)
     page.image_grid(
-        ["visible", "infrared", "label", *(row.label for row in ROWS)],
+        ["visible", "infrared", *FUSIONS, "label", *(row.label for row in ROWS)],
         _picture_rows(test, predictors, classes),
+    )
+    page.paragraph(
+        "A fused picture shows both bands at once, in the colours of the visible image. The guided filter "
+        "needs no training; AMDANet learnt to fuse while it learnt the classes."
     )
     page.heading("Learning curves")
     page.paragraph(
         "Validation is on a tenth of the training scenes that was held out, and chose the weights."
     )
     curves = {f"DeepLabV3+, {band}": read_curves(out / "runs" / band) for band in ("visible", "infrared")}
-    csknet = read_curves(out / "runs" / "csknet")
+    csknet, amdanet = (read_curves(out / "runs" / run) for run in ("csknet", "amdanet"))
     page.figure(
         learning_curves(
             {
@@ -218,6 +233,7 @@ def _write_report(
                 "CSK-Net, infrared only": [
                     {"epoch": r["epoch"], "score": r["val_miou_infrared"]} for r in csknet
                 ],
+                "AMDANet, both bands": [{**r, "score": r["val_miou_both"]} for r in amdanet],
             },
             panels={"score": "validation mean IoU", "loss": "training loss (sum of a model's own terms)"},
         ),
@@ -276,28 +292,24 @@ def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:
 
 def _gains(evaluations: dict[str, Evaluation]) -> tuple[float, float]:
     """Points of CSK-Net over the better single band, and of its infrared branch over the baseline."""
-    visible, infrared, both, alone, _ = (100 * _scores(evaluations, row)[ALL] for row in ROWS)
-    return both - max(visible, infrared), alone - infrared
+    score = {(row.run, row.bands): 100 * _scores(evaluations, row)[ALL] for row in ROWS}
+    visible, infrared = score["visible", "visible"], score["infrared", "infrared"]
+    return score["csknet", "both"] - max(visible, infrared), score["csknet", "infrared"] - infrared
 
 
 def _picture_rows(
     test: Pairs, predictors: dict[str, Predictor], classes: Classes
 ) -> list[tuple[str, list[np.ndarray | None]]]:
     """A row of pictures for the first test scene of each shown condition."""
+    fusers = [predictors.get(name) or load(name, device="cpu") for name in FUSIONS.values()]
     rows = []
     for condition in SHOWN_CONDITIONS:
         index = next((i for i in range(len(test)) if test.condition(i) == condition), None)
         if index is None:
             continue
         pair = test[index]
-        assert pair.visible is not None
-        assert pair.infrared is not None
-        assert pair.label is not None
-        pictures: list[np.ndarray | None] = [
-            to_uint8(pair.visible),
-            to_uint8(pair.infrared),
-            colour_labels(pair.label, classes.palette),
-        ]
+        visible, infrared, label = pair_pictures(pair, classes.palette)
+        pictures = [visible, infrared, *(fuser.predict(pair).fused for fuser in fusers), label]
         for row in ROWS:
             prediction = predictors[row.run].predict(_only(pair, row.bands))
             assert prediction.labels is not None
