@@ -23,7 +23,7 @@ from crossband.terminal import Parser
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny
 
-FEW = ["--metrics", "SD,MI", "--workers", "0", "--device", "cpu"]
+FEW = ["--metrics", "SD, MI", "--workers", "0", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,8 @@ def test_runs_of_equal_names_are_told_apart(run: str, pairs: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         (["--fusion"], "name what to score"),
+        (["--fusion", "average"], "give --out"),
+        (["--stretch", "--fusion", "average"], "give --out"),
         (["average", "--fusion"], "give --out"),
         (
             ["average", "--fusion", "--out", "OUT", "--fused", "average=PAIRS"],

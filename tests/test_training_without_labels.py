@@ -272,7 +272,7 @@ def test_the_command_and_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixt
     folder = tmp_path / "run"
     arguments = ["--data", f"folder:{data}", "--out", str(folder), "--accelerator", "cpu", "--workers", "0"]
     small = ["--recipe.epochs", "1", "--recipe.batch_size", "2"]
-    assert main(["train", "mixer", *arguments, *small, "--without-labels"]) == 0
+    assert main(["train", "--without-labels", "mixer", *arguments, *small]) == 0
     assert "validation loss" in capsys.readouterr().out
     bands = [f"--{band}={data / 'test' / band}" for band in ("visible", "infrared")]
     assert main(["fuse", str(folder), *bands, "--out", str(tmp_path / "fused"), "--device", "cpu"]) == 0

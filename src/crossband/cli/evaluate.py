@@ -64,10 +64,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 def _fusion_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fusion",
-        type=bool,
-        nargs="?",
-        const=True,
-        default=False,
+        action="store_true",
         help="score fused pictures in place of labels; several methods stand side by side",
     )
     parser.add_argument(
@@ -90,10 +87,7 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stretch",
-        type=bool,
-        nargs="?",
-        const=True,
-        default=False,
+        action="store_true",
         help="with --fusion: stretch each picture of a run or system to 0..255 before it is scored",
     )
     parser.add_argument(
@@ -194,7 +188,7 @@ def _evaluate_fusion(options: Namespace) -> None:
             {**loaded, **folders},
             pairs,
             preset=options.metrics_preset,
-            metrics=options.metrics.split(",") if options.metrics else None,
+            metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,
             stretch=options.stretch,
             by="condition" if options.by == "condition" else None,
             workers=options.workers,

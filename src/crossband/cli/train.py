@@ -45,10 +45,7 @@ def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--without_labels",
         "--without-labels",
-        type=bool,
-        nargs="?",
-        const=True,
-        default=False,
+        action="store_true",
         help="learn to fuse alone, from pairs that need no labels",
     )
     parser.add_argument(

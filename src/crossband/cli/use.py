@@ -50,10 +50,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="folder for the fused pictures, NAME.png")
     parser.add_argument(
         "--stretch",
-        type=bool,
-        nargs="?",
-        const=True,
-        default=False,
+        action="store_true",
         help="spread the values of each picture over the whole range; spoils comparisons by fusion metrics",
     )
     parser.add_argument(

@@ -67,6 +67,8 @@ class TrainOptions:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
+        if not isinstance(self.without_labels, bool):
+            raise OptionError(f"without_labels is true or false, not {self.without_labels!r}")
         if not 0 <= self.hold_out < 1:
             raise OptionError(f"hold_out is a share in [0, 1), not {self.hold_out}")
         if self.seed < 0:
