@@ -504,7 +504,8 @@ def test_the_band_that_is_there_stands_in_for_the_other() -> None:
     [
         ({"gate": "batch"}, "amdanet: gate must be one of sample, batch-any, always, not 'batch'"),
         ({"stage2_depth": "flat"}, "stage2_depth must be one of"),
-        ({"stage2_depth": "published", "encoder": "mobilenetv3_small_050"}, "Mix Transformer"),
+        ({"stage2_depth": "published", "encoder": "mobilenetv3_small_050"}, "set it to ramp for encoder"),
+        ({"preset": "as-published", "encoder": "pvt_v2_b0"}, "set it to ramp for encoder 'pvt_v2_b0'"),
         ({"input_normalisation": "imagenet"}, "input_normalisation must be one of"),
         ({"local_alignment": "senet"}, "local_alignment must be one of local, none, cbam, danet"),
         ({"dice_classes": "some"}, "dice_classes must be one of"),

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.blocks.mix_transformer import to_grid, to_map
+from crossband.blocks.pyramid_encoder import LEVELS
 
-LEVELS = (1, 2, 3, 4)
 PICTURE_CHANNELS = 6
 
 

@@ -190,6 +190,12 @@ class AMDANet(System):
         _check("mask_site", mask_site, ("code", "modality"))
         if not 0 < mask_keep <= 1:
             raise OptionError(f"amdanet: mask_keep is the share that stays, in (0, 1], not {mask_keep}")
+        mix_transformer = encoder.removeprefix("tu-").startswith("mit_")
+        if stage2_depth == "published" and not mix_transformer:
+            raise OptionError(
+                "amdanet: stage2_depth published (also of the preset as-published) belongs to the Mix "
+                f"Transformer; set it to ramp for encoder {encoder!r}"
+            )
         self.restores = reliability_gate or reconstruction
         if self.restores and swap_streams:
             raise OptionError(
@@ -229,7 +235,7 @@ class AMDANet(System):
             reliability_weight=reliability_weight,
         )
         if input_normalisation == "auto":
-            input_normalisation = "none" if encoder.removeprefix("tu-").startswith("mit_") else "encoder"
+            input_normalisation = "none" if mix_transformer else "encoder"
         self.band_input = BandInput(encoder) if input_normalisation == "encoder" else None
         self.enc = AlignedEncoder(
             encoder,
