@@ -196,8 +196,9 @@ class Comparison:
                 "iou": dict(zip(evaluation.classes.names, scores.iou, strict=True)),
             }
         result["seconds"] = {run: p.card.training["seconds"] for run, p in predictors.items()}
-        methods = {name: predictors.get(name) or load(name, device="cpu") for name in CLASSICAL}
-        methods |= {name: predictors[name] for name in FUSED if name in predictors}
+        methods = {name: predictors[name] for name in FUSED if name in predictors}
+        if seed == 0:
+            methods |= {name: load(name, device="cpu") for name in CLASSICAL}
         fusion = result.setdefault("fusion", {})
         methods = {name: predictor for name, predictor in methods.items() if name not in fusion}
         if methods:
@@ -298,8 +299,6 @@ def _fusion(results: list[dict[str, Any]]) -> list[str]:
     lines = ["Fused pictures, preset `standard`.", "", *_head(["method", "seeds", *METRICS])]
     for method in FUSED:
         scored = [result["fusion"][method] for result in results if method in result["fusion"]]
-        if method in CLASSICAL:
-            scored = scored[:1]
         columns = [[scores[metric] for scores in scored] for metric in METRICS]
         cells = [_spread(column, "{:.3g}".format) for column in columns if column]
         if cells:
