@@ -8,6 +8,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.blocks.alignment import LocalAlignment
 from crossband.blocks.consistency import SemanticConsistency, similarity
@@ -137,6 +138,25 @@ def test_training_treats_a_missing_band_as_inference_does(options: dict[str, Any
     whole = system(*(image[:1] for image in pair))
     assert torch.allclose(logits[:1], whole.logits, atol=1e-9 * whole.logits.abs().max().item())
     assert torch.allclose(fused[:1], whole.fused, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"reconstruction": True}, BOTH], ids=str)
+@pytest.mark.parametrize("missing", [0, 1])
+def test_the_norms_of_a_missing_bands_encoder_see_only_the_pairs_that_have_it(
+    options: dict[str, Any], missing: int
+) -> None:
+    """What stands in for a missing band would spoil statistics that are used where the band is there."""
+    system = amdanet(**options, encoder="mobilenetv3_small_050").train()
+    seen: tuple[set[int], set[int]] = (set(), set())
+    for pairs, pyramid in zip(seen, (system.enc.rgb, system.enc.ir), strict=True):
+        for norm in pyramid.modules():
+            if isinstance(norm, _BatchNorm):
+                norm.register_forward_hook(lambda _, given, __, pairs=pairs: pairs.add(len(given[0])))
+    there = [torch.ones(3, 1, 1, 1, dtype=torch.float64) for _ in range(2)]
+    there[missing][2] = 0
+    system.encode(*inputs(batch=3), (there[0], there[1]))
+    assert seen[missing] == {2}
+    assert seen[1 - missing] == {3}
 
 
 def test_reconstruction_alone_leaves_both_bands_as_they_are() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,15 +145,18 @@ class AlignedEncoder(nn.Module):
             return self._from_one(visible, infrared)
         levels = AlignedLevels()
         logits: Tensor | None = None
+        there = (None, None) if present is None else tuple(part.flatten() > 0 for part in present)
         for level in LEVELS:
-            a, b = to_grid(self.rgb.embed(level, visible)), to_grid(self.ir.embed(level, infrared))
+            a = to_grid(_run_where(there[0], partial(self.rgb.embed, level), visible))
+            b = to_grid(_run_where(there[1], partial(self.ir.embed, level), infrared))
             if self.reliability_gate:
                 logits = self.part("reliability", level)(a, b, logits)
                 levels.trust_logits.append(logits)
             trust = trust_of(logits, present)
             levels.similarity.append(similarity(a, b))
             a, b = self.part("sci", level)(a, b, levels.similarity[-1], trust)
-            x, y = to_grid(self.rgb.blocks(level, to_map(a))), to_grid(self.ir.blocks(level, to_map(b)))
+            x = to_grid(_run_where(there[0], partial(self.rgb.blocks, level), to_map(a)))
+            y = to_grid(_run_where(there[1], partial(self.ir.blocks, level), to_map(b)))
             levels.own.append((x, y))
             if trust is not None:
                 x, y = self._replace_untrusted(level, x, y, trust, levels)
@@ -217,6 +221,20 @@ class AlignedEncoder(nn.Module):
     def part(self, name: str, level: int) -> nn.Module:
         """One of a level's modules, such as ("sci", 1)."""
         return getattr(self, f"{name}{level}")
+
+
+def _run_where(there: Tensor | None, run: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """Run a band's layers on the pairs that have it; the others get 0.
+
+    A band that is missing does not run at inference either: batch norms must not learn from what stands in
+    its place. there: bool (B,), or None if all have it.
+    """
+    if there is None:
+        return run(features)
+    found = run(features[there])
+    result = found.new_zeros(len(features), *found.shape[1:])
+    result[there] = found
+    return result
 
 
 def _local(kind: LocalKind, channels: int, reduction: int) -> nn.Module:
