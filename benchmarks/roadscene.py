@@ -53,8 +53,8 @@ def options(source: str, out: Path, seed: int, weights: Path, epochs: int) -> Tr
         options={"decoder_channels": 64},
         without_labels=True,
         preset="quick",
-        recipe={"epochs": epochs, "batch_size": 8, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
-        augmentation={"crop": [192, 192]},
+        recipe={"epochs": epochs, "batch_size": 4, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
+        augmentation={"crop": [96, 96]},
         hold_out=0.1,
         accelerator="cpu",
         workers=0,
@@ -89,8 +89,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet weights of the encoder")
     parser.add_argument("--out", type=Path, default=Path("runs/roadscene"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
