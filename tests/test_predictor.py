@@ -14,6 +14,7 @@ from crossband.errors import BandError, OptionError, PairError
 from crossband.pairs.base import PairFiles
 from crossband.pairs.folder import match_images
 from crossband.predictor import Predictor, predict_files
+from crossband.systems.base import Output
 from crossband.training.engine import train
 from crossband.weights import load_run
 from tiny_runs import tiny_options
@@ -242,3 +243,12 @@ def test_real_images_in_one_file_or_two(predictor: Predictor, shared_data: Path,
     one = predictor(packed, packed)
     assert np.array_equal(one.labels, two.labels)
     assert one.labels.shape == (480, 640)
+
+
+def test_nan_is_not_turned_into_a_class(
+    predictor: Predictor, visible: np.ndarray, infrared: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Output(logits=torch.full((1, 3, 37, 53), torch.nan))
+    monkeypatch.setattr(predictor.system, "forward", lambda *bands: broken)
+    with pytest.raises(OptionError, match="csknet gave NaN for pair 'pair': its training diverged"):
+        predictor(visible, infrared)

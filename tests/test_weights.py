@@ -150,6 +150,11 @@ def edit_card(run: Path, **changes: object) -> None:
     (run / CARD_NAME).write_text(json.dumps(fields | changes))
 
 
+def test_a_card_whose_classes_are_not_those_of_its_arguments_is_none(run: Path) -> None:
+    edit_card(run, classes=None)
+    assert "is not a card of Crossband (its arguments build no system)" in refuse_to_load(run)
+
+
 def test_a_card_of_a_later_format_is_refused(run: Path) -> None:
     edit_card(run, format=FORMAT + 1)
     assert f"is of format {FORMAT + 1}; this Crossband reads up to {FORMAT}" in refuse_to_load(run)

@@ -214,7 +214,8 @@ def _write_report(
     )
     page.paragraph(
         "A fused picture shows both bands at once, in the colours of the visible image. The guided filter "
-        "needs no training; AMDANet learnt to fuse while it learnt the classes."
+        "needs no training. AMDANet learnt to fuse while it learnt the classes, and a few epochs are far too "
+        "few for that: its pictures are still blurred and pale."
     )
     page.heading("Learning curves")
     page.paragraph(

@@ -109,7 +109,11 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, pair: Pair) -> Prediction:
-        """What the system sees in a pair that has been read already."""
+        """What the system sees in a pair that has been read already.
+
+        Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
+        run on, OptionError if it gives NaN.
+        """
         bands = bands_of(pair.visible, pair.infrared)
         support = self.system.check_bands(bands)
         sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
@@ -120,6 +124,9 @@ class Predictor:
                 "the two must be registered and of one size"
             )
         output = self.system(self._tensor(pair.visible), self._tensor(pair.infrared))
+        if any(part is not None and part.isnan().any() for part in (output.logits, output.fused)):
+            # argmax and rounding would turn NaN into a class and a colour, and nothing would show it.
+            raise OptionError(f"{self.system.name} gave NaN for pair {pair.name!r}: its training diverged")
         labels = confidence = fused = None
         if output.logits is not None:
             likeliest, ids = output.logits[0].float().softmax(dim=0).max(dim=0)

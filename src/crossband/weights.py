@@ -159,7 +159,7 @@ def read_card(folder: Path) -> Card:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
         classes = fields.pop("classes")
         count = fields["arguments"]["classes"]
-        if not (classes is None if count is None else isinstance(count, int)):
+        if (classes is None) != (count is None) or not isinstance(count, int | None):
             raise ValueError("its arguments build no system")
         return Card(classes=None if classes is None else _classes(classes), **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
