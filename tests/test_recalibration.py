@@ -106,7 +106,8 @@ def test_the_result_is_an_infrared_deeplabv3plus_in_eval_mode() -> None:
 def test_it_depends_on_the_seed_and_nothing_else() -> None:
     system = trained()
     states = []
-    for seed, noise in ((0, 1), (0, 2), (5, 1)):
+    # Of four pairs, seeds 0 and 1 make batches of different ones; other seeds only turn them round.
+    for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
         states.append(recalibrate(system, PAIRS, batch_size=2, seed=seed).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
