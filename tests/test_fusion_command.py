@@ -216,3 +216,15 @@ def test_every_preset_can_be_named() -> None:
     evaluate_arguments(parser)
     (action,) = (a for a in parser._actions if a.dest == "metrics_preset")
     assert get_args(action._typehint) == tuple(PRESETS)
+
+
+def test_labels_are_not_looked_at(pairs: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "pairs" / "test"
+    for band in ("visible", "infrared"):
+        (damaged / band).parent.mkdir(parents=True, exist_ok=True)
+        (damaged / band).symlink_to(pairs / "test" / band)
+    (damaged / "label").mkdir()
+    (damaged / "label" / "stray.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert main([*fusion(damaged.parent, "average"), "--out", str(out)]) == 0
+    assert len(values(out)) == 4 * 2

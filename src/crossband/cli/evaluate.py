@@ -179,7 +179,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     out = _fusion_out(options)
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
     scaling = _shared_scaling({n: p.scaling for n, p in trained.items()}, options.infrared_scaling)
-    pairs = open_pairs(options.data, options.split, infrared_scaling=scaling)
+    pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
     twice = sorted(set(loaded) & set(folders))
     if twice:
         raise OptionError(f"two methods are called {twice[0]!r}: write --fused NAME=DIR with another name")
