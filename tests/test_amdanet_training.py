@@ -279,7 +279,7 @@ def options(preset: str) -> TrainOptions:
 
 def test_recipe_of_the_published_code() -> None:
     """MFNet: 131 steps per epoch, 45850 in all, of which 6550 warm up."""
-    published = options("as-published").base_recipe()
+    published = options("as-published").recipe_of()
     assert (published.optimizer, published.lr, published.weight_decay) == ("adamw", 6.3e-5, 0.01)
     assert (published.batch_size, published.epochs, published.decay_norms) == (6, 350, False)
     steps = {step: published.learning_rate(step // 131, step, 131) for step in (0, 1, 2, 6550, 6551, 45849)}
@@ -294,7 +294,7 @@ def test_recipe_of_the_published_code() -> None:
 
 
 def test_the_default_recipe_sets_the_rate_in_time_and_without_a_jump() -> None:
-    recipe = options("paper").base_recipe()
+    recipe = options("paper").recipe_of()
     rates = [recipe.learning_rate(step // 131, step, 131) for step in range(0, 45850, 131)]
     assert max(rates) < 6.3e-5
     assert recipe.learning_rate(0, 0, 131) == pytest.approx(6.3e-5 / 6551)
@@ -307,4 +307,4 @@ def test_augmentations_of_the_published_code() -> None:
         augmentation = options(preset).make_augmentation()
         assert (augmentation.crop, augmentation.scale, augmentation.flip) == ((480, 640), (0.5, 1.75), 0.5)
     assert options("quick").make_augmentation().crop is None
-    assert options("quick").base_recipe().optimizer == "adamw"
+    assert options("quick").recipe_of().optimizer == "adamw"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
 from crossband.errors import OptionError
 from crossband.option_types import check_types
+
+ONE_CYCLE_RISE = 0.1
+ONE_CYCLE_START = 25
+ONE_CYCLE_END = 25e4
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,11 @@ class Recipe:
     decay and Nesterov are those of DisOptNet, whose recipe it shares.
 
     epochs: passes over the training pairs. batch_size: pairs in one step on one device.
-    schedule: "poly" is (1 - progress) ** power, "constant" is 1. schedule_per: whether progress moves with
-    each "epoch" or each "step".
+    schedule: "poly" is (1 - progress) ** power, "constant" is 1, "drops" takes the factors of ``drops`` over
+    equal parts of the phase, "one-cycle" rises from 1/25 to 1 over the first tenth and falls to 1/250,000,
+    both along half a cosine (Smith & Topin, 2018, as PyTorch's OneCycleLR has it).
+    schedule_per: whether progress moves with each "epoch" or each "step". horizon: the length of the schedule
+    in lengths of the phase; above 1, the phase ends before the schedule does.
     warmup_steps, warmup_epochs: steps (and epochs, counted in steps) over which the rate first rises
     linearly from 0. warmup: "multiply" ends where the schedule stands, "replace" rises to ``lr`` itself and
     then drops to the schedule. schedule_lag: 1 uses at each step the rate that was meant for the one before
@@ -31,28 +38,46 @@ class Recipe:
 
     epochs: int = 200
     batch_size: int = 8
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
     lr: float = 5e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = True
-    schedule: Literal["poly", "constant"] = "poly"
+    schedule: Literal["poly", "constant", "drops", "one-cycle"] = "poly"
     schedule_per: Literal["epoch", "step"] = "epoch"
     power: float = 0.9
+    drops: tuple[float, ...] = ()
+    horizon: float = 1.0
     warmup_steps: int = 0
     warmup_epochs: int = 0
     warmup: Literal["multiply", "replace"] = "multiply"
     schedule_lag: Literal[0, 1] = 0
     decay_norms: bool = True
+    clip_norm: float = 0.0
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Written so that NaN fails too.
         for name in ("epochs", "batch_size", "lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OptionError(f"recipe.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("momentum", "weight_decay", "power", "warmup_steps", "warmup_epochs"):
+        for name in ("momentum", "weight_decay", "power", "warmup_steps", "warmup_epochs", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"recipe.{name} must be 0 or more, not {getattr(self, name)}")
+        if not 1 <= self.horizon < math.inf:
+            raise OptionError(f"recipe.horizon must be 1 or more, not {self.horizon}")
+        if self.schedule == "drops" and not self.drops:
+            raise OptionError("recipe.schedule drops needs its factors: set recipe.drops, such as [1, 0.1]")
+        if not all(0 <= factor < math.inf for factor in self.drops):
+            raise OptionError(f"recipe.drops must be 0 or more, not {list(self.drops)}")
+        for group, changes in self.groups.items():
+            unknown = sorted(set(changes) - set(_OF_GROUPS))
+            if unknown:
+                raise OptionError(
+                    f"recipe.groups.{group} cannot change {', '.join(unknown)}; "
+                    f"a group has {', '.join(_OF_GROUPS)}"
+                )
+            self.of_group(group)
 
     def learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
         """The rate for a step, as a pure function of where training stands (so a resumed run agrees).
@@ -64,18 +89,36 @@ class Recipe:
                 return self.lr
             step -= 1
             epoch = step // steps_per_epoch
-        if self.schedule == "constant":
-            factor = 1.0
-        elif self.schedule_per == "epoch":
-            factor = (1 - epoch / self.epochs) ** self.power
+        if self.schedule_per == "epoch":
+            progress = epoch / self.epochs
         else:
-            factor = (1 - step / (self.epochs * steps_per_epoch)) ** self.power
+            progress = step / (self.epochs * steps_per_epoch)
+        factor = self._factor(progress / self.horizon)
         warmup = self.warmup_steps + self.warmup_epochs * steps_per_epoch
         if step < warmup:
             factor = step / warmup if self.warmup == "replace" else factor * (step + 1) / (warmup + 1)
         return self.lr * factor
 
-    def replace(self, overrides: dict[str, Any]) -> Recipe:
+    def _factor(self, progress: float) -> float:
+        """The schedule's share of the rate after a share of its length, in [0, 1)."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "poly":
+            return (1 - progress) ** self.power
+        if self.schedule == "drops":
+            return self.drops[int(progress * len(self.drops))]
+        if progress < ONE_CYCLE_RISE:
+            first, last, share = 1 / ONE_CYCLE_START, 1.0, progress / ONE_CYCLE_RISE
+        else:
+            first, last = 1.0, 1 / ONE_CYCLE_END
+            share = (progress - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)
+        return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+    def of_group(self, name: str) -> Recipe:
+        """The recipe of a group of parameters, its own changes made. Names without changes have none."""
+        return replace(self, groups={}).replace(self.groups.get(name, {}))
+
+    def replace(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with some fields changed. Raises OptionError for a field or a value that does not exist."""
         known = {field.name for field in fields(self)}
         unknown = sorted(set(overrides) - known)
@@ -83,6 +126,12 @@ class Recipe:
             raise OptionError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         return replace(self, **check_types("recipe", get_type_hints(Recipe), overrides))
 
+
+_OF_GROUPS = tuple(
+    field.name
+    for field in fields(Recipe)
+    if field.name not in ("epochs", "batch_size", "optimizer", "decay_norms", "groups")
+)
 
 PRESETS: dict[str, dict[str, Any]] = {
     # What the system's own paper trains it with.

@@ -194,8 +194,8 @@ def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> T
         there[broken.band][count:] = 0
         present = (there[0], there[1])
     levels, pictures, _ = system.encode(
-        system._pad(torch.cat([visible, broken.images[0]])),
-        system._pad(torch.cat([infrared, broken.images[1]])),
+        system.pad(torch.cat([visible, broken.images[0]])),
+        system.pad(torch.cat([infrared, broken.images[1]])),
         present,
     )
     fused = _cropped(system.fuse(levels.aligned, pictures), batch)

@@ -7,7 +7,7 @@ A system is one published method: its network and the way it is trained. It hold
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypedDict
 
@@ -84,9 +84,16 @@ class Phase:
     trained: the module whose parameters are optimised.
     keeps: the part of it whose weights are kept when the phase ends (projection heads, say, are not).
     loss: named terms of the loss for a batch; their sum is minimised and each is logged by its name.
-    frozen: modules that the loss reads; they stay in eval mode and without gradients.
-    validate: the band combinations that ``keeps`` is validated on; the first chooses the checkpoint. A
-        system that only fuses is validated on the loss instead.
+    frozen: modules that the loss reads; they stay in eval mode and without gradients while the phase lasts.
+    validate: the band combinations that ``keeps`` is validated on, by mean IoU; the first chooses the
+        checkpoint.
+    groups: parts of ``trained`` by name, whose optimisation ``recipe.groups`` may change.
+    reads: the bands that the training pairs must have; None for those of ``validate``'s first.
+    chooses: what chooses the epoch that is kept: the best validation "score", the lowest validation "loss",
+        or that it is the "last". None is "score", and "loss" where ``keeps`` only fuses.
+    prepare: called before each epoch with its number, from 0, and what was logged of the phase's earlier
+        ones: losses by name, and the scores as ``val_miou_both`` and so on. It depends on nothing else, so
+        that a resumed training prepares as one that was not interrupted.
     """
 
     name: str
@@ -96,6 +103,15 @@ class Phase:
     recipe: Recipe
     frozen: tuple[nn.Module, ...] = ()
     validate: tuple[Bands, ...] = ("both",)
+    groups: Mapping[str, nn.Module] = field(default_factory=dict)
+    reads: Bands | None = None
+    chooses: Literal["score", "loss", "last"] | None = None
+    prepare: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None
+
+    @property
+    def chosen_by(self) -> Literal["score", "loss", "last"]:
+        """``chooses``, decided."""
+        return self.chooses or ("score" if self.keeps.segments else "loss")
 
 
 class System(nn.Module, ABC):
@@ -113,6 +129,7 @@ class System(nn.Module, ABC):
     presets: named sets of constructor arguments, for `create`.
     recipes, augmentations: what the system changes of a named recipe (`crossband.recipe.PRESETS`) and of the
         default augmentation under it; a name of its own makes a recipe that only this system has.
+    phase_recipes: the same for single phases: changes by recipe name and phase name.
 
     The constructor takes the number of classes first. None asks for a system that only fuses; one that
     cannot raises OptionError.
@@ -123,6 +140,7 @@ class System(nn.Module, ABC):
     paper: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     supports: Mapping[Bands, Support]
     segments: bool = True
@@ -141,11 +159,15 @@ class System(nn.Module, ABC):
 
     @abstractmethod
     def phases(self, recipe: Recipe) -> list[Phase]:
-        """The system's training, in order."""
+        """The system's training, in order, every phase with this recipe (see ``phase_recipes``)."""
 
     @abstractmethod
     def deployed(self, bands: Bands) -> list[nn.Module]:
         """The modules that inference on these bands touches; their parameters are what it costs."""
+
+    def dead(self) -> list[nn.Module]:
+        """Modules with weights that nothing ever reads, kept for a published count or a file's layout."""
+        return []
 
     def forward(
         self, visible: Tensor | None = None, infrared: Tensor | None = None, *, features: bool | None = None
@@ -163,7 +185,7 @@ class System(nn.Module, ABC):
         self.check_bands(bands_of(visible, infrared))
         height, width = _check_shapes(visible, infrared)
         output = self.run(
-            self._pad(visible), self._pad(infrared), features=self.training if features is None else features
+            self.pad(visible), self.pad(infrared), features=self.training if features is None else features
         )
         return Output(
             logits=_crop(output.logits, height, width),
@@ -194,7 +216,8 @@ class System(nn.Module, ABC):
         below, right = -label.shape[-2] % self.multiple, -label.shape[-1] % self.multiple
         return F.pad(label, (0, right, 0, below), value=IGNORE_INDEX)
 
-    def _pad(self, image: Tensor | None) -> Tensor | None:
+    def pad(self, image: Tensor | None) -> Tensor | None:
+        """Repeat the edge of an image (B, C, H, W) below and to the right up to the network's multiple."""
         if image is None:
             return None
         below, right = -image.shape[-2] % self.multiple, -image.shape[-1] % self.multiple

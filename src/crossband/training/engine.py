@@ -98,7 +98,6 @@ class _Run:
         self.options = options
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
-        self.recipe = options.base_recipe()
         self.augmentation = options.make_augmentation()
         self.pairs, self.validation = _open(options)
         self.rows: list[dict[str, Any]] = []
@@ -109,7 +108,7 @@ class _Run:
             classes=None if self.classes is None else len(self.classes),
             **options.system_arguments(),
         )
-        self.phases = self.system.phases(self.recipe)
+        self.phases = self.system.phases(options.recipe_of())
         self._prepare_phases()
         self._reuse_phases()
 
@@ -122,8 +121,16 @@ class _Run:
                     f"{setting}: {self.options.system} has no phase {unknown[0]!r}; it has {', '.join(names)}"
                 )
         for phase in self.phases:
-            phase.recipe = phase.recipe.replace(self.options.phases.get(phase.name, {}))
-            needed = {"visible", "infrared"} if phase.validate[0] == "both" else {phase.validate[0]}
+            phase.recipe = self.options.recipe_of(phase.name)
+            unknown = sorted(set(phase.recipe.groups) - set(phase.groups))
+            if unknown:
+                there = ", ".join(phase.groups) or "none"
+                raise OptionError(
+                    f"recipe.groups: phase {phase.name} of {self.options.system} has no group "
+                    f"{unknown[0]!r}; it has {there}"
+                )
+            reads = phase.reads or phase.validate[0]
+            needed = {"visible", "infrared"} if reads == "both" else {reads}
             missing = sorted(needed - set(self.pairs.bands))
             if missing:
                 raise PairError(
@@ -225,7 +232,7 @@ class _Run:
             except KeyboardInterrupt:
                 self.progress.say(f"go on with `crossband train --resume {self.folder}`")
                 raise
-        phase.trained.to("cpu")
+        module.release()
         phase.keeps.to(memory_format=torch.contiguous_format)
         self.rows += module.rows
         if is_main_process():
@@ -240,8 +247,13 @@ class _Run:
     def _after_epoch(self, module: PhaseModule) -> None:
         """Keep the weights if they are the best so far, then the checkpoint, then the curves."""
         phase, trainer = module.phase, module.trainer
-        chooses = self.options.select == "best" and self.validation is not None and trainer.is_global_zero
-        if chooses and _best_row(phase, module.rows) is module.rows[-1]:
+        chooses = self.options.select == "best" and self.validation is not None
+        if (
+            chooses
+            and phase.chosen_by != "last"
+            and trainer.is_global_zero
+            and _best_row(phase, module.rows) is module.rows[-1]
+        ):
             save_weights(phase.keeps, self._best(phase))
         checkpoint = self._checkpoint(phase)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -278,11 +290,11 @@ class _Run:
     def _choice(self, phase: Phase) -> dict[str, Any]:
         """What chose the weights of a trained phase, in the card's words."""
         rows = [row for row in self.rows if row["phase"] == phase.name]
-        if self.options.select == "last" or self.validation is None:
+        if self.options.select == "last" or self.validation is None or phase.chosen_by == "last":
             return {"chosen_by": "last epoch", "epoch": int(rows[-1]["epoch"])}
         best = _best_row(phase, rows)
         key = validation_key(phase)
-        if phase.keeps.segments:
+        if phase.chosen_by == "score":
             chosen_by = f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}"
             score = {"mean_iou": float(best[key])}
         else:
@@ -303,7 +315,7 @@ class _Run:
 def _best_row(phase: Phase, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The epoch with the best validation, the earliest of equals."""
     key = validation_key(phase)
-    return (max if phase.keeps.segments else min)(rows, key=lambda row: float(row[key]))
+    return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: float(row[key]))
 
 
 def _runs_on_either_band(phase: Phase) -> bool:

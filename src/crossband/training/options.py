@@ -80,11 +80,19 @@ class TrainOptions:
         if self.accelerator not in ("auto", "cpu", "gpu"):
             raise OptionError(f"accelerator must be auto, cpu or gpu, not {self.accelerator!r}")
 
-    def base_recipe(self) -> Recipe:
-        """The recipe that every phase starts from."""
+    def recipe_of(self, phase: str | None = None) -> Recipe:
+        """The recipe of a phase, or the one that all start from: the preset's, the system's, then ours.
+
+        Raises OptionError for a preset, a field or a value that does not exist.
+        """
         from crossband.systems import system_class
 
-        return preset(self.preset, system_class(self.system).recipes).replace(self.recipe)
+        system = system_class(self.system)
+        made = preset(self.preset, system.recipes)
+        if phase is None:
+            return made.replace(self.recipe)
+        of_phase = system.phase_recipes.get(self.preset, {}).get(phase, {})
+        return made.replace(of_phase).replace(self.recipe).replace(self.phases.get(phase, {}))
 
     def make_augmentation(self) -> Augmentation:
         """The preset's augmentation with the given changes.

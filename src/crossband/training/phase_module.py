@@ -43,7 +43,12 @@ class PhaseModule(pl.LightningModule):
         self.after_epoch = after_epoch
         self.phase = phase
         self.trained = phase.trained
-        self.frozen = nn.ModuleList(phase.frozen).requires_grad_(False)
+        self.frozen = nn.ModuleList(phase.frozen)
+        self._stopped = [parameter for parameter in self.frozen.parameters() if parameter.requires_grad]
+        self.frozen.requires_grad_(False)
+        # What is validated must lie on the device of what is trained, also where it is the larger of the two.
+        inside = any(module is phase.keeps for module in phase.trained.modules())
+        self.keeps = None if inside else phase.keeps
         self.seed = seed
         self.channels_last = channels_last
         self.rows: list[dict[str, Any]] = []
@@ -71,23 +76,44 @@ class PhaseModule(pl.LightningModule):
         return self
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        recipe = self.recipe
-        parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        decayed = [p for p in parameters if recipe.decay_norms or p.ndim > 1]
-        spared = [p for p in parameters if not recipe.decay_norms and p.ndim <= 1]
-        groups = [
-            {"params": group, "weight_decay": decay}
-            for group, decay in ((decayed, recipe.weight_decay), (spared, 0.0))
-            if group
+        groups = [group for name, members in self._members().items() for group in self._groups(name, members)]
+        if self.recipe.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=self.recipe.lr)
+        adam = torch.optim.AdamW if self.recipe.optimizer == "adamw" else torch.optim.Adam
+        return adam(groups, lr=self.recipe.lr)
+
+    def _members(self) -> dict[str, list[nn.Parameter]]:
+        """The trained parameters of each group of the phase, and under "" those of none."""
+        owners = {id(p): name for name, module in self.phase.groups.items() for p in module.parameters()}
+        members: dict[str, list[nn.Parameter]] = {}
+        for parameter in self.trained.parameters():
+            if parameter.requires_grad:
+                members.setdefault(owners.get(id(parameter), ""), []).append(parameter)
+        return members
+
+    def _groups(self, name: str, members: list[nn.Parameter]) -> list[dict[str, Any]]:
+        """A group's parameters as the optimiser takes them, those that do not decay apart."""
+        recipe = self.recipe.of_group(name)
+        settings: dict[str, Any] = {"name": name}
+        if recipe.optimizer == "sgd":
+            settings |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov and recipe.momentum > 0}
+        decayed = [p for p in members if recipe.decay_norms or p.ndim > 1]
+        spared = [p for p in members if not recipe.decay_norms and p.ndim <= 1]
+        return [
+            {"params": chosen, "weight_decay": decay, **settings}
+            for chosen, decay in ((decayed, recipe.weight_decay), (spared, 0.0))
+            if chosen
         ]
-        if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=recipe.lr)
-        return torch.optim.SGD(
-            groups,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov and recipe.momentum > 0,
-        )
+
+    def on_train_epoch_start(self) -> None:
+        if self.phase.prepare is not None:
+            self.phase.prepare(self.current_epoch, self.rows)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for name, members in self._members().items():
+            norm = self.recipe.of_group(name).clip_norm
+            if norm:
+                nn.utils.clip_grad_norm_(members, norm)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.channels_last:
@@ -104,7 +130,8 @@ class PhaseModule(pl.LightningModule):
         step = self.current_epoch * steps_per_epoch + batch_idx
         self._rate = self.recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self._rate
+            recipe = self.recipe.of_group(group["name"])
+            group["lr"] = recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if batch["label"] is None and self.phase.keeps.segments:
@@ -135,11 +162,11 @@ class PhaseModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.scores, self._validation_losses = {}, []
-        if self.classes is not None:
+        if self.classes is not None and self.phase.chosen_by != "loss":
             self.scores = {bands: SegmentationMetric(self.classes) for bands in self.phase.validate}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        if not self.phase.keeps.segments:
+        if self.phase.chosen_by == "loss":
             total = torch.stack([term.float() for term in self.phase.loss(batch).values()]).sum()
             self._validation_losses.append((total.item(), len(batch["name"])))
         for bands, metric in self.scores.items():
@@ -178,16 +205,23 @@ class PhaseModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith("frozen.")}
+        elsewhere = ("frozen.", "keeps.")
+        checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith(elsewhere)}
         checkpoint["rows"] = self.rows
+
+    def release(self) -> None:
+        """Let what was frozen for this phase be trained again, on the CPU: another phase may do so."""
+        self.to("cpu")
+        for parameter in self._stopped:
+            parameter.requires_grad_(True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rows = checkpoint["rows"]
 
 
 def validation_key(phase: Phase) -> str:
-    """The name of the score in a row that chooses the phase's checkpoint."""
-    return f"val_miou_{phase.validate[0]}" if phase.keeps.segments else "val_loss"
+    """The name of the number in a row that chooses the phase's checkpoint."""
+    return "val_loss" if phase.chosen_by == "loss" else f"val_miou_{phase.validate[0]}"
 
 
 def _mix(*numbers: int) -> int:
