@@ -63,11 +63,16 @@ def test_csknet_by_name() -> None:
     assert "arXiv 2312.02240" in text
     assert "GFLOPs at 64 x 96" in text
     both, infrared, visible = (row(text, bands) for bands in ("both", "infrared", "visible"))
-    assert both[1:3] == ["designed", "14,221,283"]
-    assert infrared[1:3] == ["designed", "11,682,241"]
-    assert visible[1:3] == ["fallback", "11,682,241"]
+    # Dead: the last convolution of EfficientNet-B3's classifier and its batch norm, one for each branch.
+    # Only trained: the teacher (a DeepLabV3+) and four projection heads.
+    teacher, heads = 11_682_241, sum(c * c + c + c * 128 + 128 for c in (32, 48, 136, 384))
+    assert both[1:5] == ["designed", "14,221,283", "595,968", f"{teacher + heads:,}"]
+    everything = 14_221_283 + teacher + heads
+    assert infrared[1:5] == ["designed", "11,682,241", "592,896", f"{everything - 11_682_241:,}"]
+    assert visible[1:5] == ["fallback", "11,682,241", "592,896", f"{everything - 11_682_241:,}"]
     baseline = row(describe("deeplabv3plus", classes=9, size="64x96"), "visible")
-    assert infrared[2:] == baseline[2:]
+    assert baseline[1:5] == ["designed", "11,682,241", "592,896", "0"]
+    assert infrared[5:] == baseline[5:]
 
 
 @pytest.mark.parametrize("name", list_systems())
@@ -80,8 +85,8 @@ def test_every_system_lists_its_options(name: str) -> None:
 
 def test_a_system_without_weights() -> None:
     text = describe("laplacian", size="32x48")
-    assert row(text, "both") == ["both", "designed", "0", "-"]
-    assert row(text, "visible") == ["visible", "fallback", "0", "-"]
+    assert row(text, "both") == ["both", "designed", "0", "0", "0", "-"]
+    assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "-"]
     assert "ready without training; the operations of such systems are not counted" in text
     assert "multiply-add" not in text
     assert text.endswith("options and their defaults:\n  levels = 4")

@@ -262,9 +262,25 @@ def test_every_phase_has_finite_named_losses_that_reach_what_it_trains(name: str
         assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
         torch.stack(list(terms.values())).sum().backward()
         without = {k for k, p in phase.trained.named_parameters() if p.grad is None or not p.grad.any()}
-        # smp's EfficientNets have a head that segmentation never uses; this encoder has none.
-        assert not without
+        dead = {id(p) for module in system.dead() for p in module.parameters()}
+        assert not [k for k in without if id(phase.trained.get_parameter(k)) not in dead]
         assert all(p.grad is None for module in phase.frozen for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_dead_weights_change_nothing(evaluated: dict[str, System], name: str) -> None:
+    system = evaluated[name]
+    saved = {key: value.clone() for key, value in system.state_dict().items()}
+    for bands in system.supports:
+        inputs = given_bands(bands, *images(32, 48))
+        with torch.no_grad():
+            before = answer(system(**inputs))
+            for module in system.dead():
+                for parameter in module.parameters():
+                    parameter.fill_(torch.nan)
+            after = answer(system(**inputs))
+        system.load_state_dict(saved)
+        assert torch.equal(after, before)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.errors import OptionError
+from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
 from crossband.systems.base import Bands, System
 from crossband.weights import Card, count_parameters, load_run
@@ -29,6 +31,35 @@ def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     return counter.get_total_flops()
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """How many parameters a system has, for a combination of bands.
+
+    deployed: in the modules that inference on these bands touches. dead: those of them that nothing ever
+    reads. training_only: everything else that training needs: other branches, teachers, projection heads.
+    """
+
+    deployed: int
+    dead: int
+    training_only: int
+
+
+def count_all(system: System) -> dict[Bands, Parameters]:
+    """The parameters of a system for every combination of bands that it runs on, shared ones counted once."""
+    phases = system.phases(Recipe())
+    everything = [system, *(phase.trained for phase in phases), *(m for p in phases for m in p.frozen)]
+    total = count_parameters(*everything)
+    dead = {id(parameter) for module in system.dead() for parameter in module.parameters()}
+    counts: dict[Bands, Parameters] = {}
+    for bands in system.supports:
+        modules = system.deployed(bands)
+        deployed = {id(p): p.numel() for module in modules for p in module.parameters()}
+        count = sum(deployed.values())
+        unread = sum(numel for key, numel in deployed.items() if key in dead)
+        counts[bands] = Parameters(count, unread, total - count)
+    return counts
+
+
 def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: str = "480x640") -> str:
     """A run folder, or the name of a system with so many classes, as text for a terminal.
 
@@ -45,13 +76,21 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     else:
         raise OptionError(f"{what!r} is neither a run folder nor a system ({', '.join(list_systems())})")
     lines = [f"{system.name}: {system.summary}", f"paper: {system.paper}", ""]
-    lines.append(f"{'bands':<10} {'support':<9} {'parameters':>12} {f'GFLOPs at {height} x {width}':>22}")
+    lines.append(
+        f"{'bands':<10} {'support':<9} {'parameters':>12} {'of them dead':>13} {'training only':>14} "
+        f"{f'GFLOPs at {height} x {width}':>22}"
+    )
+    counts = count_all(system)
     for bands, support in system.supports.items():
-        parameters = count_parameters(*system.deployed(bands))
+        count = counts[bands]
         # The counter sees no additions or comparisons, which are most of what a system without weights does.
         cost = f"{count_flops(system, bands, (height, width)) / 1e9:.1f}" if system.needs_training else "-"
-        lines.append(f"{bands:<10} {support:<9} {parameters:>12,} {cost:>22}")
+        lines.append(
+            f"{bands:<10} {support:<9} {count.deployed:>12,} {count.dead:>13,} {count.training_only:>14,} "
+            f"{cost:>22}"
+        )
     counted = (
+        "dead: read by nothing; training only: further weights that training needs; "
         "a multiply-add counts as two operations"
         if system.needs_training
         else "ready without training; the operations of such systems are not counted"

@@ -34,6 +34,7 @@ from crossband.blocks.encoders import (
     last_norm,
     run_stage,
     stage_modules,
+    unread_modules,
 )
 from crossband.blocks.exchange import Direction, Threshold, exchange_channels, exchange_columns, small_gammas
 from crossband.blocks.gated_unit import GatedSpectralUnit
@@ -287,6 +288,9 @@ class CSKNet(System):
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
         return {"both": [self], "infrared": [self.infrared], "visible": [self.visible]}[bands]
+
+    def dead(self) -> list[nn.Module]:
+        return [*unread_modules(self.visible.encoder), *unread_modules(self.infrared.encoder)]
 
     def infrared_system(self) -> DeepLabV3Plus:
         """The infrared branch as a DeepLabV3+ of its own, with a copy of its weights."""

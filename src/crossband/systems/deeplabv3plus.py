@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import smp_name
+from crossband.blocks.encoders import smp_name, unread_modules
 from crossband.errors import OptionError
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
@@ -112,6 +112,9 @@ class DeepLabV3Plus(System):
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
         return [self]
+
+    def dead(self) -> list[nn.Module]:
+        return unread_modules(self.network.encoder)
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch["label"] is not None
