@@ -14,6 +14,7 @@ from crossband.blocks.encoders import (
     normalisation,
     run_stage,
     smp_name,
+    unread_modules,
 )
 from crossband.errors import OptionError
 from crossband.systems import create
@@ -232,3 +233,20 @@ def test_depthwise_site_needs_depthwise_blocks() -> None:
     with pytest.raises(OptionError, match="exchange_site='stage'"):
         tiny("csknet", encoder="resnet18", exchange_site="dw_bn")
     check_depthwise(encoder_stages(encoder_of("mobilenet_v2")))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet-b0", "tf_efficientnet_lite0", "mobilenet_v2"])
+def test_unread_modules_are_those_that_change_nothing(name: str, image: Tensor) -> None:
+    encoder = encoder_of(name)
+    unread = unread_modules(encoder)
+    # smp's EfficientNets keep the classifier's last convolution and its batch norm, the others nothing.
+    assert len(unread) == (2 if name == "efficientnet-b0" else 0)
+    with torch.no_grad():
+        wanted = encoder(image)
+        for module in unread:
+            for parameter in module.parameters():
+                parameter.fill_(torch.nan)
+        assert all(torch.equal(x, want) for x, want in zip(encoder(image), wanted, strict=True))
+    ids = {id(p) for module in unread for p in module.parameters()}
+    encoder.train()(image)[-1].sum().backward()
+    assert all(p.grad is None for p in encoder.parameters() if id(p) in ids)

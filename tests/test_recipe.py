@@ -61,6 +61,55 @@ def test_a_lagging_schedule_is_one_step_behind_and_starts_at_the_full_rate() -> 
     assert by_epoch[STEPS + 1] == pytest.approx((2 / 3) ** 0.9)
 
 
+def test_drops_are_factors_over_equal_parts() -> None:
+    """CEN's thirds, and a rate that is halved every 20 of 40 epochs."""
+    assert (
+        rates(Recipe(epochs=3, schedule="drops", drops=(1.0, 0.5, 0.2)))
+        == [1.0] * 10 + [0.5] * 10 + [0.2] * 10
+    )
+    halved = Recipe(epochs=40, schedule="drops", drops=(1.0, 0.5))
+    assert [halved.learning_rate(epoch, 0, 1) / halved.lr for epoch in (0, 19, 20, 39)] == [1, 1, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("schedule_per", ["epoch", "step"])
+def test_one_cycle_is_pytorchs(schedule_per: str) -> None:
+    recipe = Recipe(epochs=40, lr=0.01, schedule="one-cycle", schedule_per=schedule_per)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    total = 40 if schedule_per == "epoch" else 400
+    # PyTorch's last rate is that of the last of ``total_steps``; ours is where the schedule would end.
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        0.01,
+        total_steps=total + 1,
+        pct_start=(0.1 * total + 1) / (total + 1),
+        final_div_factor=1e4,
+    )
+    for position in range(total):
+        place = (position, 10 * position) if schedule_per == "epoch" else (position // 10, position)
+        assert recipe.learning_rate(*place, 10) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_horizon_beyond_the_phase_leaves_the_schedule_unfinished() -> None:
+    recipe = Recipe(epochs=2, schedule_per="step", power=1.0, horizon=4.0)
+    assert rates(recipe)[10] == pytest.approx(1 - 10 / 80)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 0.5}, "recipe.horizon must be 1 or more, not 0.5"),
+        ({"schedule": "drops"}, r"recipe.schedule drops needs its factors: set recipe.drops"),
+        ({"schedule": "drops", "drops": (1.0, -1.0)}, r"recipe.drops must be 0 or more, not \[1.0, -1.0\]"),
+        ({"clip_norm": -1.0}, "recipe.clip_norm must be 0 or more, not -1.0"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Recipe(**changes)  # type: ignore[arg-type]
+
+
 def test_norms_and_biases_can_be_left_out_of_the_weight_decay() -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     layers.register_parameter("scalar", nn.Parameter(torch.tensor(0.5)))
@@ -78,7 +127,7 @@ def test_norms_and_biases_can_be_left_out_of_the_weight_decay() -> None:
         def deployed(self, bands: str) -> list[nn.Module]:
             return [self]
 
-    for optimizer in ("sgd", "adamw"):
+    for optimizer in ("sgd", "adamw", "adam"):
         recipe = Recipe(optimizer=optimizer, weight_decay=0.25, decay_norms=False)
         phase = Phase("stub", layers, Stub(), lambda batch: {}, recipe)
         decayed, spared = PhaseModule(phase, 2, seed=0).configure_optimizers().param_groups

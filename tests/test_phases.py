@@ -1,0 +1,284 @@
+"""What a phase can ask of training: groups of parameters, clipping, what chooses its epoch, preparation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.export import export_folder
+from crossband.recipe import Recipe
+from crossband.systems import _SYSTEMS
+from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.training import engine
+from crossband.training.curves import read_curves
+from crossband.training.engine import resume, train
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from crossband.weights import read_card
+from tiny_runs import TINY_DATA, curves_without_seconds
+
+
+class Alternating(System):
+    """A picture (one convolution) and labels of it (another), trained in turns; infrared alone at the end."""
+
+    name = "alternating"
+    summary = "two convolutions"
+    paper = "none"
+    supports: Mapping[Bands, Support] = {"infrared": "designed"}
+    fuses = True
+    recipes: Mapping[str, Mapping[str, Any]] = {"paper": {"lr": 0.01, "optimizer": "adam"}}
+    phase_recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"picture": {"lr": 0.03, "epochs": 5}}
+    }
+
+    def __init__(self, classes: int | None, *, reads: Bands = "infrared"):
+        super().__init__()
+        self.reads = reads
+        self.picture = nn.Conv2d(1, 3, 3, padding=1)
+        self.labels = nn.Conv2d(3, self.need_classes(classes), 3, padding=1)
+        self.prepared: list[tuple[str, int, list[float]]] = []
+
+    def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
+        assert infrared is not None
+        fused = self.picture(infrared).sigmoid()
+        return Output(self.labels(fused), fused)
+
+    def phases(self, recipe: Recipe) -> list[Phase]:
+        def prepare(epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+            self.prepared.append(("again", epoch, [row["val_miou_infrared"] for row in rows]))
+
+        every: dict[str, Any] = {"keeps": self, "recipe": recipe, "validate": ("infrared",)}
+        return [
+            Phase("picture", self.picture, loss=self._picture, chooses="loss", reads=self.reads, **every),
+            Phase("labels", self.labels, loss=self._labels, frozen=(self.picture,), **every),
+            Phase(
+                "again",
+                self.picture,
+                loss=self._labels,
+                frozen=(self.labels,),
+                chooses="last",
+                prepare=prepare,
+                groups={"kernel": self.picture},
+                **every,
+            ),
+        ]
+
+    def deployed(self, bands: Bands) -> list[nn.Module]:
+        self.check_bands(bands)
+        return [self]
+
+    def _picture(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch["infrared"] is not None
+        wanted = (1 - batch["infrared"]).expand(-1, 3, -1, -1)
+        return {"likeness": F.mse_loss(self(None, batch["infrared"]).fused, wanted)}
+
+    def _labels(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self(None, batch["infrared"]).logits
+        return {"ce": F.cross_entropy(logits, batch["label"], ignore_index=IGNORE_INDEX)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def alternating() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_SYSTEMS, "alternating", f"{__name__}:Alternating")
+        yield
+
+
+def options(out: Path, **changes: Any) -> TrainOptions:
+    values: dict[str, Any] = {
+        "data": TINY_DATA,
+        "recipe": {"epochs": 3, "batch_size": 2, "lr": 0.1},
+        "accelerator": "cpu",
+        "workers": 0,
+        **changes,
+    }
+    return TrainOptions(system="alternating", out=str(out), **values)
+
+
+def recorded(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Alternating]:
+    """Train, and give the system that was trained, which remembers how it was prepared."""
+    made = []
+    create = engine.create
+
+    def remember(*arguments: Any, **named: Any) -> System:
+        made.append(create(*arguments, **named))
+        return made[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "create", remember)
+        folder = train(options, quiet=True)
+    (system,) = made
+    assert isinstance(system, Alternating)
+    return folder, system
+
+
+def test_a_part_is_trained_then_frozen_then_trained_again(tmp_path: Path) -> None:
+    weights: dict[str, dict[str, Tensor]] = {}
+    save = engine.save_weights
+
+    def watch(module: nn.Module, path: Path) -> None:
+        save(module, path)
+        if path.parent.name == "phases":
+            weights[path.stem] = load_file(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "save_weights", watch)
+        train(options(tmp_path / "run"), quiet=True)
+    first, second, third = (weights[name] for name in ("picture", "labels", "again"))
+    for part, (before, middle, after) in {
+        key: (first[key], second[key], third[key]) for key in first
+    }.items():
+        if part.startswith("picture"):
+            assert torch.equal(before, middle)
+            assert not torch.equal(middle, after)
+        else:
+            assert not torch.equal(before, middle)
+            assert torch.equal(middle, after)
+
+
+def test_each_phase_says_what_chose_its_epoch(tmp_path: Path) -> None:
+    folder = train(options(tmp_path / "run"), quiet=True)
+    chosen = read_card(folder).training["checkpoint"]
+    rows = {name: [row for row in read_curves(folder) if row["phase"] == name] for name in chosen}
+    assert chosen["picture"]["chosen_by"].startswith("lowest loss on ")
+    assert chosen["picture"]["loss"] == min(row["val_loss"] for row in rows["picture"])
+    assert "val_miou_infrared" not in rows["picture"][0]
+    assert chosen["labels"]["chosen_by"].startswith("best mean IoU (protocol present, infrared)")
+    assert chosen["labels"]["mean_iou"] == max(row["val_miou_infrared"] for row in rows["labels"])
+    assert chosen["again"] == {"chosen_by": "last epoch", "epoch": 3}
+    assert "val_miou_infrared" in rows["again"][0]
+
+
+def test_a_phase_is_prepared_with_what_was_logged_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, system = recorded(options(tmp_path / "run"), monkeypatch)
+    scores = [row["val_miou_infrared"] for row in read_curves(folder) if row["phase"] == "again"]
+    assert system.prepared == [("again", epoch, scores[:epoch]) for epoch in range(3)]
+
+
+def test_a_phase_that_is_cut_off_is_prepared_as_if_it_were_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(options(tmp_path / "whole"), quiet=True)
+    after_epoch = engine._Run._after_epoch
+
+    def cut(run: engine._Run, module: PhaseModule) -> None:
+        after_epoch(run, module)
+        if module.phase.name == "again" and module.rows[-1]["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Run, "_after_epoch", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path / "cut"), quiet=True)
+    resume(tmp_path / "cut", quiet=True)
+    assert curves_without_seconds(tmp_path / "cut") == curves_without_seconds(whole)
+    name = "weights.safetensors"
+    assert (tmp_path / "cut" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_recipes_of_single_phases_lie_between_the_preset_and_what_is_asked_for() -> None:
+    def recipe(phase: str, **changes: Any) -> Recipe:
+        return options(Path("run"), **{"recipe": {}, **changes}).recipe_of(phase)
+
+    assert (recipe("picture").lr, recipe("picture").epochs) == (0.03, 5)
+    assert (recipe("labels").lr, recipe("labels").optimizer) == (0.01, "adam")
+    assert recipe("picture", recipe={"lr": 0.5}) == Recipe(lr=0.5, epochs=5, optimizer="adam")
+    assert recipe("picture", recipe={"lr": 0.5}, phases={"picture": {"epochs": 1}}).epochs == 1
+    assert recipe("picture", preset="common") == Recipe()
+
+
+def test_bands_that_training_reads_must_be_there(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    export_folder(TINY_DATA, pairs)
+    for split in ("train", "val", "test"):
+        shutil.rmtree(pairs / split / "visible")
+    with pytest.raises(PairError, match="phase picture of alternating trains on infrared and visible"):
+        train(options(tmp_path / "run", options={"reads": "both"}, data=f"folder:{pairs}"), quiet=True)
+
+
+def test_groups_follow_their_own_rate_decay_and_momentum() -> None:
+    system = Alternating(3)
+    recipe = Recipe(
+        epochs=4,
+        lr=0.1,
+        weight_decay=0.5,
+        groups={"kernel": {"lr": 1.0, "schedule": "drops", "drops": (1.0, 0.5), "momentum": 0.25}},
+    )
+    phase = Phase("again", system, system, system._labels, recipe, groups={"kernel": system.labels})
+    rest, kernel = PhaseModule(phase, 3, seed=0).configure_optimizers().param_groups
+    if rest["name"] == "kernel":
+        rest, kernel = kernel, rest
+    assert [id(p) for p in kernel["params"]] == [id(p) for p in system.labels.parameters()]
+    assert [id(p) for p in rest["params"]] == [id(p) for p in system.picture.parameters()]
+    assert (rest["momentum"], kernel["momentum"], kernel["weight_decay"]) == (0.9, 0.25, 0.5)
+    of_kernel = recipe.of_group("kernel")
+    assert [of_kernel.learning_rate(epoch, 0, 1) for epoch in range(4)] == [1.0, 1.0, 0.5, 0.5]
+    assert recipe.of_group("").learning_rate(2, 0, 1) == pytest.approx(0.1 * 0.5**0.9)
+
+
+def test_the_rate_of_a_group_reaches_its_parameters(tmp_path: Path) -> None:
+    """A rate of 0 leaves a group as it was."""
+    still = options(tmp_path / "run", phases={"again": {"groups": {"kernel": {"weight_decay": 0.0}}}})
+    still.phases["again"]["groups"]["kernel"]["schedule"] = "drops"
+    still.phases["again"]["groups"]["kernel"]["drops"] = [0.0]
+    weights: list[dict[str, Tensor]] = []
+    save = engine.save_weights
+
+    def watch(module: nn.Module, path: Path) -> None:
+        save(module, path)
+        if path.parent.name == "phases":
+            weights.append(load_file(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "save_weights", watch)
+        train(still, quiet=True)
+    assert all(torch.equal(weights[1][key], weights[2][key]) for key in weights[1])
+
+
+def test_a_group_that_a_phase_does_not_have_is_refused(tmp_path: Path) -> None:
+    wrong = options(tmp_path / "run", recipe={"groups": {"kernel": {"lr": 1.0}}})
+    with pytest.raises(OptionError, match=r"phase picture of alternating has no group 'kernel'; it has none"):
+        train(wrong, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"kernel": {"epochs": 3}}, r"recipe.groups.kernel cannot change epochs; a group has lr"),
+        ({"kernel": {"lr": -1.0}}, r"recipe.lr must be above 0"),
+        ({"kernel": {"lr": "fast"}}, r"recipe.lr must be a number"),
+    ],
+)
+def test_groups_are_checked_as_the_recipe_is(groups: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Recipe(groups=groups)
+
+
+def test_gradients_are_cut_for_each_group_apart() -> None:
+    system = Alternating(3)
+    recipe = Recipe(clip_norm=0.5, groups={"kernel": {"clip_norm": 0.0}})
+    phase = Phase("again", system, system, system._labels, recipe, groups={"kernel": system.labels})
+    module = PhaseModule(phase, 3, seed=0)
+    for parameter in system.parameters():
+        parameter.grad = torch.full_like(parameter, 2.0)
+    module.on_before_optimizer_step(module.configure_optimizers())
+
+    def norm(part: nn.Module) -> float:
+        return torch.stack([p.grad.square().sum() for p in part.parameters()]).sum().sqrt().item()  # type: ignore[union-attr]
+
+    assert norm(system.picture) == pytest.approx(0.5, rel=1e-4)
+    assert norm(system.labels) == pytest.approx(
+        2.0 * sum(p.numel() for p in system.labels.parameters()) ** 0.5
+    )
