@@ -13,7 +13,7 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.cli.evaluate import evaluate_arguments
+from crossband.cli.evaluate import _named_runs, evaluate_arguments
 from crossband.metrics import fusion_scores
 from crossband.metrics.fusion import PRESETS
 from crossband.pairs.base import Classes
@@ -228,3 +228,14 @@ def test_labels_are_not_looked_at(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([*fusion(damaged.parent, "average"), "--out", str(out)]) == 0
     assert len(values(out)) == 4 * 2
+
+
+def test_runs_are_named_by_their_folder_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a/run", "b/run", "a/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "run")
+    assert _named_runs([".", "average"]) == {"run": ".", "average": "average"}
+    assert _named_runs(["..", "../other"]) == {"a": "..", "other": "../other"}
+    assert _named_runs([".", "../../b/run"]) == {".": ".", "../../b/run": "../../b/run"}

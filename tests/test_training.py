@@ -135,6 +135,15 @@ def test_presets_and_overrides_reach_the_phases(tmp_path: Path) -> None:
     assert [row[2] for row in rows] == pytest.approx([row[2] for row in expected])
 
 
+def test_a_warm_up_that_never_ends_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five pairs in full batches of two, over two epochs: four steps."""
+    for steps, noted in ((3, False), (4, True)):
+        recipe = {"epochs": 2, "batch_size": 2, "warmup_steps": steps}
+        train(tiny_options(tmp_path / str(steps), recipe=recipe))
+        note = f"note: the warm-up of {steps} steps is as long as the whole phase (4 steps)"
+        assert (note in capsys.readouterr().out) is noted
+
+
 def test_an_ablation_switch_reaches_the_network_and_the_card(tmp_path: Path) -> None:
     switches = {"decoder_channels": 16, "exchange": False, "contrastive_weight": 0, "exchange_stages": [1, 2]}
     folder = train(

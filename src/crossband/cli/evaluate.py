@@ -223,8 +223,10 @@ def _named_runs(runs: list[str]) -> dict[str, str]:
 
     Raises OptionError for one that is named twice.
     """
-    last = Counter(Path(run).name for run in runs)
-    named = {Path(run).name if last[Path(run).name] == 1 else run: run for run in runs}
+    # Absolute, because "." and ".." have names too.
+    names = {run: Path(run).resolve().name if Path(run).is_dir() else run for run in runs}
+    last = Counter(names.values())
+    named = {name if last[name] == 1 else run: run for run, name in names.items()}
     if len(named) < len(runs):
         twice = next(run for run, times in Counter(runs).items() if times > 1)
         raise OptionError(f"{twice} was named twice; name each run or system once")

@@ -36,6 +36,13 @@ class Progress:
         self.console.print(
             f"phase {module.phase.name}: {module.recipe.epochs} epochs{start}, {len(pairs.pairs)} pairs{held}"
         )
+        recipe, steps = module.recipe, int(trainer.num_training_batches)
+        warmup = recipe.warmup_steps + recipe.warmup_epochs * steps
+        if warmup >= recipe.epochs * steps:
+            self.console.print(
+                f"note: the warm-up of {warmup} steps is as long as the whole phase ({recipe.epochs * steps} "
+                "steps), so that the full rate is never reached; lower recipe.warmup_steps or warmup_epochs"
+            )
         if self.console.is_terminal and not self.console.quiet:
             self._live = Live(console=self.console, transient=True, refresh_per_second=4)
             self._live.start()
