@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from counting import Work
 from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBands
 from crossband.blocks.attention_slots import CBAM, DualAttention
 from crossband.blocks.consistency import SemanticConsistency, similarity
@@ -318,9 +319,9 @@ def test_without_global_alignment_the_bands_are_added() -> None:
 
 
 def test_cbam_by_hand() -> None:
-    module = CBAM(8).double()
+    module = CBAM(8).double().eval()
     nn.init.zeros_(module.spatial.weight)
-    nn.init.constant_(module.spatial.bias, 100.0)
+    nn.init.constant_(module.norm.bias, 100.0)
     x = grids(8)[0]
 
     def mlp(values: Tensor) -> Tensor:
@@ -328,7 +329,8 @@ def test_cbam_by_hand() -> None:
 
     k = torch.sigmoid(mlp(x.mean(dim=(1, 2))) + mlp(x.flatten(1, 2).max(dim=1).values))
     assert torch.allclose(module(x), x * k[:, None, None])
-    nn.init.zeros_(module.spatial.bias)
+    nn.init.zeros_(module.norm.bias)
+    module.norm.eps = 0.0
     module.spatial.weight.data[0, 1, 3, 3] = 1
     weighed = x * k[:, None, None]
     assert torch.allclose(module(x), weighed * torch.sigmoid(weighed.max(dim=-1, keepdim=True).values))
@@ -337,18 +339,38 @@ def test_cbam_by_hand() -> None:
 def test_dual_attention_by_hand() -> None:
     module = DualAttention(8, reduction=1).double()
     x = grids(8)[0]
-    assert torch.equal(module(x), 2 * x)
+    assert torch.equal(module(x), x)
     nn.init.constant_(module.alpha, 0.5)
     nn.init.constant_(module.beta, 0.25)
     tokens = x.flatten(1, 2)
     scores = module.query(tokens) @ module.key(tokens).transpose(1, 2)
     position = 0.5 * scores.softmax(dim=-1) @ module.value(tokens) + tokens
     channels = tokens.transpose(1, 2)
-    mixed = (channels @ channels.transpose(1, 2)).float().softmax(dim=-1).double() @ channels
-    wanted = position + 0.25 * mixed.transpose(1, 2) + tokens
+    products = channels @ channels.transpose(1, 2)
+    mixed = (-products).float().softmax(dim=-1).double() @ channels
+    wanted = (position + 0.25 * mixed.transpose(1, 2) + tokens) / 2
     assert torch.allclose(module(x), wanted.view(x.shape), atol=1e-5)
     module.reduction = 2
     assert module(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("channels", "cbam", "danet"),
+    [(64, 680, 5_202), (128, 2_284, 20_642), (320, 13_240, 128_402), (512, 33_412, 328_322)],
+)
+def test_attention_slots_have_their_published_size(channels: int, cbam: int, danet: int) -> None:
+    assert count_parameters(CBAM(channels)) == cbam
+    # Position and one scale for the channels.
+    assert count_parameters(DualAttention(channels, reduction=1)) == danet
+
+
+def test_dual_attention_holds_nothing_that_grows_with_the_square_of_the_image() -> None:
+    """A first level of 480 x 640, 120 x 160 places: all pairs would be 369 million values, 1.47 GB."""
+    module = DualAttention(64, reduction=8)
+    grid = torch.randn(1, 120, 160, 64)
+    with Work() as counted:
+        module(grid).sum().backward()
+    assert counted.largest <= 120 * 160 * (15 * 20)
 
 
 # --- presets, ablations and other readings

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from counting import Work
 from crossband.errors import OptionError
 from crossband.losses import PixelSampling, pixel_contrast
 from crossband.losses.contrastive import sample_pixels
@@ -253,22 +253,6 @@ def test_no_value_is_read_back_from_the_device(device: str) -> None:
         assert loss.device.type == device
         with pytest.raises(DataDependentOutputException):
             loss.item()
-
-
-class Work(TorchDispatchMode):
-    """Counts the elements that all operations make, and the most that a single one makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = self.largest = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple) else (result,):
-            if isinstance(tensor, Tensor) and not func.is_view:
-                self.total += tensor.numel()
-                self.largest = max(self.largest, tensor.numel())
-        return result
 
 
 def test_work_grows_no_faster_than_the_number_of_pixels() -> None:

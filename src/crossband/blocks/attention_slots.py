@@ -22,7 +22,7 @@ class CBAM(nn.Module):
     """Convolutional Block Attention Module (Woo et al., ECCV 2018, arXiv 1807.06521, equations 1 to 3).
 
     F' = sigmoid(MLP(mean F) + MLP(max F)) F, mean and max over the map, then
-    F'' = sigmoid(conv7([mean F'; max F'])) F', mean and max over the channels.
+    F'' = sigmoid(BN(conv7([mean F'; max F']))) F', mean and max over the channels.
     """
 
     def __init__(self, channels: int):
@@ -30,7 +30,8 @@ class CBAM(nn.Module):
         hidden = max(1, channels // CBAM_REDUCTION)
         self.channel1 = nn.Linear(channels, hidden)
         self.channel2 = nn.Linear(hidden, channels)
-        self.spatial = nn.Conv2d(2, 1, CBAM_KERNEL, padding=CBAM_KERNEL // 2)
+        self.spatial = nn.Conv2d(2, 1, CBAM_KERNEL, padding=CBAM_KERNEL // 2, bias=False)
+        self.norm = nn.BatchNorm2d(1)
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, h, w, C)."""
@@ -38,14 +39,16 @@ class CBAM(nn.Module):
         mean, most = (self.channel2(F.relu(self.channel1(values))) for values in pooled)
         grid = grid * torch.sigmoid(mean + most)[:, None, None]
         statistics = torch.stack([grid.mean(dim=-1), grid.amax(dim=-1)], dim=1)
-        return grid * to_grid(torch.sigmoid(self.spatial(statistics)))
+        return grid * to_grid(torch.sigmoid(self.norm(self.spatial(statistics))))
 
 
 class DualAttention(nn.Module):
-    """DANet's two attentions (Fu et al., CVPR 2019, arXiv 1809.02983, equations 1 to 4), summed.
+    """The mean of DANet's two attentions (Fu et al., CVPR 2019, arXiv 1809.02983, equations 1 to 4).
 
     position: alpha times what each place finds in the others, plus the map. channel: beta times a mixture of
-    all channels by the softmax of their products with this one, plus the map. alpha and beta start at 0.
+    the channels, plus the map; its weights are softmax(max E - E) of the products E = X X^T, as in the
+    authors' code, which favours unlike channels (the paper prints softmax(E)). alpha and beta start at 0, so
+    that the block starts as the identity; DANet sums the two and goes on with a convolution.
 
     reduction: side of the squares over which the position's keys and values are averaged, so that nothing
     grows with the square of the image; the paper averages nothing.
@@ -63,7 +66,7 @@ class DualAttention(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, h, w, C)."""
-        return 2 * grid + self.alpha * self._position(grid) + self.beta * _channel(grid)
+        return grid + (self.alpha * self._position(grid) + self.beta * _channel(grid)) / 2
 
     def _position(self, grid: Tensor) -> Tensor:
         source = to_grid(F.avg_pool2d(to_map(grid), self.reduction)).flatten(1, 2)
@@ -78,8 +81,9 @@ def _channel(grid: Tensor) -> Tensor:
     # Sums over all tokens: more than half precision holds.
     with torch.autocast(grid.device.type, enabled=False):
         exact = tokens.float()
-        alike = torch.softmax(exact.transpose(1, 2) @ exact, dim=-1)
-    return (tokens @ alike.transpose(1, 2).to(tokens.dtype)).view(grid.shape)
+        products = exact.transpose(1, 2) @ exact
+        unlike = torch.softmax(products.amax(dim=-1, keepdim=True) - products, dim=-1)
+    return (tokens @ unlike.transpose(1, 2).to(tokens.dtype)).view(grid.shape)
 
 
 class PerBand(nn.Module):
