@@ -43,6 +43,9 @@ def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
             return [system.enc.rgb, system.enc.ir], 32
         case "csknet":
             return [system.visible.encoder, system.infrared.encoder], 16
+        case "mmanet":
+            # Its infrared encoder has one channel: see tests/test_mmanet.py.
+            return [system.visible], 32
         case _:
             return [system.network.encoder], 16
 

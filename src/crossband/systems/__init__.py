@@ -21,6 +21,7 @@ _SYSTEMS = {
     "guided": "crossband.systems.classical:Guided",
     "laplacian": "crossband.systems.classical:Laplacian",
     "maximum": "crossband.systems.classical:Maximum",
+    "mmanet": "crossband.systems.mmanet:MMANet",
 }
 
 
