@@ -46,6 +46,8 @@ def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
         case "mmanet":
             # Its infrared encoder has one channel: see tests/test_mmanet.py.
             return [system.visible], 32
+        case "disoptnet":
+            return [system.student.encoder], 16
         case _:
             return [system.network.encoder], 16
 

@@ -2,7 +2,7 @@
 
 >>> import crossband as cb
 >>> cb.list_systems()
-['amdanet', 'average', 'csknet', 'deeplabv3plus', 'guided', 'laplacian', 'maximum', 'mmanet']
+['amdanet', 'average', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian', 'maximum', 'mmanet']
 
 The names below are all that a first program needs; they load on first use, so that the import is quick.
 """

@@ -17,6 +17,7 @@ from crossband.errors import OptionError
 from crossband.losses.segmentation import at_least_float32, cross_entropy
 
 DistillationForm = Literal["kl_ce", "soft_hard"]
+SoftMean = Literal["all", "places"]
 
 
 def prediction_distillation(
@@ -36,11 +37,10 @@ def prediction_distillation(
     _check_same_shape(student_logits, teacher_logits)
     student = at_least_float32(student_logits)
     teacher = at_least_float32(teacher_logits.detach())
-    target = teacher.softmax(dim=1)
-    soft = F.cross_entropy(student, target)
+    soft = soft_cross_entropy(student, teacher)
     match form:
         case "kl_ce":
-            entropy = F.cross_entropy(teacher, target)
+            entropy = F.cross_entropy(teacher, teacher.softmax(dim=1))
             divergence = soft - entropy
             return divergence + soft
         case "soft_hard":
@@ -48,6 +48,23 @@ def prediction_distillation(
             return soft + cross_entropy(student, teacher.argmax(dim=1), ignore_index=every_pixel)
         case _:
             raise OptionError(f'unknown form of prediction distillation {form!r}: use "kl_ce" or "soft_hard"')
+
+
+def soft_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, *, mean_over: SoftMean = "all"
+) -> Tensor:
+    """H(p_T, p_S) in nats: the cross-entropy with the teacher's probabilities.
+
+    mean_over: "all" is the mean over every pixel of the batch. "places" is that over the places of a picture,
+    summed over the pictures of the batch, as DisOptNet's public code has it: it grows with the batch.
+
+    student_logits, teacher_logits: (B, C, H, W) float. Returns a scalar. Raises ValueError if the shapes
+    differ.
+    """
+    _check_same_shape(student_logits, teacher_logits)
+    target = at_least_float32(teacher_logits.detach()).softmax(dim=1)
+    soft = F.cross_entropy(at_least_float32(student_logits), target)
+    return soft * len(student_logits) if mean_over == "places" else soft
 
 
 def feature_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

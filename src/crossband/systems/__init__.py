@@ -18,6 +18,7 @@ _SYSTEMS = {
     "average": "crossband.systems.classical:Average",
     "csknet": "crossband.systems.csknet:CSKNet",
     "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",
+    "disoptnet": "crossband.systems.disoptnet:DisOptNet",
     "guided": "crossband.systems.classical:Guided",
     "laplacian": "crossband.systems.classical:Laplacian",
     "maximum": "crossband.systems.classical:Maximum",
