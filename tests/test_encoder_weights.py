@@ -48,6 +48,8 @@ def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
             return [system.visible], 32
         case "disoptnet":
             return [system.student.encoder], 16
+        case "mrfs":
+            return [system.visible, system.infrared], 32
         case _:
             return [system.network.encoder], 16
 

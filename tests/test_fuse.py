@@ -15,6 +15,7 @@ from crossband.errors import OptionError, WeightsError
 from crossband.pairs.base import Classes
 from crossband.pictures import stretched
 from crossband.predictor import load
+from crossband.systems import list_systems, system_class
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny
 
@@ -293,7 +294,8 @@ def test_a_run_that_does_not_fuse_and_a_run_that_has_its_scaling(
     run: Path, visible: Path, infrared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(fuse(str(run), visible, infrared, tmp_path / "out"), capsys)
-    assert line == "csknet does not fuse; systems that do: amdanet, average, guided, laplacian, maximum"
+    fusing = ", ".join(name for name in list_systems() if system_class(name).fuses)
+    assert line == f"csknet does not fuse; systems that do: {fusing}"
     line = refused(
         fuse(str(run), visible, infrared, tmp_path / "out", "--infrared_scaling", "minmax"), capsys
     )

@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.functional import adjust_contrast
 
-from crossband.losses.fusion import chroma, colour_loss, fusion_loss, gradient_loss, intensity_loss, sobel
+from crossband.losses.fusion import (
+    chroma,
+    colour_loss,
+    fusion_loss,
+    gradient_loss,
+    intensity_loss,
+    sobel,
+    stretch_contrast,
+)
 
 
 def pictures(height: int = 9, width: int = 12, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,3 +169,31 @@ def test_mean_of_a_black_pair_is_its_brightness() -> None:
     edge = 2 * 0.25 * (4 * 4 + 2 * 3) / 36
     assert terms["gradient"].item() == pytest.approx(edge)
     assert math.isclose(terms["colour"].item(), 0, abs_tol=1e-7)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 1.7])
+def test_contrast_is_stretched_as_torchvision_does(factor: float) -> None:
+    infrared = pictures()[2]
+    stretched = stretch_contrast(infrared, factor)
+    for ours, image in zip(stretched, infrared, strict=True):
+        assert torch.allclose(ours, adjust_contrast(image, factor), atol=1e-12)
+    fused, visible, _ = pictures()
+    terms = fusion_loss(fused, visible, infrared, contrast=factor)
+    wanted = fusion_loss(fused, visible, stretched)
+    assert all(terms[name].item() == pytest.approx(wanted[name].item()) for name in terms)
+
+
+@pytest.mark.parametrize("contrast", [0.4, 1.7])
+def test_padding_neither_moves_the_mean_of_a_stretch_nor_is_stretched(contrast: float) -> None:
+    plain = fusion_loss(*pictures(), contrast=contrast)
+    padded = [F.pad(image, (2, 3, 1, 3), value=0.7) for image in pictures()]
+    valid = F.pad(torch.ones(2, 9, 12), (2, 3, 1, 3)).bool()
+    terms = fusion_loss(*padded, valid=valid, contrast=contrast)
+    assert all(terms[name].item() == pytest.approx(plain[name].item()) for name in plain)
+    # As published, the padding's zeros are part of the mean that values are moved away from.
+    published = fusion_loss(*padded, valid=valid, contrast=contrast, mean_over="all")
+    dark = F.pad(pictures()[2], (2, 3, 1, 3))
+    stretched = stretch_contrast(dark, contrast) * valid.unsqueeze(1)
+    wanted = fusion_loss(*padded[:2], stretched, valid=valid, mean_over="all")
+    assert all(published[name].item() == pytest.approx(wanted[name].item()) for name in wanted)
+    assert not torch.allclose(stretched[..., 1:10, 2:14], stretch_contrast(pictures()[2], contrast))

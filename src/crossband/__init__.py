@@ -1,8 +1,9 @@
 """Crossband: paired visible + infrared images, segmented and fused, with both cameras or with one.
 
 >>> import crossband as cb
->>> cb.list_systems()
-['amdanet', 'average', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian', 'maximum', 'mmanet']
+>>> cb.list_systems()  # doctest: +NORMALIZE_WHITESPACE
+['amdanet', 'average', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian', 'maximum', 'mmanet',
+ 'mrfs']
 
 The names below are all that a first program needs; they load on first use, so that the import is quick.
 """

@@ -1,7 +1,10 @@
 """Feature discrepancy alignment: two bands re-weigh each other locally, then meet in one map globally.
 
 From AMDANet (ICCV 2025), whose supplement names the modules (sections 6 and 7) and gives no formulas; they
-are those of the published code. Features are grids (B, h, w, C), on which linear layers act as they are.
+are those of the published code. The modules of MRFS (CVPR 2024), which it has them from, have the same
+layers and join them in another way: `GatedMix` and `CycleAttention`.
+
+Features are grids (B, h, w, C), on which linear layers act as they are.
 """
 
 from __future__ import annotations
@@ -17,19 +20,14 @@ Trust = tuple[Tensor, Tensor]
 """How far each band is to be believed: two weights (B, h, w, 1) in [0, 1], visible and infrared."""
 
 
-class LocalAlignment(nn.Module):
-    """Channel, place and token weights, from both bands, by which each is corrected with the other.
+class BandWeights(nn.Module):
+    """Channel, place and token weights, from both bands: what one band is corrected with the other by.
 
     With z = [x; y] for a visible grid x and an infrared grid y of C channels:
 
         k = sigmoid(channel(mean z) + channel(max z)), mean and max over the grid; halves k_x and k_y
         p = sigmoid(spatial([mean x; max x; mean y; max y])), over channels; p_x and p_y
         g = sigmoid(gate(z)), one value per token and channel, used for both bands
-        w_x = g k_x p_x,  w_y = g k_y p_y
-        u = x + w_x y,  v = y + w_y x
-        x^ = u sigmoid(u w_x - u) + u w_x,  and y^ of v and w_y alike
-
-    The last line is the "feature residual between the input and output" of the supplement's section 7.
     """
 
     def __init__(self, channels: int):
@@ -41,19 +39,18 @@ class LocalAlignment(nn.Module):
         self.gate1 = nn.Linear(2 * channels, channels // 2)
         self.gate2 = nn.Linear(channels // 2, channels)
 
-    def forward(self, visible: Tensor, infrared: Tensor, trust: Trust | None = None) -> tuple[Tensor, Tensor]:
-        """Two grids (B, h, w, C) -> two grids of the same shape.
-
-        trust: what a band adds to the other is multiplied by its own weight. None is 1 everywhere.
-        """
-        gate = self._gate(visible, infrared)
+    def weights(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        """k_x p_x and k_y p_y, of the shape of the grids (B, h, w, C)."""
         of_visible, of_infrared = self._channels(visible, infrared)
         at_visible, at_infrared = self._places(visible, infrared)
-        w_visible, w_infrared = gate * of_visible * at_visible, gate * of_infrared * at_infrared
-        to_visible, to_infrared = infrared, visible
-        if trust is not None:
-            to_visible, to_infrared = infrared * trust[1], visible * trust[0]
-        return _reweigh(visible, to_visible, w_visible), _reweigh(infrared, to_infrared, w_infrared)
+        return of_visible * at_visible, of_infrared * at_infrared
+
+    def gate(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """g, of the shape of the grids (B, h, w, C)."""
+        # The matrix is applied to its two halves: no concatenation is made.
+        of_visible, of_infrared = self.gate1.weight.chunk(2, dim=1)
+        hidden = F.linear(visible, of_visible, self.gate1.bias) + F.linear(infrared, of_infrared)
+        return torch.sigmoid(self.gate2(F.relu(hidden)))
 
     def _channels(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, ...]:
         mean = torch.cat([visible.mean(dim=(1, 2)), infrared.mean(dim=(1, 2))], dim=-1)
@@ -68,11 +65,43 @@ class LocalAlignment(nn.Module):
         hidden = F.relu(self.spatial1(torch.stack(statistics, dim=1)))
         return to_grid(torch.sigmoid(self.spatial2(hidden))).chunk(2, dim=-1)
 
-    def _gate(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        # The matrix is applied to its two halves: no concatenation is made.
-        of_visible, of_infrared = self.gate1.weight.chunk(2, dim=1)
-        hidden = F.linear(visible, of_visible, self.gate1.bias) + F.linear(infrared, of_infrared)
-        return torch.sigmoid(self.gate2(F.relu(hidden)))
+
+class LocalAlignment(BandWeights):
+    """AMDANet's correction of each band with the other. With the weights k, p and g of `BandWeights`:
+
+        w_x = g k_x p_x,  w_y = g k_y p_y
+        u = x + w_x y,  v = y + w_y x
+        x^ = u sigmoid(u w_x - u) + u w_x,  and y^ of v and w_y alike
+
+    The last line is the "feature residual between the input and output" of the supplement's section 7.
+    """
+
+    def forward(self, visible: Tensor, infrared: Tensor, trust: Trust | None = None) -> tuple[Tensor, Tensor]:
+        """Two grids (B, h, w, C) -> two grids of the same shape.
+
+        trust: what a band adds to the other is multiplied by its own weight. None is 1 everywhere.
+        """
+        gate = self.gate(visible, infrared)
+        w_visible, w_infrared = (gate * weight for weight in self.weights(visible, infrared))
+        to_visible, to_infrared = infrared, visible
+        if trust is not None:
+            to_visible, to_infrared = infrared * trust[1], visible * trust[0]
+        return _reweigh(visible, to_visible, w_visible), _reweigh(infrared, to_infrared, w_infrared)
+
+
+class GatedMix(BandWeights):
+    """MRFS's interactive gated mix attention (IGM-Att). With the weights k, p and g of `BandWeights`:
+
+        x^ = x + (1 - g) k_y p_y y,  y^ = y + g k_x p_x x
+
+    The gate divides what the bands give each other, and what a band gives has its own weights.
+    """
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        """Two grids (B, h, w, C) -> two grids of the same shape."""
+        gate = self.gate(visible, infrared)
+        w_visible, w_infrared = self.weights(visible, infrared)
+        return visible + (1 - gate) * w_infrared * infrared, infrared + gate * w_visible * visible
 
 
 def _reweigh(own: Tensor, other: Tensor, weight: Tensor) -> Tensor:
@@ -109,11 +138,33 @@ class GlobalAlignment(nn.Module):
         a = visible if self.sfe_a is None else _unit(self.sfe_a, visible, visible)
         b = infrared if self.sfe_b is None else _unit(self.sfe_b, infrared, infrared)
         m = _unit(self.cross1, a, b)
+        return self._last(b, m)
+
+    def _last(self, query: Tensor, source: Tensor) -> Tensor:
+        """proj(U_2(query, source))."""
         # Two linear layers in a row are one: W (V t + c) + d = (W V) t + (W c + d).
         inner = self.cross2.proj
         weight = self.proj.weight @ inner.weight
         bias = self.proj.weight @ inner.bias + self.proj.bias
-        return F.linear(self.cross2.attend(b, m) + b, weight, bias)
+        return F.linear(self.cross2.attend(query, source) + query, weight, bias)
+
+
+class CycleAttention(GlobalAlignment):
+    """MRFS's progressive cycle attention (PC-Att): from visible to infrared and back.
+
+    With the units U of `GlobalAlignment`:
+
+        a = U_a(x, x),  n = U_1(y, a)             visible within itself, infrared asks it
+        b = U_b(n, n),  f = U_2(a, b)             the answer within itself, visible asks that
+        s = proj(f)
+    """
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Two grids (B, h, w, C) -> one of the same shape."""
+        a = visible if self.sfe_a is None else _unit(self.sfe_a, visible, visible)
+        n = _unit(self.cross1, infrared, a)
+        b = n if self.sfe_b is None else _unit(self.sfe_b, n, n)
+        return self._last(a, b)
 
 
 def _unit(attention: ReducedAttention, query: Tensor, source: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ L_fus of AMDANet (ICCV 2025), as in its published code, which has it from MRFS (
 
     L_fus = 0.5 L_int + L_grad + L_col
 
-against V = Vis^gamma, the brightened visible image, and R, the infrared one. All are computed in float32 or
+against V = Vis^gamma, the brightened visible image, and R, the infrared one, whose contrast MRFS stretches;
+weights and gamma differ from benchmark to benchmark there. All are computed in float32 or
 better whatever the precision of the picture, and are 0 or more.
 
 Pixels that show no image (``valid`` False) are 0 in the picture and in its sources; the pixels beyond a
@@ -33,6 +34,7 @@ def fusion_loss(
     *,
     valid: Tensor | None = None,
     gamma: float = 0.8,
+    contrast: float = 1.0,
     intensity_weight: float = 0.5,
     gradient_weight: float = 1.0,
     colour_weight: float = 1.0,
@@ -42,19 +44,24 @@ def fusion_loss(
     """The weighted terms of L_fus: ``{"intensity": ..., "gradient": ..., "colour": ...}``.
 
     fused, visible: (B, 3, H, W) in [0, 1]. infrared: (B, 1, H, W) in [0, 1]. valid: bool (B, H, W), or None
-    if every pixel is. gamma: of the visible image's brightening, V = Vis^gamma.
+    if every pixel is. gamma: of the visible image's brightening, V = Vis^gamma. contrast: of the infrared
+    image, see `stretch_contrast`; 1 leaves it as it is.
     gradient_target: see `gradient_loss`. mean_over: whether means are over the valid pixels or over all.
     Raises ValueError if the shapes disagree.
     """
     _check_shapes(fused, visible, infrared, valid)
     fused, visible, infrared = (at_least_float32(image) for image in (fused, visible, infrared))
     bright = (visible**gamma).clamp(0, 1)
-    mask = None
+    mask = shown = None
     if valid is not None:
-        mask = valid.unsqueeze(1).to(fused.dtype)
-        fused, bright, infrared = fused * mask, bright * mask, infrared * mask
+        mask = shown = valid.unsqueeze(1).to(fused.dtype)
+        fused, bright, infrared = fused * shown, bright * shown, infrared * shown
         if mean_over == "all":
             mask = None
+    if contrast != 1:
+        infrared = stretch_contrast(infrared, contrast, mask)
+        # Where no image is shown, a stretch may make 0 something else.
+        infrared = infrared if shown is None else infrared * shown
     return {
         "intensity": intensity_weight * intensity_loss(fused, bright, infrared, mask),
         "gradient": gradient_weight * gradient_loss(fused, bright, infrared, mask, target=gradient_target),
@@ -100,6 +107,17 @@ def colour_loss(fused: Tensor, bright: Tensor, mask: Tensor | None = None) -> Te
     # Chroma is linear: that of a difference is the difference, and the offsets of 0.5 cancel.
     blue, red = chroma(fused - bright)
     return _mean((blue - 0.5).abs(), mask) + _mean((red - 0.5).abs(), mask)
+
+
+def stretch_contrast(image: Tensor, factor: float, mask: Tensor | None = None) -> Tensor:
+    """clip(c I + (1 - c) mean I) to [0, 1], the mean over each image; c is the factor.
+
+    image: (B, 1, H, W) in [0, 1]. mask: (B, 1, H, W), 1 on the pixels that the mean is over, or None for all.
+    """
+    weight = torch.ones_like(image) if mask is None else mask
+    total = weight.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = (image * weight).sum(dim=(2, 3), keepdim=True) / total
+    return (factor * image + (1 - factor) * mean).clamp(0, 1)
 
 
 def sobel(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ _SYSTEMS = {
     "laplacian": "crossband.systems.classical:Laplacian",
     "maximum": "crossband.systems.classical:Maximum",
     "mmanet": "crossband.systems.mmanet:MMANet",
+    "mrfs": "crossband.systems.mrfs:MRFS",
 }
 
 

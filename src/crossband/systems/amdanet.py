@@ -30,6 +30,7 @@ from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.blocks.reliability import blend
+from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver
 from crossband.losses.segmentation import DiceClasses
@@ -284,7 +285,7 @@ class AMDANet(System):
         visible: (B, 3, H, W), infrared: (B, 1, H, W), one of them None if it is missing. present: see
         `AlignedEncoder`. The reliability is empty without a gate.
         """
-        pictures = _stand_in(visible, infrared)
+        pictures = stand_in(visible, infrared)
         if not self.restores:
             levels = self.enc(*(self._prepared(picture) for picture in pictures))
             return levels, pictures, {}
@@ -339,14 +340,6 @@ class AMDANet(System):
         if image is None:
             return None
         return image.expand(-1, 3, -1, -1) if self.band_input is None else self.band_input(image)
-
-
-def _stand_in(visible: Tensor | None, infrared: Tensor | None) -> Pictures:
-    """Both pictures; in the place of a missing one is the infrared three times, or the visible's luma."""
-    if visible is None:
-        assert infrared is not None
-        return infrared.expand(-1, 3, -1, -1), infrared
-    return visible, luma(visible) if infrared is None else infrared
 
 
 def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
