@@ -88,7 +88,6 @@ def test_size_of_the_parts() -> None:
     assert count_parameters(system.context) == 6_296_576
     assert count_parameters(system.decoder) == 16_271_064
     assert count_parameters(on_meta(26).decoder) == 16_306_288
-    # Of the decoder, what only training runs.
     assert count_parameters(*(step.side for step in system.decoder.steps)) == 9 * 899
 
 
@@ -206,8 +205,10 @@ def test_the_network_by_hand() -> None:
             logits = system(*given).logits
             assert torch.allclose(logits, by_hand(system, *given), atol=1e-5)
             assert logits.std() > 0
-        sides = system(visible, infrared, features=True).features["sides"]
-    assert [side.shape for side in sides] == [(2, CLASSES, 8, 12), (2, CLASSES, 4, 6), (2, CLASSES, 2, 3)]
+        maps = system(visible, infrared, features=True).features
+        assert [side.shape[2:] for side in maps["sides"]] == [(8, 12), (4, 6), (2, 3)]
+        first = system.decoder.steps[0]
+        assert torch.equal(maps["decoder"], first.enlarge(first.body(maps["context"])) + maps["skips"][0])
 
 
 @pytest.mark.parametrize(
@@ -388,8 +389,7 @@ def test_what_does_not_exist_is_refused(options: dict[str, Any], message: str) -
 
 
 def test_presets_are_the_two_published_settings() -> None:
-    plain = create("mmanet", classes=4, preset="nyuv2", **TINY)
-    other = create("mmanet", classes=4, preset="cityscapes", **TINY)
+    plain, other = (create("mmanet", classes=4, preset=name, **TINY) for name in ("nyuv2", "cityscapes"))
     assert (plain.distillation_weight, plain.regularisation_weight) == (4.0, 0.2)
     assert (other.distillation_weight, other.regularisation_weight) == (10.0, 0.1)
     assert plain.arguments == create("mmanet", classes=4, **TINY).arguments

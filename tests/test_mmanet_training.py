@@ -251,7 +251,7 @@ def test_weights_scale_their_terms() -> None:
 def test_it_overfits_four_scenes() -> None:
     """Each pixel of four generated scenes is magnified to 4 x 4, which is what one logit covers; infrared
     alone, which one batch in three trains, learns them too."""
-    pairs = Scenes("train", count=4, size=(16, 24))
+    pairs = Scenes("train", count=4, size=(16, 16))
     batch = collate([pairs[index] for index in range(4)])
     for key in ("visible", "infrared", "label"):
         batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
