@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crossband.blocks.depthwise_site import check_depthwise, run_stage_pair
 from crossband.blocks.encoders import (
     check_exchangeable,
     encoder_stages,
@@ -16,6 +15,7 @@ from crossband.blocks.encoders import (
     smp_name,
     unread_modules,
 )
+from crossband.blocks.norm_site import check_depthwise, run_stage_pair
 from crossband.errors import OptionError
 from crossband.systems import create
 from crossband.systems.deeplabv3plus import build_network

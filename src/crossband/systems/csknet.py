@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.blocks.band_input import BandInput
-from crossband.blocks.depthwise_site import check_depthwise, run_stage_pair
 from crossband.blocks.encoders import (
     check_exchangeable,
     encoder_stages,
@@ -38,6 +37,7 @@ from crossband.blocks.encoders import (
 )
 from crossband.blocks.exchange import Direction, Threshold, exchange_channels, exchange_columns, small_gammas
 from crossband.blocks.gated_unit import GatedSpectralUnit
+from crossband.blocks.norm_site import check_depthwise, run_stage_pair
 from crossband.blocks.projection import LevelProjections
 from crossband.blocks.tied import tie
 from crossband.errors import OptionError
