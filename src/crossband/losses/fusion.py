@@ -75,7 +75,7 @@ def intensity_loss(fused: Tensor, bright: Tensor, infrared: Tensor, mask: Tensor
     fused, bright: F and V, (B, 3, H, W). infrared: R, (B, 1, H, W). mask: (B, 1, H, W), 1 on the pixels that
     the mean is over, or None for all. Returns a scalar.
     """
-    return _mean((fused - torch.maximum(bright, infrared)).abs(), mask)
+    return masked_mean((fused - torch.maximum(bright, infrared)).abs(), mask)
 
 
 def gradient_loss(
@@ -98,7 +98,7 @@ def gradient_loss(
             wanted = torch.maximum(of_bright, of_infrared)
         else:
             wanted = torch.where(of_bright.abs() >= of_infrared.abs(), of_bright, of_infrared)
-        losses.append(_mean((of_fused - wanted).abs(), mask))
+        losses.append(masked_mean((of_fused - wanted).abs(), mask))
     return (losses[0] + losses[1]) / 2
 
 
@@ -106,7 +106,7 @@ def colour_loss(fused: Tensor, bright: Tensor, mask: Tensor | None = None) -> Te
     """L_col = mean |Cb(F) - Cb(V)| + mean |Cr(F) - Cr(V)|. Arguments and result as in `intensity_loss`."""
     # Chroma is linear: that of a difference is the difference, and the offsets of 0.5 cancel.
     blue, red = chroma(fused - bright)
-    return _mean((blue - 0.5).abs(), mask) + _mean((red - 0.5).abs(), mask)
+    return masked_mean((blue - 0.5).abs(), mask) + masked_mean((red - 0.5).abs(), mask)
 
 
 def stretch_contrast(image: Tensor, factor: float, mask: Tensor | None = None) -> Tensor:
@@ -143,7 +143,7 @@ def chroma(image: Tensor) -> tuple[Tensor, Tensor]:
     return 0.564 * (blue - luma) + 0.5, 0.713 * (red - luma) + 0.5
 
 
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over all values, or over those of the pixels where the mask is 1; 0 if there is none."""
     if mask is None:
         return values.mean()
