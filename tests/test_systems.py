@@ -14,7 +14,7 @@ from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
 from crossband.systems.base import BAND_COMBINATIONS, Bands, Batch, Support, System, bands_of, select_bands
-from tiny_systems import CLASSES, answer, images, labelled, randomise_norms, tiny
+from tiny_systems import CLASSES, answer, images, labelled, randomise_norms, resting, tiny
 
 SYSTEMS = list_systems()
 HALVES = [torch.bfloat16, torch.float16]
@@ -254,13 +254,11 @@ def test_every_phase_has_finite_named_losses_that_reach_what_it_trains(name: str
     for phase in phases:
         assert phase.recipe == recipe
         assert set(phase.validate) <= set(phase.keeps.supports)
-        for module in phase.frozen:
-            module.eval().requires_grad_(False)
-            module.zero_grad()
-        phase.trained.train()
-        terms = phase.loss(labelled())
-        assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
-        torch.stack(list(terms.values())).sum().backward()
+        with resting(phase):
+            phase.trained.train()
+            terms = phase.loss(labelled())
+            assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
+            torch.stack(list(terms.values())).sum().backward()
         without = {k for k, p in phase.trained.named_parameters() if p.grad is None or not p.grad.any()}
         dead = {id(p) for module in system.dead() for p in module.parameters()}
         assert not [k for k in without if id(phase.trained.get_parameter(k)) not in dead]
@@ -302,14 +300,13 @@ def test_losses_are_finite_in_half_precision_on_odd_sizes_and_without_any_label(
         valid=None,
     )
     for phase in tiny(name).phases(Recipe()):
-        for module in phase.frozen:
-            module.eval().requires_grad_(False)
         for odd in (cropped, unlabelled):
             phase.trained.zero_grad()
-            with torch.autocast("cpu", dtype=dtype):
-                terms = phase.loss(odd)
-            assert all(torch.isfinite(term) for term in terms.values())
-            sum(term.float() for term in terms.values()).backward()
+            with resting(phase):
+                with torch.autocast("cpu", dtype=dtype):
+                    terms = phase.loss(odd)
+                assert all(torch.isfinite(term) for term in terms.values())
+                sum(term.float() for term in terms.values()).backward()
             gradients = [p.grad for p in phase.trained.parameters() if p.grad is not None]
             assert all(torch.isfinite(gradient).all() for gradient in gradients)
 

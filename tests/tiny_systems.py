@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,10 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.systems import create, system_class, system_options
-from crossband.systems.base import Batch, Output, System
+from crossband.systems.base import Batch, Output, Phase, System
 from crossband.systems.csknet import CSKNet
 
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
+TINY_OPTIONS: dict[str, dict[str, Any]] = {"segmif": {"fusion_width": 8, "rounds": 2}}
+"""What else makes a system small, by name."""
 CLASSES = 5
 
 
@@ -25,7 +29,7 @@ def tiny(name: str, **options: Any) -> System:
     torch.manual_seed(0)
     smallest = {key: value for key, value in TINY.items() if key in system_options(name)}
     classes = CLASSES if system_class(name).segments else None
-    return create(name, classes=classes, **{**smallest, **options})
+    return create(name, classes=classes, **{**smallest, **TINY_OPTIONS.get(name, {}), **options})
 
 
 def csknet(**options: Any) -> CSKNet:
@@ -58,6 +62,18 @@ def labelled(height: int = 64, width: int = 96, *, batch: int = 2, seed: int = 0
     label = blocks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
     label[:, :5, :7] = IGNORE_INDEX
     return Batch(visible=visible, infrared=infrared, label=label, valid=None)
+
+
+@contextmanager
+def resting(phase: Phase) -> Iterator[None]:
+    """What a phase freezes, frozen; another phase may train it afterwards."""
+    stopped = [p for module in phase.frozen for p in module.parameters() if p.requires_grad]
+    for module in phase.frozen:
+        module.eval().requires_grad_(False)
+        module.zero_grad()
+    yield
+    for parameter in stopped:
+        parameter.requires_grad_(True)
 
 
 def randomise_norms(module: nn.Module, seed: int = 0) -> None:
