@@ -52,6 +52,8 @@ def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
             return [system.student.encoder], 16
         case "mrfs":
             return [system.visible, system.infrared], 32
+        case "segmif":
+            return [system.segmenter.encoder], 32
         case _:
             return [system.network.encoder], 16
 

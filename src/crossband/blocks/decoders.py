@@ -57,7 +57,8 @@ class SegmentationDecoder(nn.Module):
     4, 3, 2, 1, go through a 1 x 1 convolution, a norm and a ReLU, a dropout of whole channels, and a
     1 x 1 convolution to classes.
 
-    channels: of the four grids. norm: arguments of `HeadNorm`.
+    channels: of the four grids. norm: arguments of `HeadNorm`. mixing_bias: whether the first 1 x 1
+    convolution has a bias beside the norm's, as AMDANet's has and SegFormer's has not.
     """
 
     def __init__(
@@ -68,11 +69,12 @@ class SegmentationDecoder(nn.Module):
         *,
         dropout: float = 0.1,
         norm: dict[str, Any] | None = None,
+        mixing_bias: bool = True,
     ):
         super().__init__()
         for level, inputs in zip(LEVELS, channels, strict=True):
             self.add_module(f"embed{level}", nn.Linear(inputs, width))
-        self.fuse_conv = nn.Conv2d(4 * width, width, 1)
+        self.fuse_conv = nn.Conv2d(4 * width, width, 1, bias=mixing_bias)
         self.fuse_bn = HeadNorm(width, **(norm or {}))
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(width, classes, 1)
@@ -93,7 +95,8 @@ class SegmentationDecoder(nn.Module):
                 total += to_grid(upsample(coarse, total.shape[1:3]))
             return to_map(total)
 
-        fused = self.fuse_bn.after(fuse, self.fuse_conv.weight, self.fuse_conv.bias)
+        weight, bias = self.fuse_conv.weight, self.fuse_conv.bias
+        fused = self.fuse_bn.after(fuse, weight, weight.new_zeros(len(weight)) if bias is None else bias)
         return self.classify(self.dropout(F.relu(fused, inplace=True)))
 
 

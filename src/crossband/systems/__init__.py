@@ -25,6 +25,7 @@ _SYSTEMS = {
     "maximum": "crossband.systems.classical:Maximum",
     "mmanet": "crossband.systems.mmanet:MMANet",
     "mrfs": "crossband.systems.mrfs:MRFS",
+    "segmif": "crossband.systems.segmif:SegMiF",
 }
 
 
