@@ -172,6 +172,31 @@ def test_sums_over_a_large_image_do_not_overflow_in_half_precision(dtype: torch.
         assert all(torch.isfinite(result).all() for result in hia(*grids))
 
 
+def test_the_fusion_network_is_its_parts_in_order() -> None:
+    fusion = segmif().fusion.double()
+    luma_of, infrared = (draw(2, 1, 8, 12, seed=seed).double() for seed in (0, 1))
+    semantics = [each.double() for each in _semantics(fusion)]
+
+    def bent(values: Tensor) -> Tensor:
+        return torch.where(values < 0, fusion.activation.weight * values, values)
+
+    maps = {"visible": bent(fusion.visible_stem(luma_of)), "infrared": bent(fusion.infrared_stem(infrared))}
+    for number, semantic in enumerate(semantics, start=1):
+        maps = {band: fusion.get_submodule(f"{band}_dense{number}")(each) for band, each in maps.items()}
+        upsampled = F.interpolate(semantic, size=(8, 12), mode="bilinear", align_corners=False)
+        maps["semantic"] = fusion.get_submodule(f"semantic{number}")(upsampled)
+        grids = {name: each.permute(0, 2, 3, 1) for name, each in maps.items()}
+        added = plain_interaction(fusion.interaction1, grids)
+        maps = {
+            band: maps[band] + each.permute(0, 3, 1, 2)
+            for band, each in zip(("visible", "infrared"), added, strict=True)
+        }
+    fused = torch.cat([maps["visible"], maps["infrared"]], dim=1)
+    for convolution in (fusion.mix1, fusion.mix2, fusion.mix3):
+        fused = bent(convolution(fused))
+    assert torch.allclose(fusion(luma_of, infrared, semantics), fused, atol=1e-9)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_both_places_use_one_interaction_unless_told_otherwise(shared: bool) -> None:
     fusion = segmif(shared_interaction=shared).fusion

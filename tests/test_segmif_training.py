@@ -224,11 +224,21 @@ def test_other_recipes_have_every_phase_too() -> None:
         for preset in ("paper", "common", "quick")
     }
     assert epochs == {"paper": 182, "common": 203, "quick": 21}
-    common = recipe_of("common", "segmentation-7")
-    assert (common.optimizer, common.lr, common.batch_size) == ("sgd", 5e-3, 8)
     for preset in ("common", "quick"):
         assert recipe_of(preset, "fusion-7").optimizer == "adamw"
         assert recipe_of(preset, "fusion-7").lr == pytest.approx(recipe_of(preset, "fusion-1").lr / 7)
+
+
+def test_the_common_recipe_is_one_decay_through_all_rounds() -> None:
+    """That of every system, over 203 epochs: SGD, 5e-3, (1 - epoch / epochs)^0.9 for each epoch."""
+    whole = Recipe(epochs=203)
+    for number in range(1, 8):
+        recipe = recipe_of("common", f"segmentation-{number}")
+        assert (recipe.optimizer, recipe.batch_size, recipe.schedule_per) == ("sgd", 8, "epoch")
+        for epoch in (0, 10, 28):
+            past = 29 * (number - 1) + epoch
+            wanted = whole.learning_rate(past, 100 * past, 100)
+            assert recipe.learning_rate(epoch, 100 * epoch, 100) == pytest.approx(wanted)
 
 
 # --- it learns

@@ -14,7 +14,7 @@ decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -57,25 +57,38 @@ _SEGMENTATION: Mapping[str, Any] = {
 }
 
 
-def _rounds(fusion: Mapping[str, Any], segmentation: Mapping[str, Any], **first: Any) -> dict[str, Any]:
+def _rounds(
+    fusion: Mapping[str, Any], segmentation: Callable[[int], Mapping[str, Any]], **first: Any
+) -> dict[str, Any]:
     """Recipes of every phase: the fusion's rate is divided by the round; ``first`` is of the first alone."""
     recipes: dict[str, Any] = {}
     for number in range(1, ROUNDS + 1):
         own = {**fusion, "lr": fusion["lr"] / number, **(first if number == 1 else {})}
-        recipes |= {f"fusion-{number}": own, f"segmentation-{number}": dict(segmentation)}
+        recipes |= {f"fusion-{number}": own, f"segmentation-{number}": dict(segmentation(number))}
     return recipes
+
+
+def _one_decay(number: int, *, lr: float, **fields: Any) -> dict[str, Any]:
+    """The part in one round of a polynomial decay of power 0.9 that goes on through all rounds."""
+    left = ROUNDS - number + 1
+    return {**fields, "lr": lr * (left / ROUNDS) ** 0.9, "power": 0.9, "horizon": float(left)}
 
 
 PHASE_RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # 6,000 steps in the first round and 4,000 in the others, of a decay over 20,000.
     "paper": _rounds(
-        {**_FUSION, "lr": 1e-4, "epochs": 10, "horizon": 5.0}, _SEGMENTATION, epochs=15, horizon=10 / 3
+        {**_FUSION, "lr": 1e-4, "epochs": 10, "horizon": 5.0},
+        lambda number: _SEGMENTATION,
+        epochs=15,
+        horizon=10 / 3,
     ),
     # 203 epochs of segmentation in seven rounds. A fusion by SGD at that rate would not get far in the time.
-    "common": _rounds({**_FUSION, "batch_size": 8, "lr": 1e-3, "epochs": 8}, {"epochs": 29}),
+    "common": _rounds(
+        {**_FUSION, "batch_size": 8, "lr": 1e-3, "epochs": 8}, partial(_one_decay, lr=5e-3, epochs=29)
+    ),
     "quick": _rounds(
-        {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "epochs": 2, "warmup_steps": 5},
-        {"epochs": 3, "warmup_steps": 5},
+        {"lr": 1e-3, "epochs": 2, "warmup_steps": 5},
+        partial(_one_decay, lr=1e-3, epochs=3, warmup_steps=5),
         epochs=4,
     ),
 }
