@@ -246,7 +246,7 @@ def test_the_common_recipe_is_one_decay_through_all_rounds() -> None:
 
 def test_it_overfits_four_scenes() -> None:
     """Two rounds on four scenes, each pixel of which is magnified to the 4 x 4 that one logit covers."""
-    pairs = Scenes("train", count=4, size=(16, 24))
+    pairs = Scenes("train", count=4, size=(16, 16))
     batch = collate([pairs[index] for index in range(4)])
     for key in ("visible", "infrared", "label"):
         batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
