@@ -1,7 +1,7 @@
 """Training losses: pure functions on tensors, each with the equation it implements."""
 
 from crossband.losses.contrastive import PixelSampling, pixel_contrast
-from crossband.losses.distillation import feature_distillation, prediction_distillation
+from crossband.losses.distillation import feature_distillation, prediction_distillation, soft_cross_entropy
 from crossband.losses.fusion import fusion_loss
 from crossband.losses.segmentation import cross_entropy, dice, segmentation_loss, smoothed_dice
 
@@ -15,4 +15,5 @@ __all__ = [
     "prediction_distillation",
     "segmentation_loss",
     "smoothed_dice",
+    "soft_cross_entropy",
 ]
