@@ -27,8 +27,11 @@ from crossband.weights import count_parameters, load_run, make_card, read_card, 
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled, randomise_norms, tiny
 
+ONE_EPOCH: dict[str, Any] = {
+    "recipe": {"epochs": 1, "batch_size": 4},
+    "augmentation": {"crop": [32, 32]},
+}
 IMITATING = {"ce_imitating", "dice_imitating", "soft_imitating"}
-ONE_EPOCH = {"epochs": 1, "batch_size": 4}
 LABELLED = {"ce_student", "dice_student", "ce_fused", "dice_fused"}
 
 
@@ -243,7 +246,7 @@ def test_it_overfits_four_scenes() -> None:
 
 
 def test_a_run_trains_both_phases_and_its_student_is_a_run_too(tmp_path: Path) -> None:
-    folder = train(tiny_options(tmp_path / "run", "disoptnet", recipe=ONE_EPOCH), quiet=True)
+    folder = train(tiny_options(tmp_path / "run", "disoptnet", **ONE_EPOCH), quiet=True)
     rows = curves_without_seconds(folder)
     assert [row["phase"] for row in rows] == ["teacher", "disoptnet"]
     assert rows[-1]["val_miou_infrared"]
@@ -261,7 +264,7 @@ def test_a_run_trains_both_phases_and_its_student_is_a_run_too(tmp_path: Path) -
     # A DeepLabV3+ on visible images serves as the teacher, as it does in CSK-Net.
     teacher = create("deeplabv3plus", classes=len(card.classes.names), **TINY)
     save_run(tmp_path / "visible", teacher, make_card(teacher, card.classes, card.infrared_scaling, {}))
-    changes: dict[str, Any] = {"reuse": {"teacher": str(tmp_path / "visible")}, "recipe": ONE_EPOCH}
+    changes: dict[str, Any] = {"reuse": {"teacher": str(tmp_path / "visible")}, **ONE_EPOCH}
     options = {"decoder_channels": 16, "deploy": "student"}
     folder = train(tiny_options(tmp_path / "second", "disoptnet", options=options, **changes), quiet=True)
     assert [row["phase"] for row in curves_without_seconds(folder)] == ["disoptnet"]
