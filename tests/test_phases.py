@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.errors import OptionError, PairError
+from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe
@@ -39,6 +40,10 @@ class Alternating(System):
     recipes: Mapping[str, Mapping[str, Any]] = {"paper": {"lr": 0.01, "optimizer": "adam"}}
     phase_recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "paper": {"picture": {"lr": 0.03, "epochs": 5}}
+    }
+    augmentations: Mapping[str, Mapping[str, Any]] = {"paper": {"gain": 0.1}}
+    phase_augmentations: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"picture": {"crop": (20, 24)}}
     }
 
     def __init__(self, classes: int | None, *, reads: Bands = "infrared"):
@@ -197,6 +202,52 @@ def test_recipes_of_single_phases_lie_between_the_preset_and_what_is_asked_for()
     assert recipe("picture", recipe={"lr": 0.5}) == Recipe(lr=0.5, epochs=5, optimizer="adam")
     assert recipe("picture", recipe={"lr": 0.5}, phases={"picture": {"epochs": 1}}).epochs == 1
     assert recipe("picture", preset="common") == Recipe()
+
+
+def test_augmentations_of_single_phases_lie_there_too() -> None:
+    def augmentation(phase: str | None, **changes: Any) -> Augmentation:
+        return options(Path("run"), **changes).make_augmentation(phase)
+
+    assert augmentation("picture") == Augmentation(crop=(20, 24), gain=0.1)
+    assert augmentation("labels") == augmentation(None) == Augmentation(gain=0.1)
+    assert augmentation("picture", augmentation={"flip": 0.0}) == Augmentation(0.0, crop=(20, 24), gain=0.1)
+    assert augmentation("picture", augmentation={"crop": None}).crop is None
+    assert augmentation("picture", preset="common") == Augmentation()
+
+
+def test_a_phase_is_trained_with_its_own_augmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[tuple[int, ...]]] = {"picture": set(), "labels": set()}
+
+    def watched(name: str, loss: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(system: Alternating, batch: Batch) -> Any:
+            if torch.is_grad_enabled():
+                assert batch["infrared"] is not None
+                seen[name].add(tuple(batch["infrared"].shape[-2:]))
+            return loss(system, batch)
+
+        return watch
+
+    for name in seen:
+        monkeypatch.setattr(Alternating, f"_{name}", watched(name, getattr(Alternating, f"_{name}")))
+    folder = train(options(tmp_path / "run"), quiet=True)
+    assert seen == {"picture": {(20, 24)}, "labels": {(32, 48)}}
+    training = read_card(folder).training
+    assert (training["augmentation"]["gain"], training["augmentation"]["crop"]) == (0.1, None)
+    assert list(training["phase_augmentations"]) == ["picture"]
+    assert training["phase_augmentations"]["picture"]["crop"] == [20, 24]
+    assert training["phase_augmentations"]["picture"]["gain"] == 0.1
+
+
+def test_a_reused_phase_brings_those_before_it_that_keep_the_same(tmp_path: Path) -> None:
+    """Training these would undo it; the phases after it are trained."""
+    whole = train(options(tmp_path / "whole"), quiet=True)
+    again = train(options(tmp_path / "again", reuse={"labels": str(whole)}), quiet=True)
+    assert {row["phase"] for row in read_curves(again)} == {"again"}
+    chosen = read_card(again).training["checkpoint"]
+    assert chosen["picture"] == chosen["labels"] == {"reused": str(whole)}
+    assert set(read_card(again).training["recipes"]) == {"again"}
 
 
 def test_bands_that_training_reads_must_be_there(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class System(nn.Module, ABC):
     presets: named sets of constructor arguments, for `create`.
     recipes, augmentations: what the system changes of a named recipe (`crossband.recipe.PRESETS`) and of the
         default augmentation under it; a name of its own makes a recipe that only this system has.
-    phase_recipes: the same for single phases: changes by recipe name and phase name.
+    phase_recipes, phase_augmentations: the same for single phases: changes by recipe name and phase name.
 
     The constructor takes the number of classes first. None asks for a system that only fuses; one that
     cannot raises OptionError.
@@ -142,6 +142,7 @@ class System(nn.Module, ABC):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     supports: Mapping[Bands, Support]
     segments: bool = True
     fuses: bool = False

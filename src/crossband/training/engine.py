@@ -12,6 +12,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ class _Run:
         )
         self.phases = self.system.phases(options.recipe_of())
         self._prepare_phases()
+        self.reuse = _with_earlier(self.options.reuse, self.phases)
         self._reuse_phases()
 
     def _prepare_phases(self) -> None:
@@ -146,7 +148,7 @@ class _Run:
     def _reuse_phases(self) -> None:
         """Load the phases that come from other runs, before anything is written or trained."""
         for phase in self.phases:
-            origin = self.options.reuse.get(phase.name)
+            origin = self.reuse.get(phase.name)
             if origin is None:
                 continue
             other, card = load_run(origin)
@@ -154,13 +156,18 @@ class _Run:
                 raise OptionError(
                     f"reuse: {origin} holds a {other.name}, but phase {phase.name} makes a {phase.keeps.name}"
                 )
+            state = other.state_dict()
             names = None if card.classes is None else card.classes.names
-            if names != (None if self.classes is None else self.classes.names):
+            if not phase.keeps.segments:
+                # A network that only fuses may come from a run without labels, or be a part of one that had
+                # any; whatever that one's classes are, they have no place here.
+                state = {key: state[key] for key in state if key in phase.keeps.state_dict()}
+            elif names != (None if self.classes is None else self.classes.names):
                 raise OptionError(
                     f"reuse: {origin} was trained on other classes than those of {self.pairs.source}"
                 )
             try:
-                phase.keeps.load_state_dict(other.state_dict())
+                phase.keeps.load_state_dict(state)
             except RuntimeError as error:
                 raise OptionError(
                     f"reuse: the network in {origin} differs from the one that phase {phase.name} makes "
@@ -200,8 +207,8 @@ class _Run:
 
     def _complete_phase(self, phase: Phase) -> dict[str, Any]:
         """Take the phase's weights from elsewhere, from before, or train it. Returns what chose them."""
-        if phase.name in self.options.reuse:
-            return {"reused": self.options.reuse[phase.name]}
+        if phase.name in self.reuse:
+            return {"reused": self.reuse[phase.name]}
         finished = self._finished(phase)
         if finished.is_file():
             load_weights(phase.keeps, finished)
@@ -221,7 +228,7 @@ class _Run:
         if self.options.compile:
             phase.keeps.compile()
         checkpoint = self._checkpoint(phase)
-        augmentation = self.augmentation
+        augmentation = self.options.make_augmentation(phase.name)
         if not _runs_on_either_band(phase):
             augmentation = replace(augmentation, band_dropout=0.0)
         loaders = Loaders(self.pairs, self.validation, augmentation, self.options, phase.recipe.batch_size)
@@ -276,9 +283,14 @@ class _Run:
             else {"split": self.validation.split, "pairs": len(self.validation)},
             "checkpoint": chosen,
             "recipes": {
-                phase.name: asdict(phase.recipe) for phase in self.phases if phase.name not in options.reuse
+                phase.name: asdict(phase.recipe) for phase in self.phases if phase.name not in self.reuse
             },
             "augmentation": asdict(self.augmentation),
+            "phase_augmentations": {
+                phase.name: asdict(of_phase)
+                for phase in self.phases
+                if (of_phase := options.make_augmentation(phase.name)) != self.augmentation
+            },
             "seed": options.seed,
             "deterministic": options.deterministic,
             "precision": options.precision,
@@ -316,6 +328,16 @@ def _best_row(phase: Phase, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The epoch with the best validation, the earliest of equals."""
     key = validation_key(phase)
     return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: float(row[key]))
+
+
+def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str, str]:
+    """What is reused, with the phases before it that keep the same: training these would undo it."""
+    complete = dict(reuse)
+    for number, phase in enumerate(phases):
+        for earlier in phases[:number]:
+            if phase.name in reuse and earlier.keeps is phase.keeps:
+                complete.setdefault(earlier.name, reuse[phase.name])
+    return complete
 
 
 def _runs_on_either_band(phase: Phase) -> bool:

@@ -94,8 +94,8 @@ class TrainOptions:
         of_phase = system.phase_recipes.get(self.preset, {}).get(phase, {})
         return made.replace(of_phase).replace(self.recipe).replace(self.phases.get(phase, {}))
 
-    def make_augmentation(self) -> Augmentation:
-        """The preset's augmentation with the given changes.
+    def make_augmentation(self, phase: str | None = None) -> Augmentation:
+        """The preset's augmentation with the given changes; of a phase, or the one that all start from.
 
         Raises OptionError for a field or a value that does not exist.
         """
@@ -105,7 +105,9 @@ class TrainOptions:
         unknown = sorted(set(self.augmentation) - known)
         if unknown:
             raise OptionError(f"augmentation has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        values = {**system_class(self.system).augmentations.get(self.preset, {}), **self.augmentation}
+        system = system_class(self.system)
+        of_phase = system.phase_augmentations.get(self.preset, {}).get(phase or "", {})
+        values = {**system.augmentations.get(self.preset, {}), **of_phase, **self.augmentation}
         return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
 
     def system_arguments(self) -> dict[str, Any]:
