@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.blocks.classical_fusion import guided_fusion, laplacian_pyramid_fusion
-from crossband.blocks.luma import luma
+from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Output, Phase, Support, System
@@ -51,8 +51,7 @@ class ClassicalFusion(System):
             return Output(fused=infrared.expand(-1, 3, -1, -1))
         if infrared is None:
             return Output(fused=visible)
-        grey = luma(visible)
-        return Output(fused=(visible + (self.fuse(grey, infrared) - grey)).clamp(0, 1))
+        return Output(fused=with_luma(visible, self.fuse(luma(visible), infrared)))
 
     def phases(self, recipe: Recipe) -> list[Phase]:
         return []

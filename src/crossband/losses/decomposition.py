@@ -1,0 +1,111 @@
+"""The losses of CDDFuse (Zhao et al., CVPR 2023), in the form of its published code.
+
+Stage I, the reconstruction of both grey images by themselves:
+
+    sum over both of [5 (1 - SSIM(x, x^)) / 2 + MSE(x, x^)] + 5 L1(grad V, grad V^) + 2 L_dec
+
+Stage II, the fused image F:
+
+    L1(F, max(V, I)) + 10 L1(|dF|, max(|dV|, |dI|)) + 2 L_dec
+
+All are computed in float32 or better. Pixels that show no image (``valid`` False) do not count: they are 0
+where a derivative looks at them, as are those beyond the border in stage II.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossband.losses.fusion import masked_mean, sobel
+from crossband.losses.segmentation import at_least_float32
+from crossband.losses.structure import similarity_map
+
+Pair = tuple[Tensor, Tensor]
+
+
+def decomposition_loss(base: Pair, detail: Pair, valid: Tensor | None = None) -> Tensor:
+    """L_dec = CC(detail)^2 / (1.01 + CC(base)), 0 or more: bases alike, details unrelated.
+
+    base, detail: features (B, C, H, W) of both bands. valid: see `correlation`. Returns a scalar.
+    """
+    return correlation(*detail, valid) ** 2 / (1.01 + correlation(*base, valid))
+
+
+def correlation(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
+    """CC: Pearson's correlation over the pixels, in [-1, 1], as a mean over images and channels.
+
+    first, second: (B, C, H, W). valid: bool (B, H, W), the pixels that count, or None for all. A channel that
+    is constant correlates with nothing: 0, with a gradient of 0. Returns a scalar.
+    """
+    first, second = (_centred(at_least_float32(map), valid).flatten(2) for map in (first, second))
+    return F.cosine_similarity(first, second, dim=-1).clamp(-1, 1).mean()
+
+
+def ssim_loss(restored: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
+    """(1 - SSIM) / 2, in [0, 1], as a mean over the pixels that count; for SSIM see `similarity_map`.
+
+    restored, image: (B, 1, H, W). valid: bool (B, H, W), the pixels that count, or None for all. Returns a
+    scalar.
+    """
+    similarity = similarity_map(restored, image, valid)
+    return masked_mean(((1 - similarity) / 2).clamp(0, 1), _mask(similarity, valid))
+
+
+def squared_error(restored: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean of (restored - image)^2 over the pixels that count, as a scalar. Arguments as in `ssim_loss`."""
+    difference = at_least_float32(restored) - at_least_float32(image)
+    return masked_mean(difference**2, _mask(difference, valid))
+
+
+def edge_loss(restored: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
+    """L1 of Sobel derivatives, stage I: mean of |d restored - d image| over pixels and both directions.
+
+    Sobel's masks are divided by 8, and the border is repeated beyond the image, as Kornia's
+    ``spatial_gradient`` does. Arguments as in `ssim_loss`; returns a scalar.
+    """
+    # Derivatives are linear: that of a difference is the difference.
+    difference = at_least_float32(restored) - at_least_float32(image)
+    mask = _mask(difference, valid)
+    padded = F.pad(difference * mask, (1, 1, 1, 1), mode="replicate")
+    across, up = (derivative[..., 1:-1, 1:-1].abs() / 8 for derivative in sobel(padded))
+    return (masked_mean(across, mask) + masked_mean(up, mask)) / 2
+
+
+def intensity_loss(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean of |F - max(V, I)| over the pixels that count, stage II. All (B, 1, H, W); returns a scalar."""
+    fused, visible, infrared = (at_least_float32(image) for image in (fused, visible, infrared))
+    return masked_mean((fused - torch.maximum(visible, infrared)).abs(), _mask(fused, valid))
+
+
+def joint_gradient_loss(
+    fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """Mean of ||dF| - max(|dV|, |dI|)|, stage II, with |d| = |Sx| + |Sy| of the whole `sobel` masks.
+
+    Arguments and result as in `intensity_loss`.
+    """
+    mask = _mask(fused, valid)
+    edges = [_edges(at_least_float32(image) * mask) for image in (fused, visible, infrared)]
+    return masked_mean((edges[0] - torch.maximum(edges[1], edges[2])).abs(), mask)
+
+
+def _edges(image: Tensor) -> Tensor:
+    across, up = sobel(image)
+    return across.abs() + up.abs()
+
+
+def _centred(features: Tensor, valid: Tensor | None) -> Tensor:
+    """Features less their mean over the pixels that count, and 0 on those that do not."""
+    mask = _mask(features, valid)
+    means = (features * mask).sum(dim=(-2, -1), keepdim=True)
+    count = mask.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
+    return (features - means / count) * mask
+
+
+def _mask(like: Tensor, valid: Tensor | None) -> Tensor:
+    """(B, 1, H, W): 1 on the pixels that count, else 0."""
+    if valid is None:
+        return like.new_ones(like.shape[0], 1, *like.shape[-2:], dtype=at_least_float32(like[:0]).dtype)
+    return at_least_float32(valid.unsqueeze(1).to(like.dtype))
