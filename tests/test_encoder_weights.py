@@ -41,6 +41,8 @@ def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
     match name:
         case "amdanet":
             return [system.enc.rgb, system.enc.ir], 32
+        case "cddfuse":
+            return [system.segmenter.network.encoder], 16
         case "cen":
             return [system.visible, system.infrared], 32
         case "csknet":

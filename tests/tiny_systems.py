@@ -16,7 +16,10 @@ from crossband.systems.base import Batch, Output, Phase, System
 from crossband.systems.csknet import CSKNet
 
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
-TINY_OPTIONS: dict[str, dict[str, Any]] = {"segmif": {"fusion_width": 8, "rounds": 2}}
+TINY_OPTIONS: dict[str, dict[str, Any]] = {
+    "cddfuse": {"width": 8, "heads": 2, "blocks": 1},
+    "segmif": {"fusion_width": 8, "rounds": 2},
+}
 """What else makes a system small, by name."""
 CLASSES = 5
 

@@ -2,8 +2,8 @@
 
 >>> import crossband as cb
 >>> cb.list_systems()  # doctest: +NORMALIZE_WHITESPACE
-['amdanet', 'average', 'cen', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian', 'maximum',
- 'mmanet', 'mrfs', 'segmif']
+['amdanet', 'average', 'cddfuse', 'cen', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian',
+ 'maximum', 'mmanet', 'mrfs', 'segmif']
 
 The names below are all that a first program needs; they load on first use, so that the import is quick.
 """

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SYSTEMS = {
     "amdanet": "crossband.systems.amdanet:AMDANet",
     "average": "crossband.systems.classical:Average",
+    "cddfuse": "crossband.systems.cddfuse:CDDFuse",
     "cen": "crossband.systems.cen:CEN",
     "csknet": "crossband.systems.csknet:CSKNet",
     "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",

@@ -1,0 +1,415 @@
+"""CDDFuse's training: its phases, what each reads and keeps, runs with and without labels, that it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from crossband.cli import main
+from crossband.metrics.segmentation import SegmentationMetric
+from crossband.pairs.loading import collate
+from crossband.pairs.scenes import SCENE_CLASSES, Scenes
+from crossband.predictor import load
+from crossband.recipe import Recipe
+from crossband.systems import create
+from crossband.systems.base import Batch, Phase
+from crossband.systems.cddfuse import CDDFuse
+from crossband.training import engine
+from crossband.training.curves import read_curves
+from crossband.training.engine import resume, train
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from crossband.weights import load_run, read_card
+from tiny_runs import TINY_DATA, curves_without_seconds
+from tiny_systems import CLASSES, TINY_OPTIONS, labelled, tiny
+
+FUSION = ("reconstruction", "fusion")
+STEP = {"reconstruction": 5, "fusion": 3, "segmentation": 2}
+
+
+def options(out: Path, *, labels: bool = True, **changes: Any) -> TrainOptions:
+    """An epoch of every phase on five generated pairs, with three held out."""
+    values: dict[str, Any] = {
+        "data": TINY_DATA,
+        "encoder": "mobilenetv3_small_050",
+        "options": {"decoder_channels": 16, **TINY_OPTIONS["cddfuse"]},
+        "without_labels": not labels,
+        "recipe": {"epochs": 1, "batch_size": 2},
+        "augmentation": {"crop": [32, 32]},
+        "accelerator": "cpu",
+        "workers": 0,
+        **changes,
+    }
+    return TrainOptions(system="cddfuse", out=str(out), **values)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(options(tmp_path_factory.mktemp("runs") / "cddfuse"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def fusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(options(tmp_path_factory.mktemp("runs") / "fusing", labels=False), quiet=True)
+
+
+def prepared(system: CDDFuse) -> dict[str, Phase]:
+    return {phase.name: phase for phase in system.phases(Recipe())}
+
+
+def total(terms: Any) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def system_with(**changes: Any) -> CDDFuse:
+    system = tiny("cddfuse", **changes)
+    assert isinstance(system, CDDFuse)
+    return system
+
+
+def fusion_state(system: CDDFuse) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in system.fusion.state_dict().items()}
+
+
+# --- phases
+
+
+def test_phases_with_and_without_classes() -> None:
+    system = system_with()
+    phases = system.phases(Recipe())
+    assert [phase.name for phase in phases] == [*FUSION, "segmentation"]
+    assert [phase.chosen_by for phase in phases] == ["loss", "loss", "score"]
+    assert phases[0].keeps is phases[1].keeps
+    assert phases[0].keeps.fusion is system.fusion
+    assert not phases[0].keeps.segments
+    assert phases[2].trained is system.segmenter
+    assert phases[2].frozen == (system.fusion,)
+    assert phases[2].keeps is system
+    only = create("cddfuse", **TINY_OPTIONS["cddfuse"])
+    assert [phase.name for phase in only.phases(Recipe())] == list(FUSION)
+    assert all(phase.keeps is only for phase in only.phases(Recipe()))
+
+
+def test_what_each_phase_trains() -> None:
+    system = system_with()
+    for phase in system.phases(Recipe()):
+        groups = [p for module in phase.groups.values() for p in module.parameters()]
+        assert len(groups) == len(set(groups))
+        if phase.name in FUSION:
+            assert set(groups) == set(phase.trained.parameters())
+        names = {
+            "reconstruction": {"encoder", "decoder"},
+            "fusion": {"encoder", "decoder", "base_fusion", "detail_fusion"},
+            "segmentation": set(),
+        }
+        assert set(phase.groups) == names[phase.name]
+
+
+def test_terms_of_the_losses() -> None:
+    phases, batch = prepared(system_with()), labelled()
+    terms = {name: set(phase.loss(batch)) for name, phase in phases.items()}
+    both = {"ssim_visible", "mse_visible", "ssim_infrared", "mse_infrared", "edges_visible", "decomposition"}
+    assert terms == {
+        "reconstruction": both,
+        "fusion": {"intensity", "gradient", "decomposition"},
+        "segmentation": {"ce", "dice"},
+    }
+
+
+def test_a_band_is_restored_onto_its_own_image() -> None:
+    """With a decoder that adds nothing the restored image is the sigmoid of the image."""
+    system = system_with()
+    torch.nn.init.zeros_(system.fusion.decoder.output[-1].weight)
+    batch = labelled()
+    terms = prepared(system)["reconstruction"].loss(batch)
+    infrared = batch["infrared"]
+    assert infrared is not None
+    wanted = ((infrared.sigmoid() - infrared) ** 2).mean()
+    assert torch.allclose(terms["mse_infrared"], wanted)
+    assert terms["mse_visible"].item() != pytest.approx(wanted.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("option", "scaled", "published"),
+    [
+        ("ssim_weight", {"ssim_visible", "ssim_infrared"}, 5),
+        ("edge_weight", {"edges_visible"}, 5),
+        ("gradient_weight", {"gradient"}, 10),
+        ("decomposition_weight", {"decomposition"}, 2),
+    ],
+)
+def test_weights_of_the_terms_scale_them(option: str, scaled: set[str], published: float) -> None:
+    batch = labelled(32, 48)
+    one, other = prepared(system_with()), prepared(system_with(**{option: 1.0}))
+    for phase in FUSION:
+        terms, changed = one[phase].loss(batch), other[phase].loss(batch)
+        for name, value in terms.items():
+            factor = published if name in scaled else 1
+            assert value.item() == pytest.approx(factor * changed[name].item(), rel=1e-5), name
+
+
+@pytest.mark.parametrize("missing", ["visible", "infrared"])
+def test_a_batch_that_misses_a_band_has_the_terms_of_the_other(missing: str) -> None:
+    batch: Batch = {**labelled(), missing: None}  # type: ignore[misc]
+    phases = prepared(system_with())
+    names = {name: set(phase.loss(batch)) for name, phase in phases.items()}
+    assert names["fusion"] == {"intensity", "gradient"}
+    other = {"visible": "infrared", "infrared": "visible"}[missing]
+    assert {f"ssim_{other}", f"mse_{other}"} <= names["reconstruction"]
+    assert not any(missing in name or name == "decomposition" for name in names["reconstruction"])
+    for phase in phases.values():
+        total(phase.loss(batch)).backward()
+
+
+def test_the_segmenter_learns_from_pictures_and_the_fusion_stays() -> None:
+    system = system_with()
+    module = PhaseModule(prepared(system)["segmentation"], CLASSES, seed=0)
+    before, batch = fusion_state(system), labelled()
+    optimiser = module.configure_optimizers()
+    total(module.phase.loss(batch)).backward()
+    assert all(p.grad is None for p in system.fusion.parameters())
+    optimised = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    assert system.segmenter is not None
+    assert optimised == {id(p) for p in system.segmenter.parameters()}
+    optimiser.step()
+    assert all(torch.equal(value, before[key]) for key, value in system.fusion.state_dict().items())
+
+
+def test_pictures_in_training_are_spread_over_what_is_valid() -> None:
+    """A pair that was padded to a larger one gives the darkest and brightest pixel of its own image."""
+    system = system_with()
+    batch = labelled(32, 48)
+    valid = torch.ones(2, 32, 48, dtype=torch.bool)
+    valid[:, 20:] = False
+    seen: list[Tensor] = []
+    assert system.segmenter is not None
+    system.segmenter.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["visible"]), with_kwargs=True
+    )
+    prepared(system)["segmentation"].loss({**batch, "valid": valid})
+    with torch.no_grad():
+        wanted, _ = system.fuse(batch["visible"], batch["infrared"], valid)
+        other, _ = system.fuse(batch["visible"], batch["infrared"])
+    assert torch.equal(seen[0], wanted)
+    assert not torch.allclose(seen[0], other, atol=1e-3)
+
+
+# --- recipes
+
+
+def recipes(preset: str) -> dict[str, Recipe]:
+    made = TrainOptions(system="cddfuse", data="scenes", out="x", preset=preset)
+    return {phase: made.recipe_of(phase) for phase in STEP}
+
+
+def rates(recipe: Recipe, group: str) -> list[float]:
+    of_group = recipe.of_group(group)
+    return [of_group.learning_rate(epoch, epoch * 10, 10) for epoch in range(recipe.epochs)]
+
+
+@pytest.mark.parametrize("preset", ["paper", "common"])
+def test_the_published_recipe_of_the_fusion(preset: str) -> None:
+    """Halved every 20 of 120 epochs for encoder and decoder, from the 41st on for the fusion parts."""
+    made = recipes(preset)
+    assert [made[phase].epochs for phase in FUSION] == [40, 80]
+    for phase in FUSION:
+        recipe = made[phase]
+        assert (recipe.optimizer, recipe.batch_size, recipe.weight_decay) == ("adam", 8, 0)
+        assert recipe.clip_norm == 0.01
+    for part in ("encoder", "decoder"):
+        both = rates(made["reconstruction"], part) + rates(made["fusion"], part)
+        assert both == pytest.approx([1e-4 * 0.5 ** (epoch // 20) for epoch in range(120)])
+        assert min(both) > 1e-6
+    for part in ("base_fusion", "detail_fusion"):
+        wanted = [1e-4 * 0.5 ** (epoch // 20) for epoch in range(80)]
+        assert rates(made["fusion"], part) == pytest.approx(wanted)
+    assert made["segmentation"] == Recipe()
+
+
+def test_the_quick_recipe_is_short() -> None:
+    made = recipes("quick")
+    assert [made[phase].epochs for phase in STEP] == [10, 10, 20]
+    assert made["segmentation"].optimizer == "sgd"
+    for phase in FUSION:
+        rate = made[phase].of_group("encoder").learning_rate(0, 0, 5)
+        assert rate == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("preset", ["paper", "common", "quick"])
+def test_the_fusion_is_trained_on_crops_and_the_segmenter_on_images(preset: str) -> None:
+    made = TrainOptions(system="cddfuse", data="scenes", out="x", preset=preset)
+    assert [made.make_augmentation(phase).crop for phase in STEP] == [(128, 128), (128, 128), None]
+    assert made.make_augmentation().crop is None
+
+
+def test_each_part_is_clipped_by_itself() -> None:
+    system = system_with()
+    phase = prepared(system)["fusion"]
+    phase.recipe = recipes("paper")["fusion"]
+    module = PhaseModule(phase, None, seed=0)
+    total(phase.loss(labelled())).backward()
+    module.on_before_optimizer_step(module.configure_optimizers())
+    for part in phase.groups.values():
+        norm = torch.stack([p.grad.norm() for p in part.parameters() if p.grad is not None]).norm()
+        assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+# --- runs
+
+
+def test_one_run_trains_all_phases(run: Path) -> None:
+    rows = read_curves(run)
+    assert [row["phase"] for row in rows] == list(STEP)
+    assert {"decomposition", "val_loss"} <= set(rows[0])
+    card = read_card(run)
+    chosen = card.training["checkpoint"]
+    assert "lowest loss" in chosen["fusion"]["chosen_by"]
+    assert "best mean IoU" in chosen["segmentation"]["chosen_by"]
+    system, _ = load_run(run)
+    assert isinstance(system, CDDFuse)
+    assert system.segments
+    predictor = load(run, device="cpu")
+    pair = Scenes("test", count=1, size=(32, 48))[0]
+    result = predictor(pair.visible, pair.infrared)
+    assert result.labels.shape == (32, 48)
+    assert result.fused.shape == (32, 48, 3)
+    # Half a grey level of rounding: the luma of a picture reaches from black to white, unless colours clip.
+    assert predictor(None, pair.infrared).fused.min() == 0
+    assert predictor(None, pair.infrared).fused.max() == 255
+
+
+def test_the_segmentation_leaves_the_fusion_of_its_phases(run: Path) -> None:
+    system, _ = load_run(run)
+    from safetensors.torch import load_file
+
+    kept = load_file(run / "phases" / "fusion.safetensors")
+    first = load_file(run / "phases" / "reconstruction.safetensors")
+    state = system.state_dict()
+    assert set(kept) == {key for key in state if key.startswith("fusion.")}
+    assert all(torch.equal(value, state[key]) for key, value in kept.items())
+    assert any(not torch.equal(value, state[key]) for key, value in first.items())
+
+
+def test_a_run_without_labels_fuses(fusing: Path, tmp_path: Path) -> None:
+    assert [row["phase"] for row in read_curves(fusing)] == list(FUSION)
+    assert read_card(fusing).classes is None
+    data = tmp_path / "pairs"
+    assert main(["data", "export", TINY_DATA, "--out", str(data)]) == 0
+    bands = [f"--{band}={data / 'test' / band}" for band in ("visible", "infrared")]
+    assert main(["fuse", str(fusing), *bands, "--out", str(tmp_path / "fused"), "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "fused").iterdir())) == 4
+
+
+def test_the_fusion_of_a_run_without_labels_can_be_reused(fusing: Path, tmp_path: Path) -> None:
+    """The reconstruction, which would undo it, is reused with it."""
+    reuse = {"fusion": str(fusing)}
+    again = train(options(tmp_path / "again", reuse=reuse), quiet=True)
+    assert [row["phase"] for row in read_curves(again)] == ["segmentation"]
+    chosen = read_card(again).training["checkpoint"]
+    assert chosen["reconstruction"] == chosen["fusion"] == {"reused": str(fusing)}
+    assert set(read_card(again).training["recipes"]) == {"segmentation"}
+    wanted, state = load_run(fusing)[0].state_dict(), load_run(again)[0].state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in wanted.items())
+
+
+def test_the_fusion_of_a_run_with_labels_can_be_reused(run: Path, tmp_path: Path) -> None:
+    """In a run without labels, and in one that trains a segmenter on other classes."""
+    only = train(options(tmp_path / "only", labels=False, reuse={"fusion": str(run)}), quiet=True)
+    assert not (only / "curves.csv").exists()
+    assert load_run(only)[0].state_dict().keys() == {
+        key for key in load_run(run)[0].state_dict() if key.startswith("fusion.")
+    }
+
+
+def test_the_reconstruction_alone_can_be_reused(fusing: Path, tmp_path: Path) -> None:
+    again = train(
+        options(tmp_path / "again", labels=False, reuse={"reconstruction": str(fusing)}), quiet=True
+    )
+    assert [row["phase"] for row in read_curves(again)] == ["fusion"]
+
+
+def test_a_run_that_is_cut_off_in_the_last_phase_ends_with_the_same_bits(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerCutError(BaseException):
+        pass
+
+    def cut(running: engine._Run, phase: Phase) -> dict[str, Any]:
+        if phase.name == "segmentation":
+            raise PowerCutError
+        return complete_phase(running, phase)
+
+    complete_phase = engine._Run._complete_phase
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Run, "_complete_phase", cut)
+        with pytest.raises(PowerCutError):
+            train(options(tmp_path / "cut"), quiet=True)
+    torch.rand(7)
+    folder = resume(tmp_path / "cut", quiet=True)
+    assert curves_without_seconds(folder) == curves_without_seconds(run)
+    weights = "weights.safetensors"
+    assert (folder / weights).read_bytes() == (run / weights).read_bytes()
+
+
+# --- it learns
+
+
+def scenes(size: tuple[int, int], magnified: int) -> Batch:
+    pairs = Scenes("train", count=4, size=size)
+    batch = collate([pairs[index] for index in range(4)])
+    for key in ("visible", "infrared", "label"):
+        batch[key] = batch[key].repeat_interleave(magnified, -1).repeat_interleave(magnified, -2)  # type: ignore[literal-required, union-attr]
+    return batch  # type: ignore[return-value]
+
+
+def fit(phase: Phase, batch: Batch, steps: int, rate: float) -> list[float]:
+    """Optimise a phase on one batch; gives the loss of every step."""
+    phase.trained.train().requires_grad_(True)
+    for module in phase.frozen:
+        module.eval().requires_grad_(False)
+    optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=rate, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
+    values = []
+    for _ in range(steps):
+        loss = total(phase.loss(batch))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        values.append(loss.item())
+    return values
+
+
+def test_it_overfits_four_scenes() -> None:
+    """All phases on four generated scenes, each pixel of which is magnified to the 4 x 4 pixels that one
+    logit covers: what is left to learn is what is where, not outlines finer than the network's output."""
+    batch = scenes((16, 24), 4)
+    classes = len(SCENE_CLASSES)
+    torch.manual_seed(0)
+    system = create(
+        "cddfuse",
+        classes=classes,
+        encoder="mobilenetv3_small_050",
+        decoder_channels=64,
+        **TINY_OPTIONS["cddfuse"],
+    )
+    reconstruction, fusion, segmentation = system.phases(Recipe())
+    crops: Batch = {
+        k: v if v is None else v[..., :32, :48] for k, v in batch.items() if k in Batch.__annotations__
+    }  # type: ignore[assignment, index]
+    for phase in (reconstruction, fusion):
+        values = fit(phase, crops, 30, 5e-3)
+        assert values[-1] < 0.7 * values[0], phase.name
+    fit(segmentation, batch, 120, 1e-2)
+    metric = SegmentationMetric(classes)
+    with torch.no_grad():
+        logits = system.eval()(batch["visible"], batch["infrared"]).logits
+    assert batch["label"] is not None
+    metric.update(logits.argmax(dim=1), batch["label"])
+    scores = metric.compute().protocols["present"]
+    assert scores.classes_averaged >= 8
+    assert scores.mean_iou > 0.85
