@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
+from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.train import train, train_arguments
 from crossband.cli.use import (
     fuse,
@@ -102,6 +103,11 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         evaluate_arguments,
         evaluate,
         "score runs on labelled pairs, or fused pictures against their pairs",
+    ),
+    "reproduce": (
+        reproduce_arguments,
+        reproduce,
+        "fill the tables of published papers with figures of one's own",
     ),
     "predict": (predict_arguments, predict, "segment images or folders of them"),
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),

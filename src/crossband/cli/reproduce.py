@@ -1,0 +1,143 @@
+"""``crossband reproduce``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+
+
+def reproduce_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "tables",
+        type=str,
+        nargs="*",
+        help='tables such as csknet/table-3, "all" of them, or "list" to see what there is',
+    )
+    parser.add_argument(
+        "--data",
+        type=str,
+        action="append",
+        metavar="BENCHMARK:PATH",
+        help="where a benchmark of the tables is, such as msrs:PATH; may be given several times",
+    )
+    parser.add_argument(
+        "--on",
+        type=str | None,
+        help="fill the tables on other data: scenes (generated, small), scenes,key=value... or folder:PATH",
+    )
+    parser.add_argument(
+        "--out", type=str | None, help="folder for jobs/ and tables/; may exist and be shared"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each row, with seeds 0, 1, ...")
+    parser.add_argument(
+        "--preset",
+        type=Literal["paper", "quick"],
+        default="paper",
+        help="paper: each system by its own paper's recipe; quick: all of them short, small and alike",
+    )
+    parser.add_argument(
+        "--rows",
+        type=str,
+        action="append",
+        metavar="PATTERN",
+        help='only rows whose label and bands this occurs in, such as "csk-net infrared"; a regular '
+        "expression; may be given several times",
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="print the jobs and how long they will take, and do nothing"
+    )
+    parser.add_argument("--encoder", type=str | None, help="one encoder for all systems")
+    parser.add_argument(
+        "--encoder_weights",
+        "--encoder-weights",
+        type=str,
+        action="append",
+        metavar="[ENCODER=]PATH",
+        help='"imagenet", "none", or a local file, for all encoders or for a named one (default: imagenet '
+        "for paper, none for quick); may be given several times",
+    )
+    parser.add_argument("--epochs", type=int | None, help="of every phase, in place of the recipes'")
+    parser.add_argument(
+        "--recipe", type=dict[str, Any], default={}, help="changes to all recipes, as --recipe.batch_size 4"
+    )
+    parser.add_argument("--test_split", "--test-split", type=str, default="test", help="the split to score")
+    parser.add_argument(
+        "--launcher",
+        type=Literal["local", "ray"],
+        default="local",
+        help="local: one job after another, and several such commands may share a folder; ray: on a cluster",
+    )
+    parser.add_argument(
+        "--address", type=str | None, help="of a running Ray cluster, or auto (default: start one here)"
+    )
+    parser.add_argument("--cpus", type=int, default=1, help="processors that a job takes of a Ray cluster")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
+    parser.add_argument("--devices", type=int, default=1, help="number of GPUs (or CPU processes) of a job")
+    parser.add_argument("--workers", type=int | None, help="processes of a job that read pairs")
+
+
+def reproduce(options: Namespace) -> int | None:
+    """List tables, plan or do their jobs; 1 where some of these failed."""
+    if options.tables == ["list"]:
+        _list()
+        return None
+    if not options.tables or options.out is None:
+        missing = "--out" if options.tables else "the name of a table"
+        raise OptionError(
+            f"reproduce needs {missing}, as in `crossband reproduce csknet/table-3 --data msrs:PATH --out "
+            "runs/tables` (`crossband reproduce list` shows the tables)"
+        )
+    for name in ("seeds", "cpus", "devices"):
+        if options[name] < 1:
+            raise OptionError(f"--{name} must be 1 or more, not {options[name]}")
+    if options.launcher == "local" and options.address is not None:
+        raise OptionError("--address is that of a Ray cluster: add --launcher ray")
+    from crossband.reproduce import choose_rows, find_tables
+    from crossband.reproduce.jobs import make_plan
+    from crossband.reproduce.reproducing import TABLES_NAME, Launcher, describe_plan
+    from crossband.reproduce.reproducing import reproduce as run
+    from crossband.reproduce.running import Compute
+    from crossband.reproduce.settings import agree, make_settings
+
+    out = Path(options.out).expanduser().resolve()
+    tables = find_tables(options.tables)
+    rows = choose_rows(tables, options.rows or [])
+    epochs = {} if options.epochs is None else {"epochs": options.epochs}
+    settings = make_settings(
+        preset=options.preset,
+        data=options.data or [],
+        on=options.on,
+        encoder=options.encoder,
+        encoder_weights=options.encoder_weights or [],
+        recipe={**options.recipe, **epochs},
+        test_split=options.test_split,
+    )
+    plan = make_plan(tables, agree(out, settings), seeds=options.seeds, rows=rows)
+    compute = Compute(options.accelerator, options.devices, options.workers)
+    if options.plan:
+        print(describe_plan(plan, out, compute))
+        return None
+    failed = run(
+        plan,
+        out,
+        compute=compute,
+        launcher=Launcher(options.launcher, options.address, options.cpus),
+        command=shlex.join(["crossband", *sys.argv[1:]]),
+    )
+    print(f"written: {out / TABLES_NAME}/*.{{md,csv,html}}")
+    for name, problem in failed.items():
+        print(f"crossband: {name} failed: {problem}", file=sys.stderr)
+    return 1 if failed else None
+
+
+def _list() -> None:
+    from crossband.reproduce import TABLES
+
+    for table in TABLES.values():
+        print(f"{table.name:<20}{table.title} ({len(table.rows)} rows; needs {', '.join(table.benchmarks)})")

@@ -1,0 +1,120 @@
+"""How long jobs will take, before they run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+
+from crossband.errors import CrossbandError
+from crossband.info import count_flops
+from crossband.pairs.opening import open_pairs
+from crossband.reproduce.jobs import Job
+from crossband.reproduce.running import Compute, is_trained, run_of
+from crossband.systems import create
+from crossband.training.options import TrainOptions
+from crossband.weights import read_card
+
+BACKWARD = 3
+"""A training step costs about three forward passes: one forward, and two to send gradients back."""
+_PROBE_SIZE = (96, 128)
+_PROBE_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: of training. origin: what they rest on."""
+
+    seconds: float
+    origin: str
+
+
+def estimate_jobs(jobs: Mapping[str, Job], out: Path, compute: Compute) -> dict[str, Estimate]:
+    """How long each job will train, by name: as finished ones of its system did, else by its operations.
+
+    Jobs that cannot be set up are left out. Scoring and the reading of pairs are not in it.
+    """
+    finished: dict[tuple[str, str], list[float]] = {}
+    for name, job in jobs.items():
+        if is_trained(out, job):
+            seconds = float(read_card(run_of(out, name)).training["seconds"])
+            finished.setdefault(_kind(job), []).append(seconds)
+    speed: float | None = None
+    operations: dict[str, float] = {}
+    estimates = {}
+    for name, job in jobs.items():
+        if (known := finished.get(_kind(job))) is not None:
+            count = f"{len(known)} finished job{'' if len(known) == 1 else 's'} of {job.options.system}"
+            estimates[name] = Estimate(mean(known), count)
+            continue
+        try:
+            if job.identity not in operations:
+                operations[job.identity] = training_operations(job.options, set(job.reuses))
+        except CrossbandError:
+            continue
+        if speed is None:
+            speed = measured_speed(compute.device) * compute.devices
+        origin = f"its operations at {speed / 1e9:.0f} GFLOP/s, as measured now"
+        estimates[name] = Estimate(operations[job.identity] / speed, origin)
+    return estimates
+
+
+def _kind(job: Job) -> tuple[str, str]:
+    return job.name.split("/")[0], job.options.system
+
+
+def training_operations(options: TrainOptions, reused: set[str]) -> float:
+    """Floating-point operations of a training: those of a forward pass, times 3, per pair and epoch.
+
+    Counted without computing anything. reused: phases that are not trained. What a loss reads besides the
+    network that is kept, such as a teacher, is not in it.
+    """
+    pairs = open_pairs(options.data, options.split)
+    kept = len(pairs) if options.validation else math.ceil(len(pairs) * (1 - options.hold_out))
+    size = options.make_augmentation().crop or pairs[0].size
+    total = 0.0
+    with torch.device("meta"):
+        system = create(
+            options.system,
+            classes=len(pairs.classes or ()),
+            **{**options.system_arguments(), "encoder_weights": None},
+        )
+        for phase in system.phases(options.recipe_of()):
+            if phase.name not in reused:
+                recipe = options.recipe_of(phase.name)
+                batches = max(1, round(kept / recipe.batch_size)) * recipe.batch_size
+                forward = count_flops(phase.keeps, phase.validate[0], size)
+                total += BACKWARD * forward * batches * recipe.epochs
+    return total
+
+
+def measured_speed(device: str) -> float:
+    """Operations per second of a small DeepLabV3+ in training, measured for about two seconds."""
+    system = create("deeplabv3plus", classes=9, encoder="tf_efficientnet_lite0", decoder_channels=64)
+    forward = count_flops(system, "visible", _PROBE_SIZE)
+    system.to(device).train()
+    image = torch.rand(_PROBE_PAIRS, 3, *_PROBE_SIZE, device=device)
+    seconds: list[float] = []
+    started = time.monotonic()
+    while time.monotonic() - started < 2 or len(seconds) < 2:
+        before = time.monotonic()
+        logits = system(visible=image).logits
+        assert logits is not None
+        logits.square().mean().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - before)
+    return BACKWARD * forward * _PROBE_PAIRS / median(seconds)
+
+
+def spoken_time(seconds: float) -> str:
+    """Such as ``40 s``, ``12 min`` or ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

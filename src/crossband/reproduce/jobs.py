@@ -1,0 +1,297 @@
+"""From rows of tables to trainings: each is one job, whichever rows and tables need it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.pairs.opening import list_splits, open_pairs, parse_source
+from crossband.reproduce import quick
+from crossband.reproduce.settings import Settings
+from crossband.reproduce.table import Row, Table, Use
+from crossband.systems import system_options
+from crossband.systems.base import Bands
+from crossband.training.options import TrainOptions
+
+
+LEFT_OUT = "left out by --rows"
+
+
+@dataclass(frozen=True)
+class Test:
+    """What is asked of a trained network. options: of its constructor, that the weights do not depend on."""
+
+    bands: Bands
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``infrared`` or ``infrared,deploy=student``."""
+        return ",".join([self.bands, *(f"{key}={value}" for key, value in self.options)])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and the tests of its network.
+
+    name: of its folder, such as ``msrs/csknet-1a2b3c4d/seed0``. options: of the training, without ``out``
+    and the places of reused runs. reuses: the jobs whose networks take the place of phases, by phase.
+    split: the one that the tests score. rows: the rows that read it, for people.
+    """
+
+    name: str
+    options: TrainOptions
+    reuses: Mapping[str, str]
+    split: str
+    tests: tuple[Test, ...] = ()
+    rows: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The name without the seed."""
+        return self.name.rpartition("/")[0]
+
+
+@dataclass
+class Plan:
+    """Jobs by name, those that others reuse before them, and what each cell of a table reads.
+
+    reads: the job (without its seed) and the test of a row on a benchmark, whether or not the row is to be
+        filled. problems: why it is not, or cannot be. Both by (table, index of the row, benchmark).
+    """
+
+    tables: tuple[Table, ...]
+    settings: Settings
+    seeds: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    reads: dict[tuple[str, int, str], tuple[str, Test]] = field(default_factory=dict)
+    problems: dict[tuple[str, int, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """A run that can take a phase's place: its system, its own phase, and the options that make it one."""
+
+    system: str
+    phase: str
+    options: Mapping[str, Any]
+
+
+_TEACHERS = {
+    ("csknet", "teacher"): _Teacher("deeplabv3plus", "segmentation", {"band": "visible"}),
+    ("disoptnet", "teacher"): _Teacher("deeplabv3plus", "segmentation", {"band": "visible"}),
+    ("mmanet", "teacher"): _Teacher("mmanet", "segmentation", {"modality_dropout": False}),
+}
+
+
+def make_plan(
+    tables: Sequence[Table],
+    settings: Settings,
+    *,
+    seeds: int,
+    rows: Mapping[str, Iterable[int]] | None = None,
+) -> Plan:
+    """The jobs that fill some tables, for seeds 0 to ``seeds`` - 1.
+
+    rows: by table, the indices of the rows to fill; None fills all. A row that cannot be set up is kept
+    with the reason. Raises OptionError if no table has data.
+    """
+    plan = Plan(tuple(tables), settings, seeds)
+    _check_sources(tables, settings)
+    for table in tables:
+        if settings.on is None and not set(table.benchmarks) & set(settings.data):
+            needed = " and ".join(f"--data {key}:PATH" for key in table.benchmarks)
+            raise OptionError(f"{table.name} needs {needed}; or fill it on other data, with --on scenes")
+        wanted = range(len(table.rows)) if rows is None else set(rows[table.name])
+        for index in range(len(table.rows)):
+            for benchmark in table.benchmarks:
+                key = (table.name, index, benchmark)
+                if settings.on is None and benchmark not in settings.data:
+                    plan.problems[key] = f"no data: give --data {benchmark}:PATH"
+                else:
+                    _add_row(plan, table, index, benchmark, wanted=index in wanted)
+    return plan
+
+
+def _add_row(plan: Plan, table: Table, index: int, benchmark: str, *, wanted: bool) -> None:
+    row, use = table.rows[index], table.uses[benchmark]
+    test = Test(row.bands, tuple(sorted(row.at_test.items())))
+    try:
+        made = [_jobs_of(row, benchmark, use, plan.settings, seed, test) for seed in range(plan.seeds)]
+    except CrossbandError as error:
+        plan.problems[table.name, index, benchmark] = str(error)
+        return
+    plan.reads[table.name, index, benchmark] = made[0][-1].identity, test
+    if not wanted:
+        plan.problems[table.name, index, benchmark] = LEFT_OUT
+        return
+    label = f"{table.name} {row.label} {row.bands}"
+    for jobs in made:
+        for job in jobs:
+            before = plan.jobs.get(job.name, job)
+            last = job is jobs[-1]
+            plan.jobs[job.name] = replace(
+                before,
+                tests=_joined(before.tests, (test,) if last else ()),
+                rows=_joined(before.rows, (label,) if last else ()),
+            )
+
+
+def _joined(before: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys([*before, *more]))
+
+
+def _jobs_of(row: Row, benchmark: str, use: Use, settings: Settings, seed: int, test: Test) -> list[Job]:
+    """The job of a row, after those that it reuses."""
+    place = _place(benchmark, use, settings)
+    options = train_options(row, benchmark, use, settings, place.source, seed)
+    jobs: list[Job] = []
+    reuses = {}
+    for (system, phase), teacher in _TEACHERS.items():
+        if system == row.system and (taken := _teacher(options, phase, teacher)) is not None:
+            jobs.append(_job(taken, {}, place))
+            reuses[phase] = jobs[-1].name
+    return [*jobs, _job(options, reuses, place)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a row runs. name: of the folder of its jobs. source: with the options of the paper's use."""
+
+    name: str
+    source: str
+    test_split: str
+
+
+def _place(benchmark: str, use: Use, settings: Settings) -> _Place:
+    if settings.on is not None:
+        return _Place(parse_source(settings.on).name, settings.on, settings.test_split)
+    source = parse_source(settings.data[benchmark])
+    options = {**use.options, **source.options}
+    return _Place(benchmark, str(replace(source, options=options)), settings.test_split)
+
+
+def _check_sources(tables: Sequence[Table], settings: Settings) -> None:
+    """Raise OptionError or PairError for data that would fail every row."""
+    sources = [settings.data[key] for table in tables for key in table.benchmarks if key in settings.data]
+    for source in [settings.on] if settings.on is not None else dict.fromkeys(sources):
+        splits = list_splits(source)
+        if settings.test_split not in splits:
+            raise OptionError(
+                f"{source} has no split {settings.test_split!r} to score; name one of {', '.join(splits)} "
+                "with --test_split"
+            )
+        split = "train" if "train" in splits else splits[0]
+        if open_pairs(source, split).classes is None:
+            raise PairError(
+                f"{source} has no labels in split {split!r}, and so no classes, which the tables are about: "
+                "add the folder label, and classes.yaml for their names"
+            )
+
+
+def train_options(
+    row: Row, benchmark: str, use: Use, settings: Settings, source: str, seed: int
+) -> TrainOptions:
+    """How a row is trained, without the place of its run. Raises OptionError for what does not exist."""
+    known = system_options(row.system)
+    options = dict(row.options) if settings.on is not None else row.options_for(benchmark)
+    encoder = options.pop("encoder", None)
+    recipe: dict[str, Any] = {}
+    augmentation: dict[str, Any] = {}
+    phases: dict[str, dict[str, Any]] = {}
+    if settings.preset == "quick":
+        encoder = settings.encoder or quick.ENCODER
+        particular = quick.QUICK_OPTIONS.get(row.system, quick.Quick())
+        widths = {"decoder_channels": quick.DECODER_CHANNELS} if "decoder_channels" in known else {}
+        options = {**widths, **particular.options, **options}
+        recipe.update({**quick.RECIPE, **settings.recipe})
+        phases = particular.phase_recipes(recipe["epochs"])
+        if parse_source(source).name != "scenes":
+            augmentation["crop"] = list(quick.CROP)
+    elif settings.on is None:
+        recipe.update(use.recipes.get(row.system, {}))
+        augmentation.update(use.augmentations.get(row.system, {}))
+    recipe.update(settings.recipe)
+    encoder = encoder or settings.encoder or known.get("encoder")
+    made = TrainOptions(
+        system=row.system,
+        data=source,
+        out="",
+        encoder=encoder if "encoder" in known else None,
+        encoder_weights=settings.start_of(encoder) if encoder and "encoder_weights" in known else None,
+        options=options,
+        preset=row.preset if settings.preset == "paper" else "quick",
+        recipe=recipe,
+        phases=phases,
+        augmentation=augmentation,
+        seed=seed,
+        **_selection(use, settings, source),
+    )
+    # What does not exist is found now, not after hours of other jobs.
+    made.recipe_of()
+    made.make_augmentation()
+    made.system_arguments()
+    unknown = sorted({*options, *row.at_test} - {*known, "preset"})
+    if unknown:
+        raise OptionError(f"{row.system} has no option {', '.join(unknown)}")
+    return made
+
+
+def _selection(use: Use, settings: Settings, source: str) -> dict[str, Any]:
+    """What chooses the checkpoint: never the test split."""
+    if settings.preset == "quick":
+        return {"hold_out": 0.0, "select": "last"}
+    if settings.on is None and use.validation in list_splits(source):
+        return {"validation": use.validation}
+    return {"hold_out": 0.1}
+
+
+def _teacher(options: TrainOptions, phase: str, teacher: _Teacher) -> TrainOptions | None:
+    """The training whose network can take a phase's place, or None where it is trained in another way."""
+    if teacher.system == options.system and teacher.options.items() <= options.options.items():
+        return None  # It is the teacher.
+    known, defaults = system_options(teacher.system), system_options(options.system)
+    shared = {name: options.options.get(name, defaults[name]) for name in known if name in defaults}
+    differing = {
+        name: value
+        for name, value in shared.items()
+        if value != known[name] and name not in ("encoder", "encoder_weights", *teacher.options)
+    }
+    taken = replace(
+        options,
+        system=teacher.system,
+        options={**differing, **teacher.options},
+        preset=options.preset if options.preset == "quick" else "paper",
+        phases={},
+    )
+    alike = (
+        options.recipe_of(phase) == taken.recipe_of(teacher.phase)
+        and options.make_augmentation() == taken.make_augmentation()
+    )
+    return taken if alike else None
+
+
+def _job(options: TrainOptions, reuses: Mapping[str, str], place: _Place) -> Job:
+    known = system_options(options.system)
+    # An option at its default is the same training as one that is not given.
+    given = {name: value for name, value in options.options.items() if value != known.get(name, options)}
+    options = replace(options, options=given)
+    identity = asdict(options)
+    for elsewhere in ("out", "seed", "devices", "accelerator", "workers", "reuse"):
+        del identity[elsewhere]
+    # The settings of the folder know where the data are; a job's name is the same on every machine.
+    identity["data"] = [place.name, sorted(parse_source(options.data).options.items())]
+    identity["reuses"] = {phase: name.split("/")[1] for phase, name in reuses.items()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{place.name}/{options.system}-{digest}/seed{options.seed}"
+    return Job(name, options, dict(reuses), place.test_split)
+
+
+def folder_of(out: Path, job: Job | str) -> Path:
+    """Where a job lies under an output folder."""
+    return out / "jobs" / (job if isinstance(job, str) else job.name)

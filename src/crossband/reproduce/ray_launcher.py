@@ -1,0 +1,110 @@
+"""Jobs as tasks of a Ray cluster, whose workers share the output folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from crossband.errors import CrossbandError, OptionError
+from crossband.reproduce.jobs import Job
+from crossband.reproduce.running import POLL_SECONDS, Compute, Say, attempt, is_finished
+
+
+def work_on_ray(
+    jobs: Mapping[str, Job],
+    out: Path,
+    compute: Compute,
+    say: Say,
+    after: Callable[[], None],
+    *,
+    address: str | None = None,
+    cpus: int = 1,
+) -> dict[str, str]:
+    """Do all jobs that are not finished on a Ray cluster; returns why some could not be, by name.
+
+    address: of a running cluster, "auto" for the one on this machine; None starts one here, and ends it.
+    cpus: processors that a job takes. It takes as many GPUs as ``compute.devices``, where it is to use any.
+
+    A job starts when those that it reuses have ended. A task whose worker died is started again, and goes
+    on where that one was. Raises OptionError if Ray is not installed or there is no such cluster.
+    """
+    ray = _ray()
+    gpus = compute.devices if compute.device == "cuda" else 0
+    # Ray reports the use of every cluster to its makers unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            local: dict[str, Any] = {} if address else {"include_dashboard": False}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OptionError(f"no Ray cluster at address {address}: {reason}") from error
+    try:
+        _check_room(ray.cluster_resources(), cpus, gpus)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_do)
+        ends: dict[str, Any] = {}
+        for name, job in jobs.items():
+            if not is_finished(out, job):
+                needs = {need: ends[need] for need in job.reuses.values() if need in ends}
+                ends[name] = task.remote(job, out, compute, list(needs), *needs.values())
+        say(f"{len(ends)} jobs on Ray: {cpus} CPU{'s' if cpus > 1 else ''} and {gpus} GPUs each")
+        return _gather(ray, ends, say, after)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _gather(ray: Any, ends: Mapping[str, Any], say: Say, after: Callable[[], None]) -> dict[str, str]:
+    names = {end: name for name, end in ends.items()}
+    failed: dict[str, str] = {}
+    waiting = list(ends.values())
+    while waiting:
+        (end, *_), waiting = ray.wait(waiting, num_returns=1)
+        name = names[end]
+        try:
+            problem = ray.get(end)
+        except ray.exceptions.RayError as error:
+            problem = f"its worker was lost: {str(error).strip().splitlines()[0]}"
+        if problem is None:
+            say(f"{name}: finished")
+            after()
+        else:
+            failed[name] = problem
+            say(f"{name}: failed: {problem}")
+    return failed
+
+
+def _do(job: Job, out: Path, compute: Compute, needs: list[str], *problems: str | None) -> str | None:
+    """A job, on a worker of the cluster: None, or why it cannot be done."""
+    for need, problem in zip(needs, problems, strict=True):
+        if problem is not None:
+            return f"it needs {need}: {problem}"
+    try:
+        while not attempt(job, out, compute, lambda line: None):
+            time.sleep(POLL_SECONDS)
+    except CrossbandError as error:
+        return str(error)
+    return None
+
+
+def _check_room(cluster: Mapping[str, float], cpus: int, gpus: int) -> None:
+    """Raise OptionError for jobs that would wait for ever."""
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        there = int(cluster.get(name, 0))
+        if wanted > there:
+            raise OptionError(f"a job takes {wanted} {name}s, but the Ray cluster has {there} in all")
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise OptionError(
+            "--launcher ray needs Ray, which is not installed: pip install 'crossband[ray]'"
+        ) from error
+    return ray

@@ -1,0 +1,224 @@
+"""Doing jobs: train what is missing, go on with what was interrupted, score, and never twice at once.
+
+A job is done under a lock on a file in its folder, which the operating system lets go when its holder ends,
+however it ends. So several workers can share an output folder, and one that crashed blocks nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from crossband.errors import CrossbandError, OptionError
+from crossband.evaluation import evaluate
+from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import write_text
+from crossband.reproduce.jobs import Job, Test, folder_of
+from crossband.systems import create
+from crossband.systems.base import System
+from crossband.training.engine import resume, train
+from crossband.training.options import TrainOptions
+from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_weights, read_card
+
+LOCK_NAME = "lock"
+POLL_SECONDS = 2.0
+
+State = Literal["finished", "running", "interrupted", "to do"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to compute, which does not decide what comes out. As in `TrainOptions`."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    workers: int | None = None
+
+    @property
+    def device(self) -> str:
+        """Where to score."""
+        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def run_of(out: Path, job: Job | str) -> Path:
+    """The run folder of a job."""
+    return folder_of(out, job) / "run"
+
+
+def scores_of(out: Path, job: Job | str, test: Test) -> Path:
+    """The file with the scores of a test."""
+    return folder_of(out, job) / f"evaluation-{test.name}.json"
+
+
+def state_of(out: Path, job: Job) -> State:
+    """How far a job is. It is running where another worker holds its lock."""
+    if is_finished(out, job):
+        return "finished"
+    if not folder_of(out, job).is_dir():
+        return "to do"
+    with holding(folder_of(out, job)) as held:
+        if not held:
+            return "running"
+    return "interrupted" if (run_of(out, job) / "config.yaml").is_file() else "to do"
+
+
+def is_finished(out: Path, job: Job) -> bool:
+    """Whether a job is trained and all its tests are scored."""
+    return is_trained(out, job) and all(scores_of(out, job, test).is_file() for test in job.tests)
+
+
+def is_trained(out: Path, job: Job | str) -> bool:
+    return (run_of(out, job) / CARD_NAME).is_file()
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[int | None]:
+    """Hold a job's lock if it is free: its file descriptor, or None where another worker has it."""
+    with open(folder / LOCK_NAME, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()
+
+
+def work(
+    jobs: Mapping[str, Job], out: Path, compute: Compute, say: Say, after: Callable[[], None]
+) -> dict[str, str]:
+    """Do all jobs that are not finished, with whoever else works on the folder.
+
+    jobs: those that others reuse first. after: called when a job of ours is finished.
+    Returns why jobs could not be done, by name; each is tried once.
+    """
+    waiting = {name: job for name, job in jobs.items() if not is_finished(out, job)}
+    failed: dict[str, str] = {}
+    while waiting:
+        before = len(waiting)
+        for name, job in list(waiting.items()):
+            if is_finished(out, job):
+                del waiting[name]
+                continue
+            if broken := [need for need in job.reuses.values() if need in failed]:
+                failed[name] = f"it needs {broken[0]}: {failed[broken[0]]}"
+                del waiting[name]
+                continue
+            if not all(is_trained(out, need) for need in job.reuses.values()):
+                continue  # Another worker is at it.
+            try:
+                if not attempt(job, out, compute, say):
+                    continue
+                after()
+            except CrossbandError as error:
+                failed[name] = str(error)
+                say(f"{name}: failed: {error}")
+            del waiting[name]
+        if len(waiting) == before:
+            time.sleep(POLL_SECONDS)
+    return failed
+
+
+def attempt(job: Job, out: Path, compute: Compute, say: Say) -> bool:
+    """Do a job if nobody else is at it; whether we did. Raises CrossbandError where it cannot be done."""
+    folder = folder_of(out, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    with holding(folder) as lock:
+        if lock is None:
+            return False
+        if not is_trained(out, job):
+            _train(job, out, compute, lock, say)
+        missing = [test for test in job.tests if not scores_of(out, job, test).is_file()]
+        for test in missing:
+            say(f"{job.name}: scoring {test.name}")
+            _score(job, test, out, compute)
+        return True
+
+
+def _train(job: Job, out: Path, compute: Compute, lock: int, say: Say) -> None:
+    run = run_of(out, job)
+    options = replace(
+        job.options,
+        out=str(run),
+        reuse={phase: str(run_of(out, name)) for phase, name in job.reuses.items()},
+        accelerator=compute.accelerator,
+        devices=compute.devices,
+        workers=compute.workers,
+    )
+    begun = (run / "config.yaml").is_file()
+    if run.exists() and not begun:
+        shutil.rmtree(run)  # Killed before it had written what it is.
+    say(f"{job.name}: {'going on with' if begun else 'training'} {describe(job)}")
+    if compute.devices > 1:
+        _train_apart(options, begun, folder_of(out, job), lock)
+    elif begun:
+        resume(run)
+    else:
+        train(options)
+
+
+def _train_apart(options: TrainOptions, begun: bool, folder: Path, lock: int) -> None:
+    """Train in a process of its own: Lightning starts the program of every further device by itself.
+
+    It inherits the lock, so that nobody takes the job should this process die alone.
+    """
+    config = folder / "config.yaml"
+    write_text(config, options.to_yaml())
+    what = ["--resume", options.out] if begun else ["--config", str(config)]
+    done = subprocess.run(
+        [sys.executable, "-m", "crossband", "train", *what],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        pass_fds=(lock,),
+    )
+    if done.returncode == -2 or done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise CrossbandError(
+            f"training on {options.devices} devices ended with code {done.returncode}: "
+            + last.removeprefix("crossband: error: ")
+        )
+
+
+def _score(job: Job, test: Test, out: Path, compute: Compute) -> None:
+    run = run_of(out, job)
+    card = read_card(run)
+    system: System = create(card.system, **{**card.arguments, **dict(test.options)})
+    load_weights(system, run / WEIGHTS_NAME)
+    pairs = open_pairs(job.options.data, job.split, infrared_scaling=card.infrared_scaling)
+    missing = {"visible", "infrared"} - set(pairs.bands) if test.bands == "both" else set()
+    if missing:
+        raise OptionError(f"{pairs.source} has no {missing.pop()} images, which {test.name} needs")
+    evaluation = evaluate(system.eval(), pairs, bands=[test.bands], by=None, device=compute.device)
+    document = evaluation.to_dict()
+    write_text(scores_of(out, job, test), json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_scores(out: Path, job: Job | str, test: Test) -> dict[str, Any] | None:
+    """What `Evaluation.to_dict` said of a test's bands, and of its classes; None where it is not scored."""
+    path = scores_of(out, job, test)
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return {**document["results"][test.bands], "classes": document["classes"], "pairs": document["pairs"]}
+
+
+def describe(job: Job) -> str:
+    """A job's system and switches, such as ``csknet (exchange=False, encoder resnet50)``."""
+    switches = [f"{name}={value}" for name, value in job.options.options.items()]
+    if job.options.encoder:
+        switches.append(f"encoder {job.options.encoder}")
+    return f"{job.options.system} ({', '.join(switches)})" if switches else job.options.system

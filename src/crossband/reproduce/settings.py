@@ -1,0 +1,173 @@
+"""What decides every training under one output folder, and the file there that holds later ones to it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from crossband.errors import OptionError
+from crossband.pairs.benchmarks import BENCHMARKS
+from crossband.pairs.opening import parse_source
+from crossband.pairs.writing import write_text
+
+SETTINGS_NAME = "settings.yaml"
+SCENES = "scenes,seed=0,train=128,val=0,test=60,size=96x128"
+"""The generated scenes of ``--on scenes``: small, so that a table is filled on a CPU."""
+
+Preset = Literal["paper", "quick"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the tables of an output folder are filled.
+
+    preset: "paper" trains each system by its paper's recipe; "quick" all of them shortly, small and alike.
+    data: the source of each benchmark, by its key. on: a source that stands for all of them, or None.
+    encoder: the one of all systems; None is each system's own, and for "quick" one small one.
+    encoder_weights: by encoder, "imagenet" or a path; under "" for those that are not named.
+    recipe: changes to every recipe. test_split: the split that is scored.
+    """
+
+    preset: Preset = "paper"
+    data: Mapping[str, str] = field(default_factory=dict)
+    on: str | None = None
+    encoder: str | None = None
+    encoder_weights: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    test_split: str = "test"
+
+    def start_of(self, encoder: str) -> str | None:
+        """Where an encoder's first weights come from; None is a random start."""
+        named = self.encoder_weights.get(encoder, self.encoder_weights.get(""))
+        return None if named == "none" else named
+
+
+def make_settings(
+    *,
+    preset: Preset,
+    data: list[str],
+    on: str | None,
+    encoder: str | None,
+    encoder_weights: list[str],
+    recipe: Mapping[str, Any],
+    test_split: str,
+) -> Settings:
+    """Settings from the words of the command line.
+
+    data: sources of benchmarks. on: "scenes" for `SCENES`, or a source ``scenes,...`` or ``folder:PATH``.
+    encoder_weights: "imagenet", "none" or a path for all encoders, or ``ENCODER=`` and one of these. Without
+    any, "paper" starts from ImageNet weights, as the papers do, and "quick" at random.
+
+    Raises OptionError for what does not exist or does not go together.
+    """
+    if on is not None and data:
+        raise OptionError("--on takes the place of all benchmarks: leave out --data, or --on")
+    sources: dict[str, str] = {}
+    for text in data:
+        source = parse_source(text)
+        if source.name not in BENCHMARKS:
+            raise OptionError(
+                f"--data {text}: the tables are about benchmarks ({', '.join(BENCHMARKS)}); to fill them on "
+                "other data write --on instead"
+            )
+        if source.name in sources:
+            raise OptionError(f"--data names {source.name} twice; give each benchmark once")
+        sources[source.name] = _absolute(text)
+    if on is not None:
+        on = SCENES if on == "scenes" else on
+        if parse_source(on).name in BENCHMARKS:
+            raise OptionError(
+                f"--on {on}: is for scenes and folders, where printed figures do not apply; for a benchmark "
+                "write --data"
+            )
+        on = _absolute(on)
+    starts = {"": "imagenet"} if preset == "paper" and not encoder_weights else {}
+    for text in encoder_weights:
+        name, equals, source_of = text.partition("=")
+        starts |= {name: _place(source_of)} if equals else {"": _place(text)}
+    return Settings(
+        preset=preset,
+        data=sources,
+        on=on,
+        encoder=encoder,
+        encoder_weights=starts,
+        recipe=dict(recipe),
+        test_split=test_split,
+    )
+
+
+def _absolute(text: str) -> str:
+    """A source with its path made absolute: workers may have started elsewhere."""
+    source = parse_source(text)
+    return text if source.path is None else str(replace(source, path=source.path.resolve()))
+
+
+def _place(text: str) -> str:
+    return text if text in ("imagenet", "none") else str(Path(text).expanduser().resolve())
+
+
+def agree(folder: Path, settings: Settings) -> Settings:
+    """The settings with the benchmarks that an output folder was already given, held against its others.
+
+    Benchmarks may be added later; everything else stays as it was. Writes nothing. Raises OptionError,
+    naming what differs, for other settings.
+    """
+    path = folder / SETTINGS_NAME
+    return replace(settings, data=_agreed(path, settings)) if path.is_file() else settings
+
+
+def keep(folder: Path, settings: Settings) -> None:
+    """Keep the settings in an output folder, for later calls and other workers to agree with."""
+    with _held(folder / ".settings.lock"):
+        text = yaml.safe_dump(asdict(agree(folder, settings)), sort_keys=False)
+        write_text(folder / SETTINGS_NAME, text)
+
+
+def _agreed(path: Path, settings: Settings) -> dict[str, str]:
+    """The sources of both. Raises OptionError where the settings differ."""
+    try:
+        there = Settings(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"{path} does not hold settings of tables ({reason}); choose another --out"
+        ) from error
+    here, before = asdict(settings), asdict(there)
+    for benchmark in set(here["data"]) & set(before["data"]):
+        if here["data"][benchmark] != before["data"][benchmark]:
+            raise OptionError(
+                f"{path.parent} holds runs on {before['data'][benchmark]}, not on "
+                f"{here['data'][benchmark]}; choose another --out"
+            )
+    for name in here:
+        if name != "data" and here[name] != before[name]:
+            raise OptionError(
+                f"{path.parent} holds runs with {name} {_spoken(before[name])}, not {_spoken(here[name])}; "
+                "give the same, or choose another --out"
+            )
+    return {**before["data"], **here["data"]}
+
+
+def _spoken(value: Any) -> str:
+    return "none" if value in (None, {}, "") else str(value)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for it; whoever held it and died holds it no more."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise OptionError(
+            f"cannot write into {path.parent}: {error.strerror}; choose another --out"
+        ) from error
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
