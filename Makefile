@@ -3,15 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint benchmarks clean
+.PHONY: help setup demo test test-slow lint benchmarks reproduce-two-rows reproduce-scenes clean
 
 help:
-	@echo "make demo        set up, then generate scenes, train four models, write demo/report.html"
-	@echo "make test        set up, then run the tests"
-	@echo "make test-slow   the tests that take longer as well"
-	@echo "make lint        ruff and mypy"
-	@echo "make benchmarks  time and memory, as ratios to plain references"
-	@echo "make clean       remove .venv, demo/ and caches"
+	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
+	@echo "make test                set up, then run the tests"
+	@echo "make test-slow           the tests that take longer as well"
+	@echo "make lint                ruff and mypy"
+	@echo "make benchmarks          time and memory, as ratios to plain references"
+	@echo "make reproduce-two-rows  two rows of a paper's table on generated scenes; a minute"
+	@echo "make reproduce-scenes    every table of both papers on generated scenes; hours on a CPU"
+	@echo "make clean               remove .venv, demo/ and caches"
 
 setup: .venv/.installed
 
@@ -39,5 +41,13 @@ lint: setup
 benchmarks: setup
 	$(BIN)/python benchmarks/run.py
 
+# Both go on where they were when they are started again.
+reproduce-two-rows: setup
+	$(BIN)/crossband reproduce csknet/table-3 --on scenes,train=48,val=0,test=12,size=64x96 --preset quick \
+		--seeds 1 --epochs 2 --rows '^IR' --rows '^CSK-Net infrared' --out reproduced/two-rows
+
+reproduce-scenes: setup
+	$(BIN)/crossband reproduce all --on scenes --preset quick --out reproduced/scenes
+
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,18 @@ from crossband.cli import main
 from crossband.pairs.export import export_folder
 from crossband.predictor import load
 
-COMMANDS = ["demo", "train", "evaluate", "predict", "fuse", "recalibrate", "systems", "info", "data"]
+COMMANDS = [
+    "demo",
+    "train",
+    "evaluate",
+    "predict",
+    "fuse",
+    "recalibrate",
+    "systems",
+    "info",
+    "data",
+    "reproduce",
+]
 TINY = ["--encoder", "mobilenetv3_small_050", "--options.decoder_channels", "16", "--workers", "0"]
 
 

@@ -18,7 +18,7 @@ from crossband.metrics.segmentation import Protocol
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.reproduce.estimate import spoken_time
-from crossband.reproduce.jobs import Plan, Test
+from crossband.reproduce.jobs import Plan, Scoring
 from crossband.reproduce.running import read_scores, run_of
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Column, Measure, Row, Table
@@ -117,7 +117,7 @@ def fill(
             for protocol in filled.protocols(block):
                 ours[number, protocol] = _ours(found, block, protocol, problem)
         rows.append(FilledRow(row, ours, _published_size(row, table), size, fallback))
-    made_with = _facts(plan.settings, list(cards.values()), tested)
+    made_with = _facts(table, plan.settings, list(cards.values()), tested)
     return Filled(table, plan.settings, plan.seeds, filled.blocks, tuple(rows), {**made_with, **facts})
 
 
@@ -134,7 +134,7 @@ def _blocks(table: Table, settings: Settings) -> tuple[Block, ...]:
 
 
 def _scores(
-    identity: str, test: Test, plan: Plan, out: Path, problems: Mapping[str, str]
+    identity: str, test: Scoring, plan: Plan, out: Path, problems: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], str]:
     """The scores of the finished seeds, and if there are none, why."""
     names = [f"{identity}/seed{seed}" for seed in range(plan.seeds)]
@@ -178,10 +178,13 @@ def _size(system: str, classes: int, options: str, bands: Bands) -> Parameters |
         return None
 
 
-def _facts(settings: Settings, cards: list[Card], tested: set[int]) -> dict[str, str]:
+def _facts(table: Table, settings: Settings, cards: list[Card], tested: set[int]) -> dict[str, str]:
     """What our figures were made with, in words; paths stay out of it."""
-    sources = [settings.on] if settings.on is not None else list(settings.data.values())
-    facts = {"data": ", ".join(_spoken_source(text) for text in sources)}
+    used = {key: dict(table.uses[key].options) for key in table.benchmarks if key in settings.data}
+    sources = [_spoken_source(settings.data[key], options) for key, options in used.items()]
+    if settings.on is not None:
+        sources = [_spoken_source(settings.on, {})]
+    facts = {"data": "; ".join(sources)}
     if tested:
         facts["tested on"] = f"split {settings.test_split}, {_among(sorted(tested))} pairs"
     facts["preset"] = settings.preset
@@ -215,9 +218,9 @@ def _facts(settings: Settings, cards: list[Card], tested: set[int]) -> dict[str,
     return facts
 
 
-def _spoken_source(text: str) -> str:
+def _spoken_source(text: str, options_of_use: Mapping[str, str]) -> str:
     source = parse_source(text)
-    options = ",".join(f"{key}={value}" for key, value in source.options.items())
+    options = ",".join(f"{key}={value}" for key, value in {**options_of_use, **source.options}.items())
     return ",".join(filter(None, [source.name, options]))
 
 

@@ -18,12 +18,11 @@ from crossband.systems import system_options
 from crossband.systems.base import Bands
 from crossband.training.options import TrainOptions
 
-
 LEFT_OUT = "left out by --rows"
 
 
 @dataclass(frozen=True)
-class Test:
+class Scoring:
     """What is asked of a trained network. options: of its constructor, that the weights do not depend on."""
 
     bands: Bands
@@ -37,18 +36,18 @@ class Test:
 
 @dataclass(frozen=True)
 class Job:
-    """One training and the tests of its network.
+    """One training, and how its network is scored.
 
     name: of its folder, such as ``msrs/csknet-1a2b3c4d/seed0``. options: of the training, without ``out``
     and the places of reused runs. reuses: the jobs whose networks take the place of phases, by phase.
-    split: the one that the tests score. rows: the rows that read it, for people.
+    split: the one that is scored. rows: the rows that read it, for people.
     """
 
     name: str
     options: TrainOptions
     reuses: Mapping[str, str]
     split: str
-    tests: tuple[Test, ...] = ()
+    scorings: tuple[Scoring, ...] = ()
     rows: tuple[str, ...] = ()
 
     @property
@@ -69,7 +68,7 @@ class Plan:
     settings: Settings
     seeds: int
     jobs: dict[str, Job] = field(default_factory=dict)
-    reads: dict[tuple[str, int, str], tuple[str, Test]] = field(default_factory=dict)
+    reads: dict[tuple[str, int, str], tuple[str, Scoring]] = field(default_factory=dict)
     problems: dict[tuple[str, int, str], str] = field(default_factory=dict)
 
 
@@ -120,7 +119,7 @@ def make_plan(
 
 def _add_row(plan: Plan, table: Table, index: int, benchmark: str, *, wanted: bool) -> None:
     row, use = table.rows[index], table.uses[benchmark]
-    test = Test(row.bands, tuple(sorted(row.at_test.items())))
+    test = Scoring(row.bands, tuple(sorted(row.at_test.items())))
     try:
         made = [_jobs_of(row, benchmark, use, plan.settings, seed, test) for seed in range(plan.seeds)]
     except CrossbandError as error:
@@ -137,7 +136,7 @@ def _add_row(plan: Plan, table: Table, index: int, benchmark: str, *, wanted: bo
             last = job is jobs[-1]
             plan.jobs[job.name] = replace(
                 before,
-                tests=_joined(before.tests, (test,) if last else ()),
+                scorings=_joined(before.scorings, (test,) if last else ()),
                 rows=_joined(before.rows, (label,) if last else ()),
             )
 
@@ -146,7 +145,7 @@ def _joined(before: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys([*before, *more]))
 
 
-def _jobs_of(row: Row, benchmark: str, use: Use, settings: Settings, seed: int, test: Test) -> list[Job]:
+def _jobs_of(row: Row, benchmark: str, use: Use, settings: Settings, seed: int, test: Scoring) -> list[Job]:
     """The job of a row, after those that it reuses."""
     place = _place(benchmark, use, settings)
     options = train_options(row, benchmark, use, settings, place.source, seed)

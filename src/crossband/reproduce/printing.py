@@ -273,7 +273,11 @@ def _page(sheet: _Sheet) -> Page:
     page = Page(sheet.title)
     for text in sheet.paragraphs:
         page.paragraph(text)
-    page.table(sheet.scores[0], sheet.scores[1:], caption="Scores", align=_sides(sheet.scores))
+    scores = sheet.scores[1:]
+    # With a column of settings first, each of them is set apart.
+    new = [index for index, row in enumerate(scores) if index and row[0] != scores[index - 1][0]]
+    grouped = new if sheet.scores[0][0] == "setting" else []
+    page.table(sheet.scores[0], scores, caption="Scores", align=_sides(sheet.scores), groups=grouped)
     page.heading("Parameters")
     page.paragraph(_ABOUT_PARAMETERS)
     page.table(sheet.parameters[0], sheet.parameters[1:], align=_sides(sheet.parameters))

@@ -24,7 +24,7 @@ from crossband.errors import CrossbandError, OptionError
 from crossband.evaluation import evaluate
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
-from crossband.reproduce.jobs import Job, Test, folder_of
+from crossband.reproduce.jobs import Job, Scoring, folder_of
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
@@ -57,7 +57,7 @@ def run_of(out: Path, job: Job | str) -> Path:
     return folder_of(out, job) / "run"
 
 
-def scores_of(out: Path, job: Job | str, test: Test) -> Path:
+def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
     """The file with the scores of a test."""
     return folder_of(out, job) / f"evaluation-{test.name}.json"
 
@@ -76,7 +76,7 @@ def state_of(out: Path, job: Job) -> State:
 
 def is_finished(out: Path, job: Job) -> bool:
     """Whether a job is trained and all its tests are scored."""
-    return is_trained(out, job) and all(scores_of(out, job, test).is_file() for test in job.tests)
+    return is_trained(out, job) and all(scores_of(out, job, test).is_file() for test in job.scorings)
 
 
 def is_trained(out: Path, job: Job | str) -> bool:
@@ -139,7 +139,7 @@ def attempt(job: Job, out: Path, compute: Compute, say: Say) -> bool:
             return False
         if not is_trained(out, job):
             _train(job, out, compute, lock, say)
-        missing = [test for test in job.tests if not scores_of(out, job, test).is_file()]
+        missing = [test for test in job.scorings if not scores_of(out, job, test).is_file()]
         for test in missing:
             say(f"{job.name}: scoring {test.name}")
             _score(job, test, out, compute)
@@ -193,7 +193,7 @@ def _train_apart(options: TrainOptions, begun: bool, folder: Path, lock: int) ->
         )
 
 
-def _score(job: Job, test: Test, out: Path, compute: Compute) -> None:
+def _score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     run = run_of(out, job)
     card = read_card(run)
     system: System = create(card.system, **{**card.arguments, **dict(test.options)})
@@ -207,7 +207,7 @@ def _score(job: Job, test: Test, out: Path, compute: Compute) -> None:
     write_text(scores_of(out, job, test), json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def read_scores(out: Path, job: Job | str, test: Test) -> dict[str, Any] | None:
+def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | None:
     """What `Evaluation.to_dict` said of a test's bands, and of its classes; None where it is not scored."""
     path = scores_of(out, job, test)
     if not path.is_file():

@@ -15,6 +15,7 @@ from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.pairs.writing import write_text
+from crossband.recipe import Recipe
 
 SETTINGS_NAME = "settings.yaml"
 SCENES = "scenes,seed=0,train=128,val=0,test=60,size=96x128"
@@ -87,6 +88,7 @@ def make_settings(
                 "write --data"
             )
         on = _absolute(on)
+    Recipe().replace(recipe)  # Refuses what a recipe does not have.
     starts = {"": "imagenet"} if preset == "paper" and not encoder_weights else {}
     for text in encoder_weights:
         name, equals, source_of = text.partition("=")

@@ -1,0 +1,342 @@
+"""From tables to jobs: what is trained how, what shares a training, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fake_trees
+from command_line import refused
+from crossband.cli import main
+from crossband.errors import OptionError
+from crossband.info import count_flops
+from crossband.reproduce import TABLES, find_tables, quick
+from crossband.reproduce.estimate import estimate_jobs, spoken_time, training_operations
+from crossband.reproduce.jobs import Job, Plan, make_plan
+from crossband.reproduce.reproducing import describe_plan
+from crossband.reproduce.running import Compute, describe
+from crossband.reproduce.settings import Settings, agree, keep, make_settings
+from crossband.reproduce.table import Row
+from crossband.systems import create
+from crossband.systems.csknet import CSKNet
+from crossband.training.options import TrainOptions
+from tiny_systems import one_line
+
+TINY_SCENES = "scenes,train=8,val=0,test=4,size=32x48"
+QUICK = Settings(preset="quick", on=TINY_SCENES)
+
+
+def settings(**changes: object) -> Settings:
+    words: dict = {
+        "preset": "paper",
+        "data": [],
+        "on": None,
+        "encoder": None,
+        "encoder_weights": [],
+        "recipe": {},
+        "test_split": "test",
+    }
+    return make_settings(**{**words, **changes})
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Sources of small copies of the benchmarks, as they are downloaded."""
+    root = tmp_path_factory.mktemp("trees")
+    makers: dict[str, Callable[[Path], None]] = {
+        "msrs": fake_trees.msrs,
+        "mfnet": fake_trees.mfnet_original,
+        "fmb": fake_trees.fmb_official,
+    }
+    for key, make in makers.items():
+        make(root / key)
+    return {key: f"{key}:{root / key}" for key in makers}
+
+
+def plan_of(*names: str, settings: Settings = QUICK, seeds: int = 1) -> Plan:
+    return make_plan(find_tables(names), settings, seeds=seeds)
+
+
+def job_of(plan: Plan, table: str, index: int, benchmark: str, seed: int = 0) -> Job:
+    return plan.jobs[f"{plan.reads[table, index, benchmark][0]}/seed{seed}"]
+
+
+def test_rows_and_tables_share_trainings() -> None:
+    """Both bands and infrared alone are two tests of one training, whatever table asks."""
+    plan = plan_of("csknet/table-3", "csknet/table-4", seeds=2)
+    both = job_of(plan, "csknet/table-3", 5, "msrs")
+    alone = job_of(plan, "csknet/table-3", 9, "msrs")
+    assert both is alone is job_of(plan, "csknet/table-4", 0, "msrs")
+    assert [test.name for test in both.scorings] == ["both", "infrared"]
+    assert both.rows == (
+        "csknet/table-3 CSK-Net both",
+        "csknet/table-3 CSK-Net infrared",
+        "csknet/table-4 CSK-Net both",
+    )
+    csknets = {job.identity for job in plan.jobs.values() if job.options.system == "csknet"}
+    assert len(csknets) == 5
+    assert {job.options.seed for job in plan.jobs.values()} == {0, 1}
+    assert both.options.seed == 0
+    assert plan.jobs[both.name.replace("seed0", "seed1")].options == replace(both.options, seed=1)
+
+
+def test_all_tables_of_the_supplement_train_amdanet_once() -> None:
+    plan = plan_of(*(f"amdanet/table-{number}" for number in range(1, 7)))
+    # AMDANet, 4 x 3 other values, 3 that are left out, and 2 that take a place.
+    assert len(plan.jobs) == 1 + 4 * 3 + 3 + 2
+    own = job_of(plan, "amdanet/table-1", 3, "mfnet")
+    assert len(own.rows) == 6
+    assert job_of(plan, "amdanet/table-5", 3, "mfnet") is own
+    # On other data the benchmarks' columns are one.
+    assert job_of(plan, "amdanet/table-1", 3, "pst900") is own
+
+
+def test_csknet_takes_its_teacher_from_the_baseline_of_the_same_seed() -> None:
+    plan = plan_of("csknet/table-3", seeds=2)
+    for seed in range(2):
+        baseline = job_of(plan, "csknet/table-3", 0, "msrs", seed)
+        assert baseline.scorings[0].name == "visible"
+        assert job_of(plan, "csknet/table-3", 5, "msrs", seed).reuses == {"teacher": baseline.name}
+        names = list(plan.jobs)
+        assert names.index(baseline.name) < names.index(job_of(plan, "csknet/table-3", 5, "msrs", seed).name)
+    # Without its row, it is a job all the same, for the ablation's five networks.
+    alone = plan_of("csknet/table-4")
+    assert len(alone.jobs) == 6
+    assert next(iter(alone.jobs.values())).scorings == ()
+
+
+def test_a_teacher_that_is_trained_otherwise_is_not_taken(
+    trees: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings(data=[trees["msrs"]])
+    assert all(job.reuses for job in plan_of("csknet/table-4", settings=given).jobs.values() if job.scorings)
+    monkeypatch.setattr(CSKNet, "phase_recipes", {"paper": {"teacher": {"batch_size": 16}}})
+    assert not any(job.reuses for job in plan_of("csknet/table-4", settings=given).jobs.values())
+
+
+def test_the_paper_preset_is_each_system_as_published(trees: dict[str, str]) -> None:
+    given = settings(data=[trees["msrs"], trees["mfnet"], trees["fmb"]])
+    plan = plan_of("csknet/table-3", "amdanet/table-6", settings=given)
+    csknet = job_of(plan, "csknet/table-3", 5, "msrs").options
+    assert (csknet.encoder, csknet.encoder_weights) == ("efficientnet-b3", "imagenet")
+    assert csknet.options == {}
+    assert csknet.recipe_of("csknet").epochs == 200
+    # MSRS has no validation split, MFNet has one; the test split chooses nothing.
+    assert (csknet.hold_out, csknet.validation, csknet.select) == (0.1, None, "best")
+    on_mfnet = job_of(plan, "amdanet/table-6", 2, "mfnet").options
+    assert on_mfnet.validation == "val"
+    assert (on_mfnet.encoder, on_mfnet.recipe_of().lr) == ("mit_b4", 6.3e-5)
+    on_fmb = job_of(plan, "amdanet/table-6", 2, "fmb").options
+    assert on_fmb.recipe_of().lr == 3e-5
+    assert on_fmb.data == f"{trees['fmb']},ignore=none"
+    # What the user says of the data wins.
+    own = settings(data=[f"{trees['fmb']},ignore=0"])
+    assert job_of(plan_of("amdanet/table-6", settings=own), "amdanet/table-6", 2, "fmb").options.data == (
+        f"{trees['fmb']},ignore=0"
+    )
+
+
+def test_the_quick_preset_is_alike_for_all() -> None:
+    plan = plan_of("csknet/table-3", "amdanet/table-6", settings=replace(QUICK, recipe={"epochs": 3}))
+    for job in plan.jobs.values():
+        options = job.options
+        assert (options.encoder, options.encoder_weights) == (quick.ENCODER, None)
+        assert (options.hold_out, options.select) == (0.0, "last")
+        recipe = options.recipe_of()
+        assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (3, 8, "adamw", 1e-3)
+        assert options.augmentation == {}
+
+
+def test_an_encoder_of_the_row_s_own_is_kept_for_paper_and_not_for_quick() -> None:
+    row = Row("R", "deeplabv3plus", "visible", {"msrs": "50.00"}, options={"encoder": "resnet50"})
+    table = replace(TABLES["csknet/table-4"], rows=(row,))
+    for preset, encoder, expected in (
+        ("paper", None, "resnet50"),
+        ("paper", "resnet18", "resnet50"),
+        ("quick", None, quick.ENCODER),
+        ("quick", "resnet18", "resnet18"),
+    ):
+        given = settings(preset=preset, on=TINY_SCENES, encoder=encoder, encoder_weights=["resnet50=none"])
+        (job,) = make_plan([table], given, seeds=1).jobs.values()
+        assert job.options.encoder == expected
+        assert job.options.encoder_weights is None
+    given = settings(on=TINY_SCENES, encoder_weights=["imagenet", "resnet50=w.safetensors"])
+    (job,) = make_plan([table], given, seeds=1).jobs.values()
+    assert job.options.encoder_weights == str(Path("w.safetensors").resolve())
+
+
+def test_phases_of_quick_share_the_epochs() -> None:
+    particular = quick.Quick(phases={"a": {"lr": 0.1}}, shares={"a": 0.5, "b": 0.1})
+    assert particular.phase_recipes(6) == {"a": {"lr": 0.1, "epochs": 3}, "b": {"epochs": 1}}
+
+
+def test_a_row_that_cannot_be_set_up_keeps_the_others() -> None:
+    good = Row("good", "deeplabv3plus", "visible", {})
+    rows = (Row("bad", "deeplabv4", "visible", {}), replace(good, options={"depth": 3}), good)
+    table = replace(TABLES["csknet/table-4"], rows=rows)
+    plan = make_plan([table], QUICK, seeds=1)
+    assert len(plan.jobs) == 1
+    assert "no system 'deeplabv4'" in plan.problems[table.name, 0, "msrs"]
+    assert "has no option depth" in plan.problems[table.name, 1, "msrs"]
+    assert "no system 'deeplabv4'" in describe_plan(plan, Path("nowhere"), Compute("cpu"))
+
+
+def test_the_name_of_a_job_is_its_training_and_not_its_place(trees: dict[str, str], tmp_path: Path) -> None:
+    fake_trees.msrs(tmp_path / "copy")
+    here, there = (
+        plan_of("csknet/table-4", settings=settings(data=[source])).jobs
+        for source in (trees["msrs"], f"msrs:{tmp_path / 'copy'}")
+    )
+    assert list(here) == list(there)
+    other = settings(data=[trees["msrs"]], recipe={"epochs": 9})
+    assert not set(here) & set(plan_of("csknet/table-4", settings=other).jobs)
+
+
+def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, str]) -> None:
+    first = settings(data=[trees["msrs"]], preset="quick")
+    assert agree(tmp_path, first) == first
+    assert not list(tmp_path.iterdir())
+    keep(tmp_path, first)
+    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["preset"] == "quick"
+    both = agree(tmp_path, settings(data=[trees["fmb"]], preset="quick"))
+    assert set(both.data) == {"msrs", "fmb"}
+    keep(tmp_path, both)
+    assert agree(tmp_path, first) == both
+    with pytest.raises(OptionError, match="preset quick, not paper; give the same"):
+        agree(tmp_path, settings(data=[trees["msrs"]]))
+    with pytest.raises(OptionError, match=r"holds runs on msrs:.* not on msrs:/elsewhere"):
+        agree(tmp_path, settings(data=["msrs:/elsewhere"], preset="quick"))
+    (tmp_path / "settings.yaml").write_text("- nonsense\n")
+    with pytest.raises(OptionError, match="does not hold settings of tables"):
+        agree(tmp_path, first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": ["msrs:a"], "on": "scenes"}, "--on takes the place"),
+        ({"data": ["folder:a"]}, "write --on instead"),
+        ({"data": ["msrs:a", "msrs:b"]}, "names msrs twice"),
+        ({"on": "msrs:a"}, "for a benchmark write --data"),
+        ({"on": "snow"}, "snow"),
+        ({"recipe": {"epoch": 3}}, "no epoch"),
+        ({"recipe": {"epochs": "many"}}, "epochs"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes: dict, message: str) -> None:
+    with pytest.raises(OptionError) as error:
+        settings(**changes)
+    assert message in one_line(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "needs the name of a table"),
+        (["csknet/table-3"], "needs --out"),
+        (["csknet/table-9", "--on", "scenes"], "did you mean csknet/table-"),
+        (["csknet/table-3"], "csknet/table-3 needs --data msrs:PATH; or fill it on other data"),
+        (["amdanet/table-6", "--data", "msrs:x"], "needs --data fmb:PATH and --data mfnet:PATH"),
+        (["csknet/table-3", "--data", "msrs:no/such/folder"], "no/such/folder"),
+        (["csknet/table-3", "--on", "folder:no/such/folder"], "no/such/folder"),
+        (["csknet/table-3", "--on", "scenes", "--test_split", "exam"], "no split 'exam'"),
+        (["csknet/table-3", "--on", "scenes", "--seeds", "0"], "--seeds must be 1 or more"),
+        (["csknet/table-3", "--on", "scenes", "--rows", "RTFNet"], "occurs in no row"),
+        (["csknet/table-3", "--on", "scenes", "--address", "auto"], "--launcher ray"),
+        (["csknet/table-3", "--on", "scenes", "--preset", "slow"], "preset"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = [] if message == "needs --out" else ["--out", "runs"]
+    assert message in refused(["reproduce", *arguments, *out], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_labels_has_no_classes_to_fill_a_table_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        for band in ("visible", "infrared"):
+            fake_trees.noise(tmp_path / "pairs" / split / band / "a.png", 3 if band == "visible" else 1)
+    source = f"folder:{tmp_path / 'pairs'}"
+    line = refused(["reproduce", "csknet/table-3", "--on", source, "--out", str(tmp_path / "out")], capsys)
+    assert "no labels in split 'train'" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_and_plan_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "list"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == list(TABLES)
+    assert "needs fmb, mfnet" in out
+    arguments = ["--on", TINY_SCENES, "--preset", "quick", "--out", "runs", "--seeds", "2", "--plan"]
+    encoder = ["--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"]
+    assert main(["reproduce", "csknet/table-4", "--rows", "^CSK-Net both", *arguments, *encoder]) == 0
+    out = capsys.readouterr().out
+    assert out.count("to do ") == 4
+    assert out.count("as teacher") == 2
+    assert "4 jobs: 4 to do\nabout " in out
+    assert "as measured now" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_operations_are_those_of_a_network_with_weights() -> None:
+    """Counted on no values at all, and per phase: 3 forward passes x pairs x epochs."""
+    options = TrainOptions(
+        "csknet",
+        data=TINY_SCENES,
+        out="",
+        encoder="mobilenetv3_small_050",
+        options={"decoder_channels": 16},
+        hold_out=0.0,
+        recipe={"epochs": 5, "batch_size": 4},
+        phases={"teacher": {"epochs": 2}},
+    )
+    student = create("csknet", classes=10, encoder="mobilenetv3_small_050", decoder_channels=16)
+    teacher = create("deeplabv3plus", classes=10, encoder="mobilenetv3_small_050", decoder_channels=16)
+    of_student = 3 * count_flops(student, "both", (32, 48)) * 8 * 5
+    of_teacher = 3 * count_flops(teacher, "visible", (32, 48)) * 8 * 2
+    assert training_operations(options, set()) == of_student + of_teacher
+    assert training_operations(options, {"teacher"}) == of_student
+
+
+def test_estimates_are_in_proportion_to_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
+    plan = plan_of("csknet/table-3", settings=replace(QUICK, encoder="mobilenetv3_small_050"))
+    estimates = estimate_jobs(plan.jobs, tmp_path, Compute("cpu"))
+    for name, job in plan.jobs.items():
+        operations = training_operations(job.options, set(job.reuses))
+        assert estimates[name].seconds == operations / 1e9
+        assert "1 GFLOP/s" in estimates[name].origin
+
+
+def test_times_are_spoken() -> None:
+    assert [spoken_time(seconds) for seconds in (5.4, 89, 91, 3600, 12_000)] == [
+        *("5 s", "89 s", "2 min", "60 min", "3 h 20 min")
+    ]
+
+
+def test_a_job_is_described_by_what_differs_from_the_defaults() -> None:
+    plan = plan_of("csknet/table-4")
+    job = job_of(plan, "csknet/table-4", 3, "msrs")
+    assert describe(job) == f"csknet (decoder_channels=64, exchange=False, encoder {quick.ENCODER})"
+
+
+def test_columns_are_named_by_benchmark_and_measure() -> None:
+    assert [column.key for column in TABLES["amdanet/table-6"].columns] == [
+        *("fmb", "fmb mAP", "mfnet", "mfnet mAP")
+    ]

@@ -1,0 +1,308 @@
+"""Jobs as they are done: trained once, scored, gone on with, shared by workers and by a cluster."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crossband.cli import main
+from crossband.errors import CrossbandError
+from crossband.evaluation import evaluate
+from crossband.pairs.opening import open_pairs
+from crossband.reproduce import TABLES, choose_rows, find_tables, running
+from crossband.reproduce.estimate import estimate_jobs
+from crossband.reproduce.jobs import Job, Plan, Scoring, folder_of, make_plan
+from crossband.reproduce.reproducing import Launcher, reproduce
+from crossband.reproduce.running import Compute, holding, is_finished, run_of, scores_of, state_of
+from crossband.reproduce.settings import Settings
+from crossband.reproduce.table import Row
+from crossband.systems import create
+from crossband.training import engine
+from crossband.training.phase_module import PhaseModule
+from crossband.weights import load_run, load_weights, read_card
+
+DATA = "scenes,train=8,val=0,test=4,size=32x48"
+RECIPE = {"epochs": 2, "batch_size": 4, "warmup_steps": 0}
+SETTINGS = Settings(preset="quick", on=DATA, encoder="mobilenetv3_small_050", recipe=RECIPE)
+CPU = Compute("cpu", workers=0)
+ARGUMENTS = [
+    *("--on", DATA, "--preset", "quick", "--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"),
+    *("--workers", "0", "--epochs", "2", "--recipe.batch_size", "4", "--recipe.warmup_steps", "0"),
+]
+VISIBLE, BOTH = 0, 5
+"""Rows of CSK-Net's table 3."""
+
+
+class PowerCutError(BaseException):
+    """Not an Exception: nothing on the way out may clean up after it, as after a kill."""
+
+
+def plan_of(*patterns: str, seeds: int = 1) -> Plan:
+    tables = find_tables(["csknet/table-3"])
+    return make_plan(tables, SETTINGS, seeds=seeds, rows=choose_rows(tables, patterns))
+
+
+def run(plan: Plan, out: Path, launcher: Launcher | None = None) -> dict[str, str]:
+    return reproduce(
+        plan, out, compute=CPU, launcher=launcher or Launcher(), command="test", say=lambda line: None
+    )
+
+
+def job_of(plan: Plan, index: int) -> Job:
+    return plan.jobs[f"{plan.reads['csknet/table-3', index, 'msrs'][0]}/seed0"]
+
+
+def rows_of(out: Path, name: str = "csknet-table-3") -> list[dict[str, str]]:
+    with open(out / "tables" / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The baseline and CSK-Net on both bands and on infrared alone, by the command."""
+    out = tmp_path_factory.mktemp("reproduce") / "out"
+    arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(out), "--seeds", "1"]
+    assert main([*arguments, "--rows", "^VI", "--rows", "csk-net"]) == 0
+    return out
+
+
+def test_the_command_fills_the_rows_and_says_why_others_are_empty(filled: Path) -> None:
+    assert {path.name for path in (filled / "tables").iterdir()} == {
+        f"csknet-table-3.{suffix}" for suffix in ("md", "csv", "html")
+    }
+    scores = [row for row in rows_of(filled) if row["measure"] == "mean_iou"]
+    assert len(scores) == 2 * 10
+    for row in scores:
+        filled_in = row["row"] in ("VI", "CSK-Net")
+        assert bool(row["ours_mean"]) == filled_in
+        assert row["problem"] == ("" if filled_in else "left out by --rows") or "no system" in row["problem"]
+        # On other data than the paper's, a difference means nothing.
+        assert row["difference"] == ""
+        assert row["ours_on"] == "generated scenes"
+    text = (filled / "tables" / "csknet-table-3.md").read_text(encoding="utf-8")
+    assert "Published figures are on other data" in text
+    assert "difference |" not in text
+
+
+def test_figures_are_those_of_the_runs(filled: Path) -> None:
+    """The table's mean IoU is that of `evaluate` on the run's own weights, under both protocols."""
+    plan = plan_of()
+    test = open_pairs(DATA, "test")
+    for index, bands in ((VISIBLE, "visible"), (BOTH, "both"), (9, "infrared")):
+        system, _ = load_run(run_of(filled, job_of(plan, index)))
+        scores = evaluate(system, test, bands=[bands]).results[bands].overall
+        for protocol in ("all-nan", "present"):
+            (row,) = (
+                row
+                for row in rows_of(filled)
+                if (row["bands"], row["protocol"]) == (bands, protocol) and row["row"] in ("VI", "CSK-Net")
+            )
+            expected = 100 * scores.protocols[protocol].mean_iou  # type: ignore[index]
+            assert float(row["ours_mean"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_csknet_took_the_baseline_for_its_teacher(filled: Path) -> None:
+    plan = plan_of()
+    card = read_card(run_of(filled, job_of(plan, BOTH)))
+    assert card.training["checkpoint"]["teacher"] == {"reused": str(run_of(filled, job_of(plan, VISIBLE)))}
+    assert not (run_of(filled, job_of(plan, BOTH)) / "phases").exists()
+
+
+def test_what_is_finished_is_not_done_again(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("trained or scored again")
+
+    for name in ("train", "resume", "evaluate"):
+        monkeypatch.setattr(running, name, refuse)
+    plan = plan_of("^VI", "csk-net")
+    assert all(state_of(filled, job) == "finished" for job in plan.jobs.values())
+    assert run(plan, filled) == {}
+    # Another row's bands are scored, without a training.
+    score = scores_of(filled, job_of(plan, BOTH), Scoring("infrared"))
+    kept = score.read_text()
+    score.unlink()
+    monkeypatch.setattr(running, "evaluate", evaluate)
+    assert run(plan, filled) == {}
+    assert score.read_text() == kept
+
+
+def test_estimates_rest_on_finished_jobs_of_the_system(filled: Path) -> None:
+    plan = plan_of("^VI", "^IR", "csk-net", seeds=2)
+    estimates = estimate_jobs(plan.jobs, filled, CPU)
+    seconds = read_card(run_of(filled, job_of(plan, VISIBLE))).training["seconds"]
+    other = job_of(plan, 1)
+    assert state_of(filled, other) == "to do"
+    assert estimates[other.name].seconds == seconds
+    assert estimates[other.name].origin == "1 finished job of deeplabv3plus"
+
+
+def test_a_job_that_was_cut_off_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: Path
+) -> None:
+    after_epoch = engine._Run._after_epoch
+
+    def cut(made: engine._Run, module: PhaseModule) -> None:
+        after_epoch(made, module)
+        if module.rows[-1]["epoch"] == 1:
+            raise PowerCutError
+
+    plan = plan_of("^VI")
+    (job,) = plan.jobs.values()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Run, "_after_epoch", cut)
+        with pytest.raises(PowerCutError):
+            run(plan, tmp_path)
+    assert state_of(tmp_path, job) == "interrupted"
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "train", None)
+        assert run(plan, tmp_path) == {}
+    whole, resumed = (
+        json.loads(scores_of(folder, job, Scoring("visible")).read_text()) for folder in (filled, tmp_path)
+    )
+    assert resumed["results"] == whole["results"]
+
+
+def test_what_a_kill_left_before_the_first_file_is_cleared(tmp_path: Path) -> None:
+    plan = plan_of("^VI")
+    (job,) = plan.jobs.values()
+    left = run_of(tmp_path, job)
+    left.mkdir(parents=True)
+    (left / ".config.yaml.1234.tmp").write_text("system: deep")
+    assert state_of(tmp_path, job) == "to do"
+    assert run(plan, tmp_path) == {}
+    assert not (left / ".config.yaml.1234.tmp").exists()
+
+
+def test_options_at_test_share_the_training(filled: Path) -> None:
+    plain = Row("plain", "csknet", "both", {})
+    rows = (plain, replace(plain, at_test={"exchange": False}))
+    plan = make_plan([replace(TABLES["csknet/table-3"], rows=rows)], SETTINGS, seeds=1)
+    (job,) = (job for job in plan.jobs.values() if job.scorings)
+    assert [test.name for test in job.scorings] == ["both", "both,exchange=False"]
+    assert run(plan, filled) == {}
+    _, card = load_run(run_of(filled, job))
+    system = create(card.system, **{**card.arguments, "exchange": False})
+    load_weights(system, run_of(filled, job) / "weights.safetensors")
+    expected = evaluate(system.eval(), open_pairs(DATA, "test"), bands=["both"]).to_dict()
+    found = [json.loads(scores_of(filled, job, test).read_text())["results"]["both"] for test in job.scorings]
+    assert found[1]["overall"] == expected["results"]["both"]["overall"]
+    assert found[0] != found[1]
+
+
+def test_a_job_that_fails_is_said_and_does_not_stop_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = running.train
+
+    def fail(options, **more):  # type: ignore[no-untyped-def]
+        if options.options.get("band", "visible") == "visible":
+            raise CrossbandError("training diverged in epoch 1")
+        return train(options, **more)
+
+    monkeypatch.setattr(running, "train", fail)
+    arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(tmp_path), "--seeds", "1"]
+    assert main([*arguments, "--rows", "^VI", "--rows", "^IR", "--rows", "csk-net"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("training diverged in epoch 1") == 2
+    assert "it needs scenes/deeplabv3plus-" in captured.err
+    by_row = {row["row"] + row["bands"]: row for row in rows_of(tmp_path) if row["protocol"] == "present"}
+    assert by_row["IRinfrared"]["ours_mean"]
+    assert "training diverged" in by_row["VIvisible"]["problem"]
+    assert "it needs" in by_row["CSK-Netboth"]["problem"]
+
+
+def test_a_job_that_another_worker_holds_is_left_alone_and_a_dead_worker_holds_nothing(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of("^VI")
+    (job,) = plan.jobs.values()
+    folder = folder_of(tmp_path, job)
+    folder.mkdir(parents=True)
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom crossband.reproduce.running import holding\n"
+        "with holding(Path(sys.argv[1])) as lock:\n"
+        "    assert lock is not None\n    print('held', flush=True)\n    time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert state_of(tmp_path, job) == "running"
+        assert not running.attempt(job, tmp_path, CPU, print)
+        assert not run_of(tmp_path, job).exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    assert state_of(tmp_path, job) == "to do"
+    with holding(folder) as lock:
+        assert lock is not None
+
+
+def test_two_workers_share_a_folder(tmp_path: Path) -> None:
+    """Each job is trained by one of them, and both end with the same whole table."""
+    arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(tmp_path), "--seeds", "2"]
+    command = [sys.executable, "-m", "crossband", *arguments, "--rows", "^VI", "--rows", "^IR"]
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    ends = [worker.communicate(timeout=300) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], ends
+    plan = plan_of("^VI", "^IR", seeds=2)
+    assert len(plan.jobs) == 4
+    for name, job in plan.jobs.items():
+        assert is_finished(tmp_path, job)
+        assert sum(f"{name}: training" in out for out, _ in ends) == 1
+    rows = [row for row in rows_of(tmp_path) if row["ours_mean"] and row["measure"] == "mean_iou"]
+    assert [row["seeds"] for row in rows] == ["2"] * 4
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_ray_cluster_of_two_workers_does_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        plan = plan_of("^VI", "^IR", "csk-net")
+        said: list[str] = []
+        failed = reproduce(
+            plan, tmp_path, compute=CPU, launcher=Launcher("ray"), command="test", say=said.append
+        )
+    finally:
+        ray.shutdown()
+    assert failed == {}
+    assert all(is_finished(tmp_path, job) for job in plan.jobs.values())
+    # CSK-Net waited for the baseline that it takes for its teacher.
+    baseline, csknet = job_of(plan, VISIBLE).name, job_of(plan, BOTH).name
+    assert said.index(f"{baseline}: finished") < said.index(f"{csknet}: finished")
+    rows = [row for row in rows_of(tmp_path) if row["ours_mean"] and row["measure"] == "mean_iou"]
+    assert len(rows) == 2 * 4
+
+
+def test_failures_on_ray_reach_the_table(tmp_path: Path) -> None:
+    """A task says why it failed, and one that needs it does not start."""
+    launcher = pytest.importorskip("crossband.reproduce.ray_launcher")
+    plan = plan_of("^VI", "csk-net")
+    bad = job_of(plan, VISIBLE)
+    bad = replace(bad, options=replace(bad.options, data="scenes,train=0,val=0,test=4,size=32x48"))
+    problem = launcher._do(bad, tmp_path, CPU, [])
+    assert problem
+    after = launcher._do(job_of(plan, BOTH), tmp_path, CPU, [bad.name], problem)
+    assert after == f"it needs {bad.name}: {problem}"
+    assert not run_of(tmp_path, job_of(plan, BOTH)).exists()
+
+
+@pytest.mark.slow
+def test_a_job_may_train_on_two_devices(tmp_path: Path) -> None:
+    arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(tmp_path), "--seeds", "1"]
+    command = [sys.executable, "-m", "crossband", *arguments, "--rows", "^VI", "--devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (job,) = plan_of("^VI").jobs.values()
+    assert read_card(run_of(tmp_path, job)).training["devices"] == 2
+    assert is_finished(tmp_path, job)

@@ -1,0 +1,165 @@
+"""The papers' tables as data: printed figures agree with each other, and footnotes say where they do not."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import pytest
+
+from crossband.errors import OptionError
+from crossband.pairs.benchmarks import BENCHMARKS
+from crossband.reproduce import TABLES, choose_rows, find_tables
+from crossband.reproduce import csknet_tables as csknet
+from crossband.reproduce.table import LABEL, PARAMETERS, Table
+from crossband.systems import create, list_systems, system_class, system_options
+from tiny_systems import one_line
+
+MVSS, FMB, MSRS = (TABLES[f"csknet/table-{number}"] for number in (1, 2, 3))
+CELLS = [(table, row) for table in TABLES.values() for row in table.rows]
+
+
+def printed(table: Table, label: str, bands: str) -> float:
+    (row,) = (row for row in table.rows if (row.label, row.bands) == (label, bands))
+    return float(row.published[table.columns[0].key])
+
+
+def gains(label: str, over: str, bands: str, of: tuple[Table, ...] = (MVSS, FMB, MSRS)) -> list[float]:
+    return [round(printed(table, label, bands) - printed(table, over, bands), 2) for table in of]
+
+
+def test_the_tables_of_both_papers_are_here() -> None:
+    assert list(TABLES) == [
+        *(f"csknet/table-{number}" for number in range(1, 5)),
+        *(f"amdanet/table-{number}" for number in range(1, 7)),
+        "amdanet/comparison",
+    ]
+    assert [len(table.rows) for table in TABLES.values()] == [10, 10, 10, 5, 4, 4, 4, 4, 4, 3, 3]
+    cells = [text for _, row in CELLS for text in row.published.values()]
+    # 27 + 5 of CSK-Net; 4 x 12 + 8 + 12 of the supplement; 8 that are collected.
+    assert len(cells) == 27 + 5 + 4 * 12 + 8 + 12 + 8
+    assert all(40 < float(text) < 90 for text in cells)
+
+
+@pytest.mark.parametrize(("table", "row"), CELLS, ids=lambda value: getattr(value, "label", None))
+def test_every_row_is_well_formed(table: Table, row) -> None:  # type: ignore[no-untyped-def]
+    keys = {column.key for column in table.columns}
+    assert set(row.published) <= keys
+    assert set(row.notes) <= {*keys, LABEL, PARAMETERS}
+    assert set(row.sources) <= set(row.published)
+    assert set(row.options_on) <= set(table.benchmarks)
+    assert set(table.uses) >= set(table.benchmarks)
+    assert set(table.benchmarks) <= set(BENCHMARKS)
+    for column in table.columns:
+        # As many decimals as the column says, which ours are printed with.
+        if text := row.published.get(column.key):
+            assert len(text.partition(".")[2]) == column.digits
+
+
+@pytest.mark.parametrize("name", sorted({row.system for _, row in CELLS} & set(list_systems())))
+def test_rows_ask_for_options_that_their_system_has(name: str) -> None:
+    for table, row in CELLS:
+        if row.system != name:
+            continue
+        assert row.preset in ("paper", *system_class(name).recipes, "common")
+        for benchmark in table.benchmarks:
+            options = {**row.options_for(benchmark), **row.at_test}
+            assert set(options) <= set(system_options(name))
+        for use in table.uses.values():
+            assert {*use.recipes, *use.augmentations} <= set(list_systems())
+
+
+def test_sums_that_the_paper_prints_and_that_its_tables_give() -> None:
+    """Gains in the text of section 3.2.1 that agree with the tables."""
+    assert gains("CSK-Net", "CDDFuse", "both")[:2] == [3.24, 5.96]
+    assert gains("CSK-Net", "DisOptNet", "infrared") == [3.18, 1.86, 1.99]
+    supplement = TABLES["amdanet/table-6"]
+    cbam, _, ours = supplement.rows
+    assert round(float(ours.published["fmb"]) - float(cbam.published["fmb"]), 1) == 1.5
+    assert round(float(ours.published["mfnet"]) - float(cbam.published["mfnet"]), 1) == 1.3
+
+
+def test_what_the_text_says_against_its_tables_is_a_footnote_with_the_right_numbers() -> None:
+    over_cddfuse = gains("CSK-Net", "CDDFuse", "both")
+    assert over_cddfuse[2] == 2.67
+    assert round(mean(over_cddfuse), 2) == 3.96
+    assert round(mean([3.24, 5.96, 3.81]), 2) == 4.34  # The conclusion's 4.33, cut off.
+    assert all(text in csknet.CDDFUSE_GAIN for text in ("+3.81", "+2.67", "+4.33", "+3.96"))
+    over_cen = gains("CSK-Net", "C.E.N.", "both")
+    assert round(mean(over_cen[:2]), 2) == 2.84
+    assert round(mean(over_cen), 2) == 4.67
+    both, infrared = gains("CSK-Net", "MMANet", "both"), gains("CSK-Net", "MMANet", "infrared")
+    assert (round(sum(both), 2), round(sum(infrared), 2)) == (5.88, 3.67)
+    assert round(mean([sum(both), sum(infrared)]), 3) == 4.775
+    assert (round(mean(both), 2), round(mean(infrared), 2)) == (1.96, 1.22)
+    assert infrared[:2] == [-0.43, -0.39]
+    assert round(100 * 11.68 / 99.13) == 12
+    assert round(100 * 14.24 / 99.13, 1) == 14.4
+    for text in (csknet.CDDFUSE_GAIN, csknet.CEN_GAIN, csknet.MMANET_GAIN):
+        assert all(text in table.notes for table in (MVSS, FMB, MSRS))
+
+
+def test_cells_that_are_doubtful_are_marked() -> None:
+    assert printed(MVSS, "CDDFuse", "both") == printed(FMB, "CDDFuse", "both") == 48.41
+    marked = [(table.name, row.label) for table, row in CELLS if csknet.CDDFUSE_TWICE in str(row.notes)]
+    assert marked == [("csknet/table-1", "CDDFuse"), ("csknet/table-2", "CDDFuse")]
+    # Second with both bands on MVSS is C.E.N., though MMANet is underlined.
+    multi = sorted(printed(MVSS, label, "both") for label in ("C.E.N.", "CDDFuse", "MMANet", "CSK-Net"))
+    assert multi[-2] == printed(MVSS, "C.E.N.", "both") > printed(MVSS, "MMANet", "both")
+    ablation = TABLES["csknet/table-4"].rows
+    assert float(ablation[1].published["msrs"]) < float(ablation[4].published["msrs"])
+    five, six = TABLES["amdanet/table-5"].rows[-1], TABLES["amdanet/table-6"].rows[-1]
+    assert (five.published["mfnet mAP"], six.published["mfnet mAP"]) == ("77.1", "77.4")
+    assert six.published["fmb mAP"] == "77.1"
+    assert five.notes["mfnet mAP"] == six.notes["mfnet mAP"]
+
+
+def test_printed_parameters_follow_from_counts_as_the_footnotes_say() -> None:
+    notes = {row.label + row.bands: row.notes.get(PARAMETERS, ("",))[0] for row in MSRS.rows}
+    assert [row.parameters for row in MSRS.rows] == [row.parameters for row in MVSS.rows]
+    assert not any(row.parameters or PARAMETERS in row.notes for row in FMB.rows)
+    deeplab = {
+        classes: sum(p.numel() for p in create("deeplabv3plus", classes=classes).parameters())
+        for classes in (9, 26)
+    }
+    assert deeplab == {9: 11_682_241, 26: 11_686_610}
+    assert "11,686,610" in notes["VIvisible"]
+    assert round((deeplab[9] + 1_188_272) / 1e6, 2) == 12.87
+    assert round((deeplab[9] + 1_188_272 + 599_144) / 1e6, 2) == 13.47
+    assert "12.87 M" in notes["CDDFuseboth"]
+    assert round(88_010_824 - 71_704_536, -4) == 16_310_000
+    assert (round(99_127_261 / 1e6, 2), round(99_124_956 / 1e6, 2)) == (99.13, 99.12)
+
+
+def test_the_supplement_agrees_with_itself_on_amdanet() -> None:
+    """All tables have a row of AMDANet as it is, with the same figures, and train it once."""
+    for number in range(1, 7):
+        table = TABLES[f"amdanet/table-{number}"]
+        (own,) = (row for row in table.rows if not row.options)
+        expected = {"mfnet": "62.1", "fmb": "64.8", "pst900": "88.5"}
+        assert {key: text for key, text in own.published.items() if "mAP" not in key} == {
+            key: expected[key] for key in table.benchmarks
+        }
+        # The tables say of it that it is the best.
+        for column in table.columns:
+            values = [float(row.published[column.key]) for row in table.rows]
+            assert max(values) == float(own.published[column.key])
+    ours = {key: float(text) for key, text in TABLES["amdanet/comparison"].rows[2].published.items()}
+    mrfs = {key: float(text) for key, text in TABLES["amdanet/comparison"].rows[1].published.items()}
+    assert {key: round(ours[key] - mrfs[key], 1) for key in ours} == {
+        "mfnet": 3.0,
+        "fmb": 3.6,
+        "pst900": 1.6,
+    }
+
+
+def test_unknown_tables_and_rows_are_one_line() -> None:
+    with pytest.raises(OptionError) as error:
+        find_tables(["csknet/table-33"])
+    assert "did you mean csknet/table-3?" in one_line(error.value)
+    assert find_tables(["all"]) == list(TABLES.values())
+    assert find_tables(["csknet/table-3", "csknet/table-3"]) == [MSRS]
+    assert choose_rows([MSRS], ["^vi", "csk-net inf"]) == {"csknet/table-3": [0, 9]}
+    with pytest.raises(OptionError, match="occurs in no row; there are VI visible, "):
+        choose_rows([MSRS], ["visible light"])
+    with pytest.raises(OptionError, match="no regular expression"):
+        choose_rows([MSRS], ["("])
