@@ -314,6 +314,16 @@ def test_operations_are_those_of_a_network_with_weights() -> None:
     assert training_operations(options, {"teacher"}) == of_student
 
 
+def test_every_system_of_the_tables_has_an_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
+    plan = plan_of(*TABLES)
+    ones = {job.options.system: job for job in plan.jobs.values()}
+    attention = next(job for job in plan.jobs.values() if "danet" in job.options.options.values())
+    jobs = {job.name: job for job in (*ones.values(), attention)}
+    assert set(ones) == {row.system for table in TABLES.values() for row in table.rows}
+    assert set(estimate_jobs(jobs, tmp_path, Compute("cpu"))) == set(jobs)
+
+
 def test_estimates_are_in_proportion_to_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
     plan = plan_of("csknet/table-3", settings=replace(QUICK, encoder="mobilenetv3_small_050"))

@@ -10,6 +10,7 @@ from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.reproduce import TABLES, choose_rows, find_tables
 from crossband.reproduce import csknet_tables as csknet
+from crossband.reproduce.filling import published_size
 from crossband.reproduce.table import LABEL, PARAMETERS, Table
 from crossband.systems import create, list_systems, system_class, system_options
 from tiny_systems import one_line
@@ -128,6 +129,21 @@ def test_printed_parameters_follow_from_counts_as_the_footnotes_say() -> None:
     assert "12.87 M" in notes["CDDFuseboth"]
     assert round(88_010_824 - 71_704_536, -4) == 16_310_000
     assert (round(99_127_261 / 1e6, 2), round(99_124_956 / 1e6, 2)) == (99.13, 99.12)
+
+
+@pytest.mark.parametrize(
+    ("index", "deployed"),
+    [
+        *((0, 11_686_610), (1, 11_686_610), (2, 99_124_956), (3, 11_686_610 + 1_188_272)),
+        *((4, 71_704_536), (5, 14_234_390), (6, 11_686_610), (7, 22_781_059)),
+        *((8, 47_495_524), (9, 11_686_610)),
+    ],
+)
+def test_parameters_are_counted_at_the_paper_s_size(index: int, deployed: int) -> None:
+    """What the specifications of the networks give with the 26 classes of MVSS, on each row's own bands."""
+    size = published_size(MVSS.rows[index], MVSS)
+    assert size is not None
+    assert size.deployed == deployed
 
 
 def test_the_supplement_agrees_with_itself_on_amdanet() -> None:

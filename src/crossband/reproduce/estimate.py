@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crossband.errors import CrossbandError
 from crossband.info import count_flops
@@ -78,18 +79,19 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
     kept = len(pairs) if options.validation else math.ceil(len(pairs) * (1 - options.hold_out))
     size = options.make_augmentation().crop or pairs[0].size
     total = 0.0
+    # Made without values, so that neither a large network nor a large image costs anything; then given a
+    # device, which autocast asks for.
     with torch.device("meta"):
-        system = create(
-            options.system,
-            classes=len(pairs.classes or ()),
-            **{**options.system_arguments(), "encoder_weights": None},
-        )
-        for phase in system.phases(options.recipe_of()):
-            if phase.name not in reused:
-                recipe = options.recipe_of(phase.name)
-                batches = max(1, round(kept / recipe.batch_size)) * recipe.batch_size
-                forward = count_flops(phase.keeps, phase.validate[0], size)
-                total += BACKWARD * forward * batches * recipe.epochs
+        arguments = {**options.system_arguments(), "encoder_weights": None}
+        system = create(options.system, classes=len(pairs.classes or ()), **arguments)
+        phases = system.phases(options.recipe_of())
+    for phase in phases:
+        if phase.name not in reused:
+            recipe = options.recipe_of(phase.name)
+            batches = max(1, round(kept / recipe.batch_size))
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                forward = count_flops(phase.keeps.to_empty(device="cpu"), phase.validate[0], size)
+            total += BACKWARD * forward * batches * recipe.batch_size * recipe.epochs
     return total
 
 

@@ -116,7 +116,7 @@ def fill(
                     size = _size_of_card(next(iter(made.values())), row)
             for protocol in filled.protocols(block):
                 ours[number, protocol] = _ours(found, block, protocol, problem)
-        rows.append(FilledRow(row, ours, _published_size(row, table), size, fallback))
+        rows.append(FilledRow(row, ours, published_size(row, table), size, fallback))
     made_with = _facts(table, plan.settings, list(cards.values()), tested)
     return Filled(table, plan.settings, plan.seeds, filled.blocks, tuple(rows), {**made_with, **facts})
 
@@ -155,7 +155,7 @@ def _ours(found: list[dict[str, Any]], block: Block, protocol: Protocol | None, 
     return Ours(there) if there else Ours(problem="the test split has no labelled pixel")
 
 
-def _published_size(row: Row, table: Table) -> Parameters | None:
+def published_size(row: Row, table: Table) -> Parameters | None:
     """Parameters of the network as the paper has it, with the classes of the table's first benchmark."""
     classes = len(BENCHMARKS[table.benchmarks[0]].classes)
     options = {**row.options_for(table.benchmarks[0]), **row.at_test}
