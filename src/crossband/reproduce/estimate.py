@@ -11,6 +11,8 @@ from statistics import mean, median
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.errors import CrossbandError
 from crossband.info import count_flops
@@ -18,6 +20,7 @@ from crossband.pairs.opening import open_pairs
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.running import Compute, is_trained, run_of
 from crossband.systems import create
+from crossband.systems.base import Bands, System
 from crossband.training.options import TrainOptions
 from crossband.weights import read_card
 
@@ -79,8 +82,7 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
     kept = len(pairs) if options.validation else math.ceil(len(pairs) * (1 - options.hold_out))
     size = options.make_augmentation().crop or pairs[0].size
     total = 0.0
-    # Made without values, so that neither a large network nor a large image costs anything; then given a
-    # device, which autocast asks for.
+    # Without values, so that neither a large network nor a large image costs anything.
     with torch.device("meta"):
         arguments = {**options.system_arguments(), "encoder_weights": None}
         system = create(options.system, classes=len(pairs.classes or ()), **arguments)
@@ -89,10 +91,21 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
         if phase.name not in reused:
             recipe = options.recipe_of(phase.name)
             batches = max(1, round(kept / recipe.batch_size))
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                forward = count_flops(phase.keeps.to_empty(device="cpu"), phase.validate[0], size)
+            forward = _forward_operations(phase.keeps, phase.validate[0], size)
             total += BACKWARD * forward * batches * recipe.batch_size * recipe.epochs
     return total
+
+
+def _forward_operations(system: System, bands: Bands, size: tuple[int, int]) -> int:
+    """`count_flops` for a system on the meta device. There is no autocast there, so its values are made up."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        tensors = [*system.named_parameters(), *system.named_buffers()]
+        values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors}
+        visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
+        infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
+        with FlopCounterMode(display=False) as counter:
+            functional_call(system.eval(), values, (visible, infrared))
+    return counter.get_total_flops()
 
 
 def measured_speed(device: str) -> float:
