@@ -314,6 +314,7 @@ def test_operations_are_those_of_a_network_with_weights() -> None:
     assert training_operations(options, {"teacher"}) == of_student
 
 
+@pytest.mark.slow
 def test_every_system_of_the_tables_has_an_estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
     plan = plan_of(*TABLES)
@@ -326,7 +327,8 @@ def test_every_system_of_the_tables_has_an_estimate(monkeypatch: pytest.MonkeyPa
 
 def test_estimates_are_in_proportion_to_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
-    plan = plan_of("csknet/table-3", settings=replace(QUICK, encoder="mobilenetv3_small_050"))
+    plan = plan_of("csknet/table-4", settings=replace(QUICK, encoder="mobilenetv3_small_050"))
+    plan.jobs = dict(list(plan.jobs.items())[:2])
     estimates = estimate_jobs(plan.jobs, tmp_path, Compute("cpu"))
     for name, job in plan.jobs.items():
         operations = training_operations(job.options, set(job.reuses))

@@ -97,7 +97,7 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
 
 
 def _forward_operations(system: System, bands: Bands, size: tuple[int, int]) -> int:
-    """`count_flops` for a system on the meta device. There is no autocast there, so its values are made up."""
+    """`count_flops` for a system on the meta device, where there is no autocast: its values are made up."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         tensors = [*system.named_parameters(), *system.named_buffers()]
         values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors}
