@@ -164,6 +164,19 @@ def test_each_phase_says_what_chose_its_epoch(tmp_path: Path) -> None:
     assert "val_miou_infrared" in rows["again"][0]
 
 
+def test_a_phase_that_only_fuses_is_never_scored_on_labels() -> None:
+    system = Alternating(3)
+    only = Alternating(3)
+    only.segments = False
+    for kept, scored in ((system, True), (only, False)):
+        phase = Phase(
+            "picture", system.picture, kept, system._picture, Recipe(), (), ("infrared",), chooses="last"
+        )
+        module = PhaseModule(phase, 3, seed=0)
+        module.on_validation_epoch_start()
+        assert bool(module.scores) is scored
+
+
 def test_a_phase_is_prepared_with_what_was_logged_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,7 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"recipe": {"epochs": 1.5}}, "recipe.epochs must be an integer"),
         ({"recipe": {"lr": float("nan")}}, "recipe.lr must be above 0"),
         ({"recipe": {"momentum": -1}}, "recipe.momentum must be 0 or more"),
-        ({"recipe": {"optimizer": "adam"}}, "recipe.optimizer must be one of sgd, adamw"),
+        ({"recipe": {"optimizer": "lion"}}, "recipe.optimizer must be one of sgd, adamw, adam"),
         ({"recipe": {"schedule": "cosine"}}, "recipe.schedule must be one of poly, constant"),
         ({"phases": {"segmentation": {"epoch": 1}}}, "a recipe has no epoch"),
         ({"augmentation": {"flip": "often"}}, "augmentation.flip must be a number"),

@@ -162,7 +162,8 @@ class PhaseModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.scores, self._validation_losses = {}, []
-        if self.classes is not None and self.phase.chosen_by != "loss":
+        if self.phase.keeps.segments and self.phase.chosen_by != "loss":
+            assert self.classes is not None
             self.scores = {bands: SegmentationMetric(self.classes) for bands in self.phase.validate}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
