@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.mix_transformer_weights import hub_repository, own_names
 from crossband.errors import WeightsError
 
@@ -110,7 +111,7 @@ def _fetch(name: str) -> dict[str, Tensor]:
 
 def _repository(name: str) -> tuple[str, str | None]:
     """Where on the hub the weights of an encoder are, and at which revision; an empty name for nowhere."""
-    if name.startswith("mit_"):
+    if is_mix_transformer(name):
         return hub_repository(name), None
     if name.startswith("tu-"):
         config = timm.get_pretrained_cfg(name.removeprefix("tu-"))
@@ -156,7 +157,7 @@ def _check_hub(name: str) -> None:
 
 
 def _load(encoder: nn.Module, name: str, state: dict[str, Tensor], origin: str) -> None:
-    if name.startswith("mit_"):
+    if is_mix_transformer(name):
         state = own_names(state)
     target = encoder.model if isinstance(encoder, smp.encoders.TimmUniversalEncoder) else encoder
     wanted = target.state_dict()

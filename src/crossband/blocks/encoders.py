@@ -28,13 +28,18 @@ Layer = Callable[[Tensor], Tensor]
 """A module, or a block with its own argument bound to it."""
 
 
+def is_mix_transformer(encoder: str) -> bool:
+    """Whether a name is that of one of our Mix Transformers, ``mit_b0`` and so on."""
+    return encoder.removeprefix("tu-").startswith("mit_")
+
+
 def smp_name(encoder: str) -> str:
     """The name under which smp builds an encoder: its own names as they are, timm's with ``tu-`` before.
 
     Raises OptionError, with the nearest names, for one that neither library has.
     """
     bare = encoder.removeprefix("tu-")
-    if bare.startswith("mit_"):
+    if is_mix_transformer(encoder):
         raise OptionError(
             f"encoder {encoder!r}: smp's Mix Transformer is under a non-commercial licence and is not used "
             "here, and ours has no place in this system; use a convolutional encoder, such as resnet34 or "
@@ -52,7 +57,7 @@ def smp_name(encoder: str) -> str:
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation (of values in [0, 1]) that the encoder's ImageNet weights expect."""
-    if encoder.removeprefix("tu-").startswith("mit_"):
+    if is_mix_transformer(encoder):
         return IMAGENET_MEAN, IMAGENET_STD
     name = smp_name(encoder)
     if name.startswith("tu-"):

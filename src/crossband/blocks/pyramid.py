@@ -21,7 +21,7 @@ from timm.models.regnet import RegStage
 from torch import Tensor, nn
 
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import Layer, encoder_stages, smp_name
+from crossband.blocks.encoders import Layer, encoder_stages, is_mix_transformer, smp_name
 from crossband.blocks.mix_transformer import SIZES, MixTransformer, to_grid, to_map
 from crossband.blocks.pyramid_encoder import LEVELS, PyramidEncoder
 from crossband.errors import OptionError
@@ -52,7 +52,7 @@ def build_pyramid(
     that cannot be had or do not fit.
     """
     bare = encoder.removeprefix("tu-")
-    if bare.startswith("mit_"):
+    if is_mix_transformer(bare):
         if bare not in SIZES:
             raise OptionError(f"there is no encoder {encoder!r}; Mix Transformers are {', '.join(SIZES)}")
         network = MixTransformer(SIZES[bare], drop_path=drop_path, stage2_rate_of=stage2_rate_of)

@@ -26,6 +26,7 @@ from crossband.blocks.alignment import Trust
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.consistency import ConsistencyGate
 from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsample
+from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS
@@ -181,17 +182,17 @@ class AMDANet(System):
         reliability_weight: float = 0.25,
     ):
         super().__init__()
-        _check("stage2_depth", stage2_depth, ("ramp", "published"))
-        _check("input_normalisation", input_normalisation, ("auto", "none", "encoder"))
-        _check("gate", gate, ("sample", "batch-any", "always"))
-        _check("local_alignment", local_alignment, ("local", "none", "cbam", "danet"))
-        _check("dice_classes", dice_classes, ("present", "all"))
-        _check("gradient_target", gradient_target, ("signed", "magnitude"))
-        _check("fusion_mean", fusion_mean, ("valid", "all"))
-        _check("mask_site", mask_site, ("code", "modality"))
+        self.check_choice("stage2_depth", stage2_depth, ("ramp", "published"))
+        self.check_choice("input_normalisation", input_normalisation, ("auto", "none", "encoder"))
+        self.check_choice("gate", gate, ("sample", "batch-any", "always"))
+        self.check_choice("local_alignment", local_alignment, ("local", "none", "cbam", "danet"))
+        self.check_choice("dice_classes", dice_classes, ("present", "all"))
+        self.check_choice("gradient_target", gradient_target, ("signed", "magnitude"))
+        self.check_choice("fusion_mean", fusion_mean, ("valid", "all"))
+        self.check_choice("mask_site", mask_site, ("code", "modality"))
         if not 0 < mask_keep <= 1:
             raise OptionError(f"amdanet: mask_keep is the share that stays, in (0, 1], not {mask_keep}")
-        mix_transformer = encoder.removeprefix("tu-").startswith("mit_")
+        mix_transformer = is_mix_transformer(encoder)
         if stage2_depth == "published" and not mix_transformer:
             raise OptionError(
                 "amdanet: stage2_depth published (also of the preset as-published) belongs to the Mix "
@@ -340,9 +341,3 @@ class AMDANet(System):
         if image is None:
             return None
         return image.expand(-1, 3, -1, -1) if self.band_input is None else self.band_input(image)
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"amdanet: {argument} must be one of {names}, not {value!r}")

@@ -205,6 +205,13 @@ class System(nn.Module, ABC):
             )
         return classes
 
+    @classmethod
+    def check_choice(cls, option: str, value: object, choices: Sequence[object]) -> None:
+        """Raise OptionError, naming the choices, for a value of an option that is none of them."""
+        if value not in choices:
+            names = ", ".join(str(choice) for choice in choices)
+            raise OptionError(f"{cls.name}: {option} must be one of {names}, not {value!r}")
+
     def check_bands(self, bands: Bands) -> Support:
         """How the system supports a combination. Raises BandError, naming what it can do, if it does not."""
         if bands not in self.supports:

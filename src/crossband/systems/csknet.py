@@ -138,16 +138,16 @@ class CSKNet(System):
     ):
         super().__init__()
         classes = self.need_classes(classes)
-        _check("share_decoder", share_decoder, ("aspp", "all", "none"))
-        _check("private_from_stage", private_from_stage, (None, 4, 5))
-        _check("exchange_mode", exchange_mode, ("quantile", "absolute"))
-        _check("exchange_site", exchange_site, ("stage", "dw_bn"))
-        _check("exchange_direction", exchange_direction, ("both", "to-infrared"))
-        _check("distill_tap", distill_tap, ("post", "pre"))
-        _check("distill_form", distill_form, ("kl_ce", "soft_hard"))
-        _check("contrastive_branches", contrastive_branches, ("infrared", "both"))
-        _check("projection", projection, ("per-level", "concat"))
-        _check("dice_form", dice_form, ("per-class", "global"))
+        self.check_choice("share_decoder", share_decoder, ("aspp", "all", "none"))
+        self.check_choice("private_from_stage", private_from_stage, (None, 4, 5))
+        self.check_choice("exchange_mode", exchange_mode, ("quantile", "absolute"))
+        self.check_choice("exchange_site", exchange_site, ("stage", "dw_bn"))
+        self.check_choice("exchange_direction", exchange_direction, ("both", "to-infrared"))
+        self.check_choice("distill_tap", distill_tap, ("post", "pre"))
+        self.check_choice("distill_form", distill_form, ("kl_ce", "soft_hard"))
+        self.check_choice("contrastive_branches", contrastive_branches, ("infrared", "both"))
+        self.check_choice("projection", projection, ("per-level", "concat"))
+        self.check_choice("dice_form", dice_form, ("per-class", "global"))
         highest = 1.0 if exchange_mode == "quantile" else math.inf
         if not 0 <= exchange_threshold <= highest:
             raise OptionError(
@@ -159,7 +159,7 @@ class CSKNet(System):
                 f"csknet: contrastive_temperature must be above 0, not {contrastive_temperature}"
             )
         for stage in (*exchange_stages, *spatial_stages):
-            _check("exchange_stages and spatial_stages", stage, (1, 2, 3, 4, 5))
+            self.check_choice("exchange_stages and spatial_stages", stage, (1, 2, 3, 4, 5))
         self.classes, self.encoder, self.decoder_channels = classes, encoder, decoder_channels
         self.exchange = exchange
         self.exchange_mode, self.exchange_threshold = exchange_mode, exchange_threshold
@@ -395,9 +395,3 @@ class CSKNet(System):
 
 def _named(terms: Mapping[str, Tensor], branch: str) -> dict[str, Tensor]:
     return {f"{name}_{branch}": value for name, value in terms.items()}
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"csknet: {argument} must be one of {names}, not {value!r}")

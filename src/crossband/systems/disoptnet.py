@@ -27,7 +27,6 @@ from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_tail import EncoderTail
 from crossband.blocks.encoders import check_exchangeable, unread_modules
 from crossband.blocks.excited_fusion import ExcitedFusion
-from crossband.errors import OptionError
 from crossband.losses.distillation import SoftMean, feature_distillation, soft_cross_entropy
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
@@ -87,10 +86,10 @@ class DisOptNet(System):
     ):
         super().__init__()
         classes = self.need_classes(classes)
-        _check("deploy", deploy, ("fused", "student"))
-        _check("soft_mean", soft_mean, ("all", "places"))
-        _check("kept_epoch", kept_epoch, ("last", "best"))
-        _check("dice_form", dice_form, ("per-class", "global"))
+        self.check_choice("deploy", deploy, ("fused", "student"))
+        self.check_choice("soft_mean", soft_mean, ("all", "places"))
+        self.check_choice("kept_epoch", kept_epoch, ("last", "best"))
+        self.check_choice("dice_form", dice_form, ("per-class", "global"))
         self.classes, self.encoder, self.decoder_channels = classes, encoder, decoder_channels
         self.deploy, self.kept_epoch = deploy, kept_epoch
         self.distill_predictions_weight = distill_predictions_weight
@@ -212,9 +211,3 @@ class DisOptNet(System):
                 output.features["imitating"], targets
             )
         return terms
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"disoptnet: {argument} must be one of {names}, not {value!r}")

@@ -131,8 +131,8 @@ class MMANet(System):
     ):
         super().__init__()
         classes = self.need_classes(classes)
-        _check("uncertainty", uncertainty, ("logits", "feature"))
-        _check("weak", weak, ("mined", "infrared", "visible"))
+        self.check_choice("uncertainty", uncertainty, ("logits", "feature"))
+        self.check_choice("weak", weak, ("mined", "infrared", "visible"))
         for name, value, least in (
             ("distillation_weight", distillation_weight, 0),
             ("regularisation_weight", regularisation_weight, 0),
@@ -295,9 +295,3 @@ def _start_from(encoder: nn.Module, colour: nn.Module) -> None:
 def _kept(x: Tensor, present: Tensor | None, band: int) -> Tensor:
     """A band's map (B, C, h, w), exactly 0 for the pairs that lost it. Gates let zeros through as zeros."""
     return x if present is None else x * present[:, band, None, None, None]
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"mmanet: {argument} must be one of {names}, not {value!r}")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from crossband.blocks.alignment import CycleAttention, GatedMix
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsample
+from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, build_pyramid
 from crossband.blocks.pyramid_encoder import LEVELS
@@ -128,12 +129,12 @@ class MRFS(System):
         fusion_mean: MeanOver = "valid",
     ):
         super().__init__()
-        _check("stage2_depth", stage2_depth, ("ramp", "published"))
-        _check("input_normalisation", input_normalisation, ("auto", "none", "encoder"))
-        _check("missing", missing, ("copy", "zeros"))
-        _check("gradient_target", gradient_target, ("signed", "magnitude"))
-        _check("fusion_mean", fusion_mean, ("valid", "all"))
-        mix_transformer = encoder.removeprefix("tu-").startswith("mit_")
+        self.check_choice("stage2_depth", stage2_depth, ("ramp", "published"))
+        self.check_choice("input_normalisation", input_normalisation, ("auto", "none", "encoder"))
+        self.check_choice("missing", missing, ("copy", "zeros"))
+        self.check_choice("gradient_target", gradient_target, ("signed", "magnitude"))
+        self.check_choice("fusion_mean", fusion_mean, ("valid", "all"))
+        mix_transformer = is_mix_transformer(encoder)
         if stage2_depth == "published" and not mix_transformer:
             raise OptionError(
                 "mrfs: stage2_depth published (also of the preset as-published) belongs to the Mix "
@@ -234,9 +235,3 @@ class MRFS(System):
                 f"not {bands_of(visible, infrared)} alone; leave out augmentation.band_dropout"
             )
         return terms
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"mrfs: {argument} must be one of {names}, not {value!r}")

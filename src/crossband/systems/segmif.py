@@ -197,9 +197,9 @@ class SegMiF(System):
     ):
         super().__init__()
         classes = self.need_classes(classes)
-        _check("semantics", semantics, ("visible", "target"))
-        _check("target", target, ("saliency", "maximum"))
-        _check("rounds", rounds, tuple(range(1, ROUNDS + 1)))
+        self.check_choice("semantics", semantics, ("visible", "target"))
+        self.check_choice("target", target, ("saliency", "maximum"))
+        self.check_choice("rounds", rounds, tuple(range(1, ROUNDS + 1)))
         if fusion_width < 1 or fusion_width % HEAD_WIDTH:
             raise OptionError(f"segmif: fusion_width must be a multiple of {HEAD_WIDTH}, not {fusion_width}")
         self.guide = semantics
@@ -328,9 +328,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _check(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(str(choice) for choice in allowed)
-        raise OptionError(f"segmif: {argument} must be one of {names}, not {value!r}")
