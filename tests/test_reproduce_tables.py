@@ -56,7 +56,7 @@ def test_every_row_is_well_formed(table: Table, row) -> None:  # type: ignore[no
             assert len(text.partition(".")[2]) == column.digits
 
 
-@pytest.mark.parametrize("name", sorted({row.system for _, row in CELLS} & set(list_systems())))
+@pytest.mark.parametrize("name", sorted({row.system for _, row in CELLS}))
 def test_rows_ask_for_options_that_their_system_has(name: str) -> None:
     for table, row in CELLS:
         if row.system != name:
