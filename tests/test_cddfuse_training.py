@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from crossband.cli import main
-from crossband.metrics.segmentation import SegmentationMetric
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
+from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
@@ -24,6 +22,7 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run, read_card
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import TINY_DATA, curves_without_seconds
 from tiny_systems import CLASSES, TINY_OPTIONS, labelled, tiny
 
@@ -358,58 +357,20 @@ def test_a_run_that_is_cut_off_in_the_last_phase_ends_with_the_same_bits(
 # --- it learns
 
 
-def scenes(size: tuple[int, int], magnified: int) -> Batch:
-    pairs = Scenes("train", count=4, size=size)
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(magnified, -1).repeat_interleave(magnified, -2)  # type: ignore[literal-required, union-attr]
-    return batch  # type: ignore[return-value]
-
-
-def fit(phase: Phase, batch: Batch, steps: int, rate: float) -> list[float]:
-    """Optimise a phase on one batch; gives the loss of every step."""
-    phase.trained.train().requires_grad_(True)
-    for module in phase.frozen:
-        module.eval().requires_grad_(False)
-    optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=rate, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
-    values = []
-    for _ in range(steps):
-        loss = total(phase.loss(batch))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        values.append(loss.item())
-    return values
-
-
 def test_it_overfits_four_scenes() -> None:
-    """All phases on four generated scenes, each pixel of which is magnified to the 4 x 4 pixels that one
-    logit covers: what is left to learn is what is where, not outlines finer than the network's output."""
-    batch = scenes((16, 24), 4)
-    classes = len(SCENE_CLASSES)
+    batch = four_scenes()
     torch.manual_seed(0)
     system = create(
         "cddfuse",
-        classes=classes,
+        classes=SCENE_CLASS_COUNT,
         encoder="mobilenetv3_small_050",
         decoder_channels=64,
         **TINY_OPTIONS["cddfuse"],
     )
     reconstruction, fusion, segmentation = system.phases(Recipe())
-    crops: Batch = {
-        k: v if v is None else v[..., :32, :48] for k, v in batch.items() if k in Batch.__annotations__
-    }  # type: ignore[assignment, index]
+    crops: Batch = {key: v if v is None else v[..., :32, :48] for key, v in batch.items()}  # type: ignore[assignment, index, misc]
     for phase in (reconstruction, fusion):
-        values = fit(phase, crops, 30, 5e-3)
-        assert values[-1] < 0.7 * values[0], phase.name
+        course = fit(phase, crops, 30, 5e-3)
+        assert course[-1]["total"] < 0.7 * course[0]["total"], phase.name
     fit(segmentation, batch, 120, 1e-2)
-    metric = SegmentationMetric(classes)
-    with torch.no_grad():
-        logits = system.eval()(batch["visible"], batch["infrared"]).logits
-    assert batch["label"] is not None
-    metric.update(logits.argmax(dim=1), batch["label"])
-    scores = metric.compute().protocols["present"]
-    assert scores.classes_averaged >= 8
-    assert scores.mean_iou > 0.85
+    assert mean_iou(system, batch) > 0.85

@@ -10,16 +10,14 @@ import torch
 from torch.nn import functional as F
 
 from crossband.losses.sparsity import halved_sparsity
-from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import IGNORE_INDEX
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.cen import CEN
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from test_cen import cen, norms_of, site_norms
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled, randomise_norms
@@ -223,31 +221,20 @@ def test_a_run_from_training_to_the_stored_system(preset: str, tmp_path: Path) -
 
 
 def test_it_overfits_four_scenes() -> None:
-    """Each pixel of the scenes is magnified to the 4 x 4 pixels that one logit covers."""
-    pairs = Scenes("train", count=4, size=(16, 24))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
-    classes, steps = len(SCENE_CLASSES), 150
+    batch = four_scenes()
     torch.manual_seed(0)
     # Without dropout: what is asked is whether it can learn these four by heart.
-    system = create("cen", classes=classes, encoder=TINY["encoder"], decoder_channels=32, dropout=0.0)
+    system = create(
+        "cen", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=32, dropout=0.0
+    )
     (phase,) = system.phases(Recipe())
-    optimiser = torch.optim.AdamW(system.parameters(), lr=4e-3, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
-    for _ in range(steps):
-        loss = torch.stack(list(phase.loss(batch).values())).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(system.decoder.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-    assert batch["label"] is not None
-    for visible in (batch["visible"], None):
-        metric = SegmentationMetric(classes)
-        with torch.no_grad():
-            logits = system.eval()(visible, batch["infrared"]).logits
-        metric.update(logits.argmax(dim=1), batch["label"])
-        scores = metric.compute().protocols["present"]
-        assert scores.classes_averaged >= 8
-        assert scores.mean_iou > 0.85
+    decoder = phase.groups["decoder"]
+    fit(
+        phase,
+        batch,
+        150,
+        4e-3,
+        before_step=lambda: torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0),
+    )
+    for bands in ("both", "infrared"):
+        assert mean_iou(system, batch, bands) > 0.85, bands

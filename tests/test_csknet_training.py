@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossband.metrics.segmentation import SegmentationMetric
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, Phase
 from crossband.systems.csknet import ABLATIONS, CSKNet
 from crossband.training.phase_module import PhaseModule
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_systems import CLASSES, TINY, csknet, labelled
 
 
@@ -190,34 +188,15 @@ def test_every_other_reading_trains(options: dict[str, Any]) -> None:
 
 
 def test_it_overfits_four_scenes() -> None:
-    """Both phases on four generated scenes, each pixel of which is magnified to the 4 x 4 pixels that one
-    logit covers: what is left to learn is what is where, not outlines finer than the network's output."""
-    pairs = Scenes("train", count=4, size=(16, 24))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
-    classes = len(SCENE_CLASSES)
+    batch = four_scenes()
     torch.manual_seed(0)
     system = create(
-        "csknet", classes=classes, encoder=TINY["encoder"], decoder_channels=64, contrastive_anchors=64
+        "csknet",
+        classes=SCENE_CLASS_COUNT,
+        encoder=TINY["encoder"],
+        decoder_channels=64,
+        contrastive_anchors=64,
     )
     for phase, steps in zip(system.phases(Recipe()), (80, 180), strict=True):
-        phase.trained.train()
-        for module in phase.frozen:
-            module.eval().requires_grad_(False)
-        optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=1e-2, weight_decay=0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)
-        for _ in range(steps):
-            loss = torch.stack(list(phase.loss(batch).values())).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    metric = SegmentationMetric(classes)
-    with torch.no_grad():
-        logits = system.eval()(batch["visible"], batch["infrared"]).logits
-    assert batch["label"] is not None
-    metric.update(logits.argmax(dim=1), batch["label"])
-    scores = metric.compute().protocols["present"]
-    assert scores.classes_averaged >= 8
-    assert scores.mean_iou > 0.9
+        fit(phase, batch, steps, 1e-2)
+    assert mean_iou(system, batch) > 0.9

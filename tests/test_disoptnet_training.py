@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from crossband.errors import OptionError
 from crossband.losses.distillation import soft_cross_entropy
-from crossband.metrics.segmentation import SegmentationMetric
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Phase
@@ -24,6 +21,7 @@ from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import count_parameters, load_run, make_card, read_card, save_run
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled, randomise_norms, tiny
 
@@ -212,37 +210,14 @@ def test_recipes() -> None:
 
 
 def test_it_overfits_four_scenes() -> None:
-    """Each pixel of a scene is magnified to the 4 x 4 that one logit covers."""
-    pairs = Scenes("train", count=4, size=(16, 24))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
-    classes = len(SCENE_CLASSES)
+    batch = four_scenes()
     torch.manual_seed(0)
-    system = create("disoptnet", classes=classes, encoder=TINY["encoder"], decoder_channels=64)
+    system = create("disoptnet", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=64)
     for phase, steps in zip(system.phases(Recipe()), (40, 160), strict=True):
-        phase.trained.train()
-        for module in phase.frozen:
-            module.eval().requires_grad_(False)
-        optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=1e-2, weight_decay=0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=steps)
-        for _ in range(steps):
-            loss = torch.stack(list(phase.loss(batch).values())).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    system.eval()
+        fit(phase, batch, steps, 1e-2)
     for deploy in ("fused", "student"):
         system.deploy = deploy
-        metric = SegmentationMetric(classes)
-        with torch.no_grad():
-            logits = system(infrared=batch["infrared"]).logits
-        assert batch["label"] is not None
-        metric.update(logits.argmax(dim=1), batch["label"])
-        scores = metric.compute().protocols["present"]
-        assert scores.classes_averaged >= 8
-        assert scores.mean_iou > 0.85, deploy
+        assert mean_iou(system, batch, "infrared") > 0.85, deploy
 
 
 def test_a_run_trains_both_phases_and_its_student_is_a_run_too(tmp_path: Path) -> None:

@@ -12,10 +12,7 @@ from torch import Tensor
 from crossband.blocks.esanet import Decoder
 from crossband.losses.margin import margin_aware_distillation, prediction_entropy
 from crossband.losses.multiscale import multiscale_cross_entropy
-from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import IGNORE_INDEX
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.recipe import Recipe
 from crossband.systems import create, mmanet_training
 from crossband.systems.base import Batch, select_bands
@@ -24,6 +21,7 @@ from crossband.systems.mmanet_training import weak_band_loss
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_mmanet import SEGMENTATION, mmanet, prepared, seed_of, terms_of
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, labelled, randomise_norms
@@ -249,37 +247,14 @@ def test_weights_scale_their_terms() -> None:
 
 
 def test_it_overfits_four_scenes() -> None:
-    """Each pixel of four generated scenes is magnified to 4 x 4, which is what one logit covers; infrared
-    alone, which one batch in three trains, learns them too."""
-    pairs = Scenes("train", count=4, size=(16, 16))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
-    classes = len(SCENE_CLASSES)
+    """Infrared alone, which one batch in three trains, learns them too."""
+    batch = four_scenes(16, 16)
     torch.manual_seed(0)
-    system = create("mmanet", classes=classes, encoder=TINY["encoder"], decoder_channels=64)
+    system = create("mmanet", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=64)
     for phase, steps in zip(system.phases(Recipe()), (30, 130), strict=True):
-        phase.trained.train()
-        for module in phase.frozen:
-            module.eval().requires_grad_(False)
-        optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=3e-2, weight_decay=0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-2, total_steps=steps)
-        for _ in range(steps):
-            loss = torch.stack(list(phase.loss(batch).values())).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    assert batch["label"] is not None
-    scores = {}
-    for bands in system.eval().supports:
-        metric = SegmentationMetric(classes)
-        given = select_bands(batch, bands)
-        with torch.no_grad():
-            metric.update(system(given["visible"], given["infrared"]).logits.argmax(dim=1), batch["label"])
-        scores[bands] = metric.compute().protocols["present"].mean_iou
-    assert scores["both"] > 0.85, scores
-    assert scores["infrared"] > 0.6, scores
+        fit(phase, batch, steps, 3e-2)
+    assert mean_iou(system, batch) > 0.85
+    assert mean_iou(system, batch, "infrared") > 0.6
 
 
 def test_a_run_trains_both_phases_and_can_teach_another(tmp_path: Path) -> None:

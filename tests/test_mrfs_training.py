@@ -12,10 +12,7 @@ from torch.nn import functional as F
 
 from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
-from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import IGNORE_INDEX
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, select_bands
@@ -23,6 +20,7 @@ from crossband.systems.mrfs import MRFS, PRESETS
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run, load_weights, save_weights
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled
 
@@ -179,41 +177,18 @@ def test_the_published_recipe_never_leaves_its_warm_up() -> None:
 # --- it learns
 
 
-def magnified() -> Batch:
-    """Four scenes, each pixel magnified to the 4 x 4 that one logit covers."""
-    pairs = Scenes("train", count=4, size=(16, 24))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
-    return batch
-
-
 def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
-    batch = magnified()
-    classes = len(SCENE_CLASSES)
+    batch = four_scenes()
     torch.manual_seed(0)
-    small: dict[str, Any] = {"classes": classes, "encoder": "mit_tiny", "decoder_channels": 64}
+    small: dict[str, Any] = {"classes": SCENE_CLASS_COUNT, "encoder": "mit_tiny", "decoder_channels": 64}
     system = create("mrfs", **small, dropout=0.0, stochastic_depth=0.0)
     (phase,) = system.phases(Recipe())
-    optimiser = torch.optim.AdamW(system.parameters(), lr=1e-2, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1e-2, total_steps=STEPS)
-    fusion = []
-    for _ in range(STEPS):
-        terms = phase.loss(batch)
-        fusion.append(sum(terms[name].item() for name in FUSION))
-        optimiser.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        optimiser.step()
-        schedule.step()
+    course = fit(phase, batch, STEPS, 1e-2)
+    fusion = [sum(terms[name] for name in FUSION) for terms in course]
     assert sum(fusion[-10:]) / 10 < 0.5 * fusion[0]
-    metric = SegmentationMetric(classes)
+    assert mean_iou(system, batch) > 0.85
     with torch.no_grad():
-        output = system.eval()(batch["visible"], batch["infrared"])
-    assert batch["label"] is not None
-    metric.update(output.logits.argmax(dim=1), batch["label"])
-    scores = metric.compute().protocols["present"]
-    assert scores.classes_averaged >= 8
-    assert scores.mean_iou > 0.85
+        output = system(batch["visible"], batch["infrared"])
     # Saved and loaded, it gives the same.
     save_weights(system, tmp_path / "weights.safetensors")
     again = create("mrfs", **small).eval()

@@ -15,9 +15,6 @@ from crossband.blocks.luma import luma
 from crossband.cli import main
 from crossband.losses.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.losses.segmentation import cross_entropy
-from crossband.metrics.segmentation import SegmentationMetric
-from crossband.pairs.loading import collate
-from crossband.pairs.scenes import SCENE_CLASSES, Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
@@ -26,6 +23,7 @@ from crossband.systems.segmif import SegMiF
 from crossband.training.curves import read_curves
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import tiny_options
 from tiny_systems import TINY, labelled, resting, tiny
 
@@ -245,47 +243,24 @@ def test_the_common_recipe_is_one_decay_through_all_rounds() -> None:
 
 
 def test_it_overfits_four_scenes() -> None:
-    """Two rounds on four scenes, each pixel of which is magnified to the 4 x 4 that one logit covers."""
-    pairs = Scenes("train", count=4, size=(16, 16))
-    batch = collate([pairs[index] for index in range(4)])
-    for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # type: ignore[literal-required, union-attr]
+    """Two rounds."""
+    batch = four_scenes(16, 16)
     torch.manual_seed(0)
     system = create(
         "segmif",
-        classes=len(SCENE_CLASSES),
+        classes=SCENE_CLASS_COUNT,
         encoder=TINY["encoder"],
         decoder_channels=64,
         fusion_width=8,
         dropout=0.0,
         rounds=2,
     )
-    losses = {}
     stages = ((25, 1e-2), (40, 1e-2), (6, 1e-3), (90, 1e-2))
     for phase, (steps, rate) in zip(system.phases(Recipe()), stages, strict=True):
-        with resting(phase):
-            phase.trained.train()
-            optimiser = torch.optim.AdamW(phase.trained.parameters(), lr=rate, weight_decay=0)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
-            course = []
-            for _ in range(steps):
-                loss = torch.stack(list(phase.loss(batch).values())).sum()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                course.append(loss.item())
-            losses[phase.name] = course
-    assert losses["fusion-1"][-1] < 0.75 * losses["fusion-1"][0]
-    assert losses["fusion-2"][-1] < losses["fusion-2"][0]
-    metric = SegmentationMetric(len(SCENE_CLASSES))
-    with torch.no_grad():
-        logits = system.eval()(batch["visible"], batch["infrared"]).logits
-    assert batch["label"] is not None
-    metric.update(logits.argmax(dim=1), batch["label"])
-    scores = metric.compute().protocols["present"]
-    assert scores.classes_averaged >= 8
-    assert scores.mean_iou > 0.85
+        course = fit(phase, batch, steps, rate)
+        wanted = {"fusion-1": 0.75, "fusion-2": 1.0}.get(phase.name)
+        assert wanted is None or course[-1]["total"] < wanted * course[0]["total"]
+    assert mean_iou(system, batch) > 0.85
 
 
 @pytest.fixture(scope="module")
