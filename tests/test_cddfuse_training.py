@@ -324,6 +324,14 @@ def test_the_fusion_of_a_run_with_labels_can_be_reused(run: Path, tmp_path: Path
     }
 
 
+def test_a_whole_run_is_reused_with_its_fusion(run: Path, tmp_path: Path) -> None:
+    """The segmenter knows the pictures of its own fusion: no phase of it may be trained again."""
+    again = train(options(tmp_path / "again", reuse={"segmentation": str(run)}), quiet=True)
+    chosen = read_card(again).training["checkpoint"]
+    assert chosen == {key: {"reused": str(run)} for key in ("reconstruction", "fusion", "segmentation")}
+    assert (again / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+
+
 def test_the_reconstruction_alone_can_be_reused(fusing: Path, tmp_path: Path) -> None:
     again = train(
         options(tmp_path / "again", labels=False, reuse={"reconstruction": str(fusing)}), quiet=True

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import fake_trees
@@ -14,6 +15,7 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.info import count_flops
+from crossband.recipe import Recipe
 from crossband.reproduce import TABLES, find_tables, quick
 from crossband.reproduce.estimate import estimate_jobs, spoken_time, training_operations
 from crossband.reproduce.jobs import Job, Plan, make_plan
@@ -174,6 +176,37 @@ def test_phases_of_quick_share_the_epochs() -> None:
     assert particular.phase_recipes(6) == {"a": {"lr": 0.1, "epochs": 3}, "b": {"epochs": 1}}
 
 
+def test_a_changed_recipe_changes_every_phase_of_quick() -> None:
+    (row,) = (index for index, row in enumerate(TABLES["csknet/table-3"].rows) if row.system == "cddfuse")
+    for recipe, expected in (({}, "adam"), ({"optimizer": "sgd"}, "sgd")):
+        plan = plan_of("csknet/table-3", settings=replace(QUICK, recipe=recipe))
+        job = job_of(plan, "csknet/table-3", row, "msrs")
+        assert job.options.recipe_of("fusion").optimizer == expected
+        assert job.options.recipe_of("fusion").epochs == 3
+
+
+def test_every_phase_of_quick_decays_to_its_end() -> None:
+    """SegMiF's own recipe spreads a decay over seven rounds, of which quick has two."""
+    plan = plan_of("amdanet/comparison", "csknet/table-3")
+    for job in plan.jobs.values():
+        with torch.device("meta"):
+            system = create(job.options.system, classes=3, **job.options.system_arguments())
+            phases = system.phases(Recipe())
+        for phase in phases:
+            recipe = job.options.recipe_of(phase.name)
+            steps = 10 * recipe.epochs
+            assert recipe.learning_rate(recipe.epochs - 1, steps - 1, 10) < 0.2 * recipe.lr, phase.name
+
+
+def test_the_split_that_is_scored_never_chooses(trees: dict[str, str]) -> None:
+    """MFNet's validation pairs choose the checkpoint, unless it is them that are scored."""
+    for split, chosen_by in (("test", "val"), ("val", None)):
+        given = settings(data=[trees["mfnet"]], test_split=split, encoder_weights=["none"])
+        job = job_of(plan_of("amdanet/table-5", settings=given), "amdanet/table-5", 3, "mfnet")
+        assert (job.split, job.options.validation) == (split, chosen_by)
+        assert job.options.hold_out == 0.1
+
+
 def test_a_row_that_cannot_be_set_up_keeps_the_others() -> None:
     good = Row("good", "deeplabv3plus", "visible", {})
     rows = (Row("bad", "deeplabv4", "visible", {}), replace(good, options={"depth": 3}), good)
@@ -208,6 +241,8 @@ def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, 
     assert agree(tmp_path, first) == both
     with pytest.raises(OptionError, match="preset quick, not paper; give the same"):
         agree(tmp_path, settings(data=[trees["msrs"]]))
+    with pytest.raises(OptionError, match="holds runs with devices 1, not 4"):
+        agree(tmp_path, settings(data=[trees["msrs"]], preset="quick", devices=4))
     with pytest.raises(OptionError, match=r"holds runs on msrs:.* not on msrs:/elsewhere"):
         agree(tmp_path, settings(data=["msrs:/elsewhere"], preset="quick"))
     (tmp_path / "settings.yaml").write_text("- nonsense\n")
@@ -225,6 +260,7 @@ def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, 
         ({"on": "snow"}, "snow"),
         ({"recipe": {"epoch": 3}}, "no epoch"),
         ({"recipe": {"epochs": "many"}}, "epochs"),
+        ({"on": "scenes", "test_split": "train"}, "would score the pairs that were trained on"),
     ],
 )
 def test_settings_that_do_not_go_together(changes: dict, message: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from crossband.cli import main
 from crossband.errors import CrossbandError
@@ -215,6 +217,36 @@ def test_a_job_that_fails_is_said_and_does_not_stop_others(
     assert by_row["IRinfrared"]["ours_mean"]
     assert "training diverged" in by_row["VIvisible"]["problem"]
     assert "it needs" in by_row["CSK-Netboth"]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+            "the device's memory does not hold it",
+        ),
+        (ValueError("something new\nwith details"), "ValueError: something new"),
+        (KeyError(), "KeyError: no reason given"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_its_own_job_s_alone(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    """Scoring fails for one job; the next one is done."""
+    plan = plan_of("^VI", "^IR")
+    score = running._score
+
+    def fail(job: Job, *more: object) -> None:
+        if job is job_of(plan, VISIBLE):
+            raise error
+        score(job, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "_score", fail)
+    shutil.copytree(run_of(filled, job_of(plan, VISIBLE)), run_of(tmp_path, job_of(plan, VISIBLE)))
+    ((name, problem),) = run(plan, tmp_path).items()
+    assert name == job_of(plan, VISIBLE).name
+    assert message in problem
 
 
 def test_a_job_that_another_worker_holds_is_left_alone_and_a_dead_worker_holds_nothing(

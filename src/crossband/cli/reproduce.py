@@ -117,6 +117,7 @@ def reproduce(options: Namespace) -> int | None:
         encoder_weights=options.encoder_weights or [],
         recipe={**options.recipe, **epochs},
         test_split=options.test_split,
+        devices=options.devices,
     )
     plan = make_plan(tables, agree(out, settings), seeds=options.seeds, rows=rows)
     compute = Compute(options.accelerator, options.devices, options.workers)

@@ -80,7 +80,6 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
     """
     pairs = open_pairs(options.data, options.split)
     kept = len(pairs) if options.validation else math.ceil(len(pairs) * (1 - options.hold_out))
-    size = options.make_augmentation().crop or pairs[0].size
     total = 0.0
     # Without values, so that neither a large network nor a large image costs anything.
     with torch.device("meta"):
@@ -90,6 +89,7 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
     for phase in phases:
         if phase.name not in reused:
             recipe = options.recipe_of(phase.name)
+            size = options.make_augmentation(phase.name).crop or pairs[0].size
             batches = max(1, round(kept / recipe.batch_size))
             forward = _forward_operations(phase.keeps, phase.validate[0], size)
             total += BACKWARD * forward * batches * recipe.batch_size * recipe.epochs

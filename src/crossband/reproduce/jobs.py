@@ -209,7 +209,12 @@ def train_options(
         widths = {"decoder_channels": quick.DECODER_CHANNELS} if "decoder_channels" in known else {}
         options = {**widths, **particular.options, **options}
         recipe.update({**quick.RECIPE, **settings.recipe})
-        phases = particular.phase_recipes(recipe["epochs"])
+        phases = {
+            phase: {
+                name: value for name, value in changes.items() if name not in {*settings.recipe} - {"epochs"}
+            }
+            for phase, changes in particular.phase_recipes(recipe["epochs"]).items()
+        }
         if parse_source(source).name != "scenes":
             augmentation["crop"] = list(quick.CROP)
     elif settings.on is None:
@@ -245,7 +250,8 @@ def _selection(use: Use, settings: Settings, source: str) -> dict[str, Any]:
     """What chooses the checkpoint: never the test split."""
     if settings.preset == "quick":
         return {"hold_out": 0.0, "select": "last"}
-    if settings.on is None and use.validation in list_splits(source):
+    official = settings.on is None and use.validation != settings.test_split
+    if official and use.validation in list_splits(source):
         return {"validation": use.validation}
     return {"hold_out": 0.1}
 

@@ -59,6 +59,8 @@ QUICK_OPTIONS: Mapping[str, Quick] = {
     # the training of others.
     "segmif": Quick(
         options={"rounds": 2, "fusion_width": 8},
+        # Its own recipe spreads one decay over seven rounds; here each round has a whole one, as others do.
+        phases={f"segmentation-{number}": {"horizon": 1.0} for number in (1, 2)},
         shares=dict.fromkeys(("fusion-1", "segmentation-1", "fusion-2", "segmentation-2"), 0.5),
     ),
 }

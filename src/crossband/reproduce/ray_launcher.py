@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import CrossbandError, OptionError
+from crossband.errors import OptionError
 from crossband.reproduce.jobs import Job
-from crossband.reproduce.running import POLL_SECONDS, Compute, Say, attempt, is_finished
+from crossband.reproduce.running import POLL_SECONDS, Compute, Say, attempt, is_finished, spoken_failure
 
 
 def work_on_ray(
@@ -33,7 +33,6 @@ def work_on_ray(
     on where that one was. Raises OptionError if Ray is not installed or there is no such cluster.
     """
     ray = _ray()
-    gpus = compute.devices if compute.device == "cuda" else 0
     # Ray reports the use of every cluster to its makers unless it is told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ours = not ray.is_initialized()
@@ -45,7 +44,11 @@ def work_on_ray(
             reason = str(error).strip().splitlines()[0]
             raise OptionError(f"no Ray cluster at address {address}: {reason}") from error
     try:
-        _check_room(ray.cluster_resources(), cpus, gpus)
+        # The cluster's GPUs count, not those of the machine that this was started on.
+        there = ray.cluster_resources()
+        takes = compute.accelerator == "gpu" or (compute.accelerator == "auto" and there.get("GPU", 0) > 0)
+        gpus = compute.devices if takes else 0
+        _check_room(there, cpus, gpus)
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_do)
         ends: dict[str, Any] = {}
         for name, job in jobs.items():
@@ -87,8 +90,8 @@ def _do(job: Job, out: Path, compute: Compute, needs: list[str], *problems: str 
     try:
         while not attempt(job, out, compute, lambda line: None):
             time.sleep(POLL_SECONDS)
-    except CrossbandError as error:
-        return str(error)
+    except Exception as error:
+        return spoken_failure(error)
     return None
 
 

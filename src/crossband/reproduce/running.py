@@ -121,13 +121,23 @@ def work(
                 if not attempt(job, out, compute, say):
                     continue
                 after()
-            except CrossbandError as error:
-                failed[name] = str(error)
-                say(f"{name}: failed: {error}")
+            except Exception as error:
+                # Whatever it is, it is this job's alone: the others go on.
+                failed[name] = spoken_failure(error)
+                say(f"{name}: failed: {failed[name]}")
             del waiting[name]
         if len(waiting) == before:
             time.sleep(POLL_SECONDS)
     return failed
+
+
+def spoken_failure(error: Exception) -> str:
+    """Why a job failed, in one line. An error that is not ours is named by its kind."""
+    if isinstance(error, CrossbandError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device's memory does not hold it; train and score it on a larger one"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
 
 
 def attempt(job: Job, out: Path, compute: Compute, say: Say) -> bool:

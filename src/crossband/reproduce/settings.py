@@ -32,7 +32,8 @@ class Settings:
     data: the source of each benchmark, by its key. on: a source that stands for all of them, or None.
     encoder: the one of all systems; None is each system's own, and for "quick" one small one.
     encoder_weights: by encoder, "imagenet" or a path; under "" for those that are not named.
-    recipe: changes to every recipe. test_split: the split that is scored.
+    recipe: changes to every recipe. test_split: the split that is scored. devices: that each job trains on; a
+    recipe's batch size is that of one of them.
     """
 
     preset: Preset = "paper"
@@ -42,6 +43,7 @@ class Settings:
     encoder_weights: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     test_split: str = "test"
+    devices: int = 1
 
     def start_of(self, encoder: str) -> str | None:
         """Where an encoder's first weights come from; None is a random start."""
@@ -58,6 +60,7 @@ def make_settings(
     encoder_weights: list[str],
     recipe: Mapping[str, Any],
     test_split: str,
+    devices: int = 1,
 ) -> Settings:
     """Settings from the words of the command line.
 
@@ -67,6 +70,8 @@ def make_settings(
 
     Raises OptionError for what does not exist or does not go together.
     """
+    if test_split == "train":
+        raise OptionError("--test_split train would score the pairs that were trained on; name another split")
     if on is not None and data:
         raise OptionError("--on takes the place of all benchmarks: leave out --data, or --on")
     sources: dict[str, str] = {}
@@ -101,6 +106,7 @@ def make_settings(
         encoder_weights=starts,
         recipe=dict(recipe),
         test_split=test_split,
+        devices=devices,
     )
 
 

@@ -47,8 +47,8 @@ class DisOptNet(System):
 
     deploy: what is the prediction and is counted as deployed. "fused" is the published network; "student"
         is the DeepLabV3+ within it alone, which is what the 11.68 M parameters count that CSK-Net's paper
-        gives for it. Training is the same and so are the weights; set `deploy` on a trained system to
-        change it.
+        gives for it. Training is the same and so are the weights (where ``kept_epoch`` is "last"); set
+        `deploy` on a trained system to change it.
     distill_predictions_weight: of the losses between the imitating head's predictions and the teacher's.
     distill_features_weight: of the loss between maps. Both are 1 as published; 0 leaves the losses out.
     soft_mean: see `soft_cross_entropy`; "places" is the published code's.

@@ -301,6 +301,8 @@ class SegMiF(System):
         assert infrared is not None
         with torch.no_grad():
             picture = coloured(self.fuse(visible, infrared), visible)
+        # Casts of the encoder's weights that autocast kept there would carry no gradient here.
+        torch.clear_autocast_cache()
         return {"ce": self._cross_entropy(picture, batch)}
 
     def _cross_entropy(self, picture: Tensor, batch: Batch) -> Tensor:

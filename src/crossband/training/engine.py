@@ -331,11 +331,13 @@ def _best_row(phase: Phase, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str, str]:
-    """What is reused, with the phases before it that keep the same: training these would undo it."""
+    """What is reused, with the phases before it that train a part of it: training these would undo it."""
     complete = dict(reuse)
     for number, phase in enumerate(phases):
+        kept = {id(parameter) for parameter in phase.keeps.parameters()}
         for earlier in phases[:number]:
-            if phase.name in reuse and earlier.keeps is phase.keeps:
+            trains_it = any(id(parameter) in kept for parameter in earlier.trained.parameters())
+            if phase.name in reuse and trains_it:
                 complete.setdefault(earlier.name, reuse[phase.name])
     return complete
 
