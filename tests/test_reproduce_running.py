@@ -161,9 +161,14 @@ def test_a_job_that_was_cut_off_goes_on(
         with pytest.raises(PowerCutError):
             run(plan, tmp_path)
     assert state_of(tmp_path, job) == "interrupted"
+    config = run_of(tmp_path, job) / "config.yaml"
+    begun_elsewhere = replace(engine.TrainOptions.from_yaml(config), accelerator="gpu", workers=3)
+    config.write_text(begun_elsewhere.to_yaml())
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", None)
         assert run(plan, tmp_path) == {}
+    going_on = engine.TrainOptions.from_yaml(config)
+    assert (going_on.accelerator, going_on.workers) == ("cpu", 0)
     whole, resumed = (
         json.loads(scores_of(folder, job, Scoring("visible")).read_text()) for folder in (filled, tmp_path)
     )

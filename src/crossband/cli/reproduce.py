@@ -120,7 +120,7 @@ def reproduce(options: Namespace) -> int | None:
         devices=options.devices,
     )
     plan = make_plan(tables, agree(out, settings), seeds=options.seeds, rows=rows)
-    compute = Compute(options.accelerator, options.devices, options.workers)
+    compute = Compute(options.accelerator, options.workers)
     if options.plan:
         print(describe_plan(plan, out, compute))
         return None

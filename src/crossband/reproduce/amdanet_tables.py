@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from crossband.reproduce.table import LABEL, Column, Row, Table, Use
 from crossband.systems.amdanet import ABLATIONS
+from crossband.systems.mrfs import PRESETS
 
 PAPER = "AMDANet, ICCV 2025, supplementary material"
 
@@ -145,10 +146,7 @@ _COMPARISON = Table(
             "mrfs",
             "both",
             {"mfnet": "59.1", "fmb": "61.2", "pst900": "86.9"},
-            options_on={
-                "fmb": {"fusion_gamma": 0.8, "fusion_contrast": 1.0, "gradient_weight": 1.0},
-                "pst900": {"fusion_contrast": 1.8},
-            },
+            options_on={benchmark: PRESETS[benchmark] for benchmark in ("fmb", "pst900")},
             sources=dict.fromkeys(
                 ("mfnet", "fmb", "pst900"), "AMDANet's figure less the gain that its abstract claims"
             ),

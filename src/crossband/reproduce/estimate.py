@@ -62,7 +62,7 @@ def estimate_jobs(jobs: Mapping[str, Job], out: Path, compute: Compute) -> dict[
         except CrossbandError:
             continue
         if speed is None:
-            speed = measured_speed(compute.device) * compute.devices
+            speed = measured_speed(compute.device) * job.options.devices
         origin = f"its operations at {speed / 1e9:.0f} GFLOP/s, as measured now"
         estimates[name] = Estimate(operations[job.identity] / speed, origin)
     return estimates

@@ -234,6 +234,7 @@ def train_options(
         phases=phases,
         augmentation=augmentation,
         seed=seed,
+        devices=settings.devices,
         **_selection(use, settings, source),
     )
     # What does not exist is found now, not after hours of other jobs.

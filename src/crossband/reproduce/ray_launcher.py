@@ -27,7 +27,7 @@ def work_on_ray(
     """Do all jobs that are not finished on a Ray cluster; returns why some could not be, by name.
 
     address: of a running cluster, "auto" for the one on this machine; None starts one here, and ends it.
-    cpus: processors that a job takes. It takes as many GPUs as ``compute.devices``, where it is to use any.
+    cpus: processors that a job takes. It takes as many GPUs as it has devices, if it is to use any.
 
     A job starts when those that it reuses have ended. A task whose worker died is started again, and goes
     on where that one was. Raises OptionError if Ray is not installed or there is no such cluster.
@@ -47,7 +47,7 @@ def work_on_ray(
         # The cluster's GPUs count, not those of the machine that this was started on.
         there = ray.cluster_resources()
         takes = compute.accelerator == "gpu" or (compute.accelerator == "auto" and there.get("GPU", 0) > 0)
-        gpus = compute.devices if takes else 0
+        gpus = max((job.options.devices for job in jobs.values()), default=1) if takes else 0
         _check_room(there, cpus, gpus)
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_do)
         ends: dict[str, Any] = {}

@@ -43,7 +43,6 @@ class Compute:
     """How to compute, which does not decide what comes out. As in `TrainOptions`."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
     workers: int | None = None
 
     @property
@@ -163,14 +162,16 @@ def _train(job: Job, out: Path, compute: Compute, lock: int, say: Say) -> None:
         out=str(run),
         reuse={phase: str(run_of(out, name)) for phase, name in job.reuses.items()},
         accelerator=compute.accelerator,
-        devices=compute.devices,
         workers=compute.workers,
     )
     begun = (run / "config.yaml").is_file()
     if run.exists() and not begun:
         shutil.rmtree(run)  # Killed before it had written what it is.
     say(f"{job.name}: {'going on with' if begun else 'training'} {describe(job)}")
-    if compute.devices > 1:
+    if begun:
+        # All but how to compute is what it was; that may change from call to call.
+        write_text(run / "config.yaml", options.to_yaml())
+    if options.devices > 1:
         _train_apart(options, begun, folder_of(out, job), lock)
     elif begun:
         resume(run)
