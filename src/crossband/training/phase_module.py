@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ class PhaseModule(pl.LightningModule):
         super().__init__()
         self.after_epoch = after_epoch
         self.phase = phase
+        # Made once: a recipe checks itself whenever it is made, which is nothing for every step.
+        self._recipes = {name: phase.recipe.of_group(name) for name in ("", *phase.groups)}
         self.trained = phase.trained
         self.frozen = nn.ModuleList(phase.frozen)
         self._stopped = [parameter for parameter in self.frozen.parameters() if parameter.requires_grad]
@@ -93,7 +96,7 @@ class PhaseModule(pl.LightningModule):
 
     def _groups(self, name: str, members: list[nn.Parameter]) -> list[dict[str, Any]]:
         """A group's parameters as the optimiser takes them, those that do not decay apart."""
-        recipe = self.recipe.of_group(name)
+        recipe = self._recipes[name]
         settings: dict[str, Any] = {"name": name}
         if recipe.optimizer == "sgd":
             settings |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov and recipe.momentum > 0}
@@ -110,10 +113,10 @@ class PhaseModule(pl.LightningModule):
             self.phase.prepare(self.current_epoch, self.rows)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        for name, members in self._members().items():
-            norm = self.recipe.of_group(name).clip_norm
-            if norm:
-                nn.utils.clip_grad_norm_(members, norm)
+        for name, recipe in self._recipes.items():
+            if recipe.clip_norm:
+                groups = [group["params"] for group in optimizer.param_groups if group["name"] == name]
+                nn.utils.clip_grad_norm_(list(itertools.chain.from_iterable(groups)), recipe.clip_norm)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.channels_last:
@@ -130,7 +133,7 @@ class PhaseModule(pl.LightningModule):
         step = self.current_epoch * steps_per_epoch + batch_idx
         self._rate = self.recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
         for group in self.trainer.optimizers[0].param_groups:
-            recipe = self.recipe.of_group(group["name"])
+            recipe = self._recipes[group["name"]]
             group["lr"] = recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
