@@ -380,5 +380,5 @@ def test_it_overfits_four_scenes() -> None:
     for phase in (reconstruction, fusion):
         course = fit(phase, crops, 30, 5e-3)
         assert course[-1]["total"] < 0.7 * course[0]["total"], phase.name
-    fit(segmentation, batch, 120, 1e-2)
+    fit(segmentation, batch, 180, 1e-2)
     assert mean_iou(system, batch) > 0.85
