@@ -114,6 +114,16 @@ def refuse_to_load(folder: Path) -> str:
     return one_line(caught.value)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of this kind are POSIX")
+def test_others_may_read_the_weights_if_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_weights(nn.Linear(2, 2), tmp_path / WEIGHTS_NAME)
+    finally:
+        os.umask(before)
+    assert (tmp_path / WEIGHTS_NAME).stat().st_mode & 0o777 == 0o640
+
+
 def test_an_unfinished_run_says_so(run: Path, tmp_path: Path) -> None:
     (run / CARD_NAME).unlink()
     assert "its training did not finish" in refuse_to_load(run)

@@ -7,6 +7,7 @@ folder with a card is complete. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -114,7 +115,11 @@ def save_weights(module: nn.Module, path: Path) -> None:
     tensors = module.state_dict(keep_vars=True)
     stored = {names[0]: tensors[names[0]].detach().contiguous() for names in _shared_names(module)}
     with replacing(path) as temporary:
+        # safetensors 0.8 makes its files unreadable for everyone else, whatever the umask says.
+        temporary.touch()
+        permissions = stat.S_IMODE(temporary.stat().st_mode)
         save_file(stored, temporary)
+        temporary.chmod(permissions)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
