@@ -141,7 +141,7 @@ def test_what_cannot_be_used_is_said(
 def test_no_band_at_all_and_devices_that_are_not_there(predictor: Predictor) -> None:
     with pytest.raises(BandError, match="no band was given"):
         predictor()
-    for device in ("abacus", "cuda:99"):
+    for device in ("abacus", "cuda:99", "meta", "hpu"):
         with pytest.raises(OptionError, match=f"cannot compute on device {device}") as caught:
             Predictor(predictor.system, predictor.card, device=device)
         assert "\n" not in str(caught.value)

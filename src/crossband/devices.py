@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 
 
 def find_device(name: str | torch.device | None) -> torch.device:
@@ -16,9 +16,9 @@ def find_device(name: str | torch.device | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        # Read back, because the meta device has room for tensors and no values.
+        torch.zeros(1, device=device).item()
     # What is raised depends on the kind of device and on how PyTorch was built.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OptionError(f"cannot compute on device {name}: {reason}") from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise OptionError(f"cannot compute on device {name}: {first_line(error)}") from error
     return device

@@ -23,3 +23,8 @@ class BandError(CrossbandError):
 
 class WeightsError(CrossbandError):
     """Weights that cannot be had, read, or made to fit the network."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, fit for a line of ours; its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

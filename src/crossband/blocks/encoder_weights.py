@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.mix_transformer_weights import hub_repository, own_names
-from crossband.errors import WeightsError
+from crossband.errors import WeightsError, first_line
 
 # Parts of a network that an encoder does not have: a file may hold them, nothing is lost.
 _OTHER_PARTS = (
@@ -61,8 +61,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "save the state dict alone, best as .safetensors"
         ) from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} cannot be read as weights ({reason})") from error
+        raise WeightsError(f"{path} cannot be read as weights ({first_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -102,10 +101,9 @@ def _fetch(name: str) -> dict[str, Tensor]:
             return timm.create_model(name.removeprefix("tu-"), pretrained=True).state_dict()
         return read_state_dict(_download(*_repository(name)))
     except Exception as error:  # the hub's clients raise errors of many unrelated kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"the ImageNet weights of encoder {name.removeprefix('tu-')} cannot be had from the hub "
-            f"({reason}); pass a local file as encoder weights, or none to start at random"
+            f"({first_line(error)}); pass a local file as encoder weights, or none to start at random"
         ) from error
 
 

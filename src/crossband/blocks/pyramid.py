@@ -24,7 +24,7 @@ from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import Layer, encoder_stages, is_mix_transformer, smp_name
 from crossband.blocks.mix_transformer import SIZES, MixTransformer, to_grid, to_map
 from crossband.blocks.pyramid_encoder import LEVELS, PyramidEncoder
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 
 __all__ = ["ConvolutionalPyramid", "PyramidEncoder", "PyramidVisionTransformer", "build_pyramid", "heads_for"]
 
@@ -127,8 +127,9 @@ class ConvolutionalPyramid(PyramidEncoder):
         except OptionError as error:
             raise OptionError(f"encoder {spoken!r} does not fit: {error}") from error
         except (ValueError, TypeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise OptionError(f"encoder {spoken!r} has no five stages ({reason}); {_ADVICE}") from error
+            raise OptionError(
+                f"encoder {spoken!r} has no five stages ({first_line(error)}); {_ADVICE}"
+            ) from error
         if encoder_weights is not None:
             load_encoder_weights(encoder, name, encoder_weights)
         encoder.eval()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.running import POLL_SECONDS, Compute, Say, attempt, is_finished, spoken_failure
 
@@ -41,8 +41,7 @@ def work_on_ray(
             local: dict[str, Any] = {} if address else {"include_dashboard": False}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise OptionError(f"no Ray cluster at address {address}: {reason}") from error
+            raise OptionError(f"no Ray cluster at address {address}: {first_line(error)}") from error
     try:
         # The cluster's GPUs count, not those of the machine that this was started on.
         there = ray.cluster_resources()
@@ -72,7 +71,7 @@ def _gather(ray: Any, ends: Mapping[str, Any], say: Say, after: Callable[[], Non
         try:
             problem = ray.get(end)
         except ray.exceptions.RayError as error:
-            problem = f"its worker was lost: {str(error).strip().splitlines()[0]}"
+            problem = f"its worker was lost: {first_line(error)}"
         if problem is None:
             say(f"{name}: finished")
             after()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.pairs.writing import write_text
@@ -142,9 +142,8 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
     try:
         there = Settings(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
         raise OptionError(
-            f"{path} does not hold settings of tables ({reason}); choose another --out"
+            f"{path} does not hold settings of tables ({first_line(error)}); choose another --out"
         ) from error
     here, before = asdict(settings), asdict(there)
     for benchmark in set(here["data"]) & set(before["data"]):

@@ -32,7 +32,7 @@ from crossband.blocks.exchange import exchange_channels, small_gammas
 from crossband.blocks.norm_site import check_sites, run_stage_pair, site_norms
 from crossband.blocks.refinenet import RefineNetDecoder
 from crossband.blocks.tied import tie
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.losses.segmentation import cross_entropy
 from crossband.losses.sparsity import halved_sparsity
 from crossband.recipe import Recipe
@@ -257,10 +257,9 @@ def _build_encoder(encoder: str) -> nn.Module:
     try:
         network = smp.encoders.get_encoder(smp_name(encoder), in_channels=3, depth=5, weights=None)
     except (ValueError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OptionError(
-            f"encoder {encoder!r} has no five stages ({reason}); use a ResNet, RegNet, MobileNet or "
-            "EfficientNet, such as resnet50 or efficientnet-b3"
+            f"encoder {encoder!r} has no five stages ({first_line(error)}); use a ResNet, RegNet, "
+            "MobileNet or EfficientNet, such as resnet50 or efficientnet-b3"
         ) from error
     check_exchangeable(network, encoder, ())
     check_sites(encoder_stages(network), encoder)

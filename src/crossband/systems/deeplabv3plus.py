@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import smp_name, unread_modules
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
 from crossband.recipe import Recipe
@@ -43,10 +43,10 @@ def build_network(
             classes=classes,
         )
     except (ValueError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OptionError(
             f"encoder {encoder!r} cannot be run at output stride {OUTPUT_STRIDE}, which DeepLabV3+ needs "
-            f"({reason}); use a ResNet, MobileNet or EfficientNet, such as resnet34 or efficientnet-b3"
+            f"({first_line(error)}); use a ResNet, MobileNet or EfficientNet, such as resnet34 or "
+            "efficientnet-b3"
         ) from error
     if encoder_weights is not None:
         load_encoder_weights(network.encoder, name, encoder_weights)

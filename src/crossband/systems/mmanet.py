@@ -34,7 +34,7 @@ from crossband.blocks.esanet import (
     SqueezeExcitation,
     decoder_widths,
 )
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Output, Phase, Support, System
 from crossband.systems.mmanet_training import Uncertainty, Weak, plain_phase, taught_phase
@@ -277,8 +277,7 @@ def _build_encoder(encoder: str, channels: int) -> nn.Module:
         network = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights=None)
         encoder_stages(network)
     except (OptionError, ValueError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OptionError(f"encoder {encoder!r} does not fit: {reason}") from error
+        raise OptionError(f"encoder {encoder!r} does not fit: {first_line(error)}") from error
     return network
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, first_line
 from crossband.option_types import check_types
 from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, preset
@@ -141,5 +141,6 @@ class TrainOptions:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
             return cls(**values)
         except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise OptionError(f"{path} does not hold the options of a training run ({reason})") from error
+            raise OptionError(
+                f"{path} does not hold the options of a training run ({first_line(error)})"
+            ) from error
