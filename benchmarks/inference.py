@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from crossband.systems import create
-from crossband.systems.csknet import CSKNet
+from crossband.systems.csknet.network import CSKNet
 from measuring import Row, Settings, compare, milliseconds, time_in_turn
 from reference import CLASSES, REFERENCE, make_batch, normalised, plain_network
 

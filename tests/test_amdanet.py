@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from counting import Work
 from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBands
-from crossband.blocks.attention_slots import CBAM, DualAttention
-from crossband.blocks.consistency import SemanticConsistency, similarity
 from crossband.blocks.decoders import HeadNorm, upsample, upsampled_convolution
 from crossband.errors import OptionError
 from crossband.info import count_flops
 from crossband.systems import create
-from crossband.systems.amdanet import ABLATIONS, AS_PUBLISHED, AMDANet
+from crossband.systems.amdanet.attention_slots import CBAM, DualAttention
+from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
+from crossband.systems.amdanet.network import ABLATIONS, AS_PUBLISHED, AMDANet
 from crossband.systems.base import System
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, images, randomise_norms

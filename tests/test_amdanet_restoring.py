@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.blocks.alignment import LocalAlignment
-from crossband.blocks.consistency import SemanticConsistency, similarity
-from crossband.blocks.reliability import (
+from crossband.recipe import Recipe
+from crossband.systems import create
+from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
+from crossband.systems.amdanet.network import AMDANet
+from crossband.systems.amdanet.reliability import (
     ReliabilityEstimate,
     blend,
     break_band,
@@ -21,9 +24,6 @@ from crossband.blocks.reliability import (
     surviving_structure,
     trust_of,
 )
-from crossband.recipe import Recipe
-from crossband.systems import create
-from crossband.systems.amdanet import AMDANet
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, images, labelled, randomise_norms
 

@@ -16,8 +16,8 @@ from crossband.losses.segmentation import cross_entropy, smoothed_dice
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.amdanet import AMDANet
-from crossband.systems.amdanet_loss import masked_outputs
+from crossband.systems.amdanet.network import AMDANet
+from crossband.systems.amdanet.training import masked_outputs
 from crossband.systems.base import Batch, select_bands
 from crossband.training.options import TrainOptions
 from tiny_systems import CLASSES, labelled

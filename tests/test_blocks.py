@@ -11,10 +11,10 @@ from torchvision.transforms.v2 import functional as tv
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoders import IMAGENET_MEAN, IMAGENET_STD
 from crossband.blocks.exchange import exchange_channels, exchange_columns, small_gammas
-from crossband.blocks.gated_unit import GatedSpectralUnit
-from crossband.blocks.projection import LevelProjections
 from crossband.blocks.tied import tie
 from crossband.errors import OptionError
+from crossband.systems.csknet.gated_unit import GatedSpectralUnit
+from crossband.systems.csknet.projection import LevelProjections
 from tiny_systems import images
 
 

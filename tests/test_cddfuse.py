@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counting import Work
-from crossband.blocks.coupling import DetailLayer, mirrored
 from crossband.blocks.luma import luma, with_luma
-from crossband.blocks.restormer import BaseBlock, ChannelAttention, ChannelNorm, RestormerBlock
 from crossband.errors import OptionError
 from crossband.info import count_all
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.cddfuse import CDDFuse, FusionNetwork, spread
+from crossband.systems.cddfuse.coupling import DetailLayer, mirrored
+from crossband.systems.cddfuse.network import CDDFuse, FusionNetwork, spread
+from crossband.systems.cddfuse.restormer import BaseBlock, ChannelAttention, ChannelNorm, RestormerBlock
 from tiny_systems import images, randomise_norms, tiny
 from tiny_systems import one_line as line
 

@@ -15,7 +15,7 @@ from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, Phase
-from crossband.systems.cddfuse import CDDFuse
+from crossband.systems.cddfuse.network import CDDFuse
 from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train

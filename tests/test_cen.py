@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from crossband.blocks.refinenet import ChainedPooling, RefineNetDecoder, ResidualUnits
 from crossband.errors import OptionError
 from crossband.systems import create
-from crossband.systems.cen import CEN
+from crossband.systems.cen.network import CEN
+from crossband.systems.cen.refinenet import ChainedPooling, RefineNetDecoder, ResidualUnits
 from crossband.weights import count_parameters
 from tiny_systems import images, one_line, randomise_norms, tiny
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crossband.losses.sparsity import halved_sparsity
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.cen import CEN
+from crossband.systems.cen.network import CEN
+from crossband.systems.cen.sparsity import halved_sparsity
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run

@@ -11,7 +11,9 @@ from skimage.color import rgb2ycbcr
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossband.blocks.classical_fusion import (
+from crossband.errors import OptionError
+from crossband.systems import create
+from crossband.systems.classical.rules import (
     box_mean,
     expand,
     guided_filter,
@@ -20,8 +22,6 @@ from crossband.blocks.classical_fusion import (
     reduce,
     saliency,
 )
-from crossband.errors import OptionError
-from crossband.systems import create
 from tiny_systems import images
 
 NAMES = ("average", "guided", "laplacian", "maximum")

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from counting import Work
 from crossband.errors import OptionError
-from crossband.losses import PixelSampling, pixel_contrast
-from crossband.losses.contrastive import sample_pixels
+from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast, sample_pixels
 
 IGNORE = 255
 ALL = PixelSampling(anchors=10_000, per_class=10_000, hard_fraction=1.0)
@@ -274,7 +273,7 @@ def test_memory_at_480_by_640_batch_8_is_below_300_mb() -> None:
     program = """
 import re, torch
 from pathlib import Path
-from crossband.losses import pixel_contrast
+from crossband.systems.csknet.contrastive import pixel_contrast
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 def step(embeddings, label, prediction):

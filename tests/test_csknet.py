@@ -14,7 +14,7 @@ from crossband.blocks.encoders import encoder_stages
 from crossband.errors import OptionError
 from crossband.info import count_flops
 from crossband.systems import create
-from crossband.systems.csknet import CSKNet
+from crossband.systems.csknet.network import CSKNet
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, TINY, csknet, images, randomise_norms
 

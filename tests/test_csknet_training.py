@@ -9,7 +9,7 @@ from torch import Tensor
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, Phase
-from crossband.systems.csknet import ABLATIONS, CSKNet
+from crossband.systems.csknet.network import ABLATIONS, CSKNet
 from crossband.training.phase_module import PhaseModule
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_systems import CLASSES, TINY, csknet, labelled

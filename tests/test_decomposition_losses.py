@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage, stats
 from torch import Tensor
 
-from crossband.losses import decomposition as losses
 from crossband.losses.structure import similarity_map
+from crossband.systems.cddfuse import losses
 
 IMAGE_LOSSES = {
     "ssim": lambda x, y, valid: losses.ssim_loss(x, y, valid),

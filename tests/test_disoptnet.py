@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossband.blocks.encoder_tail import EncoderTail
-from crossband.blocks.excited_fusion import ExcitedFusion, excitation
 from crossband.errors import OptionError
 from crossband.info import count_all
 from crossband.systems import create
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
-from crossband.systems.disoptnet import DisOptNet
+from crossband.systems.disoptnet.encoder_tail import EncoderTail
+from crossband.systems.disoptnet.excited_fusion import ExcitedFusion, excitation
+from crossband.systems.disoptnet.network import DisOptNet
 from crossband.weights import count_parameters
 from tiny_systems import images, randomise_norms, tiny
 

@@ -16,7 +16,7 @@ from crossband.losses.distillation import soft_cross_entropy
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Phase
-from crossband.systems.disoptnet import DisOptNet
+from crossband.systems.disoptnet.network import DisOptNet
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule

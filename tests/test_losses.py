@@ -9,14 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.losses import (
-    cross_entropy,
-    dice,
-    feature_distillation,
-    pixel_contrast,
-    prediction_distillation,
-    segmentation_loss,
-)
+from crossband.losses.distillation import feature_distillation, prediction_distillation
+from crossband.losses.segmentation import cross_entropy, dice, segmentation_loss
+from crossband.systems.csknet.contrastive import pixel_contrast
 
 IGNORE = 255
 

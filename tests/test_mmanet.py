@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.blocks.encoders import encoder_stages
-from crossband.blocks.esanet import (
+from crossband.errors import OptionError
+from crossband.info import Parameters, count_all, count_flops
+from crossband.recipe import Recipe
+from crossband.systems import create
+from crossband.systems.mmanet.esanet import (
     ContextModule,
     LearnedUpsampling,
     NonBottleneck1D,
     SqueezeExcitation,
     bin_means,
 )
-from crossband.errors import OptionError
-from crossband.info import Parameters, count_all, count_flops
-from crossband.recipe import Recipe
-from crossband.systems import create
-from crossband.systems.mmanet import ABLATIONS, DRAWS, MMANet
+from crossband.systems.mmanet.network import ABLATIONS, DRAWS, MMANet
 from crossband.weights import count_parameters
 from stored_weights import as_safetensors
 from tiny_systems import CLASSES, TINY, images, randomise_norms, tiny

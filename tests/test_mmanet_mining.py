@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crossband.recipe import Recipe
-from crossband.systems.mmanet_training import warmup_length, weak_band
+from crossband.systems.mmanet.training import warmup_length, weak_band
 from crossband.training.options import TrainOptions
 from tiny_mmanet import SEGMENTATION, mmanet, prepared, seed_of, terms_of
 from tiny_systems import labelled

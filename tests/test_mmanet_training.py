@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossband.blocks.esanet import Decoder
-from crossband.losses.margin import margin_aware_distillation, prediction_entropy
-from crossband.losses.multiscale import multiscale_cross_entropy
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
-from crossband.systems import create, mmanet_training
+from crossband.systems import create
 from crossband.systems.base import Batch, select_bands
-from crossband.systems.mmanet import ABLATIONS, MMANet
-from crossband.systems.mmanet_training import weak_band_loss
+from crossband.systems.mmanet import training as mmanet_training
+from crossband.systems.mmanet.esanet import Decoder
+from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
+from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
+from crossband.systems.mmanet.network import ABLATIONS, MMANet
+from crossband.systems.mmanet.training import weak_band_loss
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from crossband.blocks.alignment import CycleAttention, GatedMix, GlobalAlignment, LocalAlignment
 from crossband.info import count_all, count_flops
 from crossband.systems import create
-from crossband.systems.mrfs import MRFS
+from crossband.systems.mrfs.network import MRFS
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, images, randomise_norms
 

@@ -16,7 +16,7 @@ from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, select_bands
-from crossband.systems.mrfs import MRFS, PRESETS
+from crossband.systems.mrfs.network import MRFS, PRESETS
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run, load_weights, save_weights

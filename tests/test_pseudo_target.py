@@ -10,8 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_similarity
 
-from crossband.losses.pseudo_target import global_contrast, imitation_loss, likeness_loss, pseudo_target
 from crossband.losses.structure import similarity_map, structural_similarity
+from crossband.systems.segmif.pseudo_target import (
+    global_contrast,
+    imitation_loss,
+    likeness_loss,
+    pseudo_target,
+)
 
 
 def grey(*shape: int, seed: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ from crossband.pairs.base import Classes, PairSubset
 from crossband.pairs.loading import collate
 from crossband.pairs.scenes import Scenes
 from crossband.recalibration import recalibrate, recalibrate_run
-from crossband.systems.csknet import CSKNet
+from crossband.systems.csknet.network import CSKNet
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.weights import load_run, make_card, save_run
 from tiny_systems import CLASSES, csknet, tiny

@@ -24,7 +24,7 @@ from crossband.reproduce.running import Compute, describe
 from crossband.reproduce.settings import Settings, agree, keep, make_settings
 from crossband.reproduce.table import Row
 from crossband.systems import create
-from crossband.systems.csknet import CSKNet
+from crossband.systems.csknet.network import CSKNet
 from crossband.training.options import TrainOptions
 from tiny_systems import one_line
 

@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import SIZES
-from crossband.blocks.semantic_fusion import DilatedDenseBlock, SemanticFusion, SemanticInteraction
 from crossband.errors import OptionError
 from crossband.info import count_all
 from crossband.losses.fusion import chroma
-from crossband.losses.pseudo_target import TargetKind, pseudo_target
 from crossband.systems import create
-from crossband.systems.segmif import SegFormer, SegMiF, coloured
+from crossband.systems.segmif.network import SegFormer, SegMiF, coloured
+from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
+from crossband.systems.segmif.semantic_fusion import DilatedDenseBlock, SemanticFusion, SemanticInteraction
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, images, tiny
 

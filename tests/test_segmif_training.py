@@ -13,13 +13,13 @@ from torch import Tensor
 
 from crossband.blocks.luma import luma
 from crossband.cli import main
-from crossband.losses.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.losses.segmentation import cross_entropy
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Batch, Phase
-from crossband.systems.segmif import SegMiF
+from crossband.systems.segmif.network import SegMiF
+from crossband.systems.segmif.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.training.curves import read_curves
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions

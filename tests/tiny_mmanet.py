@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crossband.recipe import Recipe
 from crossband.systems.base import Batch, Phase
-from crossband.systems.mmanet import DRAWS, MMANet
+from crossband.systems.mmanet.network import DRAWS, MMANet
 from tiny_systems import labelled, tiny
 
 SEGMENTATION = {"ce", "ce_8", "ce_16", "ce_32"}

@@ -20,7 +20,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
 from crossband.pairs.opening import open_pairs
-from crossband.systems.csknet import CSKNet
+from crossband.systems.csknet.network import CSKNet
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.weights import load_run, make_card, save_run
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.losses.segmentation import at_least_float32, cross_entropy
+from crossband.losses.segmentation import cross_entropy
+from crossband.tensors import at_least_float32
 
 DistillationForm = Literal["kl_ce", "soft_hard"]
 SoftMean = Literal["all", "places"]

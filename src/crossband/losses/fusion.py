@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 GradientTarget = Literal["signed", "magnitude"]
 MeanOver = Literal["valid", "all"]

@@ -14,14 +14,10 @@ from torch.nn import functional as F
 
 from crossband.errors import OptionError
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.tensors import at_least_float32
 
 DiceForm = Literal["per-class", "global"]
 DiceClasses = Literal["present", "all"]
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32, or in their own type where that is wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def cross_entropy(logits: Tensor, label: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:

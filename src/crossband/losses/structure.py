@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 WINDOW, DEVIATION = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from crossband.reproduce.table import LABEL, Column, Row, Table, Use
-from crossband.systems.amdanet import ABLATIONS
-from crossband.systems.mrfs import PRESETS
+from crossband.systems.amdanet.network import ABLATIONS
+from crossband.systems.mrfs.network import PRESETS
 
 PAPER = "AMDANet, ICCV 2025, supplementary material"
 

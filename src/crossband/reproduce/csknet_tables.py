@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crossband.reproduce.table import LABEL, PARAMETERS, Column, Row, Table, Use
-from crossband.systems.csknet import ABLATIONS
+from crossband.systems.csknet.network import ABLATIONS
 
 PAPER = "CSK-Net, arXiv 2312.02240"
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBands, Trust
-from crossband.blocks.attention_slots import CBAM, DualAttention, PerBand
-from crossband.blocks.consistency import SemanticConsistency, similarity
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, PyramidEncoder, build_pyramid
 from crossband.blocks.pyramid_encoder import LEVELS
-from crossband.blocks.reliability import Reconstruction, ReliabilityEstimate, blend, trust_of
+from crossband.systems.amdanet.attention_slots import CBAM, DualAttention, PerBand
+from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
+from crossband.systems.amdanet.reliability import Reconstruction, ReliabilityEstimate, blend, trust_of
 
 LocalKind = Literal["local", "none", "cbam", "danet"]
 TwoGrids = tuple[Tensor, Tensor]
@@ -78,7 +78,7 @@ class AlignedEncoder(nn.Module):
     nothing at all. global_alignment: False sums the bands; None makes no shared map.
     salient_enhancement: see `GlobalAlignment`.
     reliability_gate, reconstruction: whether bands are weighed, and what is not trusted (or missing) is
-    predicted from the other band; see `crossband.blocks.reliability`.
+    predicted from the other band; see `crossband.systems.amdanet.reliability`.
     """
 
     def __init__(

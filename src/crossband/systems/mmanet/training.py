@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.esanet import Decoded, Decoder, bin_means
-from crossband.losses.margin import margin_aware_distillation, prediction_entropy
-from crossband.losses.multiscale import multiscale_cross_entropy
 from crossband.pairs.base import IGNORE_INDEX, Band
 from crossband.recipe import Recipe
 from crossband.systems.base import Batch, Output, Phase
+from crossband.systems.mmanet.esanet import Decoded, Decoder, bin_means
+from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
+from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
 
 if TYPE_CHECKING:
-    from crossband.systems.mmanet import MMANet
+    from crossband.systems.mmanet.network import MMANet
 
 Uncertainty = Literal["logits", "feature"]
 Weak = Literal["mined", "infrared", "visible"]

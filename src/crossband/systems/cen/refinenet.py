@@ -2,7 +2,7 @@
 
 Paper: Lin et al., "RefineNet: Multi-Path Refinement Networks for High-Resolution Semantic Segmentation",
 CVPR 2017 (arXiv 1611.06612), section 3.2; widths, biases and the order of the layers are CEN's (see
-`crossband.systems.cen`).
+`crossband.systems.cen.network`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from crossband.blocks.decoders import upsample
 from crossband.blocks.mix_transformer import to_grid, to_map
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 HEAD_WIDTH = 8
 

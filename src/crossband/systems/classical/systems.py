@@ -17,11 +17,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.classical_fusion import guided_fusion, laplacian_pyramid_fusion
 from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Output, Phase, Support, System
+from crossband.systems.classical.rules import guided_fusion, laplacian_pyramid_fusion
 
 
 class ClassicalFusion(System):

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from crossband.blocks.aligned_encoder import AlignedLevels, TwoGrids
 from crossband.blocks.pyramid_encoder import LEVELS
-from crossband.blocks.reliability import (
+from crossband.errors import OptionError
+from crossband.losses.fusion import fusion_loss
+from crossband.losses.segmentation import DiceClasses, cross_entropy, smoothed_dice
+from crossband.systems.amdanet.aligned_encoder import AlignedLevels, TwoGrids
+from crossband.systems.amdanet.reliability import (
     break_band,
     reconstruction_loss,
     reliability_loss,
     surviving_structure,
 )
-from crossband.errors import OptionError
-from crossband.losses.fusion import fusion_loss
-from crossband.losses.segmentation import DiceClasses, cross_entropy, smoothed_dice
 from crossband.systems.base import Batch, bands_of
 
 if TYPE_CHECKING:
-    from crossband.systems.amdanet import AMDANet
+    from crossband.systems.amdanet.network import AMDANet
 
 MaskSite = Literal["code", "modality"]
 Terms = dict[str, Tensor]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 EXPANSION = 2
 

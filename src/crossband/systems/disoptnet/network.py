@@ -24,9 +24,7 @@ from segmentation_models_pytorch.base import initialization as smp_initializatio
 from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
-from crossband.blocks.encoder_tail import EncoderTail
 from crossband.blocks.encoders import check_exchangeable, unread_modules
-from crossband.blocks.excited_fusion import ExcitedFusion
 from crossband.losses.distillation import SoftMean, feature_distillation, soft_cross_entropy
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
@@ -34,6 +32,8 @@ from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
 from crossband.systems.deeplabv3plus import OUTPUT_STRIDE, DeepLabV3Plus, build_network
+from crossband.systems.disoptnet.encoder_tail import EncoderTail
+from crossband.systems.disoptnet.excited_fusion import ExcitedFusion
 
 Deploy = Literal["fused", "student"]
 

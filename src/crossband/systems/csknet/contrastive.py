@@ -28,12 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.losses.segmentation import at_least_float32
 from crossband.pairs.base import IGNORE_INDEX
-
-SHORTEST = 1e-4
-"""Embeddings shorter than this are divided by it, not by their length: the gradient through the
-normalisation is at most its inverse, which keeps it finite in float16."""
+from crossband.tensors import directions
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,8 @@ def pixel_contrast(
     chosen, counted = sample_pixels(label, prediction, sampling, ignore_index, generator)
     image, pixel = chosen // (height * width), chosen % (height * width)
     with torch.autocast(embeddings.device.type, enabled=False):
-        directions = F.normalize(at_least_float32(embeddings.flatten(2)[image, :, pixel]), eps=SHORTEST)
-        similarity = directions @ directions.T / temperature
+        units = directions(embeddings.flatten(2)[image, :, pixel])
+        similarity = units @ units.T / temperature
         return _info_nce(similarity, label.flatten()[chosen], counted, sampling.hard_fraction)
 
 

@@ -21,23 +21,23 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
 from crossband.blocks.alignment import Trust
 from crossband.blocks.band_input import BandInput
-from crossband.blocks.consistency import ConsistencyGate
 from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsample
 from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS
-from crossband.blocks.reliability import blend
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver
 from crossband.losses.segmentation import DiceClasses
 from crossband.pairs.base import Band
 from crossband.recipe import Recipe
-from crossband.systems.amdanet_loss import LossSettings, MaskSite, masked_outputs, training_loss
+from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
+from crossband.systems.amdanet.consistency import ConsistencyGate
+from crossband.systems.amdanet.reliability import blend
+from crossband.systems.amdanet.training import LossSettings, MaskSite, masked_outputs, training_loss
 from crossband.systems.base import Bands, Output, Phase, Support, System
 
 ABLATIONS: dict[str, dict[str, object]] = {
@@ -118,7 +118,7 @@ class AMDANet(System):
     see `masked_outputs`. masked_in_evaluation: decode masked maps in evaluation too, for nothing.
 
     reliability_gate, reconstruction: options of our own for bands that fail, see
-    `crossband.blocks.reliability`; with either, a missing band is what the system was trained for.
+    `crossband.systems.amdanet.reliability`; with either, a missing band is what the system was trained for.
     broken_weight, reconstruction_weight, reliability_weight: of their losses.
 
     Raises OptionError for values that do not exist or do not go together.

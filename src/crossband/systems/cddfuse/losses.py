@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean, sobel
-from crossband.losses.segmentation import at_least_float32
 from crossband.losses.structure import similarity_map
+from crossband.tensors import at_least_float32
 
 Pair = tuple[Tensor, Tensor]
 

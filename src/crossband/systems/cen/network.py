@@ -30,13 +30,13 @@ from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import check_exchangeable, encoder_stages, smp_name, unread_modules
 from crossband.blocks.exchange import exchange_channels, small_gammas
 from crossband.blocks.norm_site import check_sites, run_stage_pair, site_norms
-from crossband.blocks.refinenet import RefineNetDecoder
 from crossband.blocks.tied import tie
 from crossband.errors import OptionError, first_line
 from crossband.losses.segmentation import cross_entropy
-from crossband.losses.sparsity import halved_sparsity
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.cen.refinenet import RefineNetDecoder
+from crossband.systems.cen.sparsity import halved_sparsity
 
 OUTPUT_STRIDE = 32
 LEVELS = 4
@@ -87,7 +87,7 @@ class CEN(System):
         EfficientNet of smp or timm; see `crossband.blocks.norm_site` for where each exchanges channels.
     decoder_channels: width of the decoder's three finer levels; the coarsest has twice as many.
     dropout: of values in the two coarsest maps and before the classes.
-    inplace_relu: see `crossband.blocks.refinenet.ResidualUnits`; True is what the published code computes.
+    inplace_relu: see `refinenet.ResidualUnits`; True is what the published code computes.
 
     exchange: whether the streams exchange channels at all. exchange_threshold: of |gamma|, below which a
         channel is replaced by the other stream's.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from crossband.losses.fusion import masked_mean, sobel
-from crossband.losses.segmentation import at_least_float32
 from crossband.losses.structure import structural_similarity
+from crossband.tensors import at_least_float32
 
 TargetKind = Literal["saliency", "maximum"]
 LEVELS = 256

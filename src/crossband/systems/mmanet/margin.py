@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from crossband.losses.contrastive import SHORTEST
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32, directions
 
 
 def margin_aware_distillation(
@@ -76,6 +74,6 @@ def _relations(features: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     # first changes nothing but keeps the numbers, and the gradients, near 1.
     scale = values.detach().square().sum(dim=1).mean().sqrt()
     columns = values / scale.clamp(min=torch.finfo(values.dtype).tiny)
-    directions = F.normalize(columns, eps=SHORTEST)
+    units = directions(columns)
     half = len(rows) // 2
-    return tuple(F.normalize(directions @ part.T, eps=SHORTEST) for part in (columns[:half], columns[half:]))
+    return tuple(directions(units @ part.T) for part in (columns[:half], columns[half:]))

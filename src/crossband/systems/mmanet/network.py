@@ -2,7 +2,7 @@
 
 Paper: Wei, Luo, Luo, "MMANet: Margin-Aware Distillation and Modality-Aware Regularization for Incomplete
 Multimodal Learning", CVPR 2023 (arXiv 2304.08028). Body: ESANet (ICRA 2021, arXiv 2011.06961), see
-`crossband.blocks.esanet`. The authors' code is public (shicaiwei123/MMANet-CVPR2023, MIT; the licence of its
+`esanet.py`. The authors' code is public (shicaiwei123/MMANet-CVPR2023, MIT; the licence of its
 weights is not stated there). Nothing of it is copied: this is written from formulas and held against what the
 code does. docs/systems/mmanet.md lists where the sources differ, or the code has a defect.
 
@@ -26,7 +26,10 @@ from torch import Tensor, nn
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import encoder_stages, run_stage, smp_name, unread_modules
-from crossband.blocks.esanet import (
+from crossband.errors import OptionError, first_line
+from crossband.recipe import Recipe
+from crossband.systems.base import Bands, Output, Phase, Support, System
+from crossband.systems.mmanet.esanet import (
     ContextModule,
     ConvNormRelu,
     Decoded,
@@ -34,10 +37,7 @@ from crossband.blocks.esanet import (
     SqueezeExcitation,
     decoder_widths,
 )
-from crossband.errors import OptionError, first_line
-from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Output, Phase, Support, System
-from crossband.systems.mmanet_training import Uncertainty, Weak, plain_phase, taught_phase
+from crossband.systems.mmanet.training import Uncertainty, Weak, plain_phase, taught_phase
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "MMANet": {},

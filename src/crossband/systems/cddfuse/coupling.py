@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 
 class DetailLayer(nn.Module):

@@ -36,17 +36,17 @@ from crossband.blocks.encoders import (
     unread_modules,
 )
 from crossband.blocks.exchange import Direction, Threshold, exchange_channels, exchange_columns, small_gammas
-from crossband.blocks.gated_unit import GatedSpectralUnit
 from crossband.blocks.norm_site import check_depthwise, run_stage_pair
-from crossband.blocks.projection import LevelProjections
 from crossband.blocks.tied import tie
 from crossband.errors import OptionError
-from crossband.losses.contrastive import PixelSampling, pixel_contrast
 from crossband.losses.distillation import feature_distillation, prediction_distillation
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast
+from crossband.systems.csknet.gated_unit import GatedSpectralUnit
+from crossband.systems.csknet.projection import LevelProjections
 from crossband.systems.deeplabv3plus import OUTPUT_STRIDE, DeepLabV3Plus, build_network
 
 ABLATIONS: dict[str, dict[str, object]] = {

@@ -20,15 +20,15 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.coupling import DetailLayer
 from crossband.blocks.luma import luma, with_luma
-from crossband.blocks.restormer import BaseBlock, RestormerBlock
 from crossband.errors import OptionError
-from crossband.losses import decomposition as losses
-from crossband.losses.segmentation import at_least_float32
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.cddfuse import losses
+from crossband.systems.cddfuse.coupling import DetailLayer
+from crossband.systems.cddfuse.restormer import BaseBlock, RestormerBlock
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
+from crossband.tensors import at_least_float32
 
 DETAIL_LAYERS = 3
 FLAT = 1e-3
@@ -135,7 +135,7 @@ class CDDFuse(System):
     encoder, encoder_weights, decoder_channels: of the DeepLabV3+; unused without classes.
     width, heads, blocks: see `FusionNetwork`. ssim_weight, edge_weight: of SSIM and of the visible image's
     edges in the loss of the reconstruction; gradient_weight: of gradients in that of the fusion;
-    decomposition_weight: of L_dec in both. See `crossband.losses.decomposition`.
+    decomposition_weight: of L_dec in both. See `crossband.systems.cddfuse.losses`.
 
     Raises OptionError for a width that does not fit, for negative weights of losses, and for encoder weights
     without classes.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from crossband.losses.segmentation import at_least_float32
+from crossband.tensors import at_least_float32
 
 
 def halved_sparsity(visible: Sequence[Tensor], infrared: Sequence[Tensor]) -> Tensor:

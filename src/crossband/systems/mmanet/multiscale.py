@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossband.losses.segmentation import at_least_float32, cross_entropy
+from crossband.losses.segmentation import cross_entropy
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.tensors import at_least_float32
 
 
 def multiscale_cross_entropy(

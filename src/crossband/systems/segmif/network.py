@@ -28,13 +28,13 @@ from crossband.blocks.decoders import SegmentationDecoder, upsample
 from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_grid
 from crossband.blocks.pyramid import build_pyramid
-from crossband.blocks.semantic_fusion import HEAD_WIDTH, SemanticFusion
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
-from crossband.losses.pseudo_target import TargetKind, imitation_loss, likeness_loss, pseudo_target
 from crossband.losses.segmentation import cross_entropy
 from crossband.recipe import Recipe
 from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.segmif.pseudo_target import TargetKind, imitation_loss, likeness_loss, pseudo_target
+from crossband.systems.segmif.semantic_fusion import HEAD_WIDTH, SemanticFusion
 
 ROUNDS = 7
 SEMANTIC_LEVELS = (1, 2)

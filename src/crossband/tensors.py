@@ -1,0 +1,21 @@
+"""What many layers and losses do with tensors, whatever they are tensors of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SHORTEST = 1e-4
+"""Vectors shorter than this are divided by it, not by their length: the gradient through the normalisation is
+at most its inverse, which keeps it finite in float16."""
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or in their own type where that is wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def directions(vectors: Tensor) -> Tensor:
+    """The vectors (N, D) at length 1, in float32 or better; those shorter than `SHORTEST` stay shorter."""
+    return F.normalize(at_least_float32(vectors), eps=SHORTEST)
