@@ -21,7 +21,7 @@ def time_rows(settings: Settings) -> list[Row]:
     compared is the same computation. Raises RuntimeError if it is not.
     """
     batch = make_batch(settings)
-    visible, infrared = batch["visible"], batch["infrared"]
+    visible, infrared = batch.visible, batch.infrared
     assert infrared is not None
     csknet = create("csknet", classes=CLASSES, encoder=settings.encoder).to(settings.device).eval()
     assert isinstance(csknet, CSKNet)

@@ -57,7 +57,7 @@ def decode_all(root: Path) -> int:
 
 
 def load_all(loader: PairLoader) -> int:
-    return sum(len(batch["name"]) for batch in loader)
+    return sum(len(batch.names) for batch in loader)
 
 
 def pairs_per_second(run: Callable[[], int]) -> float:

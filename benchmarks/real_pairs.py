@@ -29,10 +29,10 @@ from crossband.predictor import Predictor, load
 from crossband.recalibration import recalibrate_run
 from crossband.report import Page
 from crossband.robustness import overexpose, overexposed
-from crossband.systems.base import Bands
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import CARD_NAME
+from crossband.words import Bands
 
 ENCODER = "tf_efficientnet_lite0"
 STOPS = 4.0

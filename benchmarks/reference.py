@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.blocks.encoders import normalisation, smp_name
-from crossband.systems.base import Batch
+from crossband.pairs.batch import Batch
 from measuring import Settings
 
 CLASSES = 9

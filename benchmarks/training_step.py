@@ -49,8 +49,8 @@ def make_step(name: str, settings: Settings) -> Callable[[], None]:
 def _plain_step(settings: Settings) -> Callable[[], None]:
     network = plain_network(settings).train()
     batch, recipe = make_batch(settings), Recipe()
-    assert batch["visible"] is not None
-    image, label = normalised(batch["visible"], settings.encoder), batch["label"]
+    assert batch.visible is not None
+    image, label = normalised(batch.visible, settings.encoder), batch.label
     cross_entropy = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
     dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE_INDEX)
     optimizer = torch.optim.SGD(

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from crossband.metrics.segmentation import SegmentationMetric
+from crossband.pairs.batch import Batch
 from crossband.pairs.loading import collate
 from crossband.pairs.scenes import SCENE_CLASSES, Scenes
-from crossband.systems.base import Bands, Batch, Phase, System, select_bands
+from crossband.systems.base import Phase, System
+from crossband.words import Bands
 from tiny_systems import resting
 
 SCENE_CLASS_COUNT = len(SCENE_CLASSES)
@@ -24,8 +26,9 @@ def four_scenes(height: int = 16, width: int = 24) -> Batch:
     pairs = Scenes("train", count=4, size=(height, width))
     batch = collate([pairs[index] for index in range(4)])
     for key in ("visible", "infrared", "label"):
-        batch[key] = batch[key].repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
-    return Batch(**{key: batch[key] for key in Batch.__annotations__})  # type: ignore[typeddict-item]
+        magnified = getattr(batch, key).repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
+        setattr(batch, key, magnified)
+    return batch
 
 
 def fit(
@@ -52,12 +55,12 @@ def fit(
 
 def mean_iou(system: System, batch: Batch, bands: Bands = "both") -> float:
     """Over the classes that occur, of which there must be eight or more; the system is left in eval mode."""
-    assert batch["label"] is not None
+    assert batch.label is not None
     metric = SegmentationMetric(SCENE_CLASS_COUNT)
-    given = select_bands(batch, bands)
+    given = batch.only(bands)
     with torch.no_grad():
-        logits = system.eval()(given["visible"], given["infrared"]).logits
-    metric.update(logits.argmax(dim=1), batch["label"])
+        logits = system.eval()(given.visible, given.infrared).logits
+    metric.update(logits.argmax(dim=1), batch.label)
     scores = metric.compute().protocols["present"]
     assert scores.classes_averaged >= 8
     return scores.mean_iou

@@ -267,7 +267,7 @@ def test_a_level_starts_from_what_the_level_before_said() -> None:
 def loss_of(system: AMDANet, seed: int) -> dict[str, Tensor]:
     (phase,) = system.phases(Recipe())
     batch = labelled(batch=3)
-    batch["visible"], batch["infrared"] = batch["visible"].double(), batch["infrared"].double()  # type: ignore[union-attr]
+    batch.visible, batch.infrared = batch.visible.double(), batch.infrared.double()  # type: ignore[union-attr]
     torch.manual_seed(seed)
     return dict(phase.loss(batch))
 

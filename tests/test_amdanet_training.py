@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,11 @@ from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.losses.segmentation import cross_entropy, smoothed_dice
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.amdanet.network import AMDANet
 from crossband.systems.amdanet.training import masked_outputs
-from crossband.systems.base import Batch, select_bands
 from crossband.training.options import TrainOptions
 from tiny_systems import CLASSES, labelled
 
@@ -42,7 +43,7 @@ def loss_of(system: AMDANet, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
 
 
 def unlabelled() -> Batch:
-    return Batch(**{**labelled(), "label": None})  # type: ignore[typeddict-item]
+    return replace(labelled(), label=None)
 
 
 def seed_of_case(first: bool) -> int:
@@ -62,11 +63,11 @@ def test_the_terms_are_the_factored_form_of_the_published_loss() -> None:
     system, batch = amdanet(), labelled()
     terms = loss_of(system, batch, seed_of_case(False))
     assert set(terms) == SEGMENTATION | FUSION | MASKED
-    label = batch["label"]
-    output = system(batch["visible"], batch["infrared"], features=True)
+    label = batch.label
+    output = system(batch.visible, batch.infrared, features=True)
     torch.manual_seed(seed_of_case(False))
     masked_logits, masked_fused = masked_outputs(system, **output.features)
-    pair = batch["visible"], batch["infrared"]
+    pair = batch.visible, batch.infrared
     total = cross_entropy(output.logits, label) + 2 * smoothed_dice(output.logits, label)
     total += 0.5 * torch.stack(list(fusion_loss(output.fused, *pair).values())).sum()
     total += 0.25 * cross_entropy(masked_logits, label) + 0.5 * smoothed_dice(masked_logits, label)
@@ -116,9 +117,9 @@ def test_weights_of_single_terms(options: dict[str, Any], name: str, factor: flo
 )
 def test_choices_reach_their_terms(options: dict[str, Any], names: set[str]) -> None:
     batch = labelled()
-    batch["label"] = torch.where(batch["label"] == 3, 2, batch["label"])  # type: ignore[index]
-    batch["valid"] = torch.ones(2, 64, 96, dtype=torch.bool)
-    batch["valid"][:, 40:] = False
+    batch.label = torch.where(batch.label == 3, 2, batch.label)  # type: ignore[index]
+    batch.valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    batch.valid[:, 40:] = False
     plain, changed = loss_of(amdanet(), batch), loss_of(amdanet(**options), batch)
     differing = {name for name in plain if not torch.isclose(plain[name], changed[name], rtol=1e-5, atol=0)}
     assert differing == names
@@ -128,16 +129,16 @@ def test_ignored_and_padded_pixels_change_no_term() -> None:
     """A batch norm sees every pixel, so the network is in evaluation; what is compared are the losses."""
     system = amdanet().eval()
     batch = labelled()
-    batch["label"][:, 32:] = IGNORE_INDEX  # type: ignore[index]
-    batch["valid"] = torch.ones(2, 64, 96, dtype=torch.bool)
-    batch["valid"][:, 32:] = False
+    batch.label[:, 32:] = IGNORE_INDEX  # type: ignore[index]
+    batch.valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    batch.valid[:, 32:] = False
     terms = loss_of(system, batch)
     assert set(terms) == SEGMENTATION | FUSION
-    other = Batch(**batch)
-    other["visible"] = batch["visible"].clone()  # type: ignore[union-attr]
+    other = replace(batch)
+    other.visible = batch.visible.clone()  # type: ignore[union-attr]
 
     def pretend(*_: object, **__: object) -> Any:
-        output = AMDANet.forward(system, batch["visible"], batch["infrared"], features=True)
+        output = AMDANet.forward(system, batch.visible, batch.infrared, features=True)
         output.logits[:, :, 32:] = 7.0
         output.fused[:, :, 32:] = 0.1
         return output
@@ -166,7 +167,7 @@ def test_losses_in_half_precision_are_near(dtype: torch.dtype, options: dict[str
 
 def masked_of(first: bool, **options: Any) -> tuple[AMDANet, Any, Any]:
     system, batch = amdanet(**options), labelled()
-    output = system(batch["visible"], batch["infrared"], features=True)
+    output = system(batch.visible, batch.infrared, features=True)
     torch.manual_seed(seed_of_case(first))
     return system, output, masked_outputs(system, **output.features)
 
@@ -246,7 +247,7 @@ def test_evaluation_of_the_loss_draws_nothing() -> None:
 
 @pytest.mark.parametrize("bands", ["infrared", "visible"])
 def test_with_one_band_only_the_labels_are_left(bands: Any) -> None:
-    batch = select_bands(labelled(), bands)
+    batch = labelled().only(bands)
     for options in ({}, {"reliability_gate": True, "reconstruction": True}):
         terms = loss_of(amdanet(**options), batch)
         assert set(terms) == SEGMENTATION | {"masked_ce", "masked_dice"}
@@ -263,7 +264,7 @@ def test_without_labels_the_picture_alone_is_trained() -> None:
     # Its maps are masked every time: there is no other case.
     assert len({loss_of(system, unlabelled(), seed)["masked_fusion"].item() for seed in range(5)}) == 5
     with pytest.raises(OptionError, match=r"takes both bands; leave out augmentation.band_dropout"):
-        loss_of(system, select_bands(unlabelled(), "infrared"))
+        loss_of(system, unlabelled().only("infrared"))
 
 
 def test_a_batch_without_labels_trains_the_picture_of_a_system_that_segments() -> None:

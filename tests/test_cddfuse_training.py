@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from crossband.cli import main
+from crossband.pairs.batch import Batch
 from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Batch, Phase
+from crossband.systems.base import Phase
 from crossband.systems.cddfuse.network import CDDFuse
 from crossband.training import engine
 from crossband.training.curves import read_curves
@@ -125,7 +127,7 @@ def test_a_band_is_restored_onto_its_own_image() -> None:
     torch.nn.init.zeros_(system.fusion.decoder.output[-1].weight)
     batch = labelled()
     terms = prepared(system)["reconstruction"].loss(batch)
-    infrared = batch["infrared"]
+    infrared = batch.infrared
     assert infrared is not None
     wanted = ((infrared.sigmoid() - infrared) ** 2).mean()
     assert torch.allclose(terms["mse_infrared"], wanted)
@@ -189,10 +191,10 @@ def test_pictures_in_training_are_spread_over_what_is_valid() -> None:
     system.segmenter.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["visible"]), with_kwargs=True
     )
-    prepared(system)["segmentation"].loss({**batch, "valid": valid})
+    prepared(system)["segmentation"].loss(replace(batch, valid=valid))
     with torch.no_grad():
-        wanted, _ = system.fuse(batch["visible"], batch["infrared"], valid)
-        other, _ = system.fuse(batch["visible"], batch["infrared"])
+        wanted, _ = system.fuse(batch.visible, batch.infrared, valid)
+        other, _ = system.fuse(batch.visible, batch.infrared)
     assert torch.equal(seen[0], wanted)
     assert not torch.allclose(seen[0], other, atol=1e-3)
 

@@ -1,6 +1,7 @@
 """CEN's training: its losses, its batch norms, its recipe, and that it learns."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,13 @@ def test_loss_terms_by_hand() -> None:
     randomise_norms(system)
     (phase,) = system.phases(Recipe())
     batch = labelled()
-    assert batch["label"] is not None
+    assert batch.label is not None
     terms = phase.loss(batch)
-    output = system(batch["visible"], batch["infrared"])
+    output = system(batch.visible, batch.infrared)
     logits = {"ensemble": output.logits, **output.branches}
     assert set(terms) == {*(f"ce_{name}" for name in logits), "sparsity"}
     for name, values in logits.items():
-        wanted = F.cross_entropy(values, batch["label"], ignore_index=IGNORE_INDEX)
+        wanted = F.cross_entropy(values, batch.label, ignore_index=IGNORE_INDEX)
         assert torch.allclose(terms[f"ce_{name}"], wanted, rtol=1e-4)
     total = 0.0
     for of_visible, of_infrared in zip(site_norms(system.visible), site_norms(system.infrared), strict=True):
@@ -107,7 +108,7 @@ def test_a_batch_that_misses_a_band_trains_the_other_stream(band: str) -> None:
     system = cen()
     (phase,) = system.phases(Recipe())
     batch = labelled()
-    terms = phase.loss({**batch, "visible": None, "infrared": None, band: batch[band]})  # type: ignore[misc, literal-required]
+    terms = phase.loss(batch.only(band))  # type: ignore[misc, literal-required]
     assert set(terms) == {f"ce_{band}"}
     terms[f"ce_{band}"].backward()
     other = system.infrared if band == "visible" else system.visible
@@ -177,7 +178,7 @@ def test_published_rates() -> None:
 def test_a_label_without_any_counted_pixel_costs_only_the_penalty() -> None:
     (phase,) = cen().phases(Recipe())
     batch = labelled()
-    terms = phase.loss({**batch, "label": torch.full((2, 64, 96), IGNORE_INDEX)})
+    terms = phase.loss(replace(batch, label=torch.full((2, 64, 96), IGNORE_INDEX)))
     assert {name for name, term in terms.items() if term.item() != 0} == {"sparsity"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,8 @@ def test_labels_change_no_term_of_the_teacher_and_the_visible_image_none_of_the_
     _, phase = prepared(disoptnet().eval())
     batch = labelled()
     terms = phase.loss(batch)
-    relabelled = {**batch, "label": torch.zeros_like(batch["label"])}  # type: ignore[arg-type]
-    darker = {**batch, "visible": batch["visible"] / 2}  # type: ignore[operator]
+    relabelled = replace(batch, label=torch.zeros_like(batch.label))  # type: ignore[arg-type]
+    darker = replace(batch, visible=batch.visible / 2)  # type: ignore[operator]
     for other, changed in ((relabelled, LABELLED), (darker, IMITATING | {"distill_features"})):
         again = phase.loss(other)  # type: ignore[arg-type]
         assert {name for name in terms if not torch.allclose(terms[name], again[name], rtol=1e-6)} == changed
@@ -137,8 +138,8 @@ def test_terms_by_hand() -> None:
     randomise_norms(teacher, seed=1)
     with torch.no_grad():
         terms = phase.loss(batch)
-        taught = teacher(visible=batch["visible"], features=True)
-        output = system(infrared=batch["infrared"], features=True)
+        taught = teacher(visible=batch.visible, features=True)
+        output = system(infrared=batch.infrared, features=True)
     own = output.branches["imitating"].log_softmax(dim=1)
     soft = -(taught.logits.softmax(dim=1) * own).sum(dim=1).mean()
     hard = F.nll_loss(own, taught.logits.argmax(dim=1))
@@ -150,8 +151,8 @@ def test_terms_by_hand() -> None:
         "ce_imitating": hard,
         "dice_imitating": dice,
         "distill_features": sum(errors) / 3,
-        "ce_student": F.cross_entropy(output.branches["student"], batch["label"], ignore_index=255),
-        "ce_fused": F.cross_entropy(output.branches["fused"], batch["label"], ignore_index=255),
+        "ce_student": F.cross_entropy(output.branches["student"], batch.label, ignore_index=255),
+        "ce_fused": F.cross_entropy(output.branches["fused"], batch.label, ignore_index=255),
     }
     for name, value in wanted.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name

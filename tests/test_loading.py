@@ -15,11 +15,11 @@ from PIL import Image
 from crossband.errors import OptionError, PairError
 from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, Pairs, PairSubset
+from crossband.pairs.batch import Batch
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.loading import (
     Draw,
     EpochBatches,
-    PairBatch,
     PairDataset,
     collate,
     evaluation_loader,
@@ -76,15 +76,15 @@ def made(count: int, **options) -> MadePairs:
     return MadePairs([(30, 40)] * count, **options)
 
 
-def assert_same(first: list[PairBatch], second: list[PairBatch]) -> None:
-    assert [batch["name"] for batch in first] == [batch["name"] for batch in second]
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    assert [batch.names for batch in first] == [batch.names for batch in second]
     for one, other in zip(first, second, strict=True):
         for part in ("visible", "infrared", "label"):
-            assert (one[part] is None) == (other[part] is None)
-            assert one[part] is None or torch.equal(one[part], other[part])
+            assert (getattr(one, part) is None) == (getattr(other, part) is None)
+            assert getattr(one, part) is None or torch.equal(getattr(one, part), getattr(other, part))
 
 
-def epoch_of(loader, epoch: int) -> list[PairBatch]:
+def epoch_of(loader, epoch: int) -> list[Batch]:
     loader.batch_sampler.set_epoch(epoch)
     return list(loader)
 
@@ -104,7 +104,7 @@ def test_epochs_and_seeds_differ_in_order_and_in_augmentation():
     loader = training_loader(made(12), STRONG, batch_size=4, seed=0, workers=0)
     first, second = epoch_of(loader, 0), epoch_of(loader, 1)
     other_seed = epoch_of(training_loader(made(12), STRONG, batch_size=4, seed=1, workers=0), 0)
-    order = [[name for batch in run for name in batch["name"]] for run in (first, second, other_seed)]
+    order = [[name for batch in run for name in batch.names] for run in (first, second, other_seed)]
     assert len({tuple(names) for names in order}) == 3
     twelve_times_the_same = PairSubset(made(1), [0] * 12, "repeated")
     results = [
@@ -120,14 +120,14 @@ def test_a_batch_holds_the_augmented_pairs_with_channels_first():
     loader = training_loader(pairs, STRONG, batch_size=4, seed=0, workers=0)
     (batch,) = epoch_of(loader, 3)
     dataset = PairDataset(pairs, STRONG, seed=0)
-    for i, name in enumerate(batch["name"]):
+    for i, name in enumerate(batch.names):
         pair = dataset[Draw(3, int(name.removeprefix("pair")))]
-        np.testing.assert_array_equal(batch["visible"][i].permute(1, 2, 0), pair.visible)
-        np.testing.assert_array_equal(batch["infrared"][i, 0], pair.infrared)
-        np.testing.assert_array_equal(batch["label"][i], pair.label)
-        assert batch["condition"][i] == pair.condition
-    assert batch["visible"].dtype == batch["infrared"].dtype == torch.float32
-    assert batch["label"].dtype == torch.int64
+        np.testing.assert_array_equal(batch.visible[i].permute(1, 2, 0), pair.visible)
+        np.testing.assert_array_equal(batch.infrared[i, 0], pair.infrared)
+        np.testing.assert_array_equal(batch.label[i], pair.label)
+        assert batch.conditions[i] == pair.condition
+    assert batch.visible.dtype == batch.infrared.dtype == torch.float32
+    assert batch.label.dtype == torch.int64
 
 
 def test_a_plain_index_gives_the_pair_as_it_is():
@@ -196,10 +196,10 @@ def test_without_shuffling_the_order_is_that_of_the_list():
 
 def test_a_short_list_fills_one_batch_and_a_last_batch_of_one_is_left_out():
     (batch,) = training_loader(made(3), None, batch_size=8, seed=0, workers=0)
-    assert batch["visible"].shape == (8, 3, 30, 40)
-    assert set(batch["name"]) == {"pair0", "pair1", "pair2"}
+    assert batch.visible.shape == (8, 3, 30, 40)
+    assert set(batch.names) == {"pair0", "pair1", "pair2"}
     loader = training_loader(made(9), None, batch_size=4, seed=0, workers=0)
-    assert [len(batch["name"]) for batch in loader] == [4, 4]
+    assert [len(batch.names) for batch in loader] == [4, 4]
     assert len(loader) == 2
 
 
@@ -213,7 +213,7 @@ def test_band_dropout_takes_one_band_from_whole_batches():
     assert missing["visible"] == pytest.approx(400, abs=70)
     assert missing["infrared"] == pytest.approx(400, abs=70)
     loader = training_loader(made(40), Augmentation(band_dropout=1.0), batch_size=2, seed=0, workers=0)
-    absent = {(batch["visible"] is None, batch["infrared"] is None) for batch in loader}
+    absent = {(batch.visible is None, batch.infrared is None) for batch in loader}
     assert absent == {(True, False), (False, True)}
 
 
@@ -223,9 +223,9 @@ def test_band_dropout_changes_neither_the_order_nor_the_other_band():
         training_loader(made(8), a, batch_size=2, seed=0, workers=0) for a in (STRONG, with_dropout)
     )
     for whole, part in zip(plain, dropped, strict=True):
-        assert whole["name"] == part["name"]
+        assert whole.names == part.names
         for band in ("visible", "infrared"):
-            assert part[band] is None or torch.equal(part[band], whole[band])
+            assert getattr(part, band) is None or torch.equal(getattr(part, band), getattr(whole, band))
 
 
 def test_band_dropout_needs_both_bands():
@@ -235,18 +235,18 @@ def test_band_dropout_needs_both_bands():
     with pytest.raises(PairError, match="'pair2' has no other band than infrared"):
         PairDataset(one_band, None, seed=0)[Draw(0, 2, "infrared")]
     (batch,) = training_loader(one_band, STRONG, batch_size=4, seed=0, workers=0)
-    assert batch["visible"] is None
-    assert batch["infrared"].shape == (4, 1, 24, 32)
+    assert batch.visible is None
+    assert batch.infrared.shape == (4, 1, 24, 32)
 
 
 def test_collate_pads_to_the_largest_size():
     pairs = MadePairs([(5, 9), (7, 4)])
     batch = collate([pairs[0], pairs[1]])
-    assert batch["visible"].shape == (2, 3, 7, 9)
-    assert batch["label"].shape == (2, 7, 9)
-    assert batch["valid"].sum() == 5 * 9 + 7 * 4
-    assert batch["valid"][0, :5, :9].all()
-    assert batch["valid"][1, :7, :4].all()
+    assert batch.visible.shape == (2, 3, 7, 9)
+    assert batch.label.shape == (2, 7, 9)
+    assert batch.valid.sum() == 5 * 9 + 7 * 4
+    assert batch.valid[0, :5, :9].all()
+    assert batch.valid[1, :7, :4].all()
     for i in range(2):
         height, width = pairs.sizes[i]
         margins = (0, 9 - width, 0, 7 - height)
@@ -254,18 +254,18 @@ def test_collate_pads_to_the_largest_size():
         infrared = torch.from_numpy(pairs[i].infrared)[None, None]
         label = torch.from_numpy(pairs[i].label).long()
         pad = torch.nn.functional.pad
-        assert torch.equal(batch["visible"][i : i + 1], pad(visible, margins, mode="replicate"))
-        assert torch.equal(batch["infrared"][i : i + 1], pad(infrared, margins, mode="replicate"))
-        assert torch.equal(batch["label"][i], pad(label, margins, value=IGNORE_INDEX))
+        assert torch.equal(batch.visible[i : i + 1], pad(visible, margins, mode="replicate"))
+        assert torch.equal(batch.infrared[i : i + 1], pad(infrared, margins, mode="replicate"))
+        assert torch.equal(batch.label[i], pad(label, margins, value=IGNORE_INDEX))
 
 
 def test_what_augmentation_added_is_not_valid_in_a_batch_either():
     pairs = MadePairs([(8, 9), (8, 9)])
-    assert collate([pairs[0], pairs[1]])["valid"] is None
+    assert collate([pairs[0], pairs[1]]).valid is None
     narrow = augment(pairs[1], Augmentation(flip=0, crop=(8, 12)), np.random.default_rng(0))
     batch = collate([narrow, pairs[0]])
-    assert batch["valid"].shape == (2, 8, 12)
-    assert batch["valid"].sum() == 2 * 8 * 9
+    assert batch.valid.shape == (2, 8, 12)
+    assert batch.valid.sum() == 2 * 8 * 9
 
 
 @pytest.mark.parametrize("part", ["visible", "infrared", "label"])
@@ -275,7 +275,7 @@ def test_collate_names_pairs_that_do_not_go_together(part):
     with pytest.raises(PairError, match=rf"pair 'pair1' has no {part}.* pair 'pair0'"):
         collate([whole, other])
     setattr(whole, part, None)
-    assert collate([whole, other])[part] is None
+    assert getattr(collate([whole, other]), part) is None
 
 
 def error_of(loader) -> str:
@@ -314,7 +314,7 @@ def test_evaluation_batches_runs_of_equal_size_in_order(workers):
     small, large = (4, 6), (5, 6)
     pairs = MadePairs([small, small, large, large, large, small, small])
     batches = list(evaluation_loader(pairs, batch_size=3, workers=workers))
-    assert [batch["name"] for batch in batches] == [
+    assert [batch.names for batch in batches] == [
         ["pair0", "pair1"],
         ["pair2"],
         ["pair3", "pair4"],
@@ -322,10 +322,10 @@ def test_evaluation_batches_runs_of_equal_size_in_order(workers):
         ["pair6"],
     ]
     for batch in batches:
-        for i, name in enumerate(batch["name"]):
+        for i, name in enumerate(batch.names):
             pair = pairs[int(name.removeprefix("pair"))]
-            np.testing.assert_array_equal(batch["visible"][i].permute(1, 2, 0), pair.visible)
-            np.testing.assert_array_equal(batch["label"][i], pair.label)
+            np.testing.assert_array_equal(batch.visible[i].permute(1, 2, 0), pair.visible)
+            np.testing.assert_array_equal(batch.label[i], pair.label)
     assert len(evaluation_loader(pairs, workers=0)) == 7
     with pytest.raises(TypeError, match="not known before reading"):
         len(evaluation_loader(pairs, batch_size=3, workers=0))
@@ -333,8 +333,8 @@ def test_evaluation_batches_runs_of_equal_size_in_order(workers):
 
 def test_a_loader_can_be_left_early_and_used_again():
     loader = evaluation_loader(made(6), workers=2)
-    assert next(iter(loader))["name"] == ["pair0"]
-    assert [batch["name"][0] for batch in loader] == [f"pair{i}" for i in range(6)]
+    assert next(iter(loader)).names == ["pair0"]
+    assert [batch.names[0] for batch in loader] == [f"pair{i}" for i in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -359,21 +359,21 @@ def test_real_pairs_of_different_sizes(shared_data):
     ) as image:
         stored = np.asarray(image.convert("L"), np.float32) / 255
     first = next(iter(evaluation_loader(pairs, workers=0)))
-    np.testing.assert_allclose(first["infrared"][0, 0], stored, atol=1.5 / 255)
+    np.testing.assert_allclose(first.infrared[0, 0], stored, atol=1.5 / 255)
     few = PairSubset(pairs, range(9), "few")
     sizes = {pair.size for pair in few}
     assert len(sizes) > 1, "the point of these pairs is that their sizes differ"
-    assert sum(len(batch["name"]) for batch in evaluation_loader(few, batch_size=4, workers=2)) == 9
+    assert sum(len(batch.names) for batch in evaluation_loader(few, batch_size=4, workers=2)) == 9
     (padded,) = training_loader(few, None, batch_size=9, seed=0, workers=0)
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-    assert padded["infrared"].shape == (9, 1, height, width)
+    assert padded.infrared.shape == (9, 1, height, width)
     real = sum(height * width for height, width in (pair.size for pair in few))
-    assert (padded["label"] != IGNORE_INDEX).sum() == real
+    assert (padded.label != IGNORE_INDEX).sum() == real
     runs = [
         epoch_of(training_loader(few, STRONG, batch_size=4, seed=0, workers=workers), 1) for workers in (0, 2)
     ]
     assert_same(*runs)
-    assert {int(i) for batch in runs[0] for i in batch["label"].unique()} <= {0, 1, IGNORE_INDEX}
+    assert {int(i) for batch in runs[0] for i in batch.label.unique()} <= {0, 1, IGNORE_INDEX}
 
 
 def test_lightning_advances_the_epoch(tmp_path):
@@ -389,8 +389,8 @@ def test_lightning_advances_the_epoch(tmp_path):
             seen.append([])
 
         def training_step(self, batch, _):
-            seen[-1].extend(batch["name"])
-            return self.weight * batch["infrared"].mean()
+            seen[-1].extend(batch.names)
+            return self.weight * batch.infrared.mean()
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -407,6 +407,4 @@ def test_lightning_advances_the_epoch(tmp_path):
     )
     trainer.fit(Recorder(), loader)
     again = training_loader(made(6), Augmentation(), batch_size=3, seed=0, workers=0)
-    assert seen == [
-        [name for batch in epoch_of(again, epoch) for name in batch["name"]] for epoch in range(3)
-    ]
+    assert seen == [[name for batch in epoch_of(again, epoch) for name in batch.names] for epoch in range(3)]

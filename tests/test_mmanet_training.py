@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Batch, select_bands
 from crossband.systems.mmanet import training as mmanet_training
 from crossband.systems.mmanet.esanet import Decoder
 from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
@@ -106,8 +106,8 @@ def test_one_step_of_every_phase_moves_all_that_is_trained() -> None:
 def test_segmentation_is_four_cross_entropies() -> None:
     system, batch = mmanet(modality_dropout=False), labelled(48, 80)
     terms = terms_of(prepared(system), batch)
-    output = system(batch["visible"], batch["infrared"], features=True)
-    label = batch["label"]
+    output = system(batch.visible, batch.infrared, features=True)
+    label = batch.label
     assert label is not None
     padded = system.pad_label(label)
     assert [side.shape[-2:] for side in output.features["sides"]] == [(8, 12), (4, 6), (2, 3)]
@@ -139,7 +139,7 @@ def test_distillation_by_hand() -> None:
         batch = labelled(160, 224)
         terms = terms_of(phase, batch)
         torch.manual_seed(0)
-        given = batch["visible"], batch["infrared"]
+        given = batch.visible, batch.infrared
         ours = system(*given, features=True).features
         theirs = teacher(*given, features=True)
         source = theirs.logits if uncertainty == "logits" else theirs.features["decoder"]
@@ -195,17 +195,17 @@ def test_regularisation_is_that_of_the_pairs_with_the_weak_band_alone() -> None:
     seed = seed_of([(1, 0), (0, 1), (1, 1)])
     term = terms_of(phase, batch, seed)["regularise"]
     torch.manual_seed(seed)
-    maps = system(batch["visible"], batch["infrared"], features=True).features
+    maps = system(batch.visible, batch.infrared, features=True).features
     decoder = phase.trained["regularisation"]
     decoded = decoder(maps["context"], maps["skips"], sides=True)
-    label = batch["label"]
+    label = batch.label
     assert label is not None
     own = [logits[1:2] for logits in (decoded.logits, *decoded.sides)]
     wanted = torch.stack(multiscale_cross_entropy(own, label[1:2])).sum()
     assert term.item() == pytest.approx(0.2 * wanted.item(), rel=1e-4)
     # Label of others: not read.
-    other = Batch(**{**batch, "label": label.clone()})  # type: ignore[typeddict-item]
-    other["label"][[0, 2]] = 0  # type: ignore[index]
+    other = replace(batch, label=label.clone())  # type: ignore[typeddict-item]
+    other.label[[0, 2]] = 0  # type: ignore[index]
     assert terms_of(phase, other, seed)["regularise"].item() == pytest.approx(term.item(), rel=1e-5)
 
 
@@ -221,9 +221,9 @@ def test_the_weak_band_can_be_visible_and_may_not_be_drawn() -> None:
 def test_regularisation_reaches_the_network_through_its_maps() -> None:
     system, batch = mmanet(), labelled()
     decoder = Decoder(CLASSES, TINY["decoder_channels"])
-    output = system(None, batch["infrared"], features=True)
-    assert batch["label"] is not None
-    weak_band_loss(system, output, batch["label"], decoder, "infrared").backward()
+    output = system(None, batch.infrared, features=True)
+    assert batch.label is not None
+    weak_band_loss(system, output, batch.label, decoder, "infrared").backward()
     assert all(p.grad is not None and p.grad.any() for p in decoder.parameters())
     assert all(p.grad is not None for p in system.infrared.parameters())
     assert all(p.grad is None for p in system.decoder.parameters())
@@ -231,7 +231,7 @@ def test_regularisation_reaches_the_network_through_its_maps() -> None:
 
 @pytest.mark.parametrize(("bands", "weak"), [("infrared", True), ("visible", False)])
 def test_a_batch_without_a_band_has_no_distillation(bands: Any, weak: bool) -> None:
-    terms = terms_of(prepared(mmanet()), select_bands(labelled(), bands))
+    terms = terms_of(prepared(mmanet()), labelled().only(bands))
     assert set(terms) == SEGMENTATION | {"regularise"}
     assert (terms["regularise"].item() > 0) is weak
 
@@ -276,8 +276,8 @@ def test_a_run_trains_both_phases_and_can_teach_another(tmp_path: Path) -> None:
     batch = labelled(32, 48)
     with torch.no_grad():
         for bands in system.eval().supports:
-            given = select_bands(batch, bands)
-            assert torch.isfinite(system(given["visible"], given["infrared"]).logits).all()
+            given = batch.only(bands)
+            assert torch.isfinite(system(given.visible, given.infrared).logits).all()
 
     plain = {"decoder_channels": 16, "modality_dropout": False}
     one = {"epochs": 1, "batch_size": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Batch, select_bands
 from crossband.systems.mrfs.network import MRFS, PRESETS
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
@@ -47,17 +48,17 @@ def loss_of(system: MRFS, batch: Batch) -> dict[str, Tensor]:
 
 def test_the_loss_is_cross_entropy_and_a_tenth_of_the_fusion_loss() -> None:
     system, batch = mrfs().eval(), labelled()
-    batch["valid"] = torch.ones(2, 64, 96, dtype=torch.bool)
-    batch["valid"][:, 40:] = False
+    batch.valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    batch.valid[:, 40:] = False
     terms = loss_of(system, batch)
     assert set(terms) == {"ce"} | FUSION
-    output = system(batch["visible"], batch["infrared"])
-    entropy = F.cross_entropy(output.logits, batch["label"], ignore_index=IGNORE_INDEX)
+    output = system(batch.visible, batch.infrared)
+    entropy = F.cross_entropy(output.logits, batch.label, ignore_index=IGNORE_INDEX)
     parts = fusion_loss(
         output.fused,
-        batch["visible"],
-        batch["infrared"],
-        valid=batch["valid"],
+        batch.visible,
+        batch.infrared,
+        valid=batch.valid,
         gamma=0.5,
         contrast=1.7,
         intensity_weight=0.5,
@@ -85,8 +86,8 @@ def test_the_loss_is_cross_entropy_and_a_tenth_of_the_fusion_loss() -> None:
 )
 def test_choices_reach_their_terms(options: dict[str, Any], names: set[str]) -> None:
     batch = labelled()
-    batch["valid"] = torch.ones(2, 64, 96, dtype=torch.bool)
-    batch["valid"][:, 40:] = False
+    batch.valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    batch.valid[:, 40:] = False
     before, after = loss_of(mrfs(), batch), loss_of(mrfs(**options), batch)
     differing = {name for name in before if not torch.isclose(before[name], after[name], rtol=1e-5, atol=0)}
     assert differing == names
@@ -106,7 +107,7 @@ def test_presets_of_the_benchmarks(preset: str, gamma: float, contrast: float, w
 
 @pytest.mark.parametrize("bands", ["infrared", "visible"])
 def test_with_one_band_only_the_labels_are_left(bands: Any) -> None:
-    batch = select_bands(labelled(), bands)
+    batch = labelled().only(bands)
     assert set(loss_of(mrfs(), batch)) == {"ce"}
     with pytest.raises(OptionError, match=f"takes both bands, and not {bands} alone; leave out"):
         loss_of(mrfs(None), batch)
@@ -118,7 +119,7 @@ def test_without_labels_the_picture_alone_is_trained() -> None:
     assert set(terms) == FUSION
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in system.parameters())
-    assert set(loss_of(mrfs(), Batch(**{**labelled(), "label": None}))) == FUSION  # type: ignore[typeddict-item]
+    assert set(loss_of(mrfs(), replace(labelled(), label=None))) == FUSION  # type: ignore[typeddict-item]
 
 
 # --- options and recipes
@@ -188,13 +189,13 @@ def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
     assert sum(fusion[-10:]) / 10 < 0.5 * fusion[0]
     assert mean_iou(system, batch) > 0.85
     with torch.no_grad():
-        output = system(batch["visible"], batch["infrared"])
+        output = system(batch.visible, batch.infrared)
     # Saved and loaded, it gives the same.
     save_weights(system, tmp_path / "weights.safetensors")
     again = create("mrfs", **small).eval()
     load_weights(again, tmp_path / "weights.safetensors")
     with torch.no_grad():
-        loaded = again(batch["visible"], batch["infrared"])
+        loaded = again(batch.visible, batch.infrared)
     assert torch.equal(loaded.logits, output.logits)
     assert torch.equal(loaded.fused, output.fused)
 

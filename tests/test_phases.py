@@ -16,16 +16,18 @@ from torch.nn import functional as F
 from crossband.errors import OptionError, PairError
 from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe
 from crossband.systems import _SYSTEMS
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import read_card
+from crossband.words import Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
 
 
@@ -83,13 +85,13 @@ class Alternating(System):
         return [self]
 
     def _picture(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch["infrared"] is not None
-        wanted = (1 - batch["infrared"]).expand(-1, 3, -1, -1)
-        return {"likeness": F.mse_loss(self(None, batch["infrared"]).fused, wanted)}
+        assert batch.infrared is not None
+        wanted = (1 - batch.infrared).expand(-1, 3, -1, -1)
+        return {"likeness": F.mse_loss(self(None, batch.infrared).fused, wanted)}
 
     def _labels(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self(None, batch["infrared"]).logits
-        return {"ce": F.cross_entropy(logits, batch["label"], ignore_index=IGNORE_INDEX)}
+        logits = self(None, batch.infrared).logits
+        return {"ce": F.cross_entropy(logits, batch.label, ignore_index=IGNORE_INDEX)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -236,8 +238,8 @@ def test_a_phase_is_trained_with_its_own_augmentation(
     def watched(name: str, loss: Callable[..., Any]) -> Callable[..., Any]:
         def watch(system: Alternating, batch: Batch) -> Any:
             if torch.is_grad_enabled():
-                assert batch["infrared"] is not None
-                seen[name].add(tuple(batch["infrared"].shape[-2:]))
+                assert batch.infrared is not None
+                seen[name].add(tuple(batch.infrared.shape[-2:]))
             return loss(system, batch)
 
         return watch

@@ -25,7 +25,7 @@ def trained() -> CSKNet:
     system = csknet()
     batch = collate(list(PAIRS))
     for _ in range(3):
-        system(batch["visible"], batch["infrared"])
+        system(batch.visible, batch.infrared)
     return system.eval()
 
 

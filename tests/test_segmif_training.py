@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import Tensor
 from crossband.blocks.luma import luma
 from crossband.cli import main
 from crossband.losses.segmentation import cross_entropy
+from crossband.pairs.batch import Batch
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Batch, Phase
+from crossband.systems.base import Phase
 from crossband.systems.segmif.network import SegMiF
 from crossband.systems.segmif.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.training.curves import read_curves
@@ -90,7 +92,7 @@ def test_each_phase_moves_what_it_trains_and_nothing_else() -> None:
 def test_the_first_fusion_imitates_the_target() -> None:
     for kind in ("saliency", "maximum"):
         system, batch = segmif(target=kind), labelled()
-        visible, infrared = batch["visible"], batch["infrared"]
+        visible, infrared = batch.visible, batch.infrared
         assert visible is not None
         assert infrared is not None
         terms = loss_of(system, "fusion-1", batch)
@@ -102,7 +104,7 @@ def test_the_first_fusion_imitates_the_target() -> None:
 
 def test_later_fusions_are_also_about_the_classes_in_the_picture() -> None:
     system, batch = segmif(rounds=4), labelled()
-    visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+    visible, infrared, label = batch.visible, batch.infrared, batch.label
     assert visible is not None
     assert infrared is not None
     assert label is not None
@@ -136,10 +138,10 @@ def test_the_segmentation_learns_from_pictures_of_the_resting_fusion() -> None:
     assert terms.keys() == {"ce"}
     terms["ce"].backward()
     assert all(p.grad is None for p in system.fusion.parameters())
-    logits = system(batch["visible"], batch["infrared"]).logits
+    logits = system(batch.visible, batch.infrared).logits
     assert logits is not None
-    assert batch["label"] is not None
-    assert torch.allclose(terms["ce"], cross_entropy(logits, batch["label"]))
+    assert batch.label is not None
+    assert torch.allclose(terms["ce"], cross_entropy(logits, batch.label))
 
 
 @pytest.mark.parametrize(
@@ -163,13 +165,13 @@ def test_padded_pixels_change_no_fusion_term(name: str) -> None:
     system, batch = segmif(), labelled()
     valid = torch.ones(2, 64, 96, dtype=torch.bool)
     valid[:, 32:] = False
-    batch["valid"] = valid
+    batch.valid = valid
     grey = torch.rand(2, 1, 64, 96, generator=torch.Generator().manual_seed(0))
     system.fuse = lambda visible, infrared: grey  # type: ignore[method-assign]
     before = loss_of(system, name, batch)
-    assert batch["visible"] is not None
-    other = Batch(**{**batch, "visible": batch["visible"].clone()})  # type: ignore[typeddict-item]
-    other["visible"][:, :, 32:] = 0.5  # type: ignore[index]
+    assert batch.visible is not None
+    other = replace(batch, visible=batch.visible.clone())  # type: ignore[typeddict-item]
+    other.visible[:, :, 32:] = 0.5  # type: ignore[index]
     after = loss_of(system, name, other)
     for term in before.keys() - {"ce"}:
         assert after[term].item() == pytest.approx(before[term].item(), rel=1e-5)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from crossband.errors import BandError, OptionError
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.batch import Batch, bands_of
 from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
-from crossband.systems.base import BAND_COMBINATIONS, Bands, Batch, Support, System, bands_of, select_bands
+from crossband.systems.base import System
+from crossband.words import BAND_COMBINATIONS, Bands, Support
 from tiny_systems import CLASSES, answer, images, labelled, randomise_norms, resting, tiny
 
 SYSTEMS = list_systems()
@@ -229,9 +231,9 @@ def test_tensors_of_another_shape_are_refused(inputs: dict[str, Tensor], message
 def test_select_bands_and_bands_of() -> None:
     batch = labelled()
     for bands in BAND_COMBINATIONS:
-        chosen = select_bands(batch, bands)
-        assert bands_of(chosen["visible"], chosen["infrared"]) == bands
-        assert chosen["label"] is batch["label"]
+        chosen = batch.only(bands)
+        assert bands_of(chosen.visible, chosen.infrared) == bands
+        assert chosen.label is batch.label
 
 
 def test_labels_are_padded_with_what_does_not_count() -> None:
@@ -289,15 +291,15 @@ def test_losses_are_finite_in_half_precision_on_odd_sizes_and_without_any_label(
 ) -> None:
     batch = labelled()
     cropped = Batch(
-        visible=batch["visible"][..., :41, :55],  # type: ignore[index]
-        infrared=batch["infrared"][..., :41, :55],  # type: ignore[index]
-        label=batch["label"][..., :41, :55],  # type: ignore[index]
+        visible=batch.visible[..., :41, :55],  # type: ignore[index]
+        infrared=batch.infrared[..., :41, :55],  # type: ignore[index]
+        label=batch.label[..., :41, :55],  # type: ignore[index]
         valid=None,
     )
     unlabelled = Batch(
-        visible=batch["visible"],
-        infrared=batch["infrared"],
-        label=torch.full_like(batch["label"], IGNORE_INDEX),  # type: ignore[arg-type]
+        visible=batch.visible,
+        infrared=batch.infrared,
+        label=torch.full_like(batch.label, IGNORE_INDEX),  # type: ignore[arg-type]
         valid=None,
     )
     for phase in tiny(name).phases(Recipe()):

@@ -18,18 +18,20 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.info import describe
+from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import _SYSTEMS
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run, read_card
+from crossband.words import Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
 
 
@@ -62,8 +64,8 @@ class Mixer(System):
         return [self]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch["label"] is None
-        visible, infrared = batch["visible"], batch["infrared"]
+        assert batch.label is None
+        visible, infrared = batch.visible, batch.infrared
         assert visible is not None
         assert infrared is not None
         fused = self(visible, infrared).fused

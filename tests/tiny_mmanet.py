@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Batch, Phase
+from crossband.systems.base import Phase
 from crossband.systems.mmanet.network import DRAWS, MMANet
 from tiny_systems import labelled, tiny
 
@@ -43,7 +44,7 @@ def seed_of(drawn: list[tuple[int, int]]) -> int:
             continue
         batch = labelled(32, 32, batch=len(drawn))
         torch.manual_seed(seed)
-        output = system(batch["visible"], batch["infrared"], features=True)
+        output = system(batch.visible, batch.infrared, features=True)
         assert output.features["present"].tolist() == [list(pair) for pair in drawn]
         return seed
     raise AssertionError

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.batch import Batch
 from crossband.systems import create, system_class, system_options
-from crossband.systems.base import Batch, Output, Phase, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.csknet.network import CSKNet
 
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}

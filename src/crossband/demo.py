@@ -24,9 +24,9 @@ from crossband.pictures import colour_labels, pair_pictures
 from crossband.predictor import Predictor, load
 from crossband.report import Page, learning_curves, per_class_iou_chart
 from crossband.report.page import Cell
-from crossband.systems.base import Bands
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
+from crossband.words import Bands
 
 SHOWN_CONDITIONS = ("day", "night", "fog", "glare")
 

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossband.errors import OptionError
 from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
-from crossband.systems.base import Bands, System
+from crossband.systems.base import System
 from crossband.weights import Card, count_parameters, load_run
+from crossband.words import Bands
 
 
 def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:

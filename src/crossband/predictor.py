@@ -17,13 +17,15 @@ from torch import Tensor
 from crossband.devices import find_device
 from crossband.errors import OptionError, PairError, WeightsError
 from crossband.pairs.base import BANDS, Band, Classes, Pair, PairFiles
+from crossband.pairs.batch import bands_of
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import overlay, stretched, to_uint8
 from crossband.systems import create, list_systems, system_class
-from crossband.systems.base import Bands, Support, System, bands_of
+from crossband.systems.base import System
 from crossband.weights import CARD_NAME, Card, load_run, make_card
+from crossband.words import Bands, Support
 
 ImageLike = str | Path | np.ndarray | Image.Image
 

@@ -56,7 +56,7 @@ def recalibrate(
 
     with torch.no_grad():
         for done, batch in enumerate(loader, start=1):
-            infrared = batch["infrared"]
+            infrared = batch.infrared
             assert infrared is not None
             alone(infrared=infrared.to(device))
             if progress is not None:

@@ -14,7 +14,7 @@ from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
 if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
     from crossband.predictor import Predictor
-    from crossband.systems.base import Bands
+    from crossband.words import Bands
 
 
 def predict_arguments(parser: ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def predict_arguments(parser: ArgumentParser) -> None:
 
 def predict(options: Namespace) -> None:
     files = _files(options.visible, options.infrared, options.out)
+    from crossband.pairs.batch import bands_of
     from crossband.predictor import load, predict_files
-    from crossband.systems.base import bands_of
 
     predictor = load(options.run, device=options.device)
     with progress_bar("predicting") as progress:
@@ -66,8 +66,8 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 def fuse(options: Namespace) -> None:
     files = _files(options.visible, options.infrared, options.out)
+    from crossband.pairs.batch import bands_of
     from crossband.predictor import fuse_files, load
-    from crossband.systems.base import bands_of
 
     predictor = load(options.run, infrared_scaling=options.infrared_scaling, device=options.device)
     with progress_bar("fusing") as progress:

@@ -26,8 +26,9 @@ from crossband.evaluation.passing import (
 )
 from crossband.metrics.fusion import FusionScores
 from crossband.pairs.base import BANDS, Pairs, WithoutLabels
+from crossband.pairs.batch import Batch
 from crossband.pairs.folder import match_images
-from crossband.pairs.loading import PairBatch, evaluation_loader
+from crossband.pairs.loading import evaluation_loader
 from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
 from crossband.systems.base import System
@@ -39,7 +40,7 @@ class HoldsSystem(Protocol):
     system: System
 
 
-Fuse = Callable[[PairBatch], np.ndarray]
+Fuse = Callable[[Batch], np.ndarray]
 """From a batch of pairs to their fused pictures as a file would hold them: uint8 (B, 3, H, W)."""
 
 
@@ -53,7 +54,7 @@ class _Method:
     scores: FusionScores
     full_range: int = 0
 
-    def score(self, batch: PairBatch, sources: Sequence[np.ndarray]) -> np.ndarray:
+    def score(self, batch: Batch, sources: Sequence[np.ndarray]) -> np.ndarray:
         """Fuse a batch, keep its scores, and return the pictures."""
         fused = self.fuse(batch)
         self.full_range += _spanning(fused)
@@ -125,12 +126,12 @@ def evaluate_fusion(
             scores = FusionScores(preset, metrics=metrics, device=device)
             running[name] = _Method(origin, stretching, fuse, scores)
         for batch in evaluation_loader(WithoutLabels(pairs), batch_size=batch_size, workers=workers):
-            sources = [to_uint8(_present(batch[band]).numpy()) for band in BANDS]
+            sources = [to_uint8(_present(getattr(batch, band)).numpy()) for band in BANDS]
             full_range.update({band: _spanning(image) for band, image in zip(BANDS, sources, strict=True)})
             fused = {name: method.score(batch, sources) for name, method in running.items()}
-            members = [member for member in range(len(batch["name"])) if done + member in shown]
+            members = [member for member in range(len(batch.names)) if done + member in shown]
             seen += [_example(batch, member, sources, fused) for member in members]
-            done += len(batch["name"])
+            done += len(batch.names)
             if progress is not None:
                 progress(done, len(pairs))
     return FusionEvaluation(
@@ -160,15 +161,15 @@ def _fusing_system(method: System | HoldsSystem) -> System:
 
 
 def _fusing(system: System, stretch: bool, device: str | torch.device, precision: Precision) -> Fuse:
-    def fuse(batch: PairBatch) -> np.ndarray:
-        visible, infrared = (_present(batch[band]).to(device) for band in BANDS)
+    def fuse(batch: Batch) -> np.ndarray:
+        visible, infrared = (_present(getattr(batch, band)).to(device) for band in BANDS)
         with torch.inference_mode(), autocast(device, precision):
             fused = system(visible, infrared).fused
         if fused is None or fused.isnan().any():
             # Rounding to 8 bits would turn NaN into a level, and the scores would not show it.
             what = "no fused picture" if fused is None else "NaN"
             raise OptionError(
-                f"{system.name} gave {what} for {', '.join(batch['name'])}: use precision float32; if that "
+                f"{system.name} gave {what} for {', '.join(batch.names)}: use precision float32; if that "
                 "does not help, its training diverged"
             )
         pictures = to_uint8(fused.float().cpu().numpy())
@@ -193,10 +194,10 @@ def _reading(folder: Path, names: Sequence[str]) -> Fuse:
             f"{folder}: {' and '.join(told)}; pictures must have the names of the pairs of the scored split"
         )
 
-    def fuse(batch: PairBatch) -> np.ndarray:
-        height, width = _present(batch["visible"]).shape[-2:]
+    def fuse(batch: Batch) -> np.ndarray:
+        height, width = _present(batch.visible).shape[-2:]
         pictures = []
-        for name in batch["name"]:
+        for name in batch.names:
             path = paths[name]
             assert path is not None
             picture = to_uint8(read_visible(path))
@@ -228,12 +229,12 @@ def _spanning(images: np.ndarray) -> int:
 
 
 def _example(
-    batch: PairBatch, member: int, sources: Sequence[np.ndarray], fused: Mapping[str, np.ndarray]
+    batch: Batch, member: int, sources: Sequence[np.ndarray], fused: Mapping[str, np.ndarray]
 ) -> FusionExample:
     visible, infrared = (images[member] for images in sources)
     return FusionExample(
-        pair=batch["name"][member],
-        condition=batch["condition"][member] or "",
+        pair=batch.names[member],
+        condition=batch.conditions[member] or "",
         visible=_as_picture(visible),
         infrared=infrared[0],
         fused={name: _as_picture(pictures[member]) for name, pictures in fused.items()},

@@ -20,7 +20,7 @@ from crossband.evaluation.tables import or_none, text_table
 from crossband.metrics.segmentation import PROTOCOLS, Protocol, SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import write_text
-from crossband.systems.base import Bands, Support
+from crossband.words import Bands, Support
 
 CSV_COLUMNS = (
     *("bands", "support", "condition", "pairs", "measure"),

@@ -21,8 +21,10 @@ from crossband.evaluation.passing import (
 from crossband.evaluation.result import BandResult, Evaluation
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import Classes, Pairs
-from crossband.pairs.loading import PairBatch, evaluation_loader
-from crossband.systems.base import Bands, Batch, Support, System, select_bands
+from crossband.pairs.batch import Batch
+from crossband.pairs.loading import evaluation_loader
+from crossband.systems.base import System
+from crossband.words import Bands, Support
 
 
 def evaluate(
@@ -61,18 +63,18 @@ def evaluate(
         for batch in loader:
             label = _label(batch, pairs)
             tensors = Batch(
-                visible=_moved(batch["visible"], device),
-                infrared=_moved(batch["infrared"], device),
+                visible=_moved(batch.visible, device),
+                infrared=_moved(batch.infrared, device),
                 label=label.to(device),
                 valid=None,
             )
-            conditions = [(by and condition) or UNSPECIFIED for condition in batch["condition"]]
+            conditions = [(by and condition) or UNSPECIFIED for condition in batch.conditions]
             for name in supports:
-                prediction = _predict(system, tensors, name, len(classes), batch["name"])
+                prediction = _predict(system, tensors, name, len(classes), batch.names)
                 for condition in set(conditions):
                     members = [index for index, other in enumerate(conditions) if other == condition]
                     metric = metrics.setdefault((name, condition), SegmentationMetric(len(classes)))
-                    metric.update(prediction[members], tensors["label"][members])  # type: ignore[index]
+                    metric.update(prediction[members], tensors.label[members])  # type: ignore[index]
             counts.update(conditions)
             if progress is not None:
                 progress(counts.total(), len(pairs))
@@ -112,11 +114,11 @@ def _check_request(pairs: Pairs, supports: dict[Bands, Support], by: str | None,
     return pairs.classes
 
 
-def _label(batch: PairBatch, pairs: Pairs) -> Tensor:
-    label = batch["label"]
+def _label(batch: Batch, pairs: Pairs) -> Tensor:
+    label = batch.label
     if label is None:
         raise PairError(
-            f"pair {batch['name'][0]!r} of {pairs.source}, split {pairs.split}, has no label: add it or "
+            f"pair {batch.names[0]!r} of {pairs.source}, split {pairs.split}, has no label: add it or "
             "leave the pair out"
         )
     return label
@@ -128,8 +130,8 @@ def _moved(image: Tensor | None, device: str | torch.device) -> Tensor | None:
 
 def _predict(system: System, batch: Batch, bands: Bands, classes: int, names: Sequence[str]) -> Tensor:
     """Class ids (B, H, W) for the batch with only these bands."""
-    chosen = select_bands(batch, bands)
-    logits = system(chosen["visible"], chosen["infrared"]).logits
+    chosen = batch.only(bands)
+    logits = system(chosen.visible, chosen.infrared).logits
     if logits is None:
         raise OptionError(f"{system.name} gives no class logits (it only fuses), so nothing can be scored")
     if logits.shape[1] != classes:

@@ -6,15 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-Band = Literal["visible", "infrared"]
-BANDS: tuple[Band, Band] = ("visible", "infrared")
-
-IGNORE_INDEX = 255
-"""The id that every ignored or padded label pixel has after reading, whatever its id on disk."""
+from crossband.words import BANDS as BANDS
+from crossband.words import IGNORE_INDEX as IGNORE_INDEX
+from crossband.words import Band
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,23 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import BANDS, IGNORE_INDEX, Band, Pair, Pairs
-
-
-class PairBatch(TypedDict):
-    """A batch of pairs: what a system's loss takes, and where it came from.
-
-    visible: float32 (B, 3, H, W), sRGB in [0, 1], or None. infrared: float32 (B, 1, H, W) in [0, 1], or
-    None. label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None.
-    valid: bool (B, H, W), False on pixels that were added around an image, or None where none were.
-    name, condition: one per pair.
-    """
-
-    visible: Tensor | None
-    infrared: Tensor | None
-    label: Tensor | None
-    valid: Tensor | None
-    name: list[str]
-    condition: list[str | None]
+from crossband.pairs.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -162,7 +146,7 @@ class EpochBatches(Sampler[list[Draw]]):
             yield [Draw(epoch, int(index), missing) for index in together[self.rank :: self.world_size]]
 
 
-def collate(samples: Sequence[Pair]) -> PairBatch:
+def collate(samples: Sequence[Pair]) -> Batch:
     """Join pairs into a batch.
 
     Pairs of different sizes are padded on the right and below to the largest height and width: the bands
@@ -171,13 +155,13 @@ def collate(samples: Sequence[Pair]) -> PairBatch:
     Raises PairError, naming two pairs, if one has a band or a label that the other lacks.
     """
     size = max(pair.size[0] for pair in samples), max(pair.size[1] for pair in samples)
-    return PairBatch(
+    return Batch(
         visible=_join_images("visible", samples, size),
         infrared=_join_images("infrared", samples, size),
         label=_join_labels(samples, size),
         valid=_join_valid(samples, size),
-        name=[pair.name for pair in samples],
-        condition=[pair.condition for pair in samples],
+        names=[pair.name for pair in samples],
+        conditions=[pair.condition for pair in samples],
     )
 
 
@@ -242,12 +226,12 @@ class _BatchReader(PairDataset):
         pairs: Pairs,
         augmentation: Augmentation | None,
         seed: int,
-        join: Callable[[list[Pair]], list[PairBatch]],
+        join: Callable[[list[Pair]], list[Batch]],
     ):
         super().__init__(pairs, augmentation, seed)
         self.join = join
 
-    def __getitems__(self, keys: list[Draw] | list[int]) -> list[PairBatch] | CrossbandError:
+    def __getitems__(self, keys: list[Draw] | list[int]) -> list[Batch] | CrossbandError:
         try:
             return self.join([self[key] for key in keys])
         except CrossbandError as error:
@@ -255,9 +239,9 @@ class _BatchReader(PairDataset):
 
 
 class PairLoader(DataLoader[Pair]):
-    """A DataLoader that gives `PairBatch`es; made by `training_loader` and `evaluation_loader`."""
+    """A DataLoader that gives `Batch`es; made by `training_loader` and `evaluation_loader`."""
 
-    def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Raises PairError if a pair cannot be used."""
         for answer in super().__iter__():
             if isinstance(answer, CrossbandError):
@@ -338,15 +322,15 @@ def _process_options(workers: int) -> dict[str, Any]:
     }
 
 
-def _as_it_is(answer: list[PairBatch] | CrossbandError) -> list[PairBatch] | CrossbandError:
+def _as_it_is(answer: list[Batch] | CrossbandError) -> list[Batch] | CrossbandError:
     return answer
 
 
-def _one_batch(samples: list[Pair]) -> list[PairBatch]:
+def _one_batch(samples: list[Pair]) -> list[Batch]:
     return [collate(samples)]
 
 
-def _runs_of_alike(samples: list[Pair]) -> list[PairBatch]:
+def _runs_of_alike(samples: list[Pair]) -> list[Batch]:
     return [collate(list(run)) for _, run in groupby(samples, key=_kind)]
 
 

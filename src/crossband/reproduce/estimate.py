@@ -20,9 +20,10 @@ from crossband.pairs.opening import open_pairs
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.running import Compute, is_trained, run_of
 from crossband.systems import create
-from crossband.systems.base import Bands, System
+from crossband.systems.base import System
 from crossband.training.options import TrainOptions
 from crossband.weights import read_card
+from crossband.words import Bands
 
 BACKWARD = 3
 """A training step costs about three forward passes: one forward, and two to send gradients back."""

@@ -23,8 +23,8 @@ from crossband.reproduce.running import read_scores, run_of
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Column, Measure, Row, Table
 from crossband.systems import create
-from crossband.systems.base import Bands
 from crossband.weights import CARD_NAME, Card, read_card
+from crossband.words import Bands
 
 OURS: Protocol = "present"
 

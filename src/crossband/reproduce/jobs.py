@@ -15,8 +15,8 @@ from crossband.reproduce import quick
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Row, Table, Use
 from crossband.systems import system_options
-from crossband.systems.base import Bands
 from crossband.training.options import TrainOptions
+from crossband.words import Bands
 
 LEFT_OUT = "left out by --rows"
 

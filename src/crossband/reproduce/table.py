@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crossband.metrics.segmentation import Protocol
-from crossband.systems.base import Bands
+from crossband.words import Bands
 
 Measure = Literal["mean_iou", "mean_class_accuracy"]
 

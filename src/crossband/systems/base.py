@@ -9,34 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.errors import BandError, OptionError
-from crossband.pairs.base import IGNORE_INDEX, Band
+from crossband.pairs.batch import Batch, bands_of
 from crossband.recipe import Recipe
-
-Bands = Literal["both", "infrared", "visible"]
-BAND_COMBINATIONS: tuple[Bands, ...] = ("both", "infrared", "visible")
-Support = Literal["designed", "fallback"]
-
-
-class Batch(TypedDict):
-    """What the loader gives and a phase's loss takes. A band that is missing is None for the whole batch.
-
-    visible: float (B, 3, H, W) sRGB in [0, 1]. infrared: float (B, 1, H, W) in [0, 1].
-    label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None where there are no labels.
-    valid: bool (B, H, W), False on pixels that augmentation or joining added around an image, or None where
-        none were added.
-    """
-
-    visible: Tensor | None
-    infrared: Tensor | None
-    label: Tensor | None
-    valid: Tensor | None
+from crossband.words import IGNORE_INDEX, Band, Bands, Support
 
 
 @dataclass
@@ -56,25 +38,6 @@ class Output:
     branches: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
     reliability: dict[Band, Tensor] = field(default_factory=dict)
-
-
-def bands_of(visible: object | None, infrared: object | None) -> Bands:
-    """Name the combination of bands that are present. Raises BandError if there is none."""
-    if visible is None and infrared is None:
-        raise BandError("no band was given: pass visible, infrared, or both")
-    if infrared is None:
-        return "visible"
-    return "infrared" if visible is None else "both"
-
-
-def select_bands(batch: Batch, bands: Bands) -> Batch:
-    """The batch with only the named bands left; the other is None."""
-    return Batch(
-        visible=batch["visible"] if bands != "infrared" else None,
-        infrared=batch["infrared"] if bands != "visible" else None,
-        label=batch["label"],
-        valid=batch["valid"],
-    )
 
 
 @dataclass

@@ -19,8 +19,10 @@ from crossband.blocks.encoders import smp_name, unread_modules
 from crossband.errors import OptionError, first_line
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
+from crossband.words import Bands, Support
 
 OUTPUT_STRIDE = 16
 
@@ -117,7 +119,7 @@ class DeepLabV3Plus(System):
         return unread_modules(self.network.encoder)
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch["label"] is not None
-        image = batch[self.band]
+        assert batch.label is not None
+        image = getattr(batch, self.band)
         logits = self(**{self.band: image}, features=False).logits
-        return segmentation_loss(logits, batch["label"], dice_form=self.dice_form)
+        return segmentation_loss(logits, batch.label, dice_form=self.dice_form)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Phase, select_bands
+from crossband.systems.base import Phase
+from crossband.words import BANDS, Bands
 
 
 class PhaseModule(pl.LightningModule):
@@ -120,9 +121,9 @@ class PhaseModule(pl.LightningModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.channels_last:
-            for band in ("visible", "infrared"):
-                if batch[band] is not None:
-                    batch[band] = batch[band].contiguous(memory_format=torch.channels_last)
+            for band in BANDS:
+                if (image := getattr(batch, band)) is not None:
+                    setattr(batch, band, image.contiguous(memory_format=torch.channels_last))
         return batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -137,8 +138,8 @@ class PhaseModule(pl.LightningModule):
             group["lr"] = recipe.learning_rate(self.current_epoch, step, steps_per_epoch)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if batch["label"] is None and self.phase.keeps.segments:
-            raise PairError(f"pair {batch['name'][0]!r} has no label to train on")
+        if batch.label is None and self.phase.keeps.segments:
+            raise PairError(f"pair {batch.names[0]!r} has no label to train on")
         try:
             terms = self.phase.loss(batch)
         except ValueError as error:
@@ -172,11 +173,11 @@ class PhaseModule(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         if self.phase.chosen_by == "loss":
             total = torch.stack([term.float() for term in self.phase.loss(batch).values()]).sum()
-            self._validation_losses.append((total.item(), len(batch["name"])))
+            self._validation_losses.append((total.item(), len(batch.names)))
         for bands, metric in self.scores.items():
-            given = select_bands(batch, bands)
-            logits = self.phase.keeps(given["visible"], given["infrared"]).logits
-            metric.update(logits.argmax(dim=1), batch["label"])
+            given = batch.only(bands)
+            logits = self.phase.keeps(given.visible, given.infrared).logits
+            metric.update(logits.argmax(dim=1), batch.label)
 
     def on_train_epoch_end(self) -> None:
         losses = self.losses()

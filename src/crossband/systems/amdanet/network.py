@@ -38,7 +38,8 @@ from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLev
 from crossband.systems.amdanet.consistency import ConsistencyGate
 from crossband.systems.amdanet.reliability import blend
 from crossband.systems.amdanet.training import LossSettings, MaskSite, masked_outputs, training_loss
-from crossband.systems.base import Bands, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
+from crossband.words import Bands, Support
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "AMDANet": {},

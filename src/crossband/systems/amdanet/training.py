@@ -21,6 +21,7 @@ from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.losses.segmentation import DiceClasses, cross_entropy, smoothed_dice
+from crossband.pairs.batch import Batch, bands_of
 from crossband.systems.amdanet.aligned_encoder import AlignedLevels, TwoGrids
 from crossband.systems.amdanet.reliability import (
     break_band,
@@ -28,7 +29,6 @@ from crossband.systems.amdanet.reliability import (
     reliability_loss,
     surviving_structure,
 )
-from crossband.systems.base import Batch, bands_of
 
 if TYPE_CHECKING:
     from crossband.systems.amdanet.network import AMDANet
@@ -80,7 +80,7 @@ def training_loss(system: AMDANet, batch: Batch) -> Terms:
     evaluation the masked pass and the broken bands, which are random, are left out.
     Raises OptionError for a batch that leaves nothing: no label, and a band missing.
     """
-    visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+    visible, infrared, label = batch.visible, batch.infrared, batch.label
     both = bands_of(visible, infrared) == "both"
     if not system.segments:
         label = None
@@ -136,11 +136,11 @@ def _segmentation(
 
 def _fusion(settings: LossSettings, fused: Tensor | None, batch: Batch) -> Terms:
     """L_fus by terms; nothing if a band is missing."""
-    visible, infrared = batch["visible"], batch["infrared"]
+    visible, infrared = batch.visible, batch.infrared
     if visible is None or infrared is None:
         return {}
     assert fused is not None
-    return fusion_loss(fused, visible, infrared, valid=batch["valid"], **settings.fusion)
+    return fusion_loss(fused, visible, infrared, valid=batch.valid, **settings.fusion)
 
 
 def masked_outputs(
@@ -183,7 +183,7 @@ def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> T
 
     Both go through the network as one batch, so that batch norms see in training what they see later.
     """
-    visible, infrared = batch["visible"], batch["infrared"]
+    visible, infrared = batch.visible, batch.infrared
     assert visible is not None
     assert infrared is not None
     settings = system.loss_settings
@@ -212,7 +212,7 @@ def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> T
     )
     wanted = _first_pairs(batch, broken.count)
     again = _scaled(
-        settings.a1, _segmentation(settings, None if logits is None else logits[count:], wanted["label"])
+        settings.a1, _segmentation(settings, None if logits is None else logits[count:], wanted.label)
     )
     again["fusion"] = settings.a2 * _sum(_fusion(settings, fused[count:], wanted))
     terms |= {f"broken_{name}": term for name, term in _scaled(settings.broken_weight, again).items()}
@@ -264,16 +264,16 @@ def _first_pairs(batch: Batch, count: int) -> Batch:
         return None if tensor is None else tensor[:count]
 
     return Batch(
-        visible=cut(batch["visible"]),
-        infrared=cut(batch["infrared"]),
-        label=cut(batch["label"]),
-        valid=cut(batch["valid"]),
+        visible=cut(batch.visible),
+        infrared=cut(batch.infrared),
+        label=cut(batch.label),
+        valid=cut(batch.valid),
     )
 
 
 def _cropped(image: Tensor | None, batch: Batch) -> Tensor | None:
     """What was computed at the padded size, at the batch's own."""
-    band = batch["visible"] if batch["visible"] is not None else batch["infrared"]
+    band = batch.visible if batch.visible is not None else batch.infrared
     assert band is not None
     return None if image is None else image[..., : band.shape[-2], : band.shape[-1]]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,13 +23,15 @@ from torch import Tensor, nn
 
 from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.cddfuse import losses
 from crossband.systems.cddfuse.coupling import DetailLayer
 from crossband.systems.cddfuse.restormer import BaseBlock, RestormerBlock
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.tensors import at_least_float32
+from crossband.words import Bands, Support
 
 DETAIL_LAYERS = 3
 FLAT = 1e-3
@@ -246,8 +249,8 @@ class CDDFuse(System):
 
             def loss(batch: Batch) -> Mapping[str, Tensor]:
                 with torch.no_grad():
-                    fused, _ = self.fuse(batch["visible"], batch["infrared"], batch["valid"])
-                return of_segmenter.loss({**batch, "visible": fused})
+                    fused, _ = self.fuse(batch.visible, batch.infrared, batch.valid)
+                return of_segmenter.loss(replace(batch, visible=fused))
 
             phases.append(
                 Phase(
@@ -279,7 +282,7 @@ class CDDFuse(System):
 
     def _reconstruction_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Stage I: each band restored from its own parts, onto its own image."""
-        bands = {"visible": batch["visible"], "infrared": batch["infrared"]}
+        bands = {"visible": batch.visible, "infrared": batch.infrared}
         made, terms = {}, {}
         for band, picture in bands.items():
             if picture is None:
@@ -287,28 +290,28 @@ class CDDFuse(System):
             image = luma(picture) if band == "visible" else picture
             made[band] = self.fusion.encoder(image)
             restored = self.fusion.decoder(image, *made[band])
-            ssim = losses.ssim_loss(restored, image, batch["valid"])
+            ssim = losses.ssim_loss(restored, image, batch.valid)
             terms[f"ssim_{band}"] = self.weights["ssim_weight"] * ssim
-            terms[f"mse_{band}"] = losses.squared_error(restored, image, batch["valid"])
+            terms[f"mse_{band}"] = losses.squared_error(restored, image, batch.valid)
             if band == "visible":
-                edges = losses.edge_loss(restored, image, batch["valid"])
+                edges = losses.edge_loss(restored, image, batch.valid)
                 terms["edges_visible"] = self.weights["edge_weight"] * edges
         if len(made) == len(bands):
             base, detail = zip(made["visible"], made["infrared"], strict=True)
-            terms["decomposition"] = self._decomposition(base, detail, batch["valid"])
+            terms["decomposition"] = self._decomposition(base, detail, batch.valid)
         return terms
 
     def _fusion_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Stage II: the fused image, before it is spread, against the brighter and the steeper of the two."""
-        visible, infrared = _greys(batch["visible"], batch["infrared"])
+        visible, infrared = _greys(batch.visible, batch.infrared)
         fused, base, detail = self.fusion(visible, infrared)
-        gradient = losses.joint_gradient_loss(fused, visible, infrared, batch["valid"])
+        gradient = losses.joint_gradient_loss(fused, visible, infrared, batch.valid)
         terms = {
-            "intensity": losses.intensity_loss(fused, visible, infrared, batch["valid"]),
+            "intensity": losses.intensity_loss(fused, visible, infrared, batch.valid),
             "gradient": self.weights["gradient_weight"] * gradient,
         }
         if visible is not infrared:
-            terms["decomposition"] = self._decomposition(base, detail, batch["valid"])
+            terms["decomposition"] = self._decomposition(base, detail, batch.valid)
         return terms
 
     def _decomposition(self, base: losses.Pair, detail: losses.Pair, valid: Tensor | None) -> Tensor:

@@ -33,10 +33,12 @@ from crossband.blocks.norm_site import check_sites, run_stage_pair, site_norms
 from crossband.blocks.tied import tie
 from crossband.errors import OptionError, first_line
 from crossband.losses.segmentation import cross_entropy
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.cen.refinenet import RefineNetDecoder
 from crossband.systems.cen.sparsity import halved_sparsity
+from crossband.words import Bands, Support
 
 OUTPUT_STRIDE = 32
 LEVELS = 4
@@ -239,7 +241,7 @@ class CEN(System):
 
         With one band missing nothing is exchanged: only the other stream's cross-entropy is left.
         """
-        visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+        visible, infrared, label = batch.visible, batch.infrared, batch.label
         assert label is not None
         output = self(visible, infrared, features=True)
         terms = {f"ce_{band}": cross_entropy(logits, label) for band, logits in output.branches.items()}

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.classical.rules import guided_fusion, laplacian_pyramid_fusion
+from crossband.words import Bands, Support
 
 
 class ClassicalFusion(System):

@@ -41,13 +41,15 @@ from crossband.blocks.tied import tie
 from crossband.errors import OptionError
 from crossband.losses.distillation import feature_distillation, prediction_distillation
 from crossband.losses.segmentation import DiceForm, segmentation_loss
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast
 from crossband.systems.csknet.gated_unit import GatedSpectralUnit
 from crossband.systems.csknet.projection import LevelProjections
 from crossband.systems.deeplabv3plus import OUTPUT_STRIDE, DeepLabV3Plus, build_network
+from crossband.words import Bands, Support
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "CSK-Net": {},
@@ -342,7 +344,7 @@ class CSKNet(System):
 
     def _loss(self, batch: Batch, teacher: DeepLabV3Plus, projections: nn.Module | None) -> dict[str, Tensor]:
         """The named terms of equation 11, weighted. With one band missing, those that are still defined."""
-        visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+        visible, infrared, label = batch.visible, batch.infrared, batch.label
         assert label is not None
         output = self(visible, infrared, features=True)
         terms: dict[str, Tensor] = {}

@@ -28,12 +28,14 @@ from crossband.blocks.encoders import check_exchangeable, unread_modules
 from crossband.losses.distillation import SoftMean, feature_distillation, soft_cross_entropy
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.deeplabv3plus import OUTPUT_STRIDE, DeepLabV3Plus, build_network
 from crossband.systems.disoptnet.encoder_tail import EncoderTail
 from crossband.systems.disoptnet.excited_fusion import ExcitedFusion
+from crossband.words import Bands, Support
 
 Deploy = Literal["fused", "student"]
 
@@ -183,7 +185,7 @@ class DisOptNet(System):
         cross-entropy plus Dice. The maps are the copied stages' and the imitating decoder's output. The
         imitating head never sees a label.
         """
-        visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+        visible, infrared, label = batch.visible, batch.infrared, batch.label
         assert label is not None
         assert visible is not None
         output = self(infrared=infrared, features=True)

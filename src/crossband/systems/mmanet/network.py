@@ -28,7 +28,7 @@ from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import encoder_stages, run_stage, smp_name, unread_modules
 from crossband.errors import OptionError, first_line
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.mmanet.esanet import (
     ContextModule,
     ConvNormRelu,
@@ -38,6 +38,7 @@ from crossband.systems.mmanet.esanet import (
     decoder_widths,
 )
 from crossband.systems.mmanet.training import Uncertainty, Weak, plain_phase, taught_phase
+from crossband.words import Bands, Support
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "MMANet": {},

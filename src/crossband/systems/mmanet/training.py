@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from crossband.pairs.base import IGNORE_INDEX, Band
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Batch, Output, Phase
+from crossband.systems.base import Output, Phase
 from crossband.systems.mmanet.esanet import Decoded, Decoder, bin_means
 from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
 from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
@@ -46,9 +47,9 @@ def plain_phase(name: str, system: MMANet, recipe: Recipe) -> Phase:
     """A phase of L_seg alone."""
 
     def loss(batch: Batch) -> dict[str, Tensor]:
-        assert batch["label"] is not None
-        output = system(batch["visible"], batch["infrared"], features=True)
-        return segmentation_terms(system, output, batch["label"])
+        assert batch.label is not None
+        output = system(batch.visible, batch.infrared, features=True)
+        return segmentation_terms(system, output, batch.label)
 
     return Phase(name, trained=system, keeps=system, loss=loss, recipe=recipe)
 
@@ -66,7 +67,7 @@ def taught_phase(
         students["regularisation"] = regularisation
 
     def loss(batch: Batch) -> dict[str, Tensor]:
-        visible, infrared, label = batch["visible"], batch["infrared"], batch["label"]
+        visible, infrared, label = batch.visible, batch.infrared, batch.label
         assert label is not None
         output = system(visible, infrared, features=True)
         terms = segmentation_terms(system, output, label)

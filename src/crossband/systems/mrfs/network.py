@@ -30,8 +30,10 @@ from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver, fusion_loss
 from crossband.losses.segmentation import cross_entropy
+from crossband.pairs.batch import Batch, bands_of
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System, bands_of
+from crossband.systems.base import Output, Phase, System
+from crossband.words import Bands, Support
 
 PRESETS: dict[str, dict[str, object]] = {
     "mfnet": {},
@@ -218,8 +220,8 @@ class MRFS(System):
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """CE(l) + 0.1 L_fus(f). Without a label, or with one band missing, the part that is still defined."""
-        visible, infrared = batch["visible"], batch["infrared"]
-        label = batch["label"] if self.segments else None
+        visible, infrared = batch.visible, batch.infrared
+        label = batch.label if self.segments else None
         output = self(visible, infrared, features=False)
         terms: dict[str, Tensor] = {}
         if label is not None:
@@ -227,7 +229,7 @@ class MRFS(System):
             terms["ce"] = cross_entropy(output.logits, label)
         if visible is not None and infrared is not None:
             assert output.fused is not None
-            parts = fusion_loss(output.fused, visible, infrared, valid=batch["valid"], **self.fusion_settings)
+            parts = fusion_loss(output.fused, visible, infrared, valid=batch.valid, **self.fusion_settings)
             terms |= {name: self.fusion_weight * part for name, part in parts.items()}
         if not terms:
             raise OptionError(

@@ -31,10 +31,12 @@ from crossband.blocks.pyramid import build_pyramid
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.losses.segmentation import cross_entropy
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems.base import Bands, Batch, Output, Phase, Support, System
+from crossband.systems.base import Output, Phase, System
 from crossband.systems.segmif.pseudo_target import TargetKind, imitation_loss, likeness_loss, pseudo_target
 from crossband.systems.segmif.semantic_fusion import HEAD_WIDTH, SemanticFusion
+from crossband.words import Bands, Support
 
 ROUNDS = 7
 SEMANTIC_LEVELS = (1, 2)
@@ -282,9 +284,9 @@ class SegMiF(System):
 
         (fusion_weight / r) [MSE + ssim_weight (1 - SSIM)] + ce_weight CE of the classes in the picture.
         """
-        visible, infrared = stand_in(batch["visible"], batch["infrared"])
+        visible, infrared = stand_in(batch.visible, batch.infrared)
         height, width = visible.shape[-2:]
-        padded, valid = self.pad(visible), batch["valid"]
+        padded, valid = self.pad(visible), batch.valid
         assert padded is not None
         grey = self.fuse(padded, self.pad(infrared))  # type: ignore[arg-type]
         target = pseudo_target(luma(visible), infrared, valid, kind=self.target)
@@ -296,7 +298,7 @@ class SegMiF(System):
 
     def _segmentation_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the classes in the picture that the resting fusion network makes."""
-        visible, infrared = (self.pad(band) for band in stand_in(batch["visible"], batch["infrared"]))
+        visible, infrared = (self.pad(band) for band in stand_in(batch.visible, batch.infrared))
         assert visible is not None
         assert infrared is not None
         with torch.no_grad():
@@ -306,7 +308,7 @@ class SegMiF(System):
         return {"ce": self._cross_entropy(picture, batch)}
 
     def _cross_entropy(self, picture: Tensor, batch: Batch) -> Tensor:
-        label = batch["label"]
+        label = batch.label
         assert label is not None
         return cross_entropy(self.segmenter(picture)[..., : label.shape[-2], : label.shape[-1]], label)
 

@@ -1,0 +1,24 @@
+"""The words that the command line and the library share: bands, precisions and what else is chosen by name.
+
+Nothing heavy is imported here, so that `crossband --help` can offer what the library takes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Band = Literal["visible", "infrared"]
+BANDS: tuple[Band, Band] = ("visible", "infrared")
+
+Bands = Literal["both", "infrared", "visible"]
+BAND_COMBINATIONS: tuple[Bands, ...] = get_args(Bands)
+
+Support = Literal["designed", "fallback"]
+"""Whether a system was designed for a combination of bands, or runs on it all the same."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Accelerator = Literal["auto", "cpu", "gpu"]
+Select = Literal["best", "last"]
+
+IGNORE_INDEX = 255
+"""The id that every ignored or padded label pixel has after reading, whatever its id on disk."""
