@@ -17,6 +17,10 @@ class OptionError(CrossbandError):
     """An argument, a name or a combination of options that does not exist or does not fit."""
 
 
+class FolderInUseError(OptionError):
+    """A folder that another process or thread is writing to. The message names the folder and the other."""
+
+
 class BandError(CrossbandError):
     """A system was asked to run on bands that it cannot run on."""
 
