@@ -1,8 +1,8 @@
 """One writer per folder: a lock that the operating system drops when its holder ends, however it ends.
 
 The lock is `flock` on a file in the folder, which says who holds it. The file is there while the folder is
-held, or after a crash, when it holds nobody back. What appears whole, by one rename, needs no lock, and cannot
-have one in its place.
+held, or after a crash, when it holds nobody back. What appears whole, by one rename, needs no lock, and
+cannot have one in its place.
 """
 
 from __future__ import annotations
