@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoders import IMAGENET_MEAN, IMAGENET_STD
 from crossband.blocks.exchange import exchange_channels, exchange_columns, small_gammas
-from crossband.blocks.tied import tie
+from crossband.blocks.tied import copy_weights, tie
 from crossband.errors import OptionError
 from crossband.systems.csknet.gated_unit import GatedSpectralUnit
 from crossband.systems.csknet.projection import LevelProjections
@@ -250,6 +250,25 @@ def test_tie_leaves_private_parts_alone() -> None:
 def test_tie_refuses_another_shape(target: nn.Sequential) -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         tie(chain(), target)
+
+
+class Picky(nn.Sequential):
+    """Leaves out what it is given, as some of smp's encoders leave out a classifier."""
+
+    def load_state_dict(self, *arguments: object, **options: object) -> None:  # type: ignore[override]
+        pass
+
+
+def test_copied_weights_are_equal_and_stay_two() -> None:
+    source, target = chain(), Picky(*chain())
+    source[1].running_mean.fill_(7)
+    copy_weights(source, target)
+    for (name, ours), theirs in zip(source.state_dict().items(), target.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    assert target[0].weight is not source[0].weight
+    assert target[1].running_mean is not source[1].running_mean
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        copy_weights(source, chain(width=4))
 
 
 # --- projections

@@ -7,6 +7,7 @@ import pytest
 
 from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
 from crossband.errors import OptionError
+from crossband.locks import LOCK_NAME
 from crossband.weights import read_card
 
 TINY = DemoSize(train=20, test=10, height=48, width=64, epochs=1)
@@ -64,6 +65,7 @@ def test_it_says_the_gains_that_its_table_shows(demo: Path) -> None:
 
 def test_a_second_demo_replaces_the_first(demo: Path) -> None:
     (demo / "scenes" / "left-over").touch()
+    (demo / LOCK_NAME).touch()  # of a process that crashed
     run_demo(demo, size=TINY, quiet=True)
     assert not (demo / "scenes" / "left-over").exists()
 

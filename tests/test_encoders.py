@@ -91,7 +91,7 @@ def test_the_last_norm_is_not_that_of_a_shortcut() -> None:
         ("resnetv2_50", r"'resnetv2_50' does not fit.*does not end in a batch norm.*resnet34"),
         ("mit_b0", "'mit_b0'.*non-commercial licence"),
         ("zzz", "neither smp nor timm has an encoder 'zzz'; try resnet34"),
-        ("resnet19", "neither smp nor timm has an encoder 'resnet19'; near it: .*resnet18"),
+        ("resnet19", "neither smp nor timm has an encoder 'resnet19'; did you mean .*resnet18"),
         ("vgg11", "'vgg11' cannot be run at output stride 16.*resnet34"),
     ],
 )

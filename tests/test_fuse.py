@@ -203,7 +203,7 @@ def test_an_out_that_is_there_keeps_what_else_it_holds(visible: Path, infrared: 
             "visible",
             "infrared",
             [],
-            "run folder laplacan is not there; did you mean the system lap",
+            "run folder laplacan is not there, nor a system of that name; did you mean lap",
         ),
         ("runs/csknet", "visible", "infrared", [], "run folder runs/csknet is not there"),
         ("csknet", "visible", "infrared", [], "csknet must be trained before it is used: name a run folder"),

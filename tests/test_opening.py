@@ -41,8 +41,8 @@ def test_grammar(text: str, expected: Source) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("mrss:x", "did you mean 'msrs'"),
-        ("MSRS:x", "did you mean 'msrs'"),
+        ("mrss:x", "did you mean msrs?"),
+        ("MSRS:x", "did you mean msrs?"),
         ("nothing:x", "known: msrs, mfnet, fmb, pst900, mvseg, folder, scenes"),
         ("msrs", "write msrs:PATH"),
         ("msrs:", "write msrs:PATH"),

@@ -179,7 +179,7 @@ def test_heads() -> None:
     ("name", "message"),
     [
         ("mit_b9", "no encoder 'mit_b9'; Mix Transformers are .*mit_b5"),
-        ("pvt_v2_b9", "'pvt_v2_b9'; near it: .*pvt_v2_b5"),
+        ("pvt_v2_b9", "'pvt_v2_b9'; did you mean .*pvt_v2_b5"),
         ("convnext_tiny", "'convnext_tiny' does not fit.*chain of five stages"),
         ("vit_tiny_patch16_224", "'vit_tiny_patch16_224' has no five stages.*use mit_b1"),
         ("zzz", "neither smp nor timm has an encoder 'zzz'"),

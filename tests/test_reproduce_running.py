@@ -16,12 +16,13 @@ import torch
 from crossband.cli import main
 from crossband.errors import CrossbandError
 from crossband.evaluation import evaluate
+from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
 from crossband.reproduce import TABLES, choose_rows, find_tables, running
 from crossband.reproduce.estimate import estimate_jobs
 from crossband.reproduce.jobs import Job, Plan, Scoring, folder_of, make_plan
 from crossband.reproduce.reproducing import Launcher, reproduce
-from crossband.reproduce.running import Compute, holding, is_finished, run_of, scores_of, state_of
+from crossband.reproduce.running import Compute, is_finished, run_of, scores_of, state_of
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Row
 from crossband.systems import create
@@ -260,11 +261,9 @@ def test_a_job_that_another_worker_holds_is_left_alone_and_a_dead_worker_holds_n
     plan = plan_of("^VI")
     (job,) = plan.jobs.values()
     folder = folder_of(tmp_path, job)
-    folder.mkdir(parents=True)
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom crossband.reproduce.running import holding\n"
-        "with holding(Path(sys.argv[1])) as lock:\n"
-        "    assert lock is not None\n    print('held', flush=True)\n    time.sleep(600)"
+        "import sys, time\nfrom pathlib import Path\nfrom crossband.locks import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -277,8 +276,8 @@ def test_a_job_that_another_worker_holds_is_left_alone_and_a_dead_worker_holds_n
         holder.kill()
         holder.wait()
     assert state_of(tmp_path, job) == "to do"
-    with holding(folder) as lock:
-        assert lock is not None
+    with folder_lock(folder):
+        assert state_of(tmp_path, job) == "running"
 
 
 def test_two_workers_share_a_folder(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossband.blocks.luma import luma
+from crossband.blocks.luma import luma, with_luma
 from crossband.blocks.mix_transformer import SIZES
 from crossband.errors import OptionError
 from crossband.info import count_all
 from crossband.losses.fusion import chroma
 from crossband.systems import create
-from crossband.systems.segmif.network import SegFormer, SegMiF, coloured
+from crossband.systems.segmif.network import SegFormer, SegMiF
 from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
 from crossband.systems.segmif.semantic_fusion import DilatedDenseBlock, SemanticFusion, SemanticInteraction
 from crossband.weights import count_parameters
@@ -293,11 +293,11 @@ def test_any_pyramid_will_do(encoder: str) -> None:
 
 def test_the_picture_has_the_visible_images_colour_and_the_fused_luma() -> None:
     grey, visible = 0.4 + 0.2 * torch.rand(2, 1, 8, 8), 0.4 + 0.2 * torch.rand(2, 3, 8, 8)
-    picture = coloured(grey, visible)
+    picture = with_luma(visible, grey)
     assert torch.allclose(luma(picture), grey, atol=1e-6)
     for one, other in zip(chroma(picture), chroma(visible), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
-    assert torch.equal(coloured(torch.full_like(grey, 5.0), visible), torch.ones_like(picture))
+    assert torch.equal(with_luma(visible, torch.full_like(grey, 5.0)), torch.ones_like(picture))
 
 
 def test_what_is_segmented_is_the_fused_picture() -> None:
@@ -305,7 +305,7 @@ def test_what_is_segmented_is_the_fused_picture() -> None:
     visible, infrared = images(64, 96)
     with torch.no_grad():
         output = system(visible, infrared, features=True)
-        assert torch.equal(output.fused, coloured(output.features["grey"], visible))
+        assert torch.equal(output.fused, with_luma(visible, output.features["grey"]))
         assert torch.allclose(output.logits, system.segmenter(output.fused), atol=1e-5)
         semantic = system.segmenter.semantics(visible)
         grey = system.fusion(luma(visible), infrared, semantic)
@@ -316,7 +316,7 @@ def test_what_is_segmented_is_the_fused_picture() -> None:
 def test_semantics_can_be_those_of_the_target(kind: TargetKind) -> None:
     visible, infrared = images(64, 96)
     system = segmif(semantics="target", target=kind).eval()
-    target = coloured(pseudo_target(luma(visible), infrared, kind=kind), visible)
+    target = with_luma(visible, pseudo_target(luma(visible), infrared, kind=kind))
     with torch.no_grad():
         found = system.fuse(visible, infrared)
         wanted = system.fusion(luma(visible), infrared, system.segmenter.semantics(target))

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.locks import LOCK_NAME
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, preset
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
@@ -229,7 +230,8 @@ def test_a_bad_pair_is_named_and_leaves_no_run_folder(pairs: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_was_there_and_empty_may_be_used(tmp_path: Path) -> None:
+def test_a_folder_with_nothing_but_a_dead_process_s_lock_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).touch()
     train(tiny_options(tmp_path, recipe={"epochs": 1}), quiet=True)
     assert (tmp_path / "card.json").exists()
 

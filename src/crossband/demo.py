@@ -17,6 +17,7 @@ from rich.console import Console
 
 from crossband.errors import OptionError
 from crossband.evaluation import ALL, Evaluation, evaluate
+from crossband.locks import LOCK_NAME, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
@@ -115,10 +116,10 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
 
 
 def _clear(out: Path) -> None:
-    if not out.exists() or not any(out.iterdir()):
+    if is_vacant(out):
         return
     ours = {"scenes", "runs", "report.html"}
-    if not {entry.name for entry in out.iterdir()} <= ours:
+    if not {entry.name for entry in out.iterdir()} <= {*ours, LOCK_NAME}:
         raise OptionError(f"{out} holds something else than an earlier demo; name another folder with --out")
     for name in ours:
         path = out / name

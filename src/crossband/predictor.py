@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from crossband.devices import find_device
-from crossband.errors import OptionError, PairError, WeightsError
+from crossband.errors import OptionError, PairError, WeightsError, did_you_mean
 from crossband.pairs.base import BANDS, Band, Classes, Pair, PairFiles
 from crossband.pairs.batch import bands_of
 from crossband.pairs.infrared_scaling import InfraredScaling
@@ -167,9 +166,9 @@ def load(
     name = str(run)
     if name not in list_systems() or (Path(run) / CARD_NAME).exists():
         ready = [other for other in list_systems() if not system_class(other).needs_training]
-        near = difflib.get_close_matches(name, ready, n=1)
-        if near and not Path(run).exists():
-            raise WeightsError(f"run folder {run} is not there; did you mean the system {near[0]}?")
+        hint = did_you_mean(name, ready)
+        if hint and not Path(run).exists():
+            raise WeightsError(f"run folder {run} is not there, nor a system of that name{hint}")
         system, card = load_run(run)
         if infrared_scaling is not None:
             raise OptionError(

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.devices import find_device
 from crossband.errors import OptionError
+from crossband.locks import is_vacant
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
 from crossband.pairs.opening import open_pairs
@@ -83,7 +84,7 @@ def recalibrate_run(
     """
     if split == "test":
         raise OptionError("the test split is for testing: take the statistics from a training split")
-    if out.exists() and any(out.iterdir()):
+    if not is_vacant(out):
         raise OptionError(f"{out} is not empty; choose another run folder")
     system, card = load_run(run)
     if not isinstance(system, CSKNet):

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from crossband.colour import to_linear, to_srgb
 from crossband.errors import OptionError
-from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.base import Pair, Pairs, PairView
 
 
 def overexpose(visible: np.ndarray, stops: float) -> np.ndarray:
@@ -23,13 +24,10 @@ def overexpose(visible: np.ndarray, stops: float) -> np.ndarray:
     """
     if not np.isfinite(stops):
         raise OptionError(f"stops must be a finite number, not {stops}")
-    light = np.where(visible <= 0.04045, visible / 12.92, ((visible + 0.055) / 1.055) ** 2.4)
-    light = np.minimum(light * 2.0**stops, 1.0)
-    curve = 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
-    return np.where(light <= 0.0031308, light * 12.92, curve).astype(np.float32)
+    return to_srgb(np.minimum(to_linear(visible) * 2.0**stops, 1.0)).astype(np.float32)
 
 
-class CorruptedPairs(Pairs):
+class CorruptedPairs(PairView):
     """A list of pairs, each changed by ``corrupt`` when it is read; labels stay true.
 
     corrupt: a function of the pair and a generator that depends on ``seed`` and the pair's place alone, so
@@ -37,25 +35,12 @@ class CorruptedPairs(Pairs):
     """
 
     def __init__(self, pairs: Pairs, corrupt: Callable[[Pair, np.random.Generator], Pair], *, seed: int = 0):
-        self.pairs = pairs
+        super().__init__(pairs)
         self.corrupt = corrupt
         self.seed = seed
-        self.source = pairs.source
-        self.split = pairs.split
-        self.classes = pairs.classes
-        self.bands = pairs.bands
-
-    def __len__(self) -> int:
-        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Pair:
-        return self.corrupt(self.pairs[index], np.random.default_rng([self.seed, index]))
-
-    def name(self, index: int) -> str:
-        return self.pairs.name(index)
-
-    def condition(self, index: int) -> str | None:
-        return self.pairs.condition(index)
+        return self.corrupt(super().__getitem__(index), np.random.default_rng([self.seed, index]))
 
 
 def overexposed(pairs: Pairs, stops: float) -> CorruptedPairs:

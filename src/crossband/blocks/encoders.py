@@ -5,8 +5,8 @@ The networks are those of segmentation-models-pytorch (smp) and, for every other
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import segmentation_models_pytorch as smp
@@ -19,10 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import ResNet
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, did_you_mean, first_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+FIVE_STAGES_ADVICE = "use a ResNet, RegNet, MobileNet or EfficientNet, such as resnet50 or efficientnet-b3"
 
 Layer = Callable[[Tensor], Tensor]
 """A module, or a block with its own argument bound to it."""
@@ -50,8 +51,7 @@ def smp_name(encoder: str) -> str:
     if timm.is_model(bare):
         return f"tu-{bare}"
     known = [*smp.encoders.encoders, *timm.list_models()]
-    near = difflib.get_close_matches(bare, known, n=4, cutoff=0.5)
-    hint = f"; near it: {', '.join(near)}" if near else "; try resnet34 or efficientnet-b3"
+    hint = did_you_mean(bare, known, most=4) or "; try resnet34 or efficientnet-b3"
     raise OptionError(f"neither smp nor timm has an encoder {encoder!r}{hint}")
 
 
@@ -65,6 +65,33 @@ def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if config is not None:
             return tuple(config.mean), tuple(config.std)
     return IMAGENET_MEAN, IMAGENET_STD
+
+
+@contextmanager
+def explaining(encoder: str, cannot: str, advice: str) -> Iterator[None]:
+    """Turn what smp and timm raise for an encoder that they cannot build so into one OptionError.
+
+    cannot: the rest of the sentence that the encoder's name begins, such as "has no five stages". advice:
+    what to use in its place.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError) as error:
+        spoken = encoder.removeprefix("tu-")
+        raise OptionError(f"encoder {spoken!r} {cannot} ({first_line(error)}); {advice}") from error
+
+
+def five_stage_encoder(encoder: str, *, channels: int = 3, advice: str = FIVE_STAGES_ADVICE) -> nn.Module:
+    """smp's encoder of a name, at random, for images of so many channels, that `encoder_stages` can cut.
+
+    Raises OptionError, naming the encoder and giving the advice, for one that neither library has or that
+    does not run as a chain of five stages.
+    """
+    name = smp_name(encoder)
+    with explaining(encoder, "has no five stages", advice):
+        network = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights=None)
+    check_exchangeable(network, encoder.removeprefix("tu-"), ())
+    return network
 
 
 def encoder_stages(encoder: nn.Module) -> list[list[Layer]]:

@@ -14,17 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from timm.models.regnet import RegStage
 from torch import Tensor, nn
 
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import Layer, encoder_stages, is_mix_transformer, smp_name
+from crossband.blocks.encoders import Layer, encoder_stages, five_stage_encoder, is_mix_transformer, smp_name
 from crossband.blocks.mix_transformer import SIZES, MixTransformer, to_grid, to_map
 from crossband.blocks.pyramid_encoder import LEVELS, PyramidEncoder
-from crossband.errors import OptionError, first_line
+from crossband.errors import OptionError
 
 __all__ = ["ConvolutionalPyramid", "PyramidEncoder", "PyramidVisionTransformer", "build_pyramid", "heads_for"]
 
@@ -120,16 +119,8 @@ class ConvolutionalPyramid(PyramidEncoder):
 
     def __init__(self, name: str, encoder_weights: str | Path | None):
         super().__init__()
-        spoken = name.removeprefix("tu-")
-        try:
-            encoder = smp.encoders.get_encoder(name, in_channels=3, depth=5, weights=None)
-            stages = encoder_stages(encoder)
-        except OptionError as error:
-            raise OptionError(f"encoder {spoken!r} does not fit: {error}") from error
-        except (ValueError, TypeError, AssertionError) as error:
-            raise OptionError(
-                f"encoder {spoken!r} has no five stages ({first_line(error)}); {_ADVICE}"
-            ) from error
+        encoder = five_stage_encoder(name, advice=_ADVICE)
+        stages = encoder_stages(encoder)
         if encoder_weights is not None:
             load_encoder_weights(encoder, name, encoder_weights)
         encoder.eval()

@@ -31,3 +31,12 @@ def tie(source: nn.Module, target: nn.Module, *, private: Iterable[nn.Module] = 
             if counterpart is None or counterpart.shape != parameter.shape:
                 raise ValueError(f"cannot tie {name}.{key}: the two networks differ in shape")
             setattr(others[name], key, parameter)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Give ``target`` the values of ``source``'s parameters and buffers; they stay two.
+
+    Raises RuntimeError if the two are not of the same shape.
+    """
+    # Unbound: some of smp's encoders override it to leave out weights that downloaded files have.
+    nn.Module.load_state_dict(target, source.state_dict())

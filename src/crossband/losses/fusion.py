@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crossband.colour import weighted_sum
 from crossband.tensors import at_least_float32
 
 GradientTarget = Literal["signed", "magnitude"]
@@ -139,7 +140,7 @@ def chroma(image: Tensor) -> tuple[Tensor, Tensor]:
     Y = .299 R + .587 G + .114 B, Cb = .564 (B - Y) + .5, Cr = .713 (R - Y) + .5 (ITU-R BT.601, rounded).
     """
     red, green, blue = image.split(1, dim=1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    luma = weighted_sum(red, green, blue)
     return 0.564 * (blue - luma) + 0.5, 0.713 * (red - luma) + 0.5
 
 

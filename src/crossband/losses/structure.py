@@ -1,4 +1,8 @@
-"""Structural similarity as a loss: differentiable, over the pixels that show an image."""
+"""Structural similarity as a loss: differentiable, over the pixels that show an image.
+
+Window and constants are those of the metric, `crossband.metrics.fusion.structure`. The rest is not the same:
+the metric takes no gradient, leaves out windows that reach beyond the border, and works in place for speed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean
+from crossband.metrics.fusion.structure import GAUSSIAN, K1, K2
 from crossband.tensors import at_least_float32
 
-WINDOW, DEVIATION = 11, 1.5
-C1, C2 = 0.01**2, 0.03**2
+# Of values in [0, 1].
+C1, C2 = K1**2, K2**2
 
 
 def structural_similarity(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -55,9 +60,7 @@ def similarity_map(first: Tensor, second: Tensor, valid: Tensor | None = None) -
 
 def _smoothed(image: Tensor) -> Tensor:
     """Sums weighted by the window around every pixel, with zeros beyond the border."""
-    place = torch.arange(WINDOW, dtype=image.dtype, device=image.device) - WINDOW // 2
-    taps = torch.exp(-0.5 * (place / DEVIATION) ** 2)
-    kernel = (taps / taps.sum()).expand(image.shape[1], 1, 1, WINDOW)
-    groups, reach = image.shape[1], WINDOW // 2
+    kernel = image.new_tensor(GAUSSIAN).expand(image.shape[1], 1, 1, len(GAUSSIAN))
+    groups, reach = image.shape[1], len(GAUSSIAN) // 2
     rows = F.conv2d(image, kernel, padding=(0, reach), groups=groups)
     return F.conv2d(rows, kernel.transpose(2, 3), padding=(reach, 0), groups=groups)

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from crossband.colour import weighted_sum
 from crossband.errors import OptionError
 from crossband.pairs.base import IGNORE_INDEX, Pair
 
-_LUMA = (0.2989, 0.587, 0.114)
-"""ITU-R BT.601 weights of red, green and blue, with the digits that torchvision uses."""
+_TORCHVISION_LUMA = (0.2989, 0.587, 0.114)
+"""ITU-R BT.601 weights of red, green and blue, with the digits that torchvision's ``ColorJitter`` uses."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,7 @@ def _factor(amount: float, rng: np.random.Generator) -> float:
 
 def _luma(image: np.ndarray) -> np.ndarray:
     """Brightness (H, W) of an (H, W, 3) image, as torchvision's ``rgb_to_grayscale`` weighs it."""
-    red, green, blue = _LUMA
-    return red * image[..., 0] + green * image[..., 1] + blue * image[..., 2]
+    return weighted_sum(image[..., 0], image[..., 1], image[..., 2], _TORCHVISION_LUMA)
 
 
 def _blend(image: np.ndarray, grey: np.ndarray, factor: float) -> np.ndarray:

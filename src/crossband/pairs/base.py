@@ -109,51 +109,59 @@ class Pairs(ABC):
         return (self[index] for index in range(len(self)))
 
 
-class PairSubset(Pairs):
-    """Some pairs of a list, in the order of ``indices``."""
-
-    def __init__(self, pairs: Pairs, indices: Sequence[int], split: str):
-        self.pairs = pairs
-        self.indices = tuple(indices)
-        self.source = pairs.source
-        self.split = split
-        self.classes = pairs.classes
-        self.bands = pairs.bands
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Pair:
-        return self.pairs[self.indices[index]]
-
-    def name(self, index: int) -> str:
-        return self.pairs.name(self.indices[index])
-
-    def condition(self, index: int) -> str | None:
-        return self.pairs.condition(self.indices[index])
-
-
-class WithoutLabels(Pairs):
-    """A list of pairs without their labels, whether or not it has them."""
+class PairView(Pairs):
+    """A list of pairs as another list shows it: all of them as they are, unless a subclass says otherwise."""
 
     def __init__(self, pairs: Pairs):
         self.pairs = pairs
         self.source = pairs.source
         self.split = pairs.split
-        self.classes = None
+        self.classes = pairs.classes
         self.bands = pairs.bands
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Pair:
-        return replace(self.pairs[index], label=None)
+        return self.pairs[index]
 
     def name(self, index: int) -> str:
         return self.pairs.name(index)
 
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(index)
+
+
+class PairSubset(PairView):
+    """Some pairs of a list, in the order of ``indices``. split: what that part is called."""
+
+    def __init__(self, pairs: Pairs, indices: Sequence[int], split: str):
+        super().__init__(pairs)
+        self.indices = tuple(indices)
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Pair:
+        return super().__getitem__(self.indices[index])
+
+    def name(self, index: int) -> str:
+        return super().name(self.indices[index])
+
+    def condition(self, index: int) -> str | None:
+        return super().condition(self.indices[index])
+
+
+class WithoutLabels(PairView):
+    """A list of pairs without their labels, whether or not it has them."""
+
+    def __init__(self, pairs: Pairs):
+        super().__init__(pairs)
+        self.classes = None
+
+    def __getitem__(self, index: int) -> Pair:
+        return replace(super().__getitem__(index), label=None)
 
 
 def hold_out(pairs: Pairs, fraction: float, seed: int) -> tuple[PairSubset, PairSubset]:

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from crossband.errors import OptionError
+from crossband.locks import is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
@@ -36,7 +37,7 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     raises for the source; PairError for a pair that cannot be read.
     """
     out = out.absolute()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_vacant(out):
         raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
     opened = [open_pairs(source, split) for split in main_splits(source)]
     deep = any(_is_deep(pairs) for pairs in opened)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, did_you_mean
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
@@ -56,9 +55,8 @@ def parse_source(text: str) -> Source:
         raise OptionError(f"{text!r} is not a source of the form {_FORM}{meant}")
     name = match["name"]
     if name not in source_names():
-        close = difflib.get_close_matches(name.lower(), source_names(), n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
-        raise OptionError(f"unknown source {name!r}; known: {', '.join(source_names())}{meant}")
+        hint = did_you_mean(name, source_names())
+        raise OptionError(f"unknown source {name!r}; known: {', '.join(source_names())}{hint}")
     if name == "scenes":
         if match["path"]:
             raise OptionError(f"{text!r}: scenes are generated and take no path; options follow a comma")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, did_you_mean
 from crossband.reproduce.amdanet_tables import AMDANET_TABLES
 from crossband.reproduce.csknet_tables import CSKNET_TABLES
 from crossband.reproduce.table import Table
@@ -22,8 +21,7 @@ def find_tables(names: Sequence[str]) -> list[Table]:
     names = [*TABLES] if "all" in names else names
     for name in names:
         if name not in TABLES:
-            near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, TABLES)
             raise OptionError(f"there is no table {name!r}{hint} (`crossband reproduce list` shows them)")
     return [TABLES[name] for name in dict.fromkeys(names)]
 

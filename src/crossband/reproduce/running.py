@@ -1,27 +1,27 @@
 """Doing jobs: train what is missing, go on with what was interrupted, score, and never twice at once.
 
-A job is done under a lock on a file in its folder, which the operating system lets go when its holder ends,
-however it ends. So several workers can share an output folder, and one that crashed blocks nobody.
+A job is done under the lock of its folder. So several workers can share an output folder, and one that
+crashed blocks nobody.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from crossband.errors import CrossbandError, OptionError
+from crossband.errors import CrossbandError, FolderInUseError, OptionError
 from crossband.evaluation import evaluate
+from crossband.locks import folder_lock, holder_of
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
 from crossband.reproduce.jobs import Job, Scoring, folder_of
@@ -31,7 +31,6 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_weights, read_card
 
-LOCK_NAME = "lock"
 POLL_SECONDS = 2.0
 
 State = Literal["finished", "running", "interrupted", "to do"]
@@ -65,11 +64,8 @@ def state_of(out: Path, job: Job) -> State:
     """How far a job is. It is running where another worker holds its lock."""
     if is_finished(out, job):
         return "finished"
-    if not folder_of(out, job).is_dir():
-        return "to do"
-    with holding(folder_of(out, job)) as held:
-        if not held:
-            return "running"
+    if holder_of(folder_of(out, job)) is not None:
+        return "running"
     return "interrupted" if (run_of(out, job) / "config.yaml").is_file() else "to do"
 
 
@@ -80,18 +76,6 @@ def is_finished(out: Path, job: Job) -> bool:
 
 def is_trained(out: Path, job: Job | str) -> bool:
     return (run_of(out, job) / CARD_NAME).is_file()
-
-
-@contextmanager
-def holding(folder: Path) -> Iterator[int | None]:
-    """Hold a job's lock if it is free: its file descriptor, or None where another worker has it."""
-    with open(folder / LOCK_NAME, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield file.fileno()
 
 
 def work(
@@ -142,9 +126,10 @@ def spoken_failure(error: Exception) -> str:
 def attempt(job: Job, out: Path, compute: Compute, say: Say) -> bool:
     """Do a job if nobody else is at it; whether we did. Raises CrossbandError where it cannot be done."""
     folder = folder_of(out, job)
-    folder.mkdir(parents=True, exist_ok=True)
-    with holding(folder) as lock:
-        if lock is None:
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context(folder_lock(folder))
+        except FolderInUseError:
             return False
         if not is_trained(out, job):
             _train(job, out, compute, lock, say)

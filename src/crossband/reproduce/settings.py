@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from crossband.errors import OptionError, first_line
+from crossband.locks import folder_lock
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.pairs.writing import write_text
@@ -132,7 +131,7 @@ def agree(folder: Path, settings: Settings) -> Settings:
 
 def keep(folder: Path, settings: Settings) -> None:
     """Keep the settings in an output folder, for later calls and other workers to agree with."""
-    with _held(folder / ".settings.lock"):
+    with folder_lock(folder, wait=True):
         text = yaml.safe_dump(asdict(agree(folder, settings)), sort_keys=False)
         write_text(folder / SETTINGS_NAME, text)
 
@@ -163,18 +162,3 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
 
 def _spoken(value: Any) -> str:
     return "none" if value in (None, {}, "") else str(value)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for it; whoever held it and died holds it no more."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise OptionError(
-            f"cannot write into {path.parent}: {error.strerror}; choose another --out"
-        ) from error
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, did_you_mean
 
 if TYPE_CHECKING:
     from crossband.systems.base import System
@@ -38,8 +37,7 @@ def list_systems() -> list[str]:
 def system_class(name: str) -> type[System]:
     """The class behind a name. Raises OptionError, with the nearest name, for one that does not exist."""
     if name not in _SYSTEMS:
-        near = difflib.get_close_matches(name, _SYSTEMS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, _SYSTEMS)
         raise OptionError(f"there is no system {name!r}; there are {', '.join(list_systems())}{hint}")
     module, attribute = _SYSTEMS[name].split(":")
     return getattr(importlib.import_module(module), attribute)
@@ -83,8 +81,7 @@ def create(
         options["encoder_weights"] = encoder_weights
     unknown = sorted(set(options) - set(known))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(unknown[0], known)
         raise OptionError(
             f"{name} has no option {', '.join(unknown)}{hint} (it has {', '.join(sorted(known))})"
         )

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import smp_name, unread_modules
-from crossband.errors import OptionError, first_line
+from crossband.blocks.encoders import explaining, smp_name, unread_modules
+from crossband.errors import OptionError
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
 from crossband.pairs.batch import Batch
@@ -36,7 +36,11 @@ def build_network(
     Raises OptionError for an encoder that does not exist or cannot be dilated, WeightsError for weights.
     """
     name = smp_name(encoder)
-    try:
+    with explaining(
+        encoder,
+        f"cannot be run at output stride {OUTPUT_STRIDE}, which DeepLabV3+ needs",
+        "use a ResNet, MobileNet or EfficientNet, such as resnet34 or efficientnet-b3",
+    ):
         network = smp.DeepLabV3Plus(
             name,
             encoder_weights=None,
@@ -44,12 +48,6 @@ def build_network(
             decoder_channels=decoder_channels,
             classes=classes,
         )
-    except (ValueError, TypeError, AssertionError) as error:
-        raise OptionError(
-            f"encoder {encoder!r} cannot be run at output stride {OUTPUT_STRIDE}, which DeepLabV3+ needs "
-            f"({first_line(error)}); use a ResNet, MobileNet or EfficientNet, such as resnet34 or "
-            "efficientnet-b3"
-        ) from error
     if encoder_weights is not None:
         load_encoder_weights(network.encoder, name, encoder_weights)
     return network

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from crossband.errors import OptionError, PairError
+from crossband.locks import is_vacant
 from crossband.pairs.base import BANDS, Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
@@ -59,7 +60,7 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"run folder {folder} is a file; choose another one")
-    if folder.exists() and any(folder.iterdir()):
+    if not is_vacant(folder):
         if (folder / CARD_NAME).exists():
             raise OptionError(f"run folder {folder} holds a finished run; choose another one")
         if (folder / "config.yaml").exists():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.colour import LUMA_THOUSANDTHS, weighted_sum
 from crossband.errors import OptionError
 
 Image = np.ndarray | Tensor
@@ -23,8 +24,6 @@ Kept = TypeVar("Kept")
 PEAK = 255.0
 CENTRE = PEAK / 2
 LEVELS = 256
-# ITU-R BT.601 luma, in thousandths: integers, so that a tie between two levels is seen as the tie it is.
-_LUMA = (299.0, 587.0, 114.0)
 # Variances below this, on 0..255, are the rounding of a flat picture's mean.
 FLAT_VARIANCE = 1e-18
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -194,8 +193,9 @@ def _grey(
         planes = planes.round() if eight_bit else planes
     if planes.shape[1] == 1:
         return planes[:, 0].contiguous()
-    red, green, blue = (weight * plane for weight, plane in zip(_LUMA, planes.unbind(1), strict=True))
-    grey = (red + green + blue) / 1000
+    # In thousandths, a tie between two levels is seen as the tie it is.
+    red, green, blue = planes.unbind(1)
+    grey = weighted_sum(red, green, blue, LUMA_THOUSANDTHS) / 1000
     return grey.round() if eight_bit else grey
 
 

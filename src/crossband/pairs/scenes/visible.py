@@ -7,6 +7,7 @@ from functools import cache
 import cv2
 import numpy as np
 
+from crossband.colour import to_srgb
 from crossband.pairs.scenes.painting import Geometry
 from crossband.pairs.scenes.sensor import gaussian_noise
 from crossband.pairs.scenes.shading import Shade
@@ -28,8 +29,7 @@ def _response() -> np.ndarray:
     """A camera's answer to linear light 0 to 2: sRGB's transfer with a soft shoulder, uint8 (4096,)."""
     light = np.linspace(0, 2, _RESPONSE_STEPS)
     rolled = np.where(light < 0.7, light, 0.7 + 0.3 * (1 - np.exp(-(light - 0.7) / 0.3)))
-    encoded = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * rolled ** (1 / 2.4) - 0.055)
-    return np.rint(255 * np.clip(encoded, 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(to_srgb(rolled), 0, 1)).astype(np.uint8)
 
 
 def render_visible(

@@ -15,6 +15,7 @@ from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBa
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, PyramidEncoder, build_pyramid
 from crossband.blocks.pyramid_encoder import LEVELS
+from crossband.blocks.tied import copy_weights
 from crossband.systems.amdanet.attention_slots import CBAM, DualAttention, PerBand
 from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
 from crossband.systems.amdanet.reliability import Reconstruction, ReliabilityEstimate, blend, trust_of
@@ -106,7 +107,7 @@ class AlignedEncoder(nn.Module):
         else:
             self.ir = build_pyramid(encoder, None, drop_path=stochastic_depth, stage2_rate_of=of_infrared)
             if encoder_weights is not None:
-                self.ir.load_state_dict(self.rgb.state_dict())
+                copy_weights(self.rgb, self.ir)
         self.channels = self.rgb.channels
         self.reliability_gate, self.reconstruction = reliability_gate, reconstruction
         sizes = zip(

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from crossband.blocks.alignment import Trust
 from crossband.blocks.mix_transformer import to_grid, to_map
+from crossband.metrics.fusion.structure import K1, K2
 
 ESTIMATE_KERNEL = 5
 # Where nothing was learned yet both bands are believed: sigmoid(3) is 0.95.
 FIRST_LOGIT = 3.0
 STRUCTURE_WINDOW = 11
-STRUCTURE_FLOOR = (0.01**2, 0.03**2)
+STRUCTURE_FLOOR = (K1**2, K2**2)
 
 
 class ReliabilityEstimate(nn.Module):

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,11 +26,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.decoders import upsample
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import check_exchangeable, encoder_stages, smp_name, unread_modules
+from crossband.blocks.encoders import encoder_stages, five_stage_encoder, smp_name, unread_modules
 from crossband.blocks.exchange import exchange_channels, small_gammas
 from crossband.blocks.norm_site import check_sites, run_stage_pair, site_norms
-from crossband.blocks.tied import tie
-from crossband.errors import OptionError, first_line
+from crossband.blocks.tied import copy_weights, tie
+from crossband.errors import OptionError
 from crossband.losses.segmentation import cross_entropy
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
@@ -143,7 +142,7 @@ class CEN(System):
         self.infrared = _build_encoder(encoder)
         if encoder_weights is not None:
             load_encoder_weights(self.visible, smp_name(encoder), encoder_weights)
-        nn.Module.load_state_dict(self.infrared, self.visible.state_dict())
+        copy_weights(self.visible, self.infrared)
         tie(self.visible, self.infrared)
         self.decoder = RefineNetDecoder(
             self.visible.out_channels[-LEVELS:],  # type: ignore[arg-type, index]
@@ -256,14 +255,7 @@ class CEN(System):
 
 def _build_encoder(encoder: str) -> nn.Module:
     """An encoder of five stages whose blocks can exchange channels. Raises OptionError for any other."""
-    try:
-        network = smp.encoders.get_encoder(smp_name(encoder), in_channels=3, depth=5, weights=None)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise OptionError(
-            f"encoder {encoder!r} has no five stages ({first_line(error)}); use a ResNet, RegNet, "
-            "MobileNet or EfficientNet, such as resnet50 or efficientnet-b3"
-        ) from error
-    check_exchangeable(network, encoder, ())
+    network = five_stage_encoder(encoder)
     check_sites(encoder_stages(network), encoder)
     return network
 

@@ -37,7 +37,7 @@ from crossband.blocks.encoders import (
 )
 from crossband.blocks.exchange import Direction, Threshold, exchange_channels, exchange_columns, small_gammas
 from crossband.blocks.norm_site import check_depthwise, run_stage_pair
-from crossband.blocks.tied import tie
+from crossband.blocks.tied import copy_weights, tie
 from crossband.errors import OptionError
 from crossband.losses.distillation import feature_distillation, prediction_distillation
 from crossband.losses.segmentation import DiceForm, segmentation_loss
@@ -184,7 +184,7 @@ class CSKNet(System):
         self.visible = build_network(classes, encoder, encoder_weights, decoder_channels)
         self.infrared = build_network(classes, encoder, None, decoder_channels)
         # Both sets of batch norms start from the same (ImageNet) values.
-        nn.Module.load_state_dict(self.infrared.encoder, self.visible.encoder.state_dict())
+        copy_weights(self.visible.encoder, self.infrared.encoder)
         self._tie_branches(share_decoder, private_from_stage)
         by_stage = exchange and exchange_site == "stage"
         check_exchangeable(self.visible.encoder, encoder, self.exchange_stages if by_stage else ())
@@ -305,7 +305,7 @@ class CSKNet(System):
             dice_form=self.dice_form,
         )
         assert isinstance(alone, DeepLabV3Plus)
-        alone.network.load_state_dict(self.infrared.state_dict())
+        copy_weights(self.infrared, alone.network)
         return alone.train(self.training)
 
     def phases(self, recipe: Recipe) -> list[Phase]:
@@ -318,7 +318,7 @@ class CSKNet(System):
             dice_form=self.dice_form,
         )
         # The teacher starts where the student starts: at the encoder's ImageNet weights, if it has any.
-        nn.Module.load_state_dict(teacher.network.encoder, self.visible.encoder.state_dict())
+        copy_weights(self.visible.encoder, teacher.network.encoder)
         students = nn.ModuleDict({"system": self})
         projections = None
         if self.contrastive_weight > 0:

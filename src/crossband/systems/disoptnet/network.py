@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoders import check_exchangeable, unread_modules
+from crossband.blocks.tied import copy_weights
 from crossband.losses.distillation import SoftMean, feature_distillation, soft_cross_entropy
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.base import Band
@@ -142,14 +143,14 @@ class DisOptNet(System):
     def student_system(self) -> DeepLabV3Plus:
         """The student as a DeepLabV3+ of its own on infrared, with a copy of its weights."""
         alone = self._baseline("infrared")
-        alone.network.load_state_dict(self.student.state_dict())
+        copy_weights(self.student, alone.network)
         return alone.train(self.training)
 
     def phases(self, recipe: Recipe) -> list[Phase]:
         """Phase 1, "teacher": a DeepLabV3+ on visible images. Phase 2, "disoptnet": see the loss."""
         teacher = self._baseline("visible")
         # The teacher starts where the student starts: at the encoder's ImageNet weights, if it has any.
-        nn.Module.load_state_dict(teacher.network.encoder, self.student.encoder.state_dict())
+        copy_weights(self.student.encoder, teacher.network.encoder)
         return [
             teacher.phase("teacher", recipe),
             Phase(

@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
-from crossband.blocks.encoders import encoder_stages, run_stage, smp_name, unread_modules
-from crossband.errors import OptionError, first_line
+from crossband.blocks.encoders import encoder_stages, five_stage_encoder, run_stage, smp_name, unread_modules
+from crossband.blocks.tied import copy_weights
+from crossband.errors import OptionError
 from crossband.recipe import Recipe
 from crossband.systems.base import Output, Phase, System
 from crossband.systems.mmanet.esanet import (
@@ -168,7 +168,7 @@ class MMANet(System):
         self.register_buffer("class_weights", weights, persistent=False)
 
         self.band_input = BandInput(encoder)
-        self.visible, self.infrared = _build_encoder(encoder, 3), _build_encoder(encoder, 1)
+        self.visible, self.infrared = (five_stage_encoder(encoder, channels=channels) for channels in (3, 1))
         if encoder_weights is not None:
             load_encoder_weights(self.visible, smp_name(encoder), encoder_weights)
             _start_from(self.infrared, self.visible)
@@ -245,8 +245,8 @@ class MMANet(System):
         if self.distillation_weight > 0:
             teacher = MMANet(**self.body, modality_dropout=False)
             # The teacher starts where the student starts: at the encoders' ImageNet weights, if any.
-            nn.Module.load_state_dict(teacher.visible, self.visible.state_dict())
-            nn.Module.load_state_dict(teacher.infrared, self.infrared.state_dict())
+            copy_weights(self.visible, teacher.visible)
+            copy_weights(self.infrared, teacher.infrared)
             phases.append(plain_phase("teacher", teacher, recipe))
         if self.regularisation_weight > 0:
             regularisation = Decoder(self.body["classes"], self.body["decoder_channels"])
@@ -269,17 +269,6 @@ class MMANet(System):
 
     def dead(self) -> list[nn.Module]:
         return [*unread_modules(self.visible), *unread_modules(self.infrared)]
-
-
-def _build_encoder(encoder: str, channels: int) -> nn.Module:
-    """An encoder of five stages for so many input channels, at random. Raises OptionError for others."""
-    name = smp_name(encoder)
-    try:
-        network = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights=None)
-        encoder_stages(network)
-    except (OptionError, ValueError, TypeError, AssertionError) as error:
-        raise OptionError(f"encoder {encoder!r} does not fit: {first_line(error)}") from error
-    return network
 
 
 def _start_from(encoder: nn.Module, colour: nn.Module) -> None:

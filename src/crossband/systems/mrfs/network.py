@@ -27,6 +27,7 @@ from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, build_pyramid
 from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.blocks.stand_in import stand_in
+from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver, fusion_loss
 from crossband.losses.segmentation import cross_entropy
@@ -163,7 +164,7 @@ class MRFS(System):
         )
         self.infrared = build_pyramid(encoder, None, drop_path=stochastic_depth, stage2_rate_of=of_infrared)
         if encoder_weights is not None:
-            self.infrared.load_state_dict(self.visible.state_dict())
+            copy_weights(self.visible, self.infrared)
         channels = self.visible.channels
         norm = {"eps": norm_eps, "momentum": norm_momentum}
         self.mixes = nn.ModuleList(GatedMix(width) for width in channels)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.decoders import SegmentationDecoder, upsample
-from crossband.blocks.luma import luma
+from crossband.blocks.luma import luma, with_luma
 from crossband.blocks.mix_transformer import to_grid
 from crossband.blocks.pyramid import build_pyramid
 from crossband.blocks.stand_in import stand_in
@@ -227,7 +227,7 @@ class SegMiF(System):
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         visible, infrared = stand_in(visible, infrared)
         grey = self.fuse(visible, infrared)
-        picture = coloured(grey, visible)
+        picture = with_luma(visible, grey)
         output = Output(self.segmenter(picture), picture)
         if features:
             output.features = {"grey": grey}
@@ -240,7 +240,7 @@ class SegMiF(System):
         """
         brightness, seen = luma(visible), visible
         if self.guide == "target":
-            seen = coloured(pseudo_target(brightness, infrared, kind=self.target), visible)
+            seen = with_luma(visible, pseudo_target(brightness, infrared, kind=self.target))
         return self.fusion(brightness, infrared, self.segmenter.semantics(seen))
 
     def phases(self, recipe: Recipe) -> list[Phase]:
@@ -294,7 +294,7 @@ class SegMiF(System):
             return imitation_loss(grey[..., :height, :width], target, valid)
         likeness = likeness_loss(grey[..., :height, :width], target, valid, ssim_weight=self.ssim_weight)
         terms = {name: self.fusion_weight / number * term for name, term in likeness.items()}
-        return terms | {"ce": self.ce_weight * self._cross_entropy(coloured(grey, padded), batch)}
+        return terms | {"ce": self.ce_weight * self._cross_entropy(with_luma(padded, grey), batch)}
 
     def _segmentation_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the classes in the picture that the resting fusion network makes."""
@@ -302,7 +302,7 @@ class SegMiF(System):
         assert visible is not None
         assert infrared is not None
         with torch.no_grad():
-            picture = coloured(self.fuse(visible, infrared), visible)
+            picture = with_luma(visible, self.fuse(visible, infrared))
         # Casts of the encoder's weights that autocast kept there would carry no gradient here.
         torch.clear_autocast_cache()
         return {"ce": self._cross_entropy(picture, batch)}
@@ -311,14 +311,6 @@ class SegMiF(System):
         label = batch.label
         assert label is not None
         return cross_entropy(self.segmenter(picture)[..., : label.shape[-2], : label.shape[-1]], label)
-
-
-def coloured(grey: Tensor, visible: Tensor) -> Tensor:
-    """A grey picture (B, 1, H, W) with the chroma of a visible image (B, 3, H, W), clipped to [0, 1].
-
-    Another luma in Y'CbCr is the same change of red, green and blue.
-    """
-    return (visible + (grey.to(visible.dtype) - luma(visible))).clamp(0, 1)
 
 
 @contextmanager
