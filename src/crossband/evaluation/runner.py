@@ -12,7 +12,6 @@ from torch import Tensor
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.passing import (
     UNSPECIFIED,
-    Precision,
     autocast,
     check_pass,
     pairs_by_condition,
@@ -23,6 +22,7 @@ from crossband.metrics.segmentation import SegmentationMetric
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.loading import PairBatch, evaluation_loader
 from crossband.systems.base import Bands, Batch, Support, System, select_bands
+from crossband.words import Precision
 
 
 def evaluate(
