@@ -16,6 +16,9 @@ BANDS: tuple[Band, Band] = ("visible", "infrared")
 IGNORE_INDEX = 255
 """The id that every ignored or padded label pixel has after reading, whatever its id on disk."""
 
+IGNORE_COLOUR = (224, 224, 192)
+"""How ignored pixels are shown, in files and in pictures: the colour of PASCAL VOC's void, sRGB."""
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -1,6 +1,6 @@
 """Reports: evaluations as text, CSV, JSON and self-contained HTML pages, charts and pictures.
 
-The names below load on first use.
+The names below load on first use: a contact sheet needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from crossband.report.fusion_files import fusion_csv, fusion_dict, fusion_text
     from crossband.report.fusion_html import fusion_page, write_fusion_evaluation
     from crossband.report.page import Cell, Page
+    from crossband.report.sheet import contact_sheet
 
 _LAZY = {
     "Cell": "page",
     "Page": "page",
+    "contact_sheet": "sheet",
     "evaluation_csv": "evaluation_files",
     "evaluation_dict": "evaluation_files",
     "evaluation_page": "evaluation_html",
@@ -37,6 +39,7 @@ _LAZY = {
 __all__ = [
     "Cell",
     "Page",
+    "contact_sheet",
     "evaluation_csv",
     "evaluation_dict",
     "evaluation_page",
