@@ -49,6 +49,7 @@ def test_what_is_declared_is_told_in_every_file(tmp_path):
         assert name in text
         assert f",mean_iou,{name}," in csv
         assert escape(protocol.meaning) in page
+        assert escape(protocol.users) in page
     assert list(document["mean_iou"]) == list(PROTOCOLS)
     for name, score in SCORES.items():
         assert f",{name}," in csv

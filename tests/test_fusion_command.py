@@ -13,7 +13,7 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.cli.evaluate import _named_runs, evaluate_arguments
+from crossband.cli.evaluate import evaluate_arguments, named_runs
 from crossband.metrics import PROTOCOLS, fusion_scores
 from crossband.metrics.fusion import CONVENTIONS
 from crossband.pairs.base import Classes
@@ -246,6 +246,6 @@ def test_runs_are_named_by_their_folder_however_it_is_written(
     for folder in ("a/run", "b/run", "a/other"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "run")
-    assert _named_runs([".", "average"]) == {"run": ".", "average": "average"}
-    assert _named_runs(["..", "../other"]) == {"a": "..", "other": "../other"}
-    assert _named_runs([".", "../../b/run"]) == {".": ".", "../../b/run": "../../b/run"}
+    assert named_runs([".", "average"]) == {"run": ".", "average": "average"}
+    assert named_runs(["..", "../other"]) == {"a": "..", "other": "../other"}
+    assert named_runs([".", "../../b/run"]) == {".": ".", "../../b/run": "../../b/run"}

@@ -16,7 +16,7 @@ from torch import nn
 
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation import ALL, UNSPECIFIED, FusionEvaluation, evaluate_fusion
-from crossband.evaluation.fusion import _evenly
+from crossband.evaluation.fusion import spread_evenly
 from crossband.metrics import fusion_scores
 from crossband.metrics.fusion import CONVENTIONS, METRICS
 from crossband.pairs.base import Pair, Pairs
@@ -288,8 +288,8 @@ def test_examples_are_the_pictures_themselves_from_every_condition(pairs):
         (["day"], 0, set()),
     ],
 )
-def test_examples_are_spread_evenly(conditions, count, expected):
-    assert _evenly(conditions, count) == expected
+def test_examples_are_spreadspread_evenly(conditions, count, expected):
+    assert spread_evenly(conditions, count) == expected
 
 
 class Silent(Blend):

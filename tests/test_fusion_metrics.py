@@ -304,7 +304,7 @@ def test_windows_of_both_devices_are_those_of_scipy(size: int) -> None:
     maps = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 40, 37)))
     weights = filters.gaussian_window(size, size / 5)
     expected = np.stack([naive.windows(m, np.outer(weights, weights)) for m in maps.flatten(0, 1).numpy()])
-    for windows in (filters.weighted_windows, lambda m, w: filters._by_shifts(m, w, w)):
+    for windows in (filters.weighted_windows, lambda m, w: filters.by_shifts(m, w, w)):
         assert_allclose(windows(maps, weights).flatten(0, 1), expected, atol=1e-13)
 
 

@@ -265,7 +265,7 @@ def test_the_windows_of_a_gpu_give_the_same_scores(
     trio: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fusion_scores(*trio, metrics=QUICK)
-    monkeypatch.setattr(filters, "_by_opencv", filters._by_shifts)
+    monkeypatch.setattr(filters, "by_opencv", filters.by_shifts)
     same(fusion_scores(*trio, metrics=QUICK), expected)
 
 

@@ -189,7 +189,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     from crossband.report import fusion_text, write_fusion_evaluation
 
     device = find_device(options.device)
-    loaded = {name: load(run, device=device) for name, run in _named_runs(options.run).items()}
+    loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
     out = _fusion_out(options)
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
     scaling = _shared_scaling({n: p.scaling for n, p in trained.items()}, options.infrared_scaling)
@@ -232,7 +232,7 @@ def _fusion_out(options: Namespace) -> Path:
     raise OptionError("give --out: what is scored here does not belong to one run folder")
 
 
-def _named_runs(runs: list[str]) -> dict[str, str]:
+def named_runs(runs: list[str]) -> dict[str, str]:
     """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
 
     Raises OptionError for one that is named twice.

@@ -111,7 +111,7 @@ def evaluate_fusion(
     names = [pairs.name(index) for index in range(len(pairs))]
     known = [pairs.condition(index) for index in range(len(pairs))]
     conditions = [condition or UNSPECIFIED for condition in known] if by else []
-    shown = _evenly(known, examples)
+    shown = spread_evenly(known, examples)
     seen: list[FusionExample] = []
     done = 0
     full_range = Counter[str]()
@@ -247,7 +247,7 @@ def _as_picture(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
-def _evenly(conditions: Sequence[str | None], count: int) -> set[int]:
+def spread_evenly(conditions: Sequence[str | None], count: int) -> set[int]:
     """So many indices, shared out evenly among the conditions, and within each spread over its members."""
     groups: dict[str, list[int]] = {}
     for index, condition in enumerate(conditions):

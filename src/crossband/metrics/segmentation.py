@@ -121,7 +121,7 @@ class SegmentationScores:
 
 SCORES: Mapping[str, Score] = {
     name: declared
-    for name, hint in get_type_hints(SegmentationScores, include_extras=True).items()
+    for name, hint in get_type_hints(SegmentationScores, globals(), include_extras=True).items()
     for declared in getattr(hint, "__metadata__", ())
     if isinstance(declared, Score)
 }

@@ -89,7 +89,10 @@ def _add_summary(page: Page, evaluation: Evaluation, protocol: str) -> None:
         groups=groups,
     )
     page.paragraph("The protocols differ in the classes that the mean is taken over:")
-    page.definitions({name: PROTOCOLS[name].meaning for name in order})
+    rules = {name: PROTOCOLS[name] for name in order}
+    page.definitions(
+        {name: "; ".join(filter(None, (rule.meaning, rule.users))) for name, rule in rules.items()}
+    )
     page.paragraph("The other scores:")
     page.definitions({score.title: score.meaning for score in OVERALL.values()})
     if any(result.support == "fallback" for result in evaluation.results.values()):
