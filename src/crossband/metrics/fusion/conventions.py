@@ -68,8 +68,6 @@ METRICS: tuple[Metric, ...] = (
 )
 """In the order of every table. Units are those of the convention ``standard``."""
 
-_BY_NAME = {metric.name: metric for metric in METRICS}
-
 
 @dataclass(frozen=True)
 class Convention:
@@ -85,9 +83,9 @@ class Convention:
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        ordered = {
-            name: MappingProxyType(dict(self.metrics[name])) for name in _BY_NAME if name in self.metrics
-        }
+        names = [metric.name for metric in METRICS if metric.name in self.metrics]
+        # In the order of every table, and out of reach of changes.
+        ordered = {name: MappingProxyType(dict(self.metrics[name])) for name in names}
         object.__setattr__(self, "metrics", MappingProxyType(ordered))
 
     def unit(self, metric: Metric) -> str:

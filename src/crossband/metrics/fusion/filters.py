@@ -43,7 +43,10 @@ def weighted_windows(
 
 
 def by_opencv(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
-    """A tenth of the time of PyTorch's convolution, which has no fast path for float64 on a CPU."""
+    """`weighted_windows` of maps on the CPU, none of them smaller than a window.
+
+    A tenth of the time of PyTorch's convolution, which has no fast path for float64 there.
+    """
     import cv2
     import numpy as np
 
@@ -58,7 +61,10 @@ def by_opencv(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...
 
 
 def by_shifts(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
-    """Sums of shifted maps: unlike a convolution they are not rounded to TF32 by a GPU."""
+    """`weighted_windows` of maps on any device, none of them smaller than a window.
+
+    Sums of shifted maps: unlike a convolution they are not rounded to TF32 by a GPU.
+    """
     for axis, along in ((-2, weights), (-1, across)):
         length = maps.shape[axis] - len(along) + 1
         total = along[0] * maps.narrow(axis, 0, length)
