@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from crossband.metrics.segmentation import SegmentationMetric
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.words import IGNORE_INDEX
 from measuring import Row, Settings, compare, milliseconds, time_in_turn
 from reference import CLASSES, make_batch
 

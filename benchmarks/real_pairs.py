@@ -112,7 +112,7 @@ ROWS = (
 )
 CLASSICAL = ("average", "maximum", "laplacian", "guided")
 METRICS = ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM")
-"""Those of CDDFuse's tables, here in the convention of preset "standard"."""
+"""Those of CDDFuse's tables, here in the convention "standard"."""
 FUSED = (*CLASSICAL, "amdanet", "amdanet-robust")
 
 
@@ -296,7 +296,7 @@ def _losses(results: list[dict[str, Any]]) -> list[str]:
 
 def _fusion(results: list[dict[str, Any]]) -> list[str]:
     """Fusion metrics of all methods, means over the test pairs and then over seeds."""
-    lines = ["Fused pictures, preset `standard`.", "", *_head(["method", "seeds", *METRICS])]
+    lines = ["Fused pictures, convention `standard`.", "", *_head(["method", "seeds", *METRICS])]
     for method in FUSED:
         scored = [result["fusion"][method] for result in results if method in result["fusion"]]
         columns = [[scores[metric] for scores in scored] for metric in METRICS]

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from crossband.evaluation import evaluate_fusion
-from crossband.pairs.base import BANDS
 from crossband.pairs.folder import match_images
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import to_uint8
 from crossband.predictor import load
-from crossband.report import Page
+from crossband.report import Page, fusion_text
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
+from crossband.words import BANDS
 
 TRAINED_ON = 90
 CLASSICAL = ("average", "maximum", "laplacian", "guided")
@@ -105,7 +105,7 @@ def main() -> None:
             train(made, command="python benchmarks/roadscene.py")
         methods[f"amdanet, seed {seed}"] = str(run)
     systems = {name: load(run, device="cpu") for name, run in methods.items()}
-    print(evaluate_fusion(systems, open_pairs(source, "test")).to_text())
+    print(fusion_text(evaluate_fusion(systems, open_pairs(source, "test"))))
     print(f"pictures: {write_pictures(source, methods, arguments.out / 'pictures.html')}")
 
 

@@ -8,7 +8,6 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.csknet.contrastive import pixel_contrast
@@ -16,6 +15,7 @@ from crossband.systems.csknet.network import CONTRASTED_STAGES
 from crossband.systems.csknet.projection import LevelProjections
 from crossband.systems.deeplabv3plus import build_network
 from crossband.training.phase_module import PhaseModule
+from crossband.words import IGNORE_INDEX
 from measuring import (
     MEGABYTE,
     Row,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from crossband.errors import OptionError
 from crossband.losses.segmentation import smoothed_dice
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.words import IGNORE_INDEX
 
 SMOOTH = 1e-5
 

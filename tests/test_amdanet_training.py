@@ -14,13 +14,13 @@ from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.losses.segmentation import cross_entropy, smoothed_dice
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.amdanet.network import AMDANet
 from crossband.systems.amdanet.training import masked_outputs
 from crossband.training.options import TrainOptions
+from crossband.words import IGNORE_INDEX
 from tiny_systems import CLASSES, labelled
 
 SEGMENTATION, FUSION = {"ce", "dice"}, {"intensity", "gradient", "colour"}

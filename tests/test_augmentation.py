@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from crossband.errors import OptionError
 from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import IGNORE_INDEX, Pair
+from crossband.pairs.base import Pair
+from crossband.words import IGNORE_INDEX
 
 HEIGHT, WIDTH = 90, 124
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 import fake_trees
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import open_tree
+from crossband.words import IGNORE_INDEX
 from fake_trees import MFNET_NAMES, TREES
 
 

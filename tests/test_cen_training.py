@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.cen.network import CEN
@@ -18,6 +17,7 @@ from crossband.systems.cen.sparsity import halved_sparsity
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
+from crossband.words import IGNORE_INDEX
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from test_cen import cen, norms_of, site_norms
 from tiny_runs import curves_without_seconds, tiny_options

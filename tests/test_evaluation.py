@@ -16,8 +16,10 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation import ALL, UNSPECIFIED, Evaluation, evaluate
 from crossband.metrics import PROTOCOLS
-from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, Pairs
+from crossband.pairs.base import Classes, Pair, Pairs
+from crossband.report import evaluation_csv, evaluation_dict, evaluation_text
 from crossband.systems.base import Output, System
+from crossband.words import IGNORE_INDEX
 
 NAMES = ("road", "car <b>", "Fußgänger", "rare, very", "never")
 CLASSES = Classes(NAMES, ((0, 0, 0), (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)))
@@ -295,7 +297,7 @@ def evaluation(drawn) -> Evaluation:
 
 
 def test_json_is_strict_and_holds_the_counts(evaluation):
-    text = json.dumps(evaluation.to_dict(), allow_nan=False)
+    text = json.dumps(evaluation_dict(evaluation), allow_nan=False)
     document = json.loads(text)
     both = document["results"]["both"]
     confusion = np.array(both["overall"]["confusion"])
@@ -310,7 +312,7 @@ def test_json_is_strict_and_holds_the_counts(evaluation):
 
 
 def test_csv_holds_every_number(evaluation):
-    rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
+    rows = list(csv.DictReader(io.StringIO(evaluation_csv(evaluation))))
     scopes = 2 * 3
     assert len(rows) == scopes * (len(PROTOCOLS) + 2 + 3 * len(CLASSES))
     by_key = {
@@ -333,7 +335,7 @@ def test_csv_holds_every_number(evaluation):
 
 
 def test_text_tells_every_protocol_with_its_classes_and_names_the_fallback(evaluation):
-    text = evaluation.to_text("all-zero")
+    text = evaluation_text(evaluation, "all-zero")
     both = evaluation.results["both"].overall
     for protocol in PROTOCOLS:
         score = both.protocols[protocol]
@@ -347,17 +349,20 @@ def test_text_tells_every_protocol_with_its_classes_and_names_the_fallback(evalu
         line = next(line for line in lines if line.startswith(name))
         assert f" {pixels:,} " in line
     with pytest.raises(OptionError, match="unknown protocol 'mean'"):
-        evaluation.to_text("mean")
+        evaluation_text(evaluation, "mean")
 
 
-def test_written_files_are_what_the_methods_say(evaluation, tmp_path):
-    evaluation.write(tmp_path / "new" / "folder")
+def test_old_methods_say_what_the_report_says_and_warn(evaluation, tmp_path):
+    for call, expected in (
+        (lambda: evaluation.to_text("all-zero"), evaluation_text(evaluation, "all-zero")),
+        (evaluation.to_csv, evaluation_csv(evaluation)),
+        (evaluation.to_dict, evaluation_dict(evaluation)),
+    ):
+        with pytest.warns(DeprecationWarning, match=r"Evaluation\.to_\w+ is deprecated: use crossband"):
+            assert call() == expected
+    with pytest.warns(DeprecationWarning, match=r"use crossband\.report\.write_evaluation"):
+        evaluation.write(tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "evaluation.csv",
-        "evaluation.json",
-        "evaluation.txt",
-    ]
-    assert json.loads((folder / "evaluation.json").read_text("utf-8")) == evaluation.to_dict()
-    assert (folder / "evaluation.csv").read_text("utf-8") == evaluation.to_csv()
-    assert (folder / "evaluation.txt").read_text("utf-8") == evaluation.to_text()
+    assert json.loads((folder / "evaluation.json").read_text("utf-8")) == evaluation_dict(evaluation)
+    assert (folder / "evaluation.csv").read_text("utf-8") == evaluation_csv(evaluation)
+    assert (folder / "evaluation.txt").read_text("utf-8") == evaluation_text(evaluation)

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import IGNORE_INDEX, Classes, PairFiles
+from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, match_images, read_classes
+from crossband.words import IGNORE_INDEX
 
 
 def put(root: Path, split: str, parts: dict[str, list[str]], ids: int = 3) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.cli.evaluate import _named_runs, evaluate_arguments
-from crossband.metrics import fusion_scores
-from crossband.metrics.fusion import PRESETS
+from crossband.cli.evaluate import evaluate_arguments, named_runs
+from crossband.metrics import PROTOCOLS, fusion_scores
+from crossband.metrics.fusion import CONVENTIONS
 from crossband.pairs.base import Classes
 from crossband.pairs.export import export_folder
 from crossband.predictor import load
@@ -104,10 +104,10 @@ def test_one_run_keeps_its_scores_beside_its_weights(run: str, pairs: Path) -> N
 def test_a_folder_alone_needs_neither_run_nor_flag(pairs: Path, tmp_path: Path) -> None:
     visible = pairs / "test" / "visible"
     arguments = ["evaluate", "--fused", f"copy={visible}", "--data", f"folder:{pairs}", *FEW]
-    assert main([*arguments, "--metrics_preset", "cddfuse", "--out", str(tmp_path)]) == 0
+    assert main([*arguments, "--convention", "cddfuse", "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "fusion.json").read_text())
     assert list(told["methods"]) == ["copy"]
-    assert told["preset"]["name"] == "cddfuse"
+    assert told["convention"]["name"] == "cddfuse"
     assert told["metrics"]["MI"]["unit"] == "nats"
 
 
@@ -161,7 +161,8 @@ def test_runs_of_equal_names_are_told_apart(run: str, pairs: Path, tmp_path: Pat
         ([], "name the run folder to evaluate"),
         (["a", "b"], "one run at a time, but 2 were named"),
         (["a", "--stretch"], "--stretch belongs to fused pictures"),
-        (["a", "--metrics_preset", "vifb"], "--metrics_preset belongs to fused pictures"),
+        (["a", "--convention", "vifb"], "--convention belongs to fused pictures"),
+        (["a", "--metrics_preset", "vifb", "--convention", "cddfuse"], "give one of them"),
         (["average"], "average only fuses, so it has no labels to score: add --fusion"),
     ],
 )
@@ -211,11 +212,20 @@ def test_a_damaged_picture_leaves_no_results(
     assert not (tmp_path / "out").exists()
 
 
-def test_every_preset_can_be_named() -> None:
+@pytest.mark.parametrize(("option", "names"), [("convention", CONVENTIONS), ("protocol", PROTOCOLS)])
+def test_every_declared_name_is_a_choice(option: str, names: Mapping[str, object]) -> None:
     parser = Parser()
     evaluate_arguments(parser)
-    (action,) = (a for a in parser._actions if a.dest == "metrics_preset")
-    assert get_args(action._typehint) == tuple(PRESETS)
+    for name in names:
+        assert parser.parse_args(["--data", "x", f"--{option}", name])[option] == name
+
+
+def test_the_old_spelling_of_the_convention_goes_on_with_a_note(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*fusion(pairs, "average"), "--metrics-preset", "cddfuse", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "fusion.json").read_text())["convention"]["name"] == "cddfuse"
+    assert "note: --metrics_preset is the old spelling of --convention\n" in capsys.readouterr().err
 
 
 def test_labels_are_not_looked_at(pairs: Path, tmp_path: Path) -> None:
@@ -236,6 +246,6 @@ def test_runs_are_named_by_their_folder_however_it_is_written(
     for folder in ("a/run", "b/run", "a/other"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "run")
-    assert _named_runs([".", "average"]) == {"run": ".", "average": "average"}
-    assert _named_runs(["..", "../other"]) == {"a": "..", "other": "../other"}
-    assert _named_runs([".", "../../b/run"]) == {".": ".", "../../b/run": "../../b/run"}
+    assert named_runs([".", "average"]) == {"run": ".", "average": "average"}
+    assert named_runs(["..", "../other"]) == {"a": "..", "other": "../other"}
+    assert named_runs([".", "../../b/run"]) == {".": ".", "../../b/run": "../../b/run"}

@@ -16,11 +16,19 @@ from torch import nn
 
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation import ALL, UNSPECIFIED, FusionEvaluation, evaluate_fusion
-from crossband.evaluation.fusion import _evenly
+from crossband.evaluation.fusion import spread_evenly
 from crossband.metrics import fusion_scores
-from crossband.metrics.fusion import METRICS, PRESETS
+from crossband.metrics.fusion import CONVENTIONS, METRICS
 from crossband.pairs.base import Pair, Pairs
-from crossband.report import fusion_page, spread_chart, write_fusion_evaluation
+from crossband.report import (
+    fusion_csv,
+    fusion_dict,
+    fusion_page,
+    fusion_text,
+    spread_chart,
+    write_fusion_evaluation,
+)
+from crossband.report.fusion_files import describe_stretching
 from crossband.systems.base import Output, System
 
 SIZES = [(24, 30), (24, 30), (40, 26), (24, 30), (24, 30)]
@@ -110,17 +118,17 @@ def folder(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-@pytest.mark.parametrize(("preset", "metrics"), [("standard", None), ("cddfuse", ["MI", "SSIM", "SD"])])
-def test_every_value_is_that_of_a_direct_call(pairs, folder, preset, metrics, batch_size):
+@pytest.mark.parametrize(("convention", "metrics"), [("standard", None), ("cddfuse", ["MI", "SSIM", "SD"])])
+def test_every_value_is_that_of_a_direct_call(pairs, folder, convention, metrics, batch_size):
     evaluation = evaluate_fusion(
         {"half": Blend(), "files": folder},
         pairs,
-        preset=preset,
+        convention=convention,
         metrics=metrics,
         batch_size=batch_size,
         workers=batch_size - 1,
     )
-    names = [metric.name for metric in METRICS if metric.name in (metrics or PRESETS[preset].metrics)]
+    names = [metric.name for metric in METRICS if metric.name in (metrics or CONVENTIONS[convention].metrics)]
     assert [metric.name for metric in evaluation.metrics] == names
     for index, pair in enumerate(pairs.pairs):
         file = blended(pair, 0.8)
@@ -129,7 +137,7 @@ def test_every_value_is_that_of_a_direct_call(pairs, folder, preset, metrics, ba
             "files": file[..., 0] if pair.name == "p3" else file,
         }.items():
             direct = fusion_scores(
-                picture, levels(pair.visible), levels(pair.infrared), preset, metrics=metrics
+                picture, levels(pair.visible), levels(pair.infrared), convention, metrics=metrics
             )
             found = {metric: values[index] for metric, values in evaluation.methods[method].values.items()}
             assert found == pytest.approx(direct, rel=1e-9, nan_ok=True), (method, pair.name)
@@ -153,7 +161,7 @@ def test_means_and_spreads_are_those_of_the_defined_values_per_condition(pairs):
     assert day[:2] == pytest.approx((statistics.fmean([cc[2], cc[4]]), statistics.stdev([cc[2], cc[4]])))
     assert (day.defined, day.undefined) == (2, 1)
     assert scopes["night"].spreads["EN"]["half"].undefined == 0
-    assert "[4]" in evaluation.to_text()
+    assert "[4]" in fusion_text(evaluation)
 
 
 def test_without_conditions_there_is_one_table(pairs):
@@ -175,7 +183,7 @@ def test_the_best_mean_is_marked_and_a_lower_one_where_lower_is_better(pairs):
     evaluation = evaluate_fusion(methods, pairs, metrics=["SD", "MSE"])
     best = evaluation.scopes[0].best
     assert best == {"SD": {"infrared"}, "MSE": {"half", "again"}}
-    text = evaluation.to_text()
+    text = fusion_text(evaluation)
     sd = next(line for line in text.splitlines() if line.startswith("SD"))
     assert re.findall(r"(\* )?\d+\.\d+ ±", sd) == ["* ", "", ""]
     alone = evaluate_fusion({"half": Blend()}, pairs, metrics=["SD"])
@@ -223,14 +231,14 @@ def test_stretching_is_what_a_stretched_file_would_score_and_is_told(pairs, tmp_
     theirs = evaluate_fusion({"a": tmp_path}, pairs)
     assert ours.methods["a"].values["SD"] == pytest.approx(theirs.methods["a"].values["SD"])
     assert ours.methods["a"].values["SD"][0] > plain.methods["a"].values["SD"][0] + 1
-    assert ours.describe_stretching("a").startswith("yes")
-    assert plain.describe_stretching("a").startswith("no")
+    assert describe_stretching(ours, "a").startswith("yes")
+    assert describe_stretching(plain, "a").startswith("no")
     assert theirs.methods["a"].stretched is None
-    assert theirs.describe_stretching("a").startswith("probably")
-    assert theirs.to_dict()["methods"]["a"]["probably_stretched"] is True
+    assert describe_stretching(theirs, "a").startswith("probably")
+    assert fusion_dict(theirs)["methods"]["a"]["probably_stretched"] is True
     # One picture that does not span 0..255 is enough: whoever stretches, stretches all.
     Image.fromarray(blended(pairs.pairs[0])).save(tmp_path / "p0.png")
-    told = evaluate_fusion({"a": tmp_path}, pairs, metrics=["SD"]).describe_stretching("a")
+    told = describe_stretching(evaluate_fusion({"a": tmp_path}, pairs, metrics=["SD"]), "a")
     assert told == "not known, made elsewhere; 4 of 5 span 0..255"
 
 
@@ -280,8 +288,8 @@ def test_examples_are_the_pictures_themselves_from_every_condition(pairs):
         (["day"], 0, set()),
     ],
 )
-def test_examples_are_spread_evenly(conditions, count, expected):
-    assert _evenly(conditions, count) == expected
+def test_examples_are_spreadspread_evenly(conditions, count, expected):
+    assert spread_evenly(conditions, count) == expected
 
 
 class Silent(Blend):
@@ -310,8 +318,13 @@ class InfraredOnly(Blend):
         ({"a": InfraredOnly()}, {}, BandError, "cannot run on both bands"),
         ({"a": Silent()}, {}, OptionError, "no fused picture for p0"),
         ({"a": Diverged()}, {}, OptionError, "NaN for p0"),
-        ({"a": Blend()}, {"preset": "mine"}, OptionError, "unknown preset 'mine'"),
-        ({"a": Blend()}, {"preset": "vifb", "metrics": ["SCD"]}, OptionError, "vifb has no metrics 'SCD'"),
+        ({"a": Blend()}, {"convention": "mine"}, OptionError, "unknown convention 'mine'"),
+        (
+            {"a": Blend()},
+            {"convention": "vifb", "metrics": ["SCD"]},
+            OptionError,
+            "vifb has no metrics 'SCD'",
+        ),
         ({"a": Blend()}, {"by": "weather"}, OptionError, "'weather'"),
         ({"a": Blend()}, {"precision": "int8"}, OptionError, "unknown precision"),
         ({"a": Blend()}, {"batch_size": 0}, OptionError, "batch size"),
@@ -385,13 +398,22 @@ def evaluation(pairs, folder):
     flat = replace(pairs.pairs[1], infrared=np.full(SIZES[1], 0.5, np.float32))
     pairs.pairs[1] = flat
     nasty = 'a <b>, "c" $x$'
-    found = evaluate_fusion({nasty: Blend(), "files": folder}, pairs, preset="linfeng2022", examples=3)
+    found = evaluate_fusion({nasty: Blend(), "files": folder}, pairs, convention="linfeng2022", examples=3)
     found.provenance = {"command": "crossband evaluate '<x>'", "training": None}
     return found
 
 
+def test_old_spellings_go_on_and_warn(evaluation, pairs):
+    with pytest.warns(DeprecationWarning, match=r"FusionEvaluation\.to_text is deprecated"):
+        assert evaluation.to_text() == fusion_text(evaluation)
+    with pytest.warns(DeprecationWarning, match="use convention="):
+        old = evaluate_fusion({"a": Blend()}, pairs, preset="cddfuse", metrics=["MI"])
+    new = evaluate_fusion({"a": Blend()}, pairs, convention="cddfuse", metrics=["MI"])
+    assert old.methods == new.methods
+
+
 def test_csv_has_every_value_of_every_picture(evaluation):
-    rows = list(csv.DictReader(io.StringIO(evaluation.to_csv())))
+    rows = list(csv.DictReader(io.StringIO(fusion_csv(evaluation))))
     assert list(rows[0]) == ["method", "pair", "condition", "metric", "value"]
     assert len(rows) == 2 * 5 * len(evaluation.metrics)
     for row in rows:
@@ -403,9 +425,9 @@ def test_csv_has_every_value_of_every_picture(evaluation):
 
 
 def test_json_has_everything_and_no_nan(evaluation):
-    told = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
-    assert told["preset"]["name"] == "linfeng2022"
-    assert told["preset"]["changes"] == list(PRESETS["linfeng2022"].changes)
+    told = json.loads(json.dumps(fusion_dict(evaluation), allow_nan=False))
+    assert told["convention"]["name"] == "linfeng2022"
+    assert told["convention"]["changes"] == list(CONVENTIONS["linfeng2022"].changes)
     method = told["methods"]["files"]
     assert method["stretched"] is None
     scores = method["scores"]
@@ -417,7 +439,7 @@ def test_json_has_everything_and_no_nan(evaluation):
 
 def test_a_metric_on_0_to_1_keeps_digits_that_count(evaluation):
     """SF and MSE of linfeng2022 are on 0..1: the decimals of 0..255 would print zeros."""
-    for line in evaluation.to_text().splitlines():
+    for line in fusion_text(evaluation).splitlines():
         if line.startswith(("SF", "MSE")):
             means = re.findall(r"(\d\.\d+) ±", line)
             assert len(means) == 2
@@ -442,8 +464,8 @@ def test_the_page_is_self_contained_and_says_what_must_be_known(evaluation):
     assert "a &lt;b&gt;, &quot;c&quot; $x$" in html
     assert html.count("<img ") == 3 * 4
     for text in (
-        PRESETS["linfeng2022"].summary,
-        PRESETS["linfeng2022"].changes[0],
+        CONVENTIONS["linfeng2022"].summary,
+        CONVENTIONS["linfeng2022"].changes[0],
         "docs/fusion-metrics.md",
         "not known, made elsewhere",
         "no, scored as fused",
@@ -462,11 +484,11 @@ def test_write_writes_all_four_files_and_each_whole(evaluation, tmp_path, monkey
     out = tmp_path / "out"
     write_fusion_evaluation(evaluation, out)
     assert {path.name for path in out.iterdir()} == {f"fusion.{s}" for s in ("json", "csv", "txt", "html")}
-    assert (out / "fusion.txt").read_text() == evaluation.to_text()
+    assert (out / "fusion.txt").read_text() == fusion_text(evaluation)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OptionError, match="cannot write"):
         write_fusion_evaluation(evaluation, tmp_path / "file" / "out")
-    monkeypatch.setattr(FusionEvaluation, "describe_preset", lambda self: 1 / 0)
+    monkeypatch.setattr(FusionEvaluation, "metrics", property(lambda self: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         write_fusion_evaluation(evaluation, tmp_path / "new")
     assert not (tmp_path / "new").exists()

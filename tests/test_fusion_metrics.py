@@ -17,8 +17,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchmetrics.functional.image import visual_information_fidelity as torchmetrics_vif
 
 from crossband.metrics import fusion, fusion_scores
-from crossband.metrics.fusion import feature_information, filters, scores
+from crossband.metrics.fusion import METRICS, feature_information, filters, scores
 from crossband.metrics.fusion.images import FusedPair
+
+FUNCTIONS = {metric.name: metric.function for metric in METRICS}
 
 Pictures = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -95,9 +97,7 @@ def numbers(text: str) -> list[float]:
 
 def standard(pair: FusedPair) -> list[float]:
     extra = {"uniform": float(fusion.structural_similarity(pair, window="uniform"))}
-    return [
-        extra[name] if name in extra else float(scores.FUNCTIONS[name](pair)) for name in STANDARD_COLUMNS
-    ]
+    return [extra[name] if name in extra else float(FUNCTIONS[name](pair)) for name in STANDARD_COLUMNS]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -113,7 +113,7 @@ def test_golden_values(case: str) -> None:
 def test_float32_stays_close(case: str) -> None:
     pictures = synthetic(case)
     exact, quick = (
-        fusion_scores(*pictures, metrics=[m for m in scores.FUNCTIONS if m != "FMI"], precision=precision)
+        fusion_scores(*pictures, metrics=[m for m in FUNCTIONS if m != "FMI"], precision=precision)
         for precision in ("float64", "float32")
     )
     for name, value in exact.items():
@@ -147,7 +147,7 @@ NAIVE = {
 @pytest.mark.parametrize("name", NAIVE)
 def test_equals_the_naive_formula(name: str, case: str) -> None:
     pictures = synthetic(case)
-    found = float(scores.FUNCTIONS[name](FusedPair(*pictures)))
+    found = float(FUNCTIONS[name](FusedPair(*pictures)))
     expected = NAIVE[name](*(picture.astype(float) for picture in pictures))
     assert found == pytest.approx(expected, rel=2e-8 if name in ("VIF", "VIFF") else 1e-9)
 
@@ -304,14 +304,14 @@ def test_windows_of_both_devices_are_those_of_scipy(size: int) -> None:
     maps = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 40, 37)))
     weights = filters.gaussian_window(size, size / 5)
     expected = np.stack([naive.windows(m, np.outer(weights, weights)) for m in maps.flatten(0, 1).numpy()])
-    for windows in (filters.weighted_windows, lambda m, w: filters._by_shifts(m, w, w)):
+    for windows in (filters.weighted_windows, lambda m, w: filters.by_shifts(m, w, w)):
         assert_allclose(windows(maps, weights).flatten(0, 1), expected, atol=1e-13)
 
 
 def test_per_source_values_make_up_the_score() -> None:
     pair = FusedPair(*synthetic("synth2/mean"))
     for name in ("MI", "NMI", "SCD", "CC", "MSE", "VIF", "Qabf", "Qcv", "SSIM", "MS-SSIM", "FMI"):
-        function = scores.FUNCTIONS[name]
+        function = FUNCTIONS[name]
         parts = function(pair, reduction="none")
         assert parts.shape == (2,)
         assert parts.dtype == torch.float64

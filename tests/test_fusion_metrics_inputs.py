@@ -1,4 +1,4 @@
-"""Fusion scores: which pictures are taken, when a score is undefined, presets, batches and test sets."""
+"""Fusion scores: which pictures are taken, when a score is undefined, conventions, batches and test sets."""
 
 import math
 import subprocess
@@ -14,10 +14,11 @@ from torch import Tensor
 from crossband import metrics
 from crossband.errors import OptionError
 from crossband.metrics import FusionScores, fusion, fusion_scores, fusion_scores_batch
-from crossband.metrics.fusion import METRICS, PRESETS, FusedPair, filters, scores
+from crossband.metrics.fusion import CONVENTIONS, METRICS, FusedPair, filters
 
 SIZE = (180, 171)
-NAMES = [metric.name for metric in METRICS]
+FUNCTIONS = {metric.name: metric.function for metric in METRICS}
+NAMES = list(FUNCTIONS)
 QUICK = [name for name in NAMES if name != "FMI"]
 
 
@@ -155,9 +156,9 @@ def test_an_almost_black_picture_on_255_is_taken() -> None:
 
 def test_names_that_do_not_exist_are_refused(trio: tuple[Tensor, Tensor, Tensor]) -> None:
     for arguments, message in (
-        ({"preset": "matlab"}, "unknown preset 'matlab': use one of standard, cddfuse"),
+        ({"convention": "matlab"}, "unknown convention 'matlab': use one of standard, cddfuse"),
         ({"metrics": ["EN", "Nabf"]}, "has no metrics 'Nabf'"),
-        ({"preset": "cddfuse", "metrics": ["FMI"]}, "preset cddfuse has no metrics 'FMI'"),
+        ({"convention": "cddfuse", "metrics": ["FMI"]}, "convention cddfuse has no metrics 'FMI'"),
         ({"metrics": []}, "name some of"),
         ({"metrics": "EN"}, "name some of"),
         ({"precision": "half"}, "unknown precision 'half'"),
@@ -223,7 +224,7 @@ def test_small_pictures_are_undefined_where_windows_do_not_fit() -> None:
             for size, defined in ((side, True), (side - 1, False)):
                 shape = (size, 170) if wide else (170, size)
                 pair = FusedPair(*(picture(seed, size=shape) for seed in (3, 4, 5)))
-                assert math.isnan(float(scores.FUNCTIONS[name](pair))) != defined, (name, shape)
+                assert math.isnan(float(FUNCTIONS[name](pair))) != defined, (name, shape)
 
 
 def test_equal_pictures_have_no_error_and_infinite_psnr(trio: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -238,10 +239,10 @@ def test_equal_pictures_have_no_error_and_infinite_psnr(trio: tuple[Tensor, Tens
 
 def test_a_batch_scores_as_its_pictures_do() -> None:
     batch = [torch.stack([picture(10 * k + n, 3) for n in range(3)]) for k in range(3)]
-    for preset in PRESETS:
-        found = fusion_scores_batch(*batch, preset)
+    for convention in CONVENTIONS:
+        found = fusion_scores_batch(*batch, convention)
         for n in range(3):
-            alone = fusion_scores(*(pictures[n] for pictures in batch), preset)
+            alone = fusion_scores(*(pictures[n] for pictures in batch), convention)
             same({name: float(values[n]) for name, values in found.items()}, alone)
         assert all(values.shape == (3,) for values in found.values())
     with pytest.raises(OptionError, match="use fusion_scores_batch"):
@@ -252,28 +253,28 @@ def test_sharing_does_not_change_a_score(trio: tuple[Tensor, Tensor, Tensor]) ->
     """Statistics that several metrics use must survive each of them."""
     pair = FusedPair(*trio)
     for names in (NAMES, NAMES[::-1]):
-        for preset in PRESETS:
+        for convention in CONVENTIONS:
             for name in names:
-                if name in PRESETS[preset].metrics:
-                    shared = float(scores.FUNCTIONS[name](pair, **PRESETS[preset].metrics[name]))
-                    alone = fusion_scores(*trio, preset, metrics=[name])[name]
-                    assert shared == alone, (preset, name)
+                if name in CONVENTIONS[convention].metrics:
+                    shared = float(FUNCTIONS[name](pair, **CONVENTIONS[convention].metrics[name]))
+                    alone = fusion_scores(*trio, convention, metrics=[name])[name]
+                    assert shared == alone, (convention, name)
 
 
 def test_the_windows_of_a_gpu_give_the_same_scores(
     trio: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fusion_scores(*trio, metrics=QUICK)
-    monkeypatch.setattr(filters, "_by_opencv", filters._by_shifts)
+    monkeypatch.setattr(filters, "by_opencv", filters.by_shifts)
     same(fusion_scores(*trio, metrics=QUICK), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_gpu_gives_the_same_scores(trio: tuple[Tensor, Tensor, Tensor], preset: str) -> None:
-    same(fusion_scores(*trio, preset, device="cuda"), fusion_scores(*trio, preset))
-    single = fusion_scores(*trio, preset, device="cuda", precision="float32")
-    for name, value in fusion_scores(*trio, preset, precision="float32").items():
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_gpu_gives_the_same_scores(trio: tuple[Tensor, Tensor, Tensor], convention: str) -> None:
+    same(fusion_scores(*trio, convention, device="cuda"), fusion_scores(*trio, convention))
+    single = fusion_scores(*trio, convention, device="cuda", precision="float32")
+    for name, value in fusion_scores(*trio, convention, precision="float32").items():
         assert single[name] == pytest.approx(value, rel=2e-4), name
 
 
@@ -284,8 +285,8 @@ def test_inputs_are_not_changed(trio: tuple[Tensor, Tensor, Tensor]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(floats, copies, strict=True))
 
 
-def test_presets_differ_as_they_say(trio: tuple[Tensor, Tensor, Tensor]) -> None:
-    found = {preset: fusion_scores(*trio, preset, metrics=None) for preset in PRESETS}
+def test_conventions_differ_as_they_say(trio: tuple[Tensor, Tensor, Tensor]) -> None:
+    found = {convention: fusion_scores(*trio, convention, metrics=None) for convention in CONVENTIONS}
     standard = found["standard"]
     height, width = SIZE
     inner = height * width / ((height - 1) * (width - 1))
@@ -302,11 +303,13 @@ def test_presets_differ_as_they_say(trio: tuple[Tensor, Tensor, Tensor]) -> None
         ("linfeng2022", "SF"): standard["SF"] / 255,
         ("cddfuse", "PSNR"): standard["PSNR"] + 20 * math.log10(int(trio[0].max()) / 255),
     }
-    for (preset, name), value in expected.items():
-        assert found[preset][name] == pytest.approx(value, rel=1e-12), (preset, name)
-    other = {(preset, name) for preset in PRESETS for name in found[preset]} - set(expected)
+    for (convention, name), value in expected.items():
+        assert found[convention][name] == pytest.approx(value, rel=1e-12), (convention, name)
+    other = {(convention, name) for convention in CONVENTIONS for name in found[convention]} - set(expected)
     changed = {
-        (preset, name) for preset, name in other if found[preset][name] != pytest.approx(standard[name])
+        (convention, name)
+        for convention, name in other
+        if found[convention][name] != pytest.approx(standard[name])
     }
     assert changed == {
         ("cddfuse", "SSIM"),
@@ -320,7 +323,7 @@ def test_presets_differ_as_they_say(trio: tuple[Tensor, Tensor, Tensor]) -> None
         ("vifb", "PSNR"),
     }
     assert list(standard) == NAMES
-    assert PRESETS["cddfuse"].unit(METRICS[4]) == "nats"
+    assert CONVENTIONS["cddfuse"].unit(METRICS[4]) == "nats"
     assert {metric.name for metric in METRICS if metric.better == "lower"} == {"MSE", "Qcv"}
 
 
@@ -356,10 +359,23 @@ def test_metrics_need_no_gradient(trio: tuple[Tensor, Tensor, Tensor]) -> None:
     assert all(map(math.isfinite, found.values()))
 
 
+def test_the_old_spellings_go_on_and_warn(trio: tuple[Tensor, Tensor, Tensor]) -> None:
+    new = fusion_scores(*trio, convention="cddfuse", metrics=["MI"])
+    with pytest.warns(DeprecationWarning, match=r"preset=\.\.\.\) is deprecated: use convention="):
+        assert fusion_scores(*trio, preset="cddfuse", metrics=["MI"]) == new  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="use convention="):
+        assert FusionScores(preset="vifb").convention.name == "vifb"  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="give one of them"):
+        fusion_scores(*trio, preset="vifb", convention="vifb")  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="PRESETS is deprecated: use CONVENTIONS"):
+        assert fusion.PRESETS is CONVENTIONS
+
+
 def test_names_load_when_used() -> None:
     assert all(hasattr(fusion, name) for name in fusion.__all__)
     assert all(hasattr(metrics, name) for name in metrics.__all__)
     code = (
-        "import sys, crossband.metrics as m; m.fusion.PRESETS; assert not {'torch', 'cv2'} & set(sys.modules)"
+        "import sys, crossband.metrics as m; m.fusion.CONVENTIONS; m.PROTOCOLS; "
+        "assert not {'torch', 'cv2', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

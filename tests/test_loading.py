@@ -14,7 +14,7 @@ from PIL import Image
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, Pairs, PairSubset
+from crossband.pairs.base import Classes, Pair, Pairs, PairSubset
 from crossband.pairs.batch import Batch
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.loading import (
@@ -25,6 +25,7 @@ from crossband.pairs.loading import (
     evaluation_loader,
     training_loader,
 )
+from crossband.words import IGNORE_INDEX
 
 STRONG = Augmentation(
     scale=(0.7, 1.4),

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
 from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
+from crossband.words import IGNORE_INDEX
 
 
 def maps(*shape: int, seed: int = 0) -> Tensor:

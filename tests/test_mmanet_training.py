@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.mmanet import training as mmanet_training
@@ -22,6 +21,7 @@ from crossband.systems.mmanet.training import weak_band_loss
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
+from crossband.words import IGNORE_INDEX
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_mmanet import SEGMENTATION, mmanet, prepared, seed_of, terms_of
 from tiny_runs import curves_without_seconds, tiny_options

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
@@ -21,6 +20,7 @@ from crossband.systems.mrfs.network import MRFS, PRESETS
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run, load_weights, save_weights
+from crossband.words import IGNORE_INDEX
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled

@@ -13,10 +13,10 @@ from PIL import Image
 import fake_trees
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
-from crossband.pairs.contact_sheet import contact_sheet
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.opening import Source, list_splits, main_splits, open_pairs, parse_source, source_names
+from crossband.report import contact_sheet
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.augmentation import Augmentation
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe
@@ -27,7 +26,7 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import read_card
-from crossband.words import Bands, Support
+from crossband.words import IGNORE_INDEX, Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
 
 

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from crossband import pictures
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX, Pair
+from crossband.pairs.base import Pair
+from crossband.pairs.writing import write_label
+from crossband.words import IGNORE_INDEX
 
 PALETTE = ((0, 0, 0), (200, 10, 20), (0, 255, 0))
 LABELS = np.array([[0, 1], [2, IGNORE_INDEX]], np.uint8)
@@ -55,6 +58,19 @@ def test_overlay_prefers_visible_and_falls_back_to_infrared():
     assert (pictures.overlay(None, infrared, LABELS, PALETTE, opacity=0) == 30).all()
     opaque = pictures.overlay(None, infrared, LABELS, PALETTE, opacity=1)
     assert opaque[0, 1].tolist() == list(PALETTE[1])
+
+
+def test_bare_classes_show_the_image_as_ignored_pixels_do():
+    visible = np.full((2, 2, 3), 90, np.uint8)
+    covered = pictures.overlay(visible, None, LABELS, PALETTE, bare=[0])
+    assert covered[0, 0].tolist() == covered[1, 1].tolist() == [90, 90, 90]
+    assert pictures.overlay(visible, None, LABELS, PALETTE)[0, 0].tolist() == [45, 45, 45]
+
+
+def test_ignored_pixels_have_one_colour_in_pictures_and_in_files(tmp_path):
+    write_label(tmp_path / "label.png", LABELS, PALETTE)
+    stored = np.asarray(Image.open(tmp_path / "label.png").convert("RGB"))
+    np.testing.assert_array_equal(stored, pictures.colour_labels(LABELS, PALETTE))
 
 
 def test_overlay_refuses_what_it_cannot_draw():

@@ -12,9 +12,10 @@ import tifffile
 from PIL import Image, ImageOps
 
 from crossband.errors import PairError
-from crossband.pairs.base import IGNORE_INDEX, Classes, PairFiles
+from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import image_size, read_infrared, read_label, read_pair, read_visible
+from crossband.words import IGNORE_INDEX
 from stored_images import counts, noise, png_bytes
 
 FULL = InfraredScaling()

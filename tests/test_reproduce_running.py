@@ -18,6 +18,7 @@ from crossband.errors import CrossbandError
 from crossband.evaluation import evaluate
 from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
+from crossband.report import evaluation_dict
 from crossband.reproduce import TABLES, choose_rows, find_tables, running
 from crossband.reproduce.estimate import estimate_jobs
 from crossband.reproduce.jobs import Job, Plan, Scoring, folder_of, make_plan
@@ -197,7 +198,7 @@ def test_options_at_test_share_the_training(filled: Path) -> None:
     _, card = load_run(run_of(filled, job))
     system = create(card.system, **{**card.arguments, "exchange": False})
     load_weights(system, run_of(filled, job) / "weights.safetensors")
-    expected = evaluate(system.eval(), open_pairs(DATA, "test"), bands=["both"]).to_dict()
+    expected = evaluation_dict(evaluate(system.eval(), open_pairs(DATA, "test"), bands=["both"]))
     found = [json.loads(scores_of(filled, job, test).read_text())["results"]["both"] for test in job.scorings]
     assert found[1]["overall"] == expected["results"]["both"]["overall"]
     assert found[0] != found[1]

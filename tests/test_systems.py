@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossband.errors import BandError, OptionError
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.batch import Batch, bands_of
 from crossband.recipe import Recipe
 from crossband.systems import create, list_systems, system_class, system_options
 from crossband.systems.base import System
-from crossband.words import BAND_COMBINATIONS, Bands, Support
+from crossband.words import BAND_COMBINATIONS, IGNORE_INDEX, Bands, Support
 from tiny_systems import CLASSES, answer, images, labelled, randomise_norms, resting, tiny
 
 SYSTEMS = list_systems()

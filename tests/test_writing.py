@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX, Classes
+from crossband.pairs.base import Classes
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_infrared, read_label, read_visible
 from crossband.pairs.writing import replacing, write_image, write_label, write_text
+from crossband.words import IGNORE_INDEX
 from stored_images import counts, noise
 
 FULL = InfraredScaling()

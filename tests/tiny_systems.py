@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.pairs.batch import Batch
 from crossband.systems import create, system_class, system_options
 from crossband.systems.base import Output, Phase, System
 from crossband.systems.csknet.network import CSKNet
+from crossband.words import IGNORE_INDEX
 
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
 TINY_OPTIONS: dict[str, dict[str, Any]] = {

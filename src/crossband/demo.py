@@ -25,6 +25,7 @@ from crossband.pictures import colour_labels, pair_pictures
 from crossband.predictor import Predictor, load
 from crossband.report import Page, learning_curves, per_class_iou_chart
 from crossband.report.page import Cell
+from crossband.text import text_table
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.words import Bands
@@ -172,12 +173,14 @@ def _scores(evaluations: dict[str, Evaluation], row: _Row) -> dict[str, float]:
 
 def _text_table(evaluations: dict[str, Evaluation]) -> str:
     columns = list(_scores(evaluations, ROWS[0]))
-    lines = ["", f"{'mean IoU, %':<36}" + "".join(f"{name:>8}" for name in columns)]
-    for row in ROWS:
-        scores = _scores(evaluations, row)
-        label = f"{row.label} (fallback)" if row.note == "fallback" else row.label
-        lines.append(f"{label:<36}" + "".join(f"{100 * scores[name]:>8.1f}" for name in columns))
-    return "\n".join([*lines, ""])
+    rows = [
+        [
+            f"{row.label} (fallback)" if row.note == "fallback" else row.label,
+            *(f"{100 * score:.1f}" for score in _scores(evaluations, row).values()),
+        ]
+        for row in ROWS
+    ]
+    return f"\n{text_table(['mean IoU, %', *columns], rows)}\n"
 
 
 def _write_report(

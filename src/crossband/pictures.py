@@ -8,12 +8,11 @@ import numpy as np
 from PIL import Image
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX, Pair
+from crossband.pairs.base import IGNORE_COLOUR, Pair
+from crossband.words import IGNORE_INDEX
 
 Palette = Sequence[tuple[int, int, int]]
 
-IGNORE_COLOUR = (48, 48, 48)
-"""Dark grey and not black, which many palettes give to their first class."""
 RIGHT_COLOUR = (158, 158, 158)
 WRONG_COLOUR = (220, 38, 38)
 
@@ -37,7 +36,7 @@ def stretched(picture: np.ndarray) -> np.ndarray:
 def colour_labels(labels: np.ndarray, palette: Palette) -> np.ndarray:
     """Paint every class id in its colour.
 
-    labels: uint8 (H, W). Gives uint8 (H, W, 3), sRGB; pixels of ``IGNORE_INDEX`` are dark grey.
+    labels: uint8 (H, W). Gives uint8 (H, W, 3), sRGB; pixels of ``IGNORE_INDEX`` have ``IGNORE_COLOUR``.
     Raises OptionError for an id that has no colour.
     """
     colours = np.zeros((256, 3), np.uint8)
@@ -67,11 +66,14 @@ def overlay(
     labels: np.ndarray,
     palette: Palette,
     opacity: float = 0.5,
+    *,
+    bare: Sequence[int] = (),
 ) -> np.ndarray:
     """Lay the colours of the labels over the visible image, or over the infrared one where there is none.
 
     visible: uint8 (H, W, 3) or None. infrared: uint8 (H, W) or None. labels: uint8 (H, W).
-    opacity: 0 shows only the image, 1 only the colours. Ignored pixels show the image as it is.
+    opacity: 0 shows only the image, 1 only the colours.
+    bare: ids of classes that show the image as it is, as ignored pixels always do.
     Gives uint8 (H, W, 3), sRGB. Raises OptionError if both bands are None, if the sizes differ, or if
     opacity is not in [0, 1].
     """
@@ -85,14 +87,15 @@ def overlay(
         raise OptionError("an overlay needs an image below it: pass visible or infrared")
     _check_same_size("the labels", labels, "the image", base)
     mixed = Image.blend(Image.fromarray(base), Image.fromarray(colour_labels(labels, palette)), opacity)
-    return np.where((labels == IGNORE_INDEX)[..., None], base, np.asarray(mixed))
+    uncovered = np.isin(labels, [IGNORE_INDEX, *bare])
+    return np.where(uncovered[..., None], base, np.asarray(mixed))
 
 
 def error_map(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Show where a prediction is wrong.
 
     labels, truth: uint8 (H, W). Gives uint8 (H, W, 3), sRGB: red where they differ, light grey where they
-    agree, dark grey where the truth is ``IGNORE_INDEX``. Raises OptionError if the sizes differ.
+    agree, ``IGNORE_COLOUR`` where the truth is ``IGNORE_INDEX``. Raises OptionError if the sizes differ.
     """
     _check_same_size("the labels", labels, "the truth", truth)
     colours = np.array([RIGHT_COLOUR, WRONG_COLOUR, IGNORE_COLOUR], np.uint8)

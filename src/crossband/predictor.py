@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crossband.devices import find_device
 from crossband.errors import OptionError, PairError, WeightsError, did_you_mean
-from crossband.pairs.base import BANDS, Band, Classes, Pair, PairFiles
+from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.batch import bands_of
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
@@ -24,7 +24,7 @@ from crossband.pictures import overlay, stretched, to_uint8
 from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import System
 from crossband.weights import CARD_NAME, Card, load_run, make_card
-from crossband.words import Bands, Support
+from crossband.words import BANDS, Band, Bands, Support
 
 ImageLike = str | Path | np.ndarray | Image.Image
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -41,6 +41,12 @@ class Parser(ArgumentParser):
             text = re.sub(pattern, plain, text)
         print(f"crossband: error: {text} (see `{self.prog} --help`)", file=sys.stderr)
         sys.exit(2)
+
+
+def choice(names: Iterable[str]) -> Any:
+    """The type of an argument that is one of some names."""
+    literal: Any = Literal
+    return literal[tuple(names)]
 
 
 def config_first(arguments: list[str]) -> list[str]:

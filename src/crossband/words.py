@@ -17,6 +17,8 @@ Support = Literal["designed", "fallback"]
 """Whether a system was designed for a combination of bands, or runs on it all the same."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""Of a forward pass under autocast, "float32" being without."""
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 

@@ -79,9 +79,9 @@ def _data_check(options: Namespace) -> int:
 def _data_show(options: Namespace) -> None:
     import numpy as np
 
-    from crossband.pairs.contact_sheet import contact_sheet
     from crossband.pairs.opening import open_pairs
     from crossband.pairs.writing import write_image
+    from crossband.report import contact_sheet
 
     pairs = open_pairs(options.source, options.split, infrared_scaling=options.infrared_scaling)
     sheet = contact_sheet(pairs, options.count, seed=options.seed)

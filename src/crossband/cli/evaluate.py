@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections import Counter
@@ -12,12 +13,15 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
+from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, progress_bar
 from crossband.version import __version__
+from crossband.words import PRECISIONS
 
 # What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
-_FUSION_ONLY = {"metrics_preset": "standard", "metrics": None, "stretch": False, "infrared_scaling": None}
-_LABELS_ONLY = {"bands": ("all", "both"), "protocol": ("present",)}
+_FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": False, "infrared_scaling": None}
+_LABELS_ONLY = {"bands": ("all", "both"), "protocol": (DEFAULT_PROTOCOL,)}
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -37,8 +41,8 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--protocol",
-        type=Literal["present", "all-nan", "all-zero", "no-background"],
-        default="present",
+        type=choice(PROTOCOLS),
+        default=DEFAULT_PROTOCOL,
         help="the one shown first; every one is printed",
     )
     parser.add_argument(
@@ -50,9 +54,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT, with --fusion of one run "
         "RUN/fusion-SPLIT)",
     )
-    parser.add_argument(
-        "--precision", type=Literal["float32", "bfloat16", "float16"], default="float32", help="of autocast"
-    )
+    parser.add_argument("--precision", type=choice(PRECISIONS), default=PRECISIONS[0], help="of autocast")
     parser.add_argument(
         "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
     )
@@ -76,14 +78,16 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
         "(implies --fusion)",
     )
     parser.add_argument(
-        "--metrics_preset",
-        "--metrics-preset",
-        type=Literal["standard", "cddfuse", "linfeng2022", "linfeng2023", "vifb"],
-        default="standard",
+        "--convention",
+        type=choice(CONVENTIONS),
+        default=DEFAULT_CONVENTION,
         help="with --fusion: the convention that the metrics follow",
     )
     parser.add_argument(
-        "--metrics", type=str | None, help="with --fusion: some of the preset's, such as EN,MI,VIF"
+        "--metrics_preset", "--metrics-preset", type=choice(CONVENTIONS) | None, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--metrics", type=str | None, help="with --fusion: some of the convention's, such as EN,MI,VIF"
     )
     parser.add_argument(
         "--stretch",
@@ -101,10 +105,20 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Score labels or fused pictures."""
+    _take_old_spelling(options)
     if options.fusion or options.fused:
         _evaluate_fusion(options)
     else:
         _evaluate_labels(options)
+
+
+def _take_old_spelling(options: Namespace) -> None:
+    if options.metrics_preset is None:
+        return
+    if options.convention not in (DEFAULT_CONVENTION, options.metrics_preset):
+        raise OptionError("--metrics_preset is the old spelling of --convention: give one of them")
+    print("note: --metrics_preset is the old spelling of --convention", file=sys.stderr)
+    options.convention = options.metrics_preset
 
 
 def _evaluate_labels(options: Namespace) -> None:
@@ -112,7 +126,7 @@ def _evaluate_labels(options: Namespace) -> None:
     from crossband import evaluation as evaluations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
-    from crossband.report import write_evaluation
+    from crossband.report import evaluation_text, write_evaluation
 
     predictor = load(run, device=options.device)
     if not predictor.system.segments:
@@ -132,7 +146,7 @@ def _evaluate_labels(options: Namespace) -> None:
             precision=options.precision,
             progress=progress,
         )
-    print(evaluation.to_text(options.protocol))
+    print(evaluation_text(evaluation, options.protocol))
     evaluation.provenance = {
         "command": _command(),
         "run": run,
@@ -172,10 +186,10 @@ def _evaluate_fusion(options: Namespace) -> None:
     from crossband.devices import find_device
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
-    from crossband.report import write_fusion_evaluation
+    from crossband.report import fusion_text, write_fusion_evaluation
 
     device = find_device(options.device)
-    loaded = {name: load(run, device=device) for name, run in _named_runs(options.run).items()}
+    loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
     out = _fusion_out(options)
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
     scaling = _shared_scaling({n: p.scaling for n, p in trained.items()}, options.infrared_scaling)
@@ -187,7 +201,7 @@ def _evaluate_fusion(options: Namespace) -> None:
         evaluation = evaluations.evaluate_fusion(
             {**loaded, **folders},
             pairs,
-            preset=options.metrics_preset,
+            convention=options.convention,
             metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,
             stretch=options.stretch,
             by="condition" if options.by == "condition" else None,
@@ -205,7 +219,7 @@ def _evaluate_fusion(options: Namespace) -> None:
         "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()} or None,
         "crossband": __version__,
     }
-    print(evaluation.to_text())
+    print(fusion_text(evaluation))
     write_fusion_evaluation(evaluation, out)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 
@@ -218,7 +232,7 @@ def _fusion_out(options: Namespace) -> Path:
     raise OptionError("give --out: what is scored here does not belong to one run folder")
 
 
-def _named_runs(runs: list[str]) -> dict[str, str]:
+def named_runs(runs: list[str]) -> dict[str, str]:
     """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
 
     Raises OptionError for one that is named twice.

@@ -14,24 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.deprecation import renamed_keyword
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.fusion_result import FusedMethod, FusionEvaluation, FusionExample
 from crossband.evaluation.passing import (
     UNSPECIFIED,
-    Precision,
     autocast,
     check_pass,
     pairs_by_condition,
     ready,
 )
-from crossband.metrics.fusion import FusionScores
-from crossband.pairs.base import BANDS, Pairs, WithoutLabels
+from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION, FusionScores
+from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.batch import Batch
 from crossband.pairs.folder import match_images
 from crossband.pairs.loading import evaluation_loader
 from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
 from crossband.systems.base import System
+from crossband.words import BANDS, Precision
 
 
 class HoldsSystem(Protocol):
@@ -62,11 +63,12 @@ class _Method:
         return fused
 
 
+@renamed_keyword("preset", "convention")
 def evaluate_fusion(
     methods: Mapping[str, System | HoldsSystem | Path],
     pairs: Pairs,
     *,
-    preset: str = "standard",
+    convention: str = DEFAULT_CONVENTION,
     metrics: Sequence[str] | None = None,
     stretch: bool = False,
     by: Literal["condition"] | None = "condition",
@@ -85,7 +87,8 @@ def evaluate_fusion(
     methods: by the name that tables show: a system, a predictor (whose system is taken: the pairs must have
         been opened with its card's infrared scaling), or a folder of fused pictures under the names of the
         pairs, with any suffix.
-    preset, metrics: the convention, and which of its metrics; as for `crossband.metrics.fusion_scores`.
+    convention, metrics: a name of `CONVENTIONS`, and which of its metrics; as for
+        `crossband.metrics.fusion_scores`.
     stretch: stretch each picture of a system to the whole of 0..255, as `crossband fuse --stretch` does.
     by: "condition" gives scores by day, night, ... as well where the pairs tell; None does not.
     examples: of how many pairs the pictures are kept, evenly from the list and from every condition.
@@ -109,7 +112,7 @@ def evaluate_fusion(
     names = [pairs.name(index) for index in range(len(pairs))]
     known = [pairs.condition(index) for index in range(len(pairs))]
     conditions = [condition or UNSPECIFIED for condition in known] if by else []
-    shown = _evenly(known, examples)
+    shown = spread_evenly(known, examples)
     seen: list[FusionExample] = []
     done = 0
     full_range = Counter[str]()
@@ -123,7 +126,7 @@ def evaluate_fusion(
                 stack.enter_context(ready(system, device))
                 origin, stretching = system.name, stretch
                 fuse = _fusing(system, stretch, device, precision)
-            scores = FusionScores(preset, metrics=metrics, device=device)
+            scores = FusionScores(convention, metrics=metrics, device=device)
             running[name] = _Method(origin, stretching, fuse, scores)
         for batch in evaluation_loader(WithoutLabels(pairs), batch_size=batch_size, workers=workers):
             sources = [to_uint8(_present(getattr(batch, band)).numpy()) for band in BANDS]
@@ -137,7 +140,7 @@ def evaluate_fusion(
     return FusionEvaluation(
         source=pairs.source,
         split=pairs.split,
-        preset=preset,
+        convention=CONVENTIONS[convention],
         pairs=names,
         conditions=conditions if pairs_by_condition(Counter(conditions)) else [],
         methods={
@@ -245,7 +248,7 @@ def _as_picture(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
-def _evenly(conditions: Sequence[str | None], count: int) -> set[int]:
+def spread_evenly(conditions: Sequence[str | None], count: int) -> set[int]:
     """So many indices, shared out evenly among the conditions, and within each spread over its members."""
     groups: dict[str, list[int]] = {}
     for index, condition in enumerate(conditions):

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import Literal
 
 import torch
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Pairs
 from crossband.systems.base import System
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from crossband.words import PRECISIONS, Precision
 
 UNSPECIFIED = "unspecified"
 """The condition of a pair that has none, in a list where others have one."""
-
-_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:
     """Raise OptionError for an unknown split of scores or precision, PairError if there are no pairs."""
     if by not in ("condition", None):
         raise OptionError(f"scores can be split by 'condition' or not at all (None), not by {by!r}")
-    if precision not in _AUTOCAST:
-        raise OptionError(f"unknown precision {precision!r}: use one of {', '.join(_AUTOCAST)}")
+    if precision not in PRECISIONS:
+        raise OptionError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
     if not len(pairs):
         raise PairError(f"{pairs.source}, split {pairs.split}, has no pairs: check the path and the split")
 
@@ -48,8 +44,9 @@ def ready(system: System, device: str | torch.device) -> Iterator[None]:
 
 def autocast(device: str | torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Autocast in that precision, "float32" being without."""
-    dtype = _AUTOCAST[precision]
-    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None)
+    enabled = precision != "float32"
+    dtype = getattr(torch, precision) if enabled else None
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)
 
 
 def pairs_by_condition(counts: Mapping[str, int]) -> dict[str, int]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.passing import (
     UNSPECIFIED,
-    Precision,
     autocast,
     check_pass,
     pairs_by_condition,
@@ -24,7 +23,7 @@ from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
 from crossband.systems.base import System
-from crossband.words import Bands, Support
+from crossband.words import Bands, Precision, Support
 
 
 def evaluate(
@@ -61,20 +60,15 @@ def evaluate(
     loader = evaluation_loader(pairs, batch_size=batch_size, workers=workers)
     with ready(system, device), torch.inference_mode(), autocast(device, precision):
         for batch in loader:
-            label = _label(batch, pairs)
-            tensors = Batch(
-                visible=_moved(batch.visible, device),
-                infrared=_moved(batch.infrared, device),
-                label=label.to(device),
-                valid=None,
-            )
+            moved = batch.to(device)
+            label = _label(moved, pairs)
             conditions = [(by and condition) or UNSPECIFIED for condition in batch.conditions]
             for name in supports:
-                prediction = _predict(system, tensors, name, len(classes), batch.names)
+                prediction = _predict(system, moved, name, len(classes), batch.names)
                 for condition in set(conditions):
                     members = [index for index, other in enumerate(conditions) if other == condition]
                     metric = metrics.setdefault((name, condition), SegmentationMetric(len(classes)))
-                    metric.update(prediction[members], tensors.label[members])  # type: ignore[index]
+                    metric.update(prediction[members], label[members])
             counts.update(conditions)
             if progress is not None:
                 progress(counts.total(), len(pairs))
@@ -122,10 +116,6 @@ def _label(batch: Batch, pairs: Pairs) -> Tensor:
             "leave the pair out"
         )
     return label
-
-
-def _moved(image: Tensor | None, device: str | torch.device) -> Tensor | None:
-    return None if image is None else image.to(device)
 
 
 def _predict(system: System, batch: Batch, bands: Bands, classes: int, names: Sequence[str]) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.tensors import at_least_float32
+from crossband.words import IGNORE_INDEX
 
 DiceForm = Literal["per-class", "global"]
 DiceClasses = Literal["present", "all"]

@@ -1,32 +1,37 @@
 """Scores: confusion matrices and the protocols that turn them into numbers, and scores of fused pictures.
 
-The names of fusion that need PyTorch load on first use.
+Nothing heavy is imported before it is used: the command line takes the names of protocols and conventions
+from here.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from crossband.metrics import fusion
-from crossband.metrics.segmentation import (
-    PROTOCOLS,
-    Protocol,
-    ProtocolScore,
-    SegmentationMetric,
-    SegmentationScores,
-    confusion_matrix,
-    protocol_scores,
-    segmentation_scores,
-)
+from crossband.metrics.protocols import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from crossband.metrics.fusion import FusionScores, fusion_scores, fusion_scores_batch
+    from crossband.metrics.segmentation import (
+        SCORES,
+        ProtocolScore,
+        Score,
+        SegmentationMetric,
+        SegmentationScores,
+        confusion_matrix,
+        protocol_scores,
+        segmentation_scores,
+    )
 
 __all__ = [
     "PROTOCOLS",
+    "SCORES",
     "FusionScores",
     "Protocol",
     "ProtocolScore",
+    "Score",
     "SegmentationMetric",
     "SegmentationScores",
     "confusion_matrix",
@@ -38,7 +43,22 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "SCORES": "segmentation",
+    "FusionScores": "fusion",
+    "ProtocolScore": "segmentation",
+    "Score": "segmentation",
+    "SegmentationMetric": "segmentation",
+    "SegmentationScores": "segmentation",
+    "confusion_matrix": "segmentation",
+    "fusion_scores": "fusion",
+    "fusion_scores_batch": "fusion",
+    "protocol_scores": "segmentation",
+    "segmentation_scores": "segmentation",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(fusion, name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,40 +1,43 @@
 """Segmentation scores from one global confusion matrix, under named protocols.
 
-All scores come from the pixel counts of the whole test set, never from a mean of per-image scores. Published
-mean IoUs differ in how they treat classes without a pixel of truth and the background; each habit is a
-protocol here, and every protocol is reported with the number of classes it averaged.
+All scores come from the pixel counts of the whole test set, never from a mean of per-image scores. Every
+protocol is reported, with the number of classes that it averaged.
 
-PyTorch is imported where it is used: the command line takes the protocols' names from here.
+A score is one declaration: a field of `SegmentationScores` with its `Score`. PyTorch is imported where it is
+used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
 
-from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.metrics.protocols import PROTOCOLS, Counts, find_protocol
+from crossband.words import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Protocol = Literal["present", "all-nan", "all-zero", "no-background"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-"""Which classes a mean IoU averages.
 
-- ``present`` (default): the classes that occur in the ground truth. What is averaged depends on the test
-  set alone, so two systems are always averaged over the same classes.
-- ``all-nan``: the classes that occur in the ground truth or in the prediction (``np.nanmean`` of the IoUs).
-  A single stray pixel of an absent class adds a term of 0: on FMB, whose test labels hold no bicycle, it
-  moves the mean from x to x * 14/15. The code of CMX, MRFS, AMDANet and TUNI.
-- ``all-zero``: all classes, an absent one as 0. The code of CMNeXt, StitchFusion and MMSFormer (which on FMB
-  also ignore id 0 in the labels), and of CRM-RGBTSeg.
-- ``no-background``: ``present`` without id 0, for benchmarks whose id 0 is background or unlabelled. Common
-  on FMB (PEAFusion) and SUS.
-"""
+@dataclass(frozen=True)
+class Score:
+    """How a score comes about, and how every table tells it. Scores are shares in [0, 1], told in percent.
+
+    title, short: its name in words, and where there is little room. meaning: what it is a share of.
+    of: from `Counts` to the score; (C,) where there is one per class, NaN where it does not exist.
+    per_class: whether there is one per class. headline: of those per class, whether it is among the few that
+        the text shows for all pairs, and the page by condition.
+    """
+
+    title: str
+    short: str
+    meaning: str
+    of: Callable[[Counts], np.ndarray | float]
+    per_class: bool = False
+    headline: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,32 +47,85 @@ class ProtocolScore:
     mean_iou: in [0, 1]; NaN if no class was averaged. ids: the class ids averaged.
     """
 
-    protocol: Protocol
+    protocol: str
     mean_iou: float
     classes_averaged: int
     ids: tuple[int, ...]
+
+
+def _iou(counts: Counts) -> np.ndarray:
+    return _ratio(counts.right, counts.union)
+
+
+def _accuracy(counts: Counts) -> np.ndarray:
+    return _ratio(counts.right, counts.truth)
+
+
+def _mean_class_accuracy(counts: Counts) -> float:
+    return _mean(_accuracy(counts)[counts.truth > 0])
+
+
+def _pixel_accuracy(counts: Counts) -> np.ndarray:
+    return _ratio(counts.right.sum(), counts.truth.sum())
 
 
 @dataclass(frozen=True)
 class SegmentationScores:
     """What a confusion matrix says. All scores lie in [0, 1]; per-class tuples are in the order of the ids.
 
+    Every field with a `Score` is told in every table and file, under its own name in CSV and JSON.
+
     iou: intersection over union per class; NaN where a class occurs neither in truth nor in prediction.
-    support: counted pixels of truth per class.
     accuracy: share of a class's truth that was found (its recall); NaN where the class is absent from truth.
     mean_class_accuracy: mean of ``accuracy`` over the classes that occur in the truth.
     pixel_accuracy: share of all counted pixels that are right.
+    support: counted pixels of truth per class.
     protocols: the mean IoU under every protocol, in the order of `PROTOCOLS`.
 
     Means over nothing are NaN.
     """
 
-    iou: tuple[float, ...]
+    iou: Annotated[
+        tuple[float, ...],
+        Score(
+            "IoU",
+            "IoU",
+            "right pixels among those of truth or prediction",
+            _iou,
+            per_class=True,
+            headline=True,
+        ),
+    ]
+    accuracy: Annotated[
+        tuple[float, ...],
+        Score("accuracy", "acc.", "the share of a class's pixels that was found", _accuracy, per_class=True),
+    ]
+    mean_class_accuracy: Annotated[
+        float,
+        Score(
+            "mean class accuracy",
+            "class acc.",
+            "mean, over the classes in the ground truth, of the share of their pixels that was found",
+            _mean_class_accuracy,
+        ),
+    ]
+    pixel_accuracy: Annotated[
+        float,
+        Score(
+            "pixel accuracy", "pixel acc.", "the share of all counted pixels that is right", _pixel_accuracy
+        ),
+    ]
     support: tuple[int, ...]
-    accuracy: tuple[float, ...]
-    mean_class_accuracy: float
-    pixel_accuracy: float
-    protocols: Mapping[Protocol, ProtocolScore]
+    protocols: Mapping[str, ProtocolScore]
+
+
+SCORES: Mapping[str, Score] = {
+    name: declared
+    for name, hint in get_type_hints(SegmentationScores, globals(), include_extras=True).items()
+    for declared in getattr(hint, "__metadata__", ())
+    if isinstance(declared, Score)
+}
+"""The declared scores by their field's name, in the order of every table."""
 
 
 def confusion_matrix(
@@ -110,31 +166,21 @@ def _counted_ids(ids: Tensor, counted: Tensor, name: str, classes: int) -> Tenso
     return found
 
 
-def protocol_scores(confusion: Tensor, protocol: Protocol) -> ProtocolScore:
+def protocol_scores(confusion: Tensor, protocol: str) -> ProtocolScore:
     """The mean IoU of a confusion matrix under one of `PROTOCOLS`.
 
     confusion: int64 (C, C), rows = truth. Raises OptionError for an unknown protocol, ValueError for a
     matrix that is not square.
     """
-    intersection, truth, union = _counts(confusion)
-    ids = np.arange(len(truth))
-    match protocol:
-        case "present":
-            averaged = truth > 0
-        case "all-nan":
-            averaged = union > 0
-        case "all-zero":
-            averaged = np.ones_like(ids, dtype=bool)
-        case "no-background":
-            averaged = (truth > 0) & (ids > 0)
-        case _:
-            raise OptionError(f"unknown protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
-    iou = np.nan_to_num(_ratio(intersection, union), nan=0.0)
+    rule = find_protocol(protocol)
+    counts = _counts(confusion)
+    averaged = rule.averages(counts)
+    iou = np.nan_to_num(_iou(counts), nan=0.0)
     return ProtocolScore(
         protocol=protocol,
         mean_iou=_mean(iou[averaged]),
         classes_averaged=int(averaged.sum()),
-        ids=tuple(ids[averaged].tolist()),
+        ids=tuple(np.flatnonzero(averaged).tolist()),
     )
 
 
@@ -151,14 +197,14 @@ def segmentation_scores(confusion: Tensor) -> SegmentationScores:
     >>> scores.protocols["present"].mean_iou, scores.protocols["no-background"].ids
     (0.625, (1,))
     """
-    intersection, truth, union = _counts(confusion)
-    accuracy = _ratio(intersection, truth)
+    counts = _counts(confusion)
+    values: dict[str, Any] = {
+        name: tuple(np.asarray(score.of(counts)).tolist()) if score.per_class else float(score.of(counts))
+        for name, score in SCORES.items()
+    }
     return SegmentationScores(
-        iou=tuple(_ratio(intersection, union).tolist()),
-        support=tuple(truth.tolist()),
-        accuracy=tuple(accuracy.tolist()),
-        mean_class_accuracy=_mean(accuracy[truth > 0]),
-        pixel_accuracy=float(_ratio(intersection.sum(), truth.sum())),
+        **values,
+        support=tuple(counts.truth.tolist()),
         protocols={protocol: protocol_scores(confusion, protocol) for protocol in PROTOCOLS},
     )
 
@@ -193,13 +239,11 @@ class SegmentationMetric:
         return segmentation_scores(self.confusion)
 
 
-def _counts(confusion: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels per class: right, of truth, and of truth or prediction; int64 (C,) each."""
+def _counts(confusion: Tensor) -> Counts:
     matrix = confusion.cpu().numpy()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"a confusion matrix is square, not {matrix.shape}")
-    intersection, truth = matrix.diagonal(), matrix.sum(axis=1)
-    return intersection, truth, truth + matrix.sum(axis=0) - intersection
+    return Counts(matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

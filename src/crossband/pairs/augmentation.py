@@ -19,7 +19,8 @@ from PIL import Image
 
 from crossband.colour import weighted_sum
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX, Pair
+from crossband.pairs.base import Pair
+from crossband.words import IGNORE_INDEX
 
 _TORCHVISION_LUMA = (0.2989, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, with the digits that torchvision's ``ColorJitter`` uses."""

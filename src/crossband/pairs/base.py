@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.words import BANDS as BANDS
-from crossband.words import IGNORE_INDEX as IGNORE_INDEX
 from crossband.words import Band
+
+IGNORE_COLOUR = (224, 224, 192)
+"""How ignored pixels are shown, in files and in pictures: the colour of PASCAL VOC's void, sRGB."""
 
 
 @dataclass(frozen=True)

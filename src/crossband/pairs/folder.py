@@ -14,10 +14,11 @@ import numpy as np
 import yaml
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import BANDS, IGNORE_INDEX, Classes, Pair, PairFiles, Pairs
+from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
 from crossband.pairs.decoding import IMAGE_SUFFIXES
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_label, read_pair
+from crossband.words import BANDS, IGNORE_INDEX
 
 WHOLE = "all"
 """The split of a folder that has its bands directly, without folders for splits."""

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import BANDS, IGNORE_INDEX, Band, Pair, Pairs
+from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.batch import Batch
+from crossband.words import BANDS, IGNORE_INDEX, Band
 
 
 @dataclass(frozen=True)

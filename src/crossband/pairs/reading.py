@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import PairError
-from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, PairFiles
+from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode, image_size
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.words import IGNORE_INDEX
 
 __all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible"]
 

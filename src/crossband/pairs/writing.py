@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
+from crossband.pairs.base import IGNORE_COLOUR
+from crossband.words import IGNORE_INDEX
 
-_IGNORED_COLOUR = (224, 224, 192)
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -49,14 +49,14 @@ def write_label(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
     """Write class ids as an indexed PNG: the pixels are the ids, the palette shows them in colour.
 
     labels: integers (H, W) in 0..255. palette: one sRGB colour (0..255) per class; ``IGNORE_INDEX`` is shown
-    in a pale grey. Raises ValueError for other labels, OptionError if the file cannot be written.
+    in ``IGNORE_COLOUR``. Raises ValueError for other labels, OptionError if the file cannot be written.
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() > IGNORE_INDEX:
         raise ValueError(f"labels must be integers (H, W) in 0..255, not {labels.dtype} {labels.shape}")
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
     if len(palette) <= IGNORE_INDEX:
-        colours[IGNORE_INDEX] = _IGNORED_COLOUR
+        colours[IGNORE_INDEX] = IGNORE_COLOUR
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette(colours.tobytes())
     with replacing(path) as temporary:

@@ -14,7 +14,7 @@ import torch
 
 from crossband.errors import CrossbandError
 from crossband.info import Parameters, count_all
-from crossband.metrics.segmentation import Protocol
+from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.reproduce.estimate import spoken_time
@@ -26,7 +26,7 @@ from crossband.systems import create
 from crossband.weights import CARD_NAME, Card, read_card
 from crossband.words import Bands
 
-OURS: Protocol = "present"
+OURS = DEFAULT_PROTOCOL
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FilledRow:
     """
 
     row: Row
-    ours: Mapping[tuple[int, Protocol | None], Ours]
+    ours: Mapping[tuple[int, str | None], Ours]
     published_size: Parameters | None
     run_size: Parameters | None
     fallback: bool = False
@@ -81,7 +81,7 @@ class Filled:
     rows: tuple[FilledRow, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def protocols(self, block: Block) -> tuple[Protocol | None, ...]:
+    def protocols(self, block: Block) -> tuple[str | None, ...]:
         """The protocols that a block is shown under, the paper's first."""
         if block.measure == "mean_class_accuracy":
             return (None,)
@@ -97,7 +97,7 @@ def fill(
     cards: dict[Path, Card] = {}
     tested: set[int] = set()
     for index, row in enumerate(table.rows):
-        ours: dict[tuple[int, Protocol | None], Ours] = {}
+        ours: dict[tuple[int, str | None], Ours] = {}
         size, fallback = None, False
         for number, block in enumerate(filled.blocks):
             key = (table.name, index, block.benchmark)
@@ -144,7 +144,7 @@ def _scores(
     return [], next((f"failed: {problems[name]}" for name in names if name in problems), "not finished")
 
 
-def _ours(found: list[dict[str, Any]], block: Block, protocol: Protocol | None, problem: str) -> Ours:
+def _ours(found: list[dict[str, Any]], block: Block, protocol: str | None, problem: str) -> Ours:
     if problem:
         return Ours(problem=problem)
     if protocol is None:

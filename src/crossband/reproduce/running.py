@@ -24,6 +24,7 @@ from crossband.evaluation import evaluate
 from crossband.locks import folder_lock, holder_of
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
+from crossband.report import evaluation_dict
 from crossband.reproduce.jobs import Job, Scoring, folder_of
 from crossband.systems import create
 from crossband.systems.base import System
@@ -199,12 +200,12 @@ def _score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     if missing:
         raise OptionError(f"{pairs.source} has no {missing.pop()} images, which {test.name} needs")
     evaluation = evaluate(system.eval(), pairs, bands=[test.bands], by=None, device=compute.device)
-    document = evaluation.to_dict()
+    document = evaluation_dict(evaluation)
     write_text(scores_of(out, job, test), json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | None:
-    """What `Evaluation.to_dict` said of a test's bands, and of its classes; None where it is not scored."""
+    """What `evaluation_dict` said of a test's bands, and of its classes; None where it is not scored."""
     path = scores_of(out, job, test)
     if not path.is_file():
         return None

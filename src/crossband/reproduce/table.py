@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crossband.metrics.segmentation import Protocol
 from crossband.words import Bands
 
 Measure = Literal["mean_iou", "mean_class_accuracy"]
@@ -96,7 +95,7 @@ class Table:
     source: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    protocol: Protocol
+    protocol: str
     protocol_note: str
     uses: Mapping[str, Use]
     notes: tuple[str, ...] = ()

@@ -18,11 +18,10 @@ from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import explaining, smp_name, unread_modules
 from crossband.errors import OptionError
 from crossband.losses.segmentation import DiceForm, segmentation_loss
-from crossband.pairs.base import Band
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems.base import Output, Phase, System
-from crossband.words import Bands, Support
+from crossband.words import Band, Bands, Support
 
 OUTPUT_STRIDE = 16
 

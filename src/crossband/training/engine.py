@@ -21,7 +21,7 @@ import torch
 
 from crossband.errors import OptionError, PairError
 from crossband.locks import is_vacant
-from crossband.pairs.base import BANDS, Pairs, hold_out
+from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
 from crossband.systems import create, system_class
@@ -32,6 +32,7 @@ from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_key
 from crossband.training.progress import Progress
 from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
+from crossband.words import BANDS
 
 
 def train(options: TrainOptions, *, command: str | None = None, quiet: bool = False) -> Path:

@@ -38,12 +38,15 @@ def weighted_windows(
     if height < 1 or width < 1:
         return maps.new_empty(*maps.shape[:-2], max(height, 0), max(width, 0))
     if maps.device.type == "cpu":
-        return _by_opencv(maps, weights, across)
-    return _by_shifts(maps, weights, across)
+        return by_opencv(maps, weights, across)
+    return by_shifts(maps, weights, across)
 
 
-def _by_opencv(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
-    """A tenth of the time of PyTorch's convolution, which has no fast path for float64 on a CPU."""
+def by_opencv(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
+    """`weighted_windows` of maps on the CPU, none of them smaller than a window.
+
+    A tenth of the time of PyTorch's convolution, which has no fast path for float64 there.
+    """
     import cv2
     import numpy as np
 
@@ -57,8 +60,11 @@ def _by_opencv(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ..
     return whole[..., above : maps.shape[-2] - above, left : maps.shape[-1] - left]
 
 
-def _by_shifts(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
-    """Sums of shifted maps: unlike a convolution they are not rounded to TF32 by a GPU."""
+def by_shifts(maps: Tensor, weights: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
+    """`weighted_windows` of maps on any device, none of them smaller than a window.
+
+    Sums of shifted maps: unlike a convolution they are not rounded to TF32 by a GPU.
+    """
     for axis, along in ((-2, weights), (-1, across)):
         length = maps.shape[axis] - len(along) + 1
         total = along[0] * maps.narrow(axis, 0, length)

@@ -4,62 +4,24 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from crossband.deprecation import renamed_keyword
 from crossband.errors import OptionError
-from crossband.metrics.fusion.feature_information import feature_mutual_information
-from crossband.metrics.fusion.fidelity import (
-    visual_information_fidelity,
-    visual_information_fidelity_for_fusion,
-)
-from crossband.metrics.fusion.gradients import gradient_preservation
+from crossband.metrics.fusion.conventions import CONVENTIONS, DEFAULT_CONVENTION, METRICS, Convention
 from crossband.metrics.fusion.images import FusedPair, Image, Precision
-from crossband.metrics.fusion.information import entropy, mutual_information, normalised_mutual_information
-from crossband.metrics.fusion.perceptual import chen_blum_quality, chen_varshney_quality
-from crossband.metrics.fusion.pixelwise import (
-    average_gradient,
-    correlation_coefficient,
-    mean_squared_error,
-    peak_signal_to_noise_ratio,
-    spatial_frequency,
-    standard_deviation,
-    sum_of_correlations_of_differences,
-)
-from crossband.metrics.fusion.presets import PRESETS, Preset
-from crossband.metrics.fusion.structure import multi_scale_structural_similarity, structural_similarity
-
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "EN": entropy,
-    "SD": standard_deviation,
-    "SF": spatial_frequency,
-    "AG": average_gradient,
-    "MI": mutual_information,
-    "NMI": normalised_mutual_information,
-    "SCD": sum_of_correlations_of_differences,
-    "CC": correlation_coefficient,
-    "MSE": mean_squared_error,
-    "PSNR": peak_signal_to_noise_ratio,
-    "VIF": visual_information_fidelity,
-    "VIFF": visual_information_fidelity_for_fusion,
-    "Qabf": gradient_preservation,
-    "Qcb": chen_blum_quality,
-    "Qcv": chen_varshney_quality,
-    "SSIM": structural_similarity,
-    "MS-SSIM": multi_scale_structural_similarity,
-    "FMI": feature_mutual_information,
-}
-"""The function of every metric of `METRICS`."""
 
 
+@renamed_keyword("preset", "convention")
 def fusion_scores(
     fused: Image,
     visible: Image,
     infrared: Image,
-    preset: str = "standard",
+    convention: str = DEFAULT_CONVENTION,
     *,
     metrics: Sequence[str] | None = None,
     data_range: float | None = None,
@@ -70,7 +32,7 @@ def fusion_scores(
 ) -> dict[str, float]:
     """The scores of one fused picture against its pair, by metric, in the order of `METRICS`.
 
-    preset: the convention, a name of `PRESETS`. metrics: some of the preset's; by default all that it has.
+    convention: a name of `CONVENTIONS`. metrics: some of the convention's; by default all that it has.
     The other arguments are those of `FusedPair`. Scores that are undefined are NaN, by the rule in the
     docstring of the metric's function.
 
@@ -96,14 +58,15 @@ def fusion_scores(
         raise OptionError(
             f"{len(pair.fused)} pictures were given, but one is scored: use fusion_scores_batch"
         )
-    return {name: float(score) for name, score in _scores(pair, *_selected(preset, metrics)).items()}
+    return {name: float(score) for name, score in _scores(pair, *_selected(convention, metrics)).items()}
 
 
+@renamed_keyword("preset", "convention")
 def fusion_scores_batch(
     fused: Image,
     visible: Image,
     infrared: Image,
-    preset: str = "standard",
+    convention: str = DEFAULT_CONVENTION,
     *,
     metrics: Sequence[str] | None = None,
     data_range: float | None = None,
@@ -126,7 +89,7 @@ def fusion_scores_batch(
         precision=precision,
         device=device,
     )
-    scores = _scores(pair, *_selected(preset, metrics))
+    scores = _scores(pair, *_selected(convention, metrics))
     return {name: score.reshape(-1).cpu() for name, score in scores.items()}
 
 
@@ -150,9 +113,10 @@ class FusionScores:
     of the updates.
     """
 
+    @renamed_keyword("preset", "convention")
     def __init__(
         self,
-        preset: str = "standard",
+        convention: str = DEFAULT_CONVENTION,
         *,
         metrics: Sequence[str] | None = None,
         data_range: float | None = None,
@@ -161,7 +125,7 @@ class FusionScores:
         precision: Precision = "float64",
         device: str | torch.device | None = None,
     ):
-        self.preset, self._names = _selected(preset, metrics)
+        self.convention, self._names = _selected(convention, metrics)
         self._reading = {
             "data_range": data_range,
             "eight_bit": eight_bit,
@@ -182,7 +146,7 @@ class FusionScores:
             fused,
             visible,
             infrared,
-            self.preset.name,
+            self.convention.name,
             metrics=self._names,
             **self._reading,  # type: ignore[arg-type]
         )
@@ -192,7 +156,7 @@ class FusionScores:
 
     def merge(self, other: FusionScores) -> None:
         """Add the pictures of another one. Raises OptionError if it scores otherwise."""
-        ours, theirs = ((o.preset.name, o._names, o._reading) for o in (self, other))
+        ours, theirs = ((o.convention.name, o._names, o._reading) for o in (self, other))
         if ours != theirs:
             raise OptionError(f"scores of different conventions do not mix: {ours} and {theirs}")
         for name, values in other.values.items():
@@ -206,23 +170,26 @@ class FusionScores:
         return len(self.values[self._names[0]])
 
 
-def _selected(preset: str, metrics: Sequence[str] | None) -> tuple[Preset, list[str]]:
-    """The preset of a name, and the names of its metrics that were asked for, in their order."""
-    if preset not in PRESETS:
-        raise OptionError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
-    chosen = PRESETS[preset]
+def _selected(convention: str, metrics: Sequence[str] | None) -> tuple[Convention, list[str]]:
+    """The convention of a name, and the names of its metrics that were asked for, in their order."""
+    if convention not in CONVENTIONS:
+        raise OptionError(f"unknown convention {convention!r}: use one of {', '.join(CONVENTIONS)}")
+    chosen = CONVENTIONS[convention]
     if metrics is None:
         return chosen, list(chosen.metrics)
     unknown = [name for name in metrics if name not in chosen.metrics]
     if unknown or not metrics or isinstance(metrics, str):
         what = ", ".join(map(repr, unknown)) if unknown else repr(metrics)
-        raise OptionError(f"preset {preset} has no metrics {what}: name some of {', '.join(chosen.metrics)}")
+        raise OptionError(
+            f"convention {convention} has no metrics {what}: name some of {', '.join(chosen.metrics)}"
+        )
     return chosen, [name for name in chosen.metrics if name in metrics]
 
 
 @torch.no_grad()
-def _scores(pair: FusedPair, preset: Preset, names: Sequence[str]) -> dict[str, Tensor]:
-    return {name: FUNCTIONS[name](pair, **preset.metrics[name]) for name in names}
+def _scores(pair: FusedPair, convention: Convention, names: Sequence[str]) -> dict[str, Tensor]:
+    functions = {metric.name: metric.function for metric in METRICS if metric.name in names}
+    return {name: functions[name](pair, **convention.metrics[name]) for name in names}
 
 
 def _spread(values: Sequence[float]) -> Spread:

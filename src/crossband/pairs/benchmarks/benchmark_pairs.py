@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from crossband.errors import PairError
-from crossband.pairs.base import BANDS, Classes, Pair, Pairs
+from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import open_tree
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
+from crossband.words import BANDS
 
 
 class BenchmarkPairs(Pairs):

@@ -8,11 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
-from crossband.pairs.base import IGNORE_INDEX, Classes
+from crossband.pairs.base import Classes
 from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import Listing, Tree
 from crossband.pairs.check.report import Problem, SplitReport
 from crossband.pairs.headers import Header
+from crossband.words import IGNORE_INDEX
 
 _SHOWN = 3
 """How many files a problem names; it gives the number of all."""

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossband.pairs.base import IGNORE_INDEX, Classes
+from crossband.pairs.base import Classes
+from crossband.text import text_table
+from crossband.words import IGNORE_INDEX
 
 NOT_CHECKED = (
     "Not checked: whether the ids mean what the class names say (a swapped order leaves no trace in the "
@@ -168,7 +170,7 @@ class CheckReport:
                     "(part of the others)" if split.partial else sizes or "-",
                 ]
             )
-        return _table(rows, left=(0, len(rows[0]) - 1))
+        return text_table(rows[0], rows[1:], align="l" + "r" * (len(rows[0]) - 2) + "l")
 
     def _format_lines(self) -> list[str]:
         total: dict[str, Counter[str]] = {}
@@ -195,7 +197,7 @@ class CheckReport:
             notes += [f"absent from {', '.join(absent)}"] if absent and known else []
             cells = [_share(int(split.pixels[index]), int(split.pixels.sum())) for split in splits]
             rows.append([str(index), name, *cells, "; ".join(notes)])
-        return _table(rows, left=(1, len(rows[0]) - 1))
+        return text_table(rows[0], rows[1:], align="rl" + "r" * len(splits) + "l")
 
 
 def _share(pixels: int, total: int) -> str:
@@ -204,14 +206,3 @@ def _share(pixels: int, total: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
-def _table(rows: list[list[str]], left: tuple[int, ...]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from crossband.errors import OptionError
-from crossband.pairs.base import BANDS, Pair, Pairs
+from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.scenes.surfaces import SCENE_CLASSES
 from crossband.pairs.scenes.weather import CONDITIONS
+from crossband.words import BANDS
 
 __all__ = [
     "CONDITIONS",

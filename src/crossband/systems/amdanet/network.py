@@ -32,14 +32,13 @@ from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver
 from crossband.losses.segmentation import DiceClasses
-from crossband.pairs.base import Band
 from crossband.recipe import Recipe
 from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
 from crossband.systems.amdanet.consistency import ConsistencyGate
 from crossband.systems.amdanet.reliability import blend
 from crossband.systems.amdanet.training import LossSettings, MaskSite, masked_outputs, training_loss
 from crossband.systems.base import Output, Phase, System
-from crossband.words import Bands, Support
+from crossband.words import Band, Bands, Support
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "AMDANet": {},

@@ -28,8 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.tensors import directions
+from crossband.words import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

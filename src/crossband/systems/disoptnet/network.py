@@ -28,7 +28,6 @@ from crossband.blocks.encoders import check_exchangeable, unread_modules
 from crossband.blocks.tied import copy_weights
 from crossband.losses.distillation import SoftMean, feature_distillation, soft_cross_entropy
 from crossband.losses.segmentation import DiceForm, segmentation_loss
-from crossband.pairs.base import Band
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
@@ -36,7 +35,7 @@ from crossband.systems.base import Output, Phase, System
 from crossband.systems.deeplabv3plus import OUTPUT_STRIDE, DeepLabV3Plus, build_network
 from crossband.systems.disoptnet.encoder_tail import EncoderTail
 from crossband.systems.disoptnet.excited_fusion import ExcitedFusion
-from crossband.words import Bands, Support
+from crossband.words import Band, Bands, Support
 
 Deploy = Literal["fused", "student"]
 

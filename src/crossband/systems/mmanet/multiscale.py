@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.losses.segmentation import cross_entropy
-from crossband.pairs.base import IGNORE_INDEX
 from crossband.tensors import at_least_float32
+from crossband.words import IGNORE_INDEX
 
 
 def multiscale_cross_entropy(

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.pairs.base import IGNORE_INDEX, Band
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems.base import Output, Phase
 from crossband.systems.mmanet.esanet import Decoded, Decoder, bin_means
 from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
 from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
+from crossband.words import IGNORE_INDEX, Band
 
 if TYPE_CHECKING:
     from crossband.systems.mmanet.network import MMANet

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from crossband.evaluation import ALL, Evaluation, Scope, percent, protocols_from
-from crossband.metrics.segmentation import Protocol
+from crossband.evaluation import ALL, Evaluation, Scope
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
+from crossband.metrics.segmentation import SCORES
 from crossband.report.charts import per_class_iou_chart
+from crossband.report.evaluation_files import (
+    HEADLINES,
+    OVERALL,
+    PER_CLASS,
+    band_label,
+    describe_pairs,
+    evaluation_csv,
+    evaluation_dict,
+    evaluation_text,
+)
+from crossband.report.files import write_files
 from crossband.report.page import Cell, Page, facts
-
-# What the mean is taken over; crossband.metrics.segmentation says who uses which.
-PROTOCOL_MEANINGS: Mapping[Protocol, str] = {
-    "present": "the classes that occur in the ground truth",
-    "all-nan": "those that occur in the ground truth or in the prediction: one stray pixel of a class that "
-    "is absent from the truth adds a 0",
-    "all-zero": "all classes, an absent one counting as 0",
-    "no-background": "the classes that occur in the ground truth, without id 0",
-}
+from crossband.text import DASH, listed, percent
 
 
-def evaluation_page(evaluation: Evaluation, protocol: Protocol = "present") -> Page:
+def evaluation_page(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) -> Page:
     """Scores, a chart, per-class tables, confusion matrices and where it all comes from.
 
     protocol: the one whose column comes first. Raises OptionError if it is unknown.
     """
     page = Page(f"{evaluation.system} on {evaluation.source}")
-    page.paragraph(evaluation.describe_pairs())
+    page.paragraph(describe_pairs(evaluation))
     _add_summary(page, evaluation, protocol)
     _add_per_class(page, evaluation)
     _add_confusion(page, evaluation)
@@ -47,15 +50,21 @@ def evaluation_page(evaluation: Evaluation, protocol: Protocol = "present") -> P
     return page
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, protocol: Protocol = "present") -> None:
+def write_evaluation(evaluation: Evaluation, folder: Path, protocol: str = DEFAULT_PROTOCOL) -> None:
     """Write ``evaluation.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all."""
-    page = evaluation_page(evaluation, protocol)
-    evaluation.write(folder, protocol)
-    page.write(folder / "evaluation.html")
+    write_files(
+        folder,
+        "evaluation",
+        text=evaluation_text(evaluation, protocol),
+        document=evaluation_dict(evaluation),
+        table=evaluation_csv(evaluation),
+        page=evaluation_page(evaluation, protocol),
+    )
 
 
-def _add_summary(page: Page, evaluation: Evaluation, protocol: Protocol) -> None:
+def _add_summary(page: Page, evaluation: Evaluation, protocol: str) -> None:
     order = protocols_from(protocol)
+    titles = [score.title for score in OVERALL.values()]
     rows: list[list[str | Cell]] = []
     groups: list[int] = []
     for scope in evaluation.scopes():
@@ -67,21 +76,25 @@ def _add_summary(page: Page, evaluation: Evaluation, protocol: Protocol) -> None
                 scope.condition,
                 f"{scope.pairs:,}",
                 *(_mean_iou_cell(scope, name) for name in order),
-                percent(scope.scores.mean_class_accuracy),
-                percent(scope.scores.pixel_accuracy),
+                *(percent(getattr(scope.scores, name)) for name in OVERALL),
             ]
         )
     page.heading("Scores")
     page.table(
-        ["bands", "condition", "pairs", *order, "mean class accuracy", "pixel accuracy"],
+        ["bands", "condition", "pairs", *order, *titles],
         rows,
-        caption="Mean IoU under every protocol, with the number of classes averaged in brackets, and "
-        "accuracies; all in percent.",
-        align="ll" + "r" * (len(order) + 3),
+        caption="Mean IoU under every protocol, with the number of classes averaged in brackets; "
+        f"{listed(titles)}; all in percent.",
+        align="ll" + "r" * (1 + len(order) + len(titles)),
         groups=groups,
     )
     page.paragraph("The protocols differ in the classes that the mean is taken over:")
-    page.definitions({name: PROTOCOL_MEANINGS[name] for name in order})
+    rules = {name: PROTOCOLS[name] for name in order}
+    page.definitions(
+        {name: "; ".join(filter(None, (rule.meaning, rule.users))) for name, rule in rules.items()}
+    )
+    page.paragraph("The other scores:")
+    page.definitions({score.title: score.meaning for score in OVERALL.values()})
     if any(result.support == "fallback" for result in evaluation.results.values()):
         page.paragraph("Fallback: the system runs on these bands, but its method was not designed for them.")
 
@@ -90,7 +103,7 @@ def _add_per_class(page: Page, evaluation: Evaluation) -> None:
     results = list(evaluation.results.values())
     page.heading("Classes")
     page.figure(
-        per_class_iou_chart({result.label: result.overall for result in results}, evaluation.classes),
+        per_class_iou_chart({band_label(result): result.overall for result in results}, evaluation.classes),
         "IoU of every class over all pairs; a dash where a class occurs neither in truth nor in prediction.",
         "Bar chart of the IoU of every class per band combination; the table below has the numbers.",
     )
@@ -101,31 +114,32 @@ def _add_per_class(page: Page, evaluation: Evaluation) -> None:
             "class",
             "pixels",
             "share",
-            *(f"IoU {r.label}" for r in results),
-            *(f"acc. {r.label}" for r in results),
+            *(f"{score.short} {band_label(r)}" for score in PER_CLASS.values() for r in results),
         ],
         [
             [
                 _class_cell(evaluation, index),
                 f"{support[index]:,}",
                 percent(support[index] / counted if counted else math.nan),
-                *(percent(result.overall.iou[index]) for result in results),
-                *(percent(result.overall.accuracy[index]) for result in results),
+                *(percent(getattr(r.overall, name)[index]) for name in PER_CLASS for r in results),
             ]
             for index in range(len(evaluation.classes))
         ],
-        caption="Over all pairs: pixels of truth, their share, IoU and accuracy (the share of a class's "
-        "pixels that was found), in percent.",
+        caption="Over all pairs: pixels of truth, their share, "
+        f"{listed([f'{score.title} ({score.meaning})' for score in PER_CLASS.values()])}, in percent.",
     )
     split = [scope for scope in evaluation.scopes() if scope.condition != ALL]
-    if split:
+    for name in HEADLINES if split else ():
         page.table(
-            ["class", *(f"{scope.condition}, {scope.result.label}" for scope in split)],
+            ["class", *(f"{scope.condition}, {band_label(scope.result)}" for scope in split)],
             [
-                [_class_cell(evaluation, index), *(percent(scope.scores.iou[index]) for scope in split)]
+                [
+                    _class_cell(evaluation, index),
+                    *(percent(getattr(scope.scores, name)[index]) for scope in split),
+                ]
                 for index in range(len(evaluation.classes))
             ],
-            caption="IoU per condition, in percent.",
+            caption=f"{SCORES[name].title} per condition, in percent.",
         )
 
 
@@ -149,7 +163,7 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
                 ]
                 for row in range(len(names))
             ],
-            caption=f"Predictions on {result.label}, all pairs",
+            caption=f"Predictions on {band_label(result)}, all pairs",
             upright=True,
         )
 
@@ -162,14 +176,14 @@ def _class_cell(evaluation: Evaluation, index: int) -> Cell:
     return Cell(evaluation.classes.names[index], swatch=evaluation.classes.palette[index])
 
 
-def _mean_iou_cell(scope: Scope, protocol: Protocol) -> Cell:
+def _mean_iou_cell(scope: Scope, protocol: str) -> Cell:
     score = scope.scores.protocols[protocol]
     return Cell(percent(score.mean_iou), note=f"({score.classes_averaged})")
 
 
 def _share_cell(share: float, *, right: bool) -> Cell:
     if math.isnan(share):
-        return Cell("–" if right else "", shade=math.nan)
+        return Cell(DASH if right else "", shade=math.nan)
     # The root lets the few percent of a typical confusion be seen; the number says how many.
     text = f"{100 * share:.0f}" if right or share >= 0.005 else ""
     return Cell(text, shade=math.sqrt(share), tone="right" if right else "wrong")

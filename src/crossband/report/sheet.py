@@ -6,15 +6,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_INDEX, Pair, Pairs
+from crossband.pairs.base import IGNORE_COLOUR, Pair, Pairs
+from crossband.pictures import Palette, colour_labels, overlay, to_uint8
+from crossband.words import IGNORE_INDEX
 
 _CELL = 320
 """Longest side of one picture on the sheet, in pixels."""
 _GAP = 8
 _LINE = 20
 _INK, _PAPER, _FAINT = (20, 20, 20), (255, 255, 255), (120, 120, 120)
-_IGNORED_COLOUR = (224, 224, 192)
-_OPACITY = 0.5
 
 
 def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0) -> Image.Image:
@@ -28,7 +28,7 @@ def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0) -> Image.Image:
     if count < 1:
         raise OptionError(f"a contact sheet needs at least one pair, not {count}")
     columns = [*pairs.bands, *(["label", "overlay"] if pairs.classes is not None else [])]
-    palette = _colours(pairs)
+    palette = pairs.classes.palette if pairs.classes is not None else ()
     chosen = [pairs[index] for index in _choose(len(pairs), count, seed)]
     rows = [_pictures(pair, columns, palette) for pair in chosen]
     heights = [max(picture.height for picture in row) for row in rows]
@@ -67,31 +67,21 @@ def _choose(length: int, count: int, seed: int) -> list[int]:
     return [int(index) for index in np.random.default_rng(seed).integers(edges[:-1], edges[1:])]
 
 
-def _colours(pairs: Pairs) -> np.ndarray:
-    """uint8 (256, 3): the palette, and a pale colour for what does not count."""
-    colours = np.zeros((256, 3), np.uint8)
-    if pairs.classes is not None:
-        colours[: len(pairs.classes)] = pairs.classes.palette
-    colours[IGNORE_INDEX] = _IGNORED_COLOUR
-    return colours
-
-
-def _pictures(pair: Pair, columns: list[str], palette: np.ndarray) -> list[Image.Image]:
+def _pictures(pair: Pair, columns: list[str], palette: Palette) -> list[Image.Image]:
     size = _fitted(pair.size)
     pictures = {}
     if pair.visible is not None:
         pictures["visible"] = _shown(pair.visible, size)
     if pair.infrared is not None:
         pictures["infrared"] = _shown(pair.infrared, size)
-    if pair.label is not None:
+    if pair.label is not None and "label" in columns:
         # Nearest neighbour before colouring: a mean of colours shows classes that are not there.
         label = np.asarray(Image.fromarray(pair.label).resize(size, Image.Resampling.NEAREST))
-        pictures["label"] = Image.fromarray(palette[label])
+        pictures["label"] = Image.fromarray(colour_labels(label, palette))
         base = pictures["visible"] if "visible" in pictures else pictures["infrared"]
-        mixed = Image.blend(base, pictures["label"], _OPACITY)
         # A class drawn black is background: tinted, it would only darken the picture below it.
-        tinted = (label != IGNORE_INDEX) & palette[label].any(axis=2)
-        pictures["overlay"] = Image.composite(mixed, base, Image.fromarray(tinted.astype(np.uint8) * 255))
+        black = [index for index, colour in enumerate(palette) if not any(colour)]
+        pictures["overlay"] = Image.fromarray(overlay(np.asarray(base), None, label, palette, bare=black))
     nothing = Image.new("RGB", size, _PAPER)
     return [pictures.get(column, nothing) for column in columns]
 
@@ -104,8 +94,7 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _shown(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    levels = np.rint(image * 255).astype(np.uint8)
-    return Image.fromarray(levels).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(to_uint8(image)).convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
 def _legend_entries(pairs: Pairs, seen: list[int]) -> list[tuple[str, tuple[int, int, int]]]:
@@ -116,7 +105,7 @@ def _legend_entries(pairs: Pairs, seen: list[int]) -> list[tuple[str, tuple[int,
         for index, (name, colour) in enumerate(zip(pairs.classes.names, pairs.classes.palette, strict=True))
         if index not in pairs.classes.ignore
     ]
-    return [*entries, ("ignored", _IGNORED_COLOUR)] if IGNORE_INDEX in seen else entries
+    return [*entries, ("ignored", IGNORE_COLOUR)] if IGNORE_INDEX in seen else entries
 
 
 def _wrap_legend(

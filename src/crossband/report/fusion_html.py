@@ -5,10 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossband.evaluation import ALL, FusionEvaluation, FusionScope
-from crossband.evaluation.fusion_result import CONVENTIONS, told
-from crossband.metrics.fusion import Metric
+from crossband.metrics.fusion import DEFAULT_CONVENTION, Metric
 from crossband.report.charts import spread_chart
+from crossband.report.files import write_files
+from crossband.report.fusion_files import (
+    CONVENTIONS_DIFFER,
+    describe_convention,
+    describe_pairs,
+    describe_scope,
+    describe_stretching,
+    fusion_csv,
+    fusion_dict,
+    fusion_text,
+)
 from crossband.report.page import Cell, Page, facts
+from crossband.text import decimal
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -18,8 +29,8 @@ def fusion_page(evaluation: FusionEvaluation) -> Page:
     methods = list(evaluation.methods)
     subject = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
     page = Page(f"Fused pictures of {subject} on {evaluation.source}")
-    page.paragraph(evaluation.describe_pairs())
-    page.paragraph(evaluation.describe_preset())
+    page.paragraph(describe_pairs(evaluation))
+    page.paragraph(describe_convention(evaluation))
     page.heading("Scores")
     for scope in evaluation.scopes:
         _add_scores(page, evaluation, scope)
@@ -31,7 +42,7 @@ def fusion_page(evaluation: FusionEvaluation) -> Page:
         {
             "source": evaluation.source,
             "split": evaluation.split,
-            "preset": evaluation.preset,
+            "convention": evaluation.convention.name,
             **{f"method {name}": method.origin for name, method in evaluation.methods.items()},
             **facts(evaluation.provenance),
         },
@@ -42,9 +53,14 @@ def fusion_page(evaluation: FusionEvaluation) -> Page:
 
 def write_fusion_evaluation(evaluation: FusionEvaluation, folder: Path) -> None:
     """Write ``fusion.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all."""
-    page = fusion_page(evaluation)
-    evaluation.write(folder)
-    page.write(folder / "fusion.html")
+    write_files(
+        folder,
+        "fusion",
+        text=fusion_text(evaluation),
+        document=fusion_dict(evaluation),
+        table=fusion_csv(evaluation),
+        page=fusion_page(evaluation),
+    )
 
 
 def _add_scores(page: Page, evaluation: FusionEvaluation, scope: FusionScope) -> None:
@@ -54,15 +70,15 @@ def _add_scores(page: Page, evaluation: FusionEvaluation, scope: FusionScope) ->
             [_metric_cell(evaluation, metric), *_score_cells(evaluation, scope, metric)]
             for metric in evaluation.metrics
         ],
-        caption=f"{evaluation.describe_scope(scope)}. Mean and sample standard deviation over the pairs; the "
+        caption=f"{describe_scope(scope)}. Mean and sample standard deviation over the pairs; the "
         "best mean of a row is in bold. ↑ higher is better, ↓ lower is better."
         if scope.condition == ALL
-        else evaluation.describe_scope(scope),
+        else describe_scope(scope),
     )
 
 
 def _metric_cell(evaluation: FusionEvaluation, metric: Metric) -> Cell:
-    unit = evaluation.unit(metric)
+    unit = evaluation.convention.unit(metric)
     return Cell(
         f"{metric.name} {_ARROWS[metric.better]}", note=f"{metric.title}, {unit}" if unit else metric.title
     )
@@ -72,9 +88,9 @@ def _score_cells(evaluation: FusionEvaluation, scope: FusionScope, metric: Metri
     decimals = scope.decimals[metric.name]
     return [
         Cell(
-            told(spread.mean, decimals),
+            decimal(spread.mean, decimals),
             strong=name in scope.best[metric.name],
-            note=f"± {told(spread.std, decimals)}",
+            note=f"± {decimal(spread.std, decimals)}",
             badge=f"undefined on {spread.undefined}" if spread.undefined else "",
         )
         for name, spread in scope.spreads[metric.name].items()
@@ -88,15 +104,15 @@ def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
         "detail; a score that compares with both bands favours what lies between them. A mean in "
         "bold is the best of its row, however small its lead. Look at the pictures."
     )
-    page.paragraph(CONVENTIONS)
+    page.paragraph(CONVENTIONS_DIFFER)
     if changes := evaluation.convention.changes:
-        page.paragraph(f"Under preset {evaluation.preset}, unlike under standard:")
+        page.paragraph(f"Under convention {evaluation.convention.name}, unlike under {DEFAULT_CONVENTION}:")
         page.bullets(changes)
     page.paragraph(
         "Stretching every picture to the whole of 0..255 moves most scores: methods compare only if all "
         "were stretched or none was. Stretched before scoring?"
     )
-    page.definitions({name: evaluation.describe_stretching(name) for name in evaluation.methods})
+    page.definitions({name: describe_stretching(evaluation, name) for name in evaluation.methods})
     overall = evaluation.scopes[0].spreads.values()
     if any(spread.undefined for by_method in overall for spread in by_method.values()):
         page.paragraph(

@@ -1,0 +1,48 @@
+"""Numbers and tables as text."""
+
+import math
+
+import pytest
+
+from crossband.text import counted, decimal, listed, percent, text_table
+
+
+def test_a_table_is_aligned_and_its_texts_are_no_markup() -> None:
+    table = text_table(["name", "pixels"], [["[red]a[/]", "1"], ["b", "1,000"]])
+    assert table.splitlines() == [
+        "name        pixels",
+        "──────────────────",
+        "[red]a[/]        1",
+        "b            1,000",
+    ]
+
+
+def test_columns_can_be_left_and_wide_characters_take_two() -> None:
+    rows = text_table(["a", "b", "c"], [["1", "道路", "x"], ["22", "to", "y"]], align="rll").splitlines()
+    assert rows[2:] == [" 1   道路   x", "22   to     y"]
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        text_table(["a", "b"], [["1"]])
+    with pytest.raises(ValueError, match="zip"):
+        text_table(["a", "b"], [], align="l")
+
+
+def test_numbers_that_do_not_exist_are_a_dash() -> None:
+    assert [decimal(2.345, 1), percent(0.12345), percent(math.nan)] == ["2.3", "12.35", "–"]
+    assert [decimal(math.inf, 2)] == ["inf"]
+
+
+def test_things_are_counted_and_listed() -> None:
+    assert [counted(1, "pair"), counted(2, "pair"), counted(0, "class", "classes")] == [
+        "1 pair",
+        "2 pairs",
+        "0 classes",
+    ]
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
