@@ -4,6 +4,8 @@ Every message is one line that says what was wrong, which file or argument, and 
 line prints it as it is and exits with 2; anything else that is raised is a bug of ours.
 """
 
+import reprlib
+
 
 class CrossbandError(Exception):
     """Base of all errors whose cause is the input, never the program."""
@@ -25,6 +27,33 @@ class WeightsError(CrossbandError):
     """Weights that cannot be had, read, or made to fit the network."""
 
 
+class CrossbandWarning(UserWarning):
+    """Something that was done, but that whoever gave the input should know. The message is one line."""
+
+
+_MOST_QUOTED = 240
+"""Characters of a quoted value."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 40
+
+
+def quoted(value: object) -> str:
+    """A value as it is quoted in a message: its ``repr`` in one line, its middle left out where it is long.
+
+    Whatever a file holds, the text has some hundred characters, and making it takes no longer than that.
+    """
+    if isinstance(value, int) and value.bit_length() > 128:
+        # Python refuses to spell very long integers, and takes long over those that it spells.
+        return f"an integer of {value.bit_length()} bits"
+    text = _SHORT.repr(value)
+    return text if len(text) <= _MOST_QUOTED else f"{text[: _MOST_QUOTED - 3]}..."
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, fit for a line of ours; its type if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= _MOST_QUOTED else f"{line[: _MOST_QUOTED - 3]}..."

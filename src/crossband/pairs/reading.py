@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import PairError
+from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.base import IGNORE_INDEX, Classes, Pair, PairFiles
-from crossband.pairs.decoding import Stored, decode, image_size
+from crossband.pairs.decoding import Stored, decode
+from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_scaling import InfraredScaling
 
 __all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible"]
@@ -162,6 +163,7 @@ def _one_channel(path: Path, levels: np.ndarray) -> np.ndarray:
         warnings.warn(
             f"{path}: the three channels of this infrared image differ (false colours?); their mean is used, "
             "here and for further files of this folder",
+            CrossbandWarning,
             stacklevel=4,
         )
     mean = levels.mean(axis=-1)
