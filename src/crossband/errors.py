@@ -34,11 +34,17 @@ class CrossbandWarning(UserWarning):
 _MOST_QUOTED = 240
 """Characters of a quoted value."""
 
-_SHORT = reprlib.Repr()
+
+class _ShortRepr(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to spell very long integers, and takes long over those that it spells.
+        return repr(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+
+
+_SHORT = _ShortRepr()
 _SHORT.maxlevel = 3
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
 _SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlong = 40
 
 
 def quoted(value: object) -> str:
@@ -46,9 +52,6 @@ def quoted(value: object) -> str:
 
     Whatever a file holds, the text has some hundred characters, and making it takes no longer than that.
     """
-    if isinstance(value, int) and value.bit_length() > 128:
-        # Python refuses to spell very long integers, and takes long over those that it spells.
-        return f"an integer of {value.bit_length()} bits"
     text = _SHORT.repr(value)
     return text if len(text) <= _MOST_QUOTED else f"{text[: _MOST_QUOTED - 3]}..."
 

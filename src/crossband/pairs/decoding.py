@@ -22,6 +22,7 @@ from crossband.pairs.image_files import (
     open_with_pillow,
     rawmode,
 )
+from crossband.pairs.png_pixels import check_pixels
 
 _START_OF_SCAN = b"\xff\xda"
 _WORK_PER_BYTE = 8
@@ -88,6 +89,9 @@ def _decode_with_pillow(path: Path, image: ImageFile) -> Stored:
         samples = _decode_deep_colour(path, image, raw)
     else:
         samples = np.asarray(image)
+    # Only where the last row is black can pixels be missing; an interlaced image may miss them anywhere.
+    if image.format == "PNG" and (image.info.get("interlace") or not samples[-1].any()):
+        check_pixels(path)
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)

@@ -40,7 +40,7 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     opened = [open_pairs(source, split) for split in main_splits(source)]
     deep = any(_is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         for pairs in opened:
             folder = temporary / checked_name(pairs.split)

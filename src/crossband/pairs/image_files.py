@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from crossband.errors import CrossbandError, OptionError, PairError, quoted
+from crossband.pairs.inflating import DEFLATE_RATIO, PACKBITS_RATIO, deflated_bytes, packed_bytes
+from crossband.pairs.png_pixels import check_claim
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Suffixes, in lower case, of the files that can be read. The content decides how."""
@@ -51,10 +52,6 @@ _MAGIC: dict[bytes, Kind] = {
 _MOST_PAGES = 100
 """Pages of a TIFF that are looked through for the one image; overviews and masks are pages too."""
 _BYTES_OF_MODE = {"I;16": 2, "I;16B": 2, "I;16L": 2, "I": 4, "F": 4}
-_DEFLATE_RATIO = 1032
-"""What one byte of a deflate stream can inflate to at most (zlib's technical notes)."""
-_PACKBITS_RATIO = 64
-_PIECE = 1 << 20
 
 
 class _TiffImageFile(TiffImageFile):
@@ -117,6 +114,8 @@ def open_with_pillow(path: Path, kind: Kind) -> Iterator[ImageFile]:
             raise PairError(f"its size is {image.height} x {image.width} pixels; copy it again")
         depth = 2 if kind == "PNG" and ";16" in rawmode(image) else _BYTES_OF_MODE.get(image.mode, 1)
         check_bytes(image.width * image.height * len(image.getbands()) * depth)
+        if kind == "PNG":
+            check_claim(path)
         yield image
 
 
@@ -143,35 +142,15 @@ def check_inflated(page: tifffile.TiffPage) -> None:
 
     Only strips that are long enough to do so are looked at: a tiny part of an honest file, if any.
     """
-    ratio = 1 if page.compression == tifffile.COMPRESSION.NONE else _DEFLATE_RATIO
-    measure = _deflated_bytes
+    ratio = 1 if page.compression == tifffile.COMPRESSION.NONE else DEFLATE_RATIO
+    measure = deflated_bytes
     if page.compression == tifffile.COMPRESSION.PACKBITS:
-        ratio, measure = _PACKBITS_RATIO, _packed_bytes
+        ratio, measure = PACKBITS_RATIO, packed_bytes
     file, limit = page.parent.filehandle, max_image_bytes()
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if ratio > 1 and count * ratio > limit:
             file.seek(offset)
             check_bytes(measure(file.read(count), limit))
-
-
-def _deflated_bytes(data: bytes, limit: int) -> int:
-    """What a deflate stream inflates to; counting stops above the limit."""
-    stream, total = zlib.decompressobj(), 0
-    while data and total <= limit and not stream.eof:
-        total += len(stream.decompress(data, _PIECE))
-        data = stream.unconsumed_tail
-    return total
-
-
-def _packed_bytes(data: bytes, limit: int) -> int:
-    """What a PackBits stream unpacks to (TIFF 6.0, section 9); counting stops above the limit."""
-    total = place = 0
-    while place < len(data) and total <= limit:
-        head = data[place]
-        literal = head < 128
-        total += head + 1 if literal else 257 - head
-        place += head + 2 if literal else 2
-    return total
 
 
 @contextmanager

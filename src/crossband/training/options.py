@@ -136,9 +136,10 @@ class TrainOptions:
     @classmethod
     def from_yaml(cls, path: Path) -> TrainOptions:
         """Read what `to_yaml` wrote. Raises OptionError, naming the file, for anything else."""
+        values = read_yaml(path)
         try:
-            return cls(**read_yaml(path))
-        except TypeError as error:
+            return cls(**values)
+        except (TypeError, OptionError) as error:
             raise OptionError(
                 f"{path} does not hold the options of a training run ({first_line(error)})"
             ) from error
