@@ -44,7 +44,7 @@ class _ShortRepr(reprlib.Repr):
 _SHORT = _ShortRepr()
 _SHORT.maxlevel = 3
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
-_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxstring = _SHORT.maxother = 160
 
 
 def quoted(value: object) -> str:

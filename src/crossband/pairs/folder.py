@@ -186,7 +186,7 @@ def _holds_a_band(folder: Path) -> bool:
 def _split_folder(root: Path, split: str) -> Path:
     splits = folder_splits(root)
     if split not in splits:
-        raise OptionError(f"{root} has no split {split!r}; it has: {', '.join(splits)}")
+        raise OptionError(f"{root} has no split {quoted(split)}; it has: {', '.join(splits)}")
     return root if splits == [WHOLE] and _holds_a_band(root) else root / split
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import PairFiles
 from crossband.pairs.benchmarks.declaration import Benchmark, Layout
 from crossband.pairs.image_files import IMAGE_SUFFIXES
@@ -74,9 +74,9 @@ class Tree:
         self.templates = {"visible": layout.visible, "infrared": layout.infrared, "label": layout.label}
         if infrared is not None:
             if infrared not in layout.other_infrared:
-                able = ", ".join(layout.other_infrared) or f"none in the layout {layout.name!r}"
+                able = ", ".join(layout.other_infrared) or f"none in the layout {quoted(layout.name)}"
                 raise OptionError(
-                    f"{benchmark.key} has no other infrared {infrared!r}; infrared= can be: {able}"
+                    f"{benchmark.key} has no other infrared {quoted(infrared)}; infrared= can be: {able}"
                 )
             self.templates["infrared"] = layout.other_infrared[infrared]
         self.packed = self.templates["visible"] == self.templates["infrared"]
@@ -112,7 +112,8 @@ class Tree:
         parts = [split] if split in present else split.split("+")
         if not all(part in present for part in parts):
             raise OptionError(
-                f"{self.benchmark.key} at {self.root} has no split {split!r}; it has: {', '.join(present)}"
+                f"{self.benchmark.key} at {self.root} has no split {quoted(split)}; "
+                f"it has: {', '.join(present)}"
             )
         files: list[PairFiles] = []
         gaps: list[Gap] = []
