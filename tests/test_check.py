@@ -320,7 +320,8 @@ def test_bands_that_hold_no_numbers(tmp_path: Path, band: str, bad: float) -> No
     for part in ("visible", "infrared"):
         (tmp_path / "train" / part).mkdir(parents=True)
         image = np.full((6, 8, 3) if part == "visible" else (6, 8), 0.5, np.float32)
-        tifffile.imwrite(tmp_path / "train" / part / "a.tif", image)
+        kind = "rgb" if part == "visible" else "minisblack"
+        tifffile.imwrite(tmp_path / "train" / part / "a.tif", image, photometric=kind)
     assert check_source(f"folder:{tmp_path}").ok
     image[:2] = bad
     tifffile.imwrite(tmp_path / "train" / band / "a.tif", image[..., 0] if image.ndim == 3 else image)

@@ -156,6 +156,17 @@ def test_a_png_that_claims_more_than_it_holds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(path).samples[..., 0], image)
 
 
+def test_a_tiff_that_claims_more_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(12, 16), metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages.first.tags["ImageLength"]
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, tag.valueoffset, 13)
+    path.write_bytes(data)
+    assert "more pixels than the file holds" in refusals(path)
+
+
 def test_a_jpeg_of_very_many_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(noise(64, 64)).save(path, progressive=True)

@@ -90,6 +90,13 @@ def test_what_is_written_has_no_anchors() -> None:
     assert list(parse_yaml(text)) == ["b", "a", "date", "text"]
 
 
+def test_an_error_in_a_config_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(BOMB)
+    with pytest.raises(SystemExit):
+        main(["train", "csknet", "--config", str(tmp_path / "a.yaml")])
+    assert "a.yaml: line 1: anchors and aliases" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", [BOMB, "[" * 100_000, "data: 0x_", "- " + "x" * 500_000])
 def test_a_config_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)

@@ -43,12 +43,15 @@ _LONGEST_ERROR = 600
 _load_yaml = get_loader("yaml")
 
 
-def _load_checked_yaml(text: str) -> Any:
-    """What jsonargparse makes of a YAML text, which `check_yaml` has looked through first."""
+def _load_checked_yaml(text: str, path: str = "") -> Any:
+    """What jsonargparse makes of a YAML text, which `check_yaml` has looked through first.
+
+    path: of the file that holds it, or "" for an option's value; jsonargparse passes it on.
+    """
     try:
         check_yaml(text)
     except OptionError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{path}: {error}" if path else str(error)) from error
     return _load_yaml(text)
 
 

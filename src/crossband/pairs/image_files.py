@@ -268,3 +268,6 @@ def _check_page(page: tifffile.TiffPage, file_size: int) -> None:
     check_bytes(height * width * channels * sample)
     if page.is_tiled:
         check_bytes(page.tilelength * page.tilewidth * page.tiledepth * channels * sample)
+    plain = page.compression == tifffile.COMPRESSION.NONE
+    if plain and sum(page.databytecounts) < height * width * channels * page.bitspersample // 8:
+        raise PairError("its header claims more pixels than the file holds; copy it again")
