@@ -1,6 +1,7 @@
 """`data check` finds each fault that was put into a sound tree, and nothing in the sound one."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import fake_trees
@@ -310,3 +312,36 @@ def test_nothing_to_check(tmp_path: Path) -> None:
         check_source(f"msrs:{tmp_path}")
     with pytest.raises(OptionError, match="does not exist"):
         check_source(f"msrs:{tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("band", ["visible", "infrared"])
+def test_bands_that_hold_no_numbers(tmp_path: Path, band: str, bad: float) -> None:
+    for part in ("visible", "infrared"):
+        (tmp_path / "train" / part).mkdir(parents=True)
+        image = np.full((6, 8, 3) if part == "visible" else (6, 8), 0.5, np.float32)
+        kind = "rgb" if part == "visible" else "minisblack"
+        tifffile.imwrite(tmp_path / "train" / part / "a.tif", image, photometric=kind)
+    assert check_source(f"folder:{tmp_path}").ok
+    image[:2] = bad
+    tifffile.imwrite(tmp_path / "train" / band / "a.tif", image[..., 0] if image.ndim == 3 else image)
+    report = check_source(f"folder:{tmp_path}")
+    assert not report.ok
+    assert re.search(rf"{band}/a\.tif: 16 values are NaN or infinite", str(report.problems[0]))
+
+
+def test_a_damaged_header_does_not_end_the_check(tmp_path: Path) -> None:
+    for part in ("visible", "infrared"):
+        (tmp_path / "train" / part).mkdir(parents=True)
+        for name in ("a", "b"):
+            tifffile.imwrite(tmp_path / "train" / part / f"{name}.tif", np.ones((6, 8), np.uint8))
+    path = tmp_path / "train" / "infrared" / "a.tif"
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages.first.tags["StripOffsets"]
+    data = bytearray(path.read_bytes())
+    data[tag.offset] = 0
+    path.write_bytes(data)
+    report = check_source(f"folder:{tmp_path}")
+    assert [problem.severity for problem in report.problems] == ["error"]
+    assert "does not say where its pixels are" in report.problems[0].message
+    assert report.splits[0].pairs == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
+from crossband.errors import CrossbandWarning
 from crossband.pairs.export import export_folder
 from crossband.terminal import config_first
 from crossband.training.engine import train
@@ -279,3 +281,18 @@ def test_a_16_bit_infrared_image_is_read_as_stored(run: Path, tmp_path: Path) ->
         assert main(["predict", str(run), *arguments]) == 0
     deep, shallow = (tmp_path / "out" / "confidence" / f"{name}.png" for name in ("deep", "shallow"))
     assert np.array_equal(np.asarray(Image.open(deep)), np.asarray(Image.open(shallow)))
+
+
+def test_warnings_are_one_line_without_our_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    class WarningBenchmarks(dict):
+        def items(self) -> list:
+            warnings.warn("look at a.png", CrossbandWarning, stacklevel=1)
+            warnings.warn("of another library", stacklevel=1)
+            return []
+
+    monkeypatch.setattr("crossband.pairs.benchmarks.BENCHMARKS", WarningBenchmarks())
+    assert main(["data", "list"]) == 0
+    assert capsys.readouterr().err == "crossband: warning: look at a.png\n"
+    assert [str(entry.message) for entry in recwarn] == ["of another library"]

@@ -257,7 +257,7 @@ class TestConditions:
         path.write_text("name,condition\n1D,fog\n3D, dusk\n")
         assert self.conditions(tmp_path) == ["fog", None, "dusk"]
         path.write_text("name,condition\n4D,fog\n")
-        with pytest.raises(PairError, match=r"conditions\.csv: 1 names are no pair's \(4D\)"):
+        with pytest.raises(PairError, match=r"conditions\.csv: 1 names are no pair's \('4D'\)"):
             self.conditions(tmp_path)
         path.write_text("1D,fog\n2N,fog\n")
         with pytest.raises(PairError, match="header name,condition"):

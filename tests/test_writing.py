@@ -1,5 +1,7 @@
 """Writing: what is written reads back, and nothing is ever left half-written."""
 
+import csv
+import io
 import os
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import Classes
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_infrared, read_label, read_visible
-from crossband.pairs.writing import replacing, write_image, write_label, write_text
+from crossband.pairs.writing import csv_text, plain_cell, replacing, write_image, write_label, write_text
 from crossband.words import IGNORE_INDEX
 from stored_images import counts, noise
 
@@ -80,3 +82,51 @@ class TestWriting:
             with pytest.raises(OptionError, match="cannot write"):
                 write_text(path, "x")
         assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+    def test_permissions_stay(self, tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        path.chmod(mode)
+        seen = []
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            seen.append(temporary.stat().st_mode & 0o077)
+        assert seen == [0]  # never open to others while it is written
+        assert path.read_text() == "new"
+        assert path.stat().st_mode & 0o777 == mode
+
+    def test_a_new_file_follows_the_umask(self, tmp_path: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            write_text(tmp_path / "a.txt", "x")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+    def test_the_longest_name(self, tmp_path: Path) -> None:
+        write_text(tmp_path / ("a" * 255), "x")
+        assert [path.name for path in tmp_path.iterdir()] == ["a" * 255]
+        with pytest.raises(OptionError, match="too long"):
+            write_text(tmp_path / ("a" * 256), "x")
+
+    def test_the_first_error_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "cannot remove")
+
+        def write_in_vain() -> None:
+            with replacing(tmp_path / "a.txt") as temporary:
+                temporary.write_text("x")
+                monkeypatch.setattr(Path, "unlink", refuse)
+                raise OSError(28, "No space left on device")
+
+        with pytest.raises(OptionError, match=r"a\.txt: No space left on device"):
+            write_in_vain()
+
+    def test_cells_are_no_formulas(self) -> None:
+        texts = ["=1+1", "+1", "-x", "@a", "\tb", "plain", "'quoted", "a=b", "", "'=x"]
+        text = csv_text([texts, [-1.5, 2, None, "=x"]])
+        first, second = csv.reader(io.StringIO(text))
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in first)
+        assert second == ["-1.5", "2", "", "'=x"]
+        assert [plain_cell(cell) for cell in first[:9]] == texts[:9]

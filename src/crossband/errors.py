@@ -7,6 +7,7 @@ line prints it as it is and exits with 2; anything else that is raised is a bug 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -34,9 +35,39 @@ class WeightsError(CrossbandError):
     """Weights that cannot be had, read, or made to fit the network."""
 
 
+class CrossbandWarning(UserWarning):
+    """Something that was done, but that whoever gave the input should know. The message is one line."""
+
+
+_MOST_QUOTED = 240
+"""Characters of a quoted value."""
+
+
+class _ShortRepr(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to spell very long integers, and takes long over those that it spells.
+        return repr(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+
+
+_SHORT = _ShortRepr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
+_SHORT.maxstring = _SHORT.maxother = 160
+
+
+def quoted(value: object) -> str:
+    """A value as it is quoted in a message: its ``repr`` in one line, its middle left out where it is long.
+
+    Whatever a file holds, the text has some hundred characters, and making it takes no longer than that.
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= _MOST_QUOTED else f"{text[: _MOST_QUOTED - 3]}..."
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, fit for a line of ours; its type if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= _MOST_QUOTED else f"{line[: _MOST_QUOTED - 3]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
 
@@ -28,7 +28,7 @@ def _converted(option: str, hint: Any, value: Any) -> Any:
     try:
         return parser.parse_object({"value": value})["value"]
     except ArgumentError:
-        raise OptionError(f"{option} must be {spoken(hint)}, not {value!r}") from None
+        raise OptionError(f"{option} must be {spoken(hint)}, not {quoted(value)}") from None
 
 
 def spoken(hint: Any) -> str:

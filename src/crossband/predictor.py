@@ -18,6 +18,7 @@ from crossband.errors import OptionError, PairError, WeightsError, did_you_mean
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.batch import bands_of
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.reading import read_pair
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import overlay, stretched, to_uint8
@@ -213,7 +214,7 @@ def predict_files(
         assert result.labels is not None
         assert result.confidence is not None
         assert result.classes is not None
-        name = f"{result.pair.name}.png"
+        name = f"{checked_name(result.pair.name)}.png"
         write_label(out / "label" / name, result.labels, result.classes.palette)
         write_image(out / "overlay" / name, np.asarray(result.overlay()))
         write_image(out / "confidence" / name, to_uint8(result.confidence))
@@ -251,7 +252,7 @@ def fuse_files(
     for result in _predictions(predictor, files, workers, progress):
         assert result.fused is not None
         fused = stretched(result.fused) if stretch else result.fused
-        write_image(out / f"{result.pair.name}.png", fused)
+        write_image(place_of(out, result.pair.name, ".png"), fused)
 
 
 def _predictions(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, get_loader, set_loader
+from yaml import YAMLError
+
+from crossband.errors import CrossbandWarning, OptionError
+from crossband.yaml_files import check_yaml
 
 _PLAINER = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
@@ -32,6 +37,28 @@ SOURCE_HELP = (
 DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
 
 
+_LONGEST_ERROR = 600
+"""Characters of an error; jsonargparse repeats the whole file or value that it cannot use."""
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_checked_yaml(text: str, path: str = "") -> Any:
+    """What jsonargparse makes of a YAML text, which `check_yaml` has looked through first.
+
+    path: of the file that holds it, or "" for an option's value; jsonargparse passes it on.
+    """
+    try:
+        check_yaml(text)
+    except OptionError as error:
+        raise ValueError(f"{path}: {error}" if path else str(error)) from error
+    return _load_yaml(text)
+
+
+# For option values and --config files alike.
+set_loader("yaml", _load_checked_yaml, (ValueError, YAMLError))
+
+
 class Parser(ArgumentParser):
     """A parser whose errors are one line on standard error, and exit code 2."""
 
@@ -39,6 +66,8 @@ class Parser(ArgumentParser):
         text = " ".join(str(message).split())
         for pattern, plain in _PLAINER:
             text = re.sub(pattern, plain, text)
+        if len(text) > _LONGEST_ERROR:
+            text = f"{text[: _LONGEST_ERROR // 2]} [...] {text[-_LONGEST_ERROR // 2 :]}"
         print(f"crossband: error: {text} (see `{self.prog} --help`)", file=sys.stderr)
         sys.exit(2)
 
@@ -62,6 +91,27 @@ def config_first(arguments: list[str]) -> list[str]:
         else:
             others.append(argument)
     return others[:1] + configs + others[1:]
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print our warnings as one line on standard error, without the line of code that they come from.
+
+    Pillow's are not shown: what is wrong with an image ends in an error of ours, or does not matter.
+    """
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_plainly(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, CrossbandWarning):
+                print(f"crossband: warning: {message}", file=sys.stderr)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_plainly
+        warnings.filterwarnings("always", category=CrossbandWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        yield
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from crossband.cli.use import (
     systems_arguments,
 )
 from crossband.errors import CrossbandError
-from crossband.terminal import Parser, config_first
+from crossband.terminal import Parser, config_first, plain_warnings
 from crossband.version import __version__
 
 
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         if command is None:
             parser.print_help()
             return 0
-        return commands[command](options[command]) or 0
+        with plain_warnings():
+            return commands[command](options[command]) or 0
     except CrossbandError as error:
         print(f"crossband: error: {error}", file=sys.stderr)
         return 2

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from crossband.errors import OptionError
 from crossband.locks import is_vacant
@@ -18,8 +15,10 @@ from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.headers import read_header
+from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import main_splits, open_pairs
-from crossband.pairs.writing import write_image, write_label, write_text
+from crossband.pairs.writing import csv_text, write_image, write_label, write_text
+from crossband.yaml_files import yaml_text
 
 
 def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None] | None = None) -> None:
@@ -34,7 +33,7 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     progress is called with (pairs done, pairs in all). The folder appears whole or not at all.
 
     Raises OptionError if out exists and is not an empty folder, or cannot be written; what `open_pairs`
-    raises for the source; PairError for a pair that cannot be read.
+    raises for the source; PairError for a pair that cannot be read, or whose name leads out of the folder.
     """
     out = out.absolute()
     if not is_vacant(out):
@@ -42,10 +41,10 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     opened = [open_pairs(source, split) for split in main_splits(source)]
     deep = any(_is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         for pairs in opened:
-            folder = temporary / pairs.split
+            folder = temporary / checked_name(pairs.split)
             for pair in pairs:
                 _write_pair(folder, pair, pairs.classes, deep)
                 done += 1
@@ -72,12 +71,12 @@ def _is_deep(pairs: Pairs) -> bool:
 
 def _write_pair(folder: Path, pair: Pair, classes: Classes | None, deep: bool) -> None:
     if pair.visible is not None:
-        write_image(folder / "visible" / f"{pair.name}.png", _quantised(pair.visible, np.uint8))
+        write_image(place_of(folder / "visible", pair.name, ".png"), _quantised(pair.visible, np.uint8))
     if pair.infrared is not None:
         depth = np.uint16 if deep else np.uint8
-        write_image(folder / "infrared" / f"{pair.name}.png", _quantised(pair.infrared, depth))
+        write_image(place_of(folder / "infrared", pair.name, ".png"), _quantised(pair.infrared, depth))
     if pair.label is not None and classes is not None:
-        write_label(folder / "label" / f"{pair.name}.png", pair.label, classes.palette)
+        write_label(place_of(folder / "label", pair.name, ".png"), pair.label, classes.palette)
 
 
 def _quantised(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
@@ -88,11 +87,9 @@ def _write_conditions(folder: Path, pairs: Pairs) -> None:
     known = [(pairs.name(index), pairs.condition(index)) for index in range(len(pairs))]
     rows = [(name, condition) for name, condition in known if condition is not None]
     if rows:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("name", "condition"), *rows])
-        write_text(folder / "conditions.csv", text.getvalue())
+        write_text(folder / "conditions.csv", csv_text([("name", "condition"), *rows]))
 
 
 def _write_classes(path: Path, classes: Classes) -> None:
     declared = {"names": list(classes.names), "palette": [list(colour) for colour in classes.palette]}
-    write_text(path, yaml.safe_dump(declared, sort_keys=False, default_flow_style=None, allow_unicode=True))
+    write_text(path, yaml_text(declared, lists_in_one_line=True))

@@ -11,18 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
-from crossband.pairs.decoding import IMAGE_SUFFIXES
+from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.names import checked_name
 from crossband.pairs.reading import read_label, read_pair
+from crossband.pairs.writing import plain_cell
 from crossband.words import BANDS, IGNORE_INDEX
+from crossband.yaml_files import read_yaml
 
 WHOLE = "all"
 """The split of a folder that has its bands directly, without folders for splits."""
 
+_LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
 _CONDITION_OF_LETTER = {"D": "day", "N": "night"}
 
@@ -129,14 +132,19 @@ def read_classes(path: Path) -> Classes:
     Raises PairError, naming the file and the entry, if it holds something else.
     """
     try:
-        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PairError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        declared = read_yaml(path)
+    except OptionError as error:
+        raise PairError(str(error)) from error.__cause__
     if not isinstance(declared, Mapping) or not set(declared) <= {"names", "palette", "ignore"}:
         raise PairError(f"{path}: must be a mapping with names, and optionally palette and ignore")
     names = declared.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise PairError(f'{path}: names must be a list of texts, such as [road, "7", "yes"]')
+    for name in names:
+        if not name.isprintable() or len(name) > _LONGEST_CLASS_NAME:
+            raise PairError(
+                f"{path}: the name {quoted(name)} must print in one line of {_LONGEST_CLASS_NAME} characters"
+            )
     if not 1 <= len(names) <= IGNORE_INDEX or len(set(names)) != len(names):
         raise PairError(f"{path}: {len(names)} names; give 1 to {IGNORE_INDEX}, all different")
     ignore = declared.get("ignore") or []
@@ -179,7 +187,7 @@ def _holds_a_band(folder: Path) -> bool:
 def _split_folder(root: Path, split: str) -> Path:
     splits = folder_splits(root)
     if split not in splits:
-        raise OptionError(f"{root} has no split {split!r}; it has: {', '.join(splits)}")
+        raise OptionError(f"{root} has no split {quoted(split)}; it has: {', '.join(splits)}")
     return root if splits == [WHOLE] and _holds_a_band(root) else root / split
 
 
@@ -215,7 +223,10 @@ def _images(folder: Path) -> dict[str, Path]:
             path = Path(place, file)
             if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
-            name = path.relative_to(folder).with_suffix("").as_posix()
+            try:
+                name = checked_name(path.relative_to(folder).with_suffix("").as_posix())
+            except PairError as error:
+                raise PairError(f"{folder}: {error}") from None
             if name in images:
                 raise PairError(f"{path} and {images[name].name} have the same name; remove one of them")
             images[name] = path
@@ -247,14 +258,18 @@ def _conditions(folder: Path, names: list[str]) -> dict[str, str]:
 def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
+            rows = [
+                {column: plain_cell(row.get(column) or "") for column in ("name", "condition")}
+                for row in csv.DictReader(file, skipinitialspace=True)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PairError(f"{path}: cannot be read as CSV ({error})") from error
-    if any(not (row.get("name") and row.get("condition")) for row in rows):
+    if not all(row["name"] and row["condition"] for row in rows):
         raise PairError(f"{path}: every row needs a name and a condition under the header name,condition")
     strangers = sorted({row["name"] for row in rows} - set(names))
     if strangers:
-        raise PairError(f"{path}: {len(strangers)} names are no pair's ({_first(strangers)}); correct them")
+        shown = _first([quoted(name) for name in strangers])
+        raise PairError(f"{path}: {len(strangers)} names are no pair's ({shown}); correct them")
     return {row["name"]: row["condition"] for row in rows}
 
 

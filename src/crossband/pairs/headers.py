@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tifffile
-from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from crossband.errors import PairError
-from crossband.pairs.decoding import image_size
+from crossband.pairs.decoding import pillow_orientation, tiff_orientation
+from crossband.pairs.image_files import open_image
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_PNG_PALETTE = 3
+_PNG_DEPTH, _PNG_COLOUR = 24, 25
+"""Where a PNG says its bits and its kind of colour."""
+_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 4096
 """Bytes at the end in which the end mark is looked for: some writers append a few of their own."""
 
@@ -25,7 +25,7 @@ _TAIL = 4096
 class Header:
     """size: (height, width) as read, EXIF orientation respected. kind: PNG, JPEG, TIFF or BMP.
 
-    bits: per sample. channels: as stored; an image with a palette has one.
+    bits: per sample. channels: as stored; an image with a palette has one. floats: samples are floats.
     """
 
     size: tuple[int, int]
@@ -33,40 +33,52 @@ class Header:
     bits: int
     channels: int
     palette: bool = False
+    floats: bool = False
 
     def __str__(self) -> str:
         channels = "palette" if self.palette else f"{self.channels} channel{'s' if self.channels > 1 else ''}"
         return f"{self.kind}, {self.bits}-bit, {channels}"
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file as it is read, EXIF orientation respected. Reads only the header.
+
+    A PNG whose orientation follows its pixels is given as it is stored. Raises PairError, naming the file,
+    as `decode` does for what its header shows.
+    """
+    with open_image(path) as opened:
+        return _size(opened)
+
+
 def read_header(path: Path) -> Header:
     """Read an image's header and look whether the end of the file is there.
 
-    A damage in the middle of the pixels is not seen. Raises PairError, naming the file, if it is missing,
-    empty, no image that can be read, or cut off.
+    A damage in the middle of the pixels is not seen. Raises PairError, naming the file, as `decode` does for
+    what its header shows, and if it is cut off.
     """
-    size = image_size(path)
-    with path.open("rb") as file:
-        start = file.read(32)
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        tail = file.read()
-    if start.startswith(_PNG_SIGNATURE):
-        _require(b"IEND" in tail, path)
-        bits, colour = struct.unpack_from("BB", start, 24)
-        return Header(size, "PNG", bits, _PNG_CHANNELS[colour], palette=colour == _PNG_PALETTE)
-    if start[:2] in (b"II", b"MM"):
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            ends = np.add(page.dataoffsets, page.databytecounts, dtype=np.int64)
-            _require(int(ends.max()) <= tiff.filehandle.size, path)
-            return Header(size, "TIFF", int(page.bitspersample), page.samplesperpixel)
-    with Image.open(path) as image:
-        kind = image.format or "image"
-        if kind == "JPEG":
-            _require(b"\xff\xd9" in tail, path)
-        return Header(size, kind, 8, len(image.getbands()), palette=image.mode == "P")
+    with open_image(path) as opened:
+        size = _size(opened)
+        if isinstance(opened, tifffile.TiffPage):
+            floats = opened.dtype is not None and opened.dtype.kind == "f"
+            return Header(size, "TIFF", opened.bitspersample, opened.samplesperpixel, floats=floats)
+        with path.open("rb") as file:
+            start = file.read(32)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            tail = file.read()
+        kind = str(opened.format)
+        if _END_MARKS.get(kind, b"") not in tail:
+            raise PairError("the end of the file is missing; copy it again")
+        palette = opened.mode == "P"
+        if kind == "PNG":
+            return Header(size, kind, start[_PNG_DEPTH], _PNG_CHANNELS[start[_PNG_COLOUR]], palette)
+        return Header(size, kind, 8, len(opened.getbands()), palette)
 
 
-def _require(complete: bool, path: Path) -> None:
-    if not complete:
-        raise PairError(f"{path}: the end of the file is missing; copy it again")
+def _size(opened: ImageFile | tifffile.TiffPage) -> tuple[int, int]:
+    if isinstance(opened, tifffile.TiffPage):
+        size, orientation = (opened.imagelength, opened.imagewidth), tiff_orientation(opened)
+    else:
+        # Without the test, Pillow decodes a whole PNG to look for EXIF data behind its pixels.
+        has_exif = opened.format != "PNG" or "exif" in opened.info
+        size, orientation = (opened.height, opened.width), pillow_orientation(opened) if has_exif else 1
+    return size[::-1] if 5 <= orientation <= 8 else size

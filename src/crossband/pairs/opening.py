@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossband.errors import OptionError, did_you_mean
+from crossband.errors import OptionError, did_you_mean, quoted
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
@@ -52,26 +52,30 @@ def parse_source(text: str) -> Source:
     match = _GRAMMAR.fullmatch(text)
     if match is None or (match["name"] not in source_names() and os.path.exists(text)):
         meant = f"; for a folder of pairs write folder:{text}" if os.path.exists(text) else ""
-        raise OptionError(f"{text!r} is not a source of the form {_FORM}{meant}")
+        raise OptionError(f"{quoted(text)} is not a source of the form {_FORM}{meant}")
     name = match["name"]
     if name not in source_names():
         hint = did_you_mean(name, source_names())
-        raise OptionError(f"unknown source {name!r}; known: {', '.join(source_names())}{hint}")
+        raise OptionError(f"unknown source {quoted(name)}; known: {', '.join(source_names())}{hint}")
     if name == "scenes":
         if match["path"]:
-            raise OptionError(f"{text!r}: scenes are generated and take no path; options follow a comma")
+            raise OptionError(
+                f"{quoted(text)}: scenes are generated and take no path; options follow a comma"
+            )
     elif not match["path"]:
-        raise OptionError(f"{text!r} names no path; write {name}:PATH")
+        raise OptionError(f"{quoted(text)} names no path; write {name}:PATH")
     options: dict[str, str] = {}
     for option in filter(None, match["options"].split(",")):
         key, _, value = option.partition("=")
         if key in options:
-            raise OptionError(f"{text!r} gives the option {key!r} twice")
+            raise OptionError(f"{quoted(text)} gives the option {quoted(key)} twice")
         options[key] = value
     if name in BENCHMARKS:
         _check_benchmark_options(name, options)
     elif name == "folder" and options:
-        raise OptionError(f"{text!r}: folder takes no option; ids to ignore belong into its classes.yaml")
+        raise OptionError(
+            f"{quoted(text)}: folder takes no option; ids to ignore belong into its classes.yaml"
+        )
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
@@ -136,7 +140,8 @@ def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
 
     if InfraredScaling.parse(infrared_scaling) != InfraredScaling():
         raise OptionError(
-            f"scenes are rendered in [0, 1]: their infrared scaling is full-range, not {infrared_scaling!r}"
+            "scenes are rendered in [0, 1]: their infrared scaling is full-range, "
+            f"not {quoted(infrared_scaling)}"
         )
     counts = scene_splits(source.options)
     if split not in counts:
@@ -155,7 +160,7 @@ def _existing_folder(source: Source) -> Path:
     if source.path is None or not os.path.isdir(source.path):
         what = "is a file" if source.path is not None and os.path.isfile(source.path) else "does not exist"
         raise OptionError(
-            f"the folder {source.path} in {str(source)!r} {what}; correct the path after the colon"
+            f"the folder {source.path} in {quoted(str(source))} {what}; correct the path after the colon"
         )
     return source.path
 
@@ -167,7 +172,7 @@ def _check_benchmark_options(name: str, options: dict[str, str]) -> None:
         known["infrared"] = f"infrared={'|'.join(sorted(choices))}"
     for key in options:
         if key not in known:
-            raise OptionError(f"{name} has no option {key!r}; it has: {', '.join(known.values())}")
+            raise OptionError(f"{name} has no option {quoted(key)}; it has: {', '.join(known.values())}")
     parse_ignore(options.get("ignore"))
 
 
@@ -190,4 +195,4 @@ def parse_ignore(text: str | None) -> tuple[int, ...] | None:
 
 
 def _unknown_split(source: Source, split: str, known: list[str]) -> OptionError:
-    return OptionError(f"{source} has no split {split!r}; it has: {', '.join(known)}")
+    return OptionError(f"{source} has no split {quoted(split)}; it has: {', '.join(known)}")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import PairError
+from crossband.errors import CrossbandWarning, PairError, quoted
 from crossband.pairs.base import Classes, Pair, PairFiles
-from crossband.pairs.decoding import Stored, decode, image_size
+from crossband.pairs.decoding import Stored, decode
+from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX
 
@@ -81,7 +82,9 @@ def read_pair(files: PairFiles, scaling: InfraredScaling, classes: Classes | Non
     naming the files, if one cannot be used or if their sizes differ.
     """
     if files.visible is None and files.infrared is None:
-        raise PairError(f"pair {files.name!r} has neither a visible nor an infrared image; give one of them")
+        raise PairError(
+            f"pair {quoted(files.name)} has neither a visible nor an infrared image; give one of them"
+        )
     visible = infrared = label = None
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
         stored = decode(files.visible)
@@ -163,6 +166,7 @@ def _one_channel(path: Path, levels: np.ndarray) -> np.ndarray:
         warnings.warn(
             f"{path}: the three channels of this infrared image differ (false colours?); their mean is used, "
             "here and for further files of this folder",
+            CrossbandWarning,
             stacklevel=4,
         )
     mean = levels.mean(axis=-1)
@@ -193,6 +197,6 @@ def _check_sizes(name: str, images: list[tuple[Path | None, np.ndarray | None]])
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{path} is {height} x {width}" for path, (height, width) in sizes.items())
         raise PairError(
-            f"pair {name!r}: {told} (height x width); register, crop or resize them to one size "
+            f"pair {quoted(name)}: {told} (height x width); register, crop or resize them to one size "
             "(labels by nearest neighbour)"
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import stat
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import IGNORE_COLOUR
 from crossband.words import IGNORE_INDEX
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -29,19 +33,27 @@ _FORMATS = {
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to ``path`` if the block ends without an error.
 
-    Missing folders are made. Whatever happens, no half-written file and no temporary one stays behind.
-    Raises OptionError if the file system refuses.
+    Missing folders are made. A file that is there already hands its permissions on to the new one. Whatever
+    happens, no half-written file and no temporary one stays behind. Raises OptionError if the file system
+    refuses.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    # Short, so that every name which the file system takes can be written.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
+        if mode is not None:
+            # Before anything is written: what is hidden from others is never open to them.
+            temporary.touch(mode=0o600)
         yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
         os.replace(temporary, path)
     except OSError as error:
         raise OptionError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
-        # Fails only where nothing can have been written: the folder could not be made.
-        if temporary.parent.is_dir():
+        # An error here would hide the one that says why nothing was written.
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -87,3 +99,22 @@ def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8 with its line ends as they are. Raises OptionError if it cannot be written."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV. A text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    `plain_cell` takes it away again.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def plain_cell(cell: str) -> str:
+    """The text that `csv_text` was given, from a cell of what it wrote."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

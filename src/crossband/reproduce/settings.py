@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from crossband.errors import OptionError, first_line
+from crossband.errors import OptionError, first_line, quoted
 from crossband.locks import folder_lock
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.pairs.writing import write_text
 from crossband.recipe import Recipe
+from crossband.yaml_files import read_yaml, yaml_text
 
 SETTINGS_NAME = "settings.yaml"
 SCENES = "scenes,seed=0,train=128,val=0,test=60,size=96x128"
@@ -132,15 +131,15 @@ def agree(folder: Path, settings: Settings) -> Settings:
 def keep(folder: Path, settings: Settings) -> None:
     """Keep the settings in an output folder, for later calls and other workers to agree with."""
     with folder_lock(folder, wait=True):
-        text = yaml.safe_dump(asdict(agree(folder, settings)), sort_keys=False)
+        text = yaml_text(asdict(agree(folder, settings)))
         write_text(folder / SETTINGS_NAME, text)
 
 
 def _agreed(path: Path, settings: Settings) -> dict[str, str]:
     """The sources of both. Raises OptionError where the settings differ."""
     try:
-        there = Settings(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        there = Settings(**read_yaml(path))
+    except TypeError as error:
         raise OptionError(
             f"{path} does not hold settings of tables ({first_line(error)}); choose another --out"
         ) from error
@@ -161,4 +160,6 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
 
 
 def _spoken(value: Any) -> str:
-    return "none" if value in (None, {}, "") else str(value)
+    if value in (None, {}, ""):
+        return "none"
+    return value if isinstance(value, str) and len(value) <= 80 else quoted(value)

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
-
-from crossband.errors import OptionError, first_line
+from crossband.errors import OptionError, first_line, quoted
 from crossband.option_types import check_types
 from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, preset
+from crossband.yaml_files import read_yaml, yaml_text
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -68,17 +67,17 @@ class TrainOptions:
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
         if not isinstance(self.without_labels, bool):
-            raise OptionError(f"without_labels is true or false, not {self.without_labels!r}")
+            raise OptionError(f"without_labels is true or false, not {quoted(self.without_labels)}")
         if not 0 <= self.hold_out < 1:
-            raise OptionError(f"hold_out is a share in [0, 1), not {self.hold_out}")
+            raise OptionError(f"hold_out is a share in [0, 1), not {quoted(self.hold_out)}")
         if self.seed < 0:
-            raise OptionError(f"the seed must be 0 or more, not {self.seed}")
+            raise OptionError(f"the seed must be 0 or more, not {quoted(self.seed)}")
         if self.devices < 1:
-            raise OptionError(f"devices must be 1 or more, not {self.devices}")
+            raise OptionError(f"devices must be 1 or more, not {quoted(self.devices)}")
         if self.workers is not None and self.workers < 0:
-            raise OptionError(f"workers must be 0 or more, not {self.workers}")
+            raise OptionError(f"workers must be 0 or more, not {quoted(self.workers)}")
         if self.accelerator not in ("auto", "cpu", "gpu"):
-            raise OptionError(f"accelerator must be auto, cpu or gpu, not {self.accelerator!r}")
+            raise OptionError(f"accelerator must be auto, cpu or gpu, not {quoted(self.accelerator)}")
 
     def recipe_of(self, phase: str | None = None) -> Recipe:
         """The recipe of a phase, or the one that all start from: the preset's, the system's, then ours.
@@ -132,15 +131,15 @@ class TrainOptions:
         return {"encoder": self.encoder, "encoder_weights": self.encoder_weights, **options}
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(asdict(self), sort_keys=False)
+        return yaml_text(asdict(self))
 
     @classmethod
     def from_yaml(cls, path: Path) -> TrainOptions:
         """Read what `to_yaml` wrote. Raises OptionError, naming the file, for anything else."""
+        values = read_yaml(path)
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
             return cls(**values)
-        except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        except (TypeError, OptionError) as error:
             raise OptionError(
                 f"{path} does not hold the options of a training run ({first_line(error)})"
             ) from error

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import PairFiles
 from crossband.pairs.benchmarks.declaration import Benchmark, Layout
-from crossband.pairs.decoding import IMAGE_SUFFIXES
+from crossband.pairs.image_files import IMAGE_SUFFIXES
+from crossband.pairs.names import checked_name
 
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -73,9 +74,9 @@ class Tree:
         self.templates = {"visible": layout.visible, "infrared": layout.infrared, "label": layout.label}
         if infrared is not None:
             if infrared not in layout.other_infrared:
-                able = ", ".join(layout.other_infrared) or f"none in the layout {layout.name!r}"
+                able = ", ".join(layout.other_infrared) or f"none in the layout {quoted(layout.name)}"
                 raise OptionError(
-                    f"{benchmark.key} has no other infrared {infrared!r}; infrared= can be: {able}"
+                    f"{benchmark.key} has no other infrared {quoted(infrared)}; infrared= can be: {able}"
                 )
             self.templates["infrared"] = layout.other_infrared[infrared]
         self.packed = self.templates["visible"] == self.templates["infrared"]
@@ -111,7 +112,8 @@ class Tree:
         parts = [split] if split in present else split.split("+")
         if not all(part in present for part in parts):
             raise OptionError(
-                f"{self.benchmark.key} at {self.root} has no split {split!r}; it has: {', '.join(present)}"
+                f"{self.benchmark.key} at {self.root} has no split {quoted(split)}; "
+                f"it has: {', '.join(present)}"
             )
         files: list[PairFiles] = []
         gaps: list[Gap] = []
@@ -202,7 +204,7 @@ class Tree:
             for template in self.templates.values()
         }
         stems = {stem for folder in folders for stem in self._scan(folder) if self._images(folder, stem)}
-        return sorted(stems)
+        return sorted(map(checked_name, stems))
 
     def _pairs(self, split: str, gaps: list[Gap]) -> Iterator[tuple[str, str, str]]:
         """(name, group, frame) of every pair; group and frame are empty where names stand for themselves."""
@@ -251,15 +253,28 @@ def _entries_of(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _read_list(path: Path, *, whole_lines: bool) -> list[str]:
-    """Names of a list file. A line may also hold paths with suffixes ("RGB/00001D.png Label/00001D.png")."""
+    """Names of a list file. A line may also hold paths with suffixes ("RGB/00001D.png Label/00001D.png").
+
+    Raises PairError, naming the line, for a name that leads out of the tree.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise PairError(f"{path} cannot be read as a list of names ({error}); copy it again") from error
-    if whole_lines:
-        return [line for line in lines if line]
-    names = [PurePosixPath(line.split()[0].replace("\\", "/")) for line in lines if line]
-    return [name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name for name in names]
+    names = []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            names.append(checked_name(line if whole_lines else _name_in(line)))
+        except PairError as error:
+            raise PairError(f"{path}, line {number}: {error}") from None
+    return names
+
+
+def _name_in(line: str) -> str:
+    path = PurePosixPath(line.split()[0].replace("\\", "/"))
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def _fixed_folder(template: str) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from crossband.pairs.base import Pair, PairFiles, Pairs
 from crossband.pairs.benchmarks import BENCHMARKS, Benchmark
 from crossband.pairs.check.problems import Reading, listing_problems, reading_problems, tree_problems
 from crossband.pairs.check.report import CheckReport, Problem, SplitReport
+from crossband.pairs.decoding import decode
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.headers import Header, read_header
 from crossband.pairs.opening import (
@@ -40,7 +42,7 @@ class _Job:
 
 
 def check_source(source: str, *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Check every file of a source: headers and file ends of the bands, all of the labels.
+    """Check every file of a source: headers and file ends of the bands, all of the labels and of float bands.
 
     It gathers every problem and stops at none. progress is called with (pairs done, pairs in all).
 
@@ -159,11 +161,21 @@ def _read_files(files: PairFiles) -> Reading:
             continue
         try:
             reading.headers[role] = read_header(path)
+            if reading.headers[role].floats and role != "label":
+                _check_finite(path)
             if role == "label":
                 reading.pixels = np.bincount(read_label(path, None).ravel(), minlength=256)
         except PairError as error:
             reading.errors.append(str(error))
     return reading
+
+
+def _check_finite(path: Path) -> None:
+    """Raises PairError if a band of floats holds NaN or infinite values; its header cannot tell."""
+    samples = decode(path).samples
+    count = samples.size - int(np.count_nonzero(np.isfinite(samples)))
+    if count:
+        raise PairError(f"{path}: {count} values are NaN or infinite; fill them, or leave the image out")
 
 
 def _read_generated(pair: Pair) -> Reading:

@@ -135,7 +135,11 @@ def _damaged_files(report: SplitReport, readings: Mapping[str, Reading]) -> list
     if not errors:
         return []
     return [
-        Problem("error", f"{report.name}: cannot use {_number(errors, 'file')}: {_some(errors)}", _COPY_AGAIN)
+        Problem(
+            "error",
+            f"{report.name}: cannot use {_number(errors, 'file')}: {_some(errors)}",
+            "mend each as its message says",
+        )
     ]
 
 

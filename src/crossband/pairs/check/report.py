@@ -15,7 +15,7 @@ from crossband.words import IGNORE_INDEX
 NOT_CHECKED = (
     "Not checked: whether the ids mean what the class names say (a swapped order leaves no trace in the "
     "files), whether the bands are aligned, and the pixels of the bands (only their headers and the end of "
-    "each file are read; labels are read whole)."
+    "each file are read; labels and bands of floats are read whole)."
 )
 
 

@@ -1,0 +1,150 @@
+"""Every reader against seeded damage: a right answer or one line that names the file, and nothing else."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from crossband.errors import CrossbandError
+from crossband.pairs.decoding import decode
+from crossband.pairs.folder import read_classes
+from crossband.pairs.headers import image_size, read_header
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.opening import open_pairs
+from crossband.pairs.reading import read_infrared, read_label, read_visible
+from crossband.training.options import TrainOptions
+from crossband.yaml_files import read_yaml
+from fake_trees import mfnet_original
+from mutations import damaged, garbled
+from stored_images import noise, png_bytes
+
+SEEDS = 60
+MINMAX = InfraredScaling("minmax")
+
+
+def with_pillow(image: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format=kind, **options)
+    return file.getvalue()
+
+
+def with_tifffile(image: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, **options)
+    return file.getvalue()
+
+
+GREY, DEEP, COLOUR = noise(12, 16), noise(12, 16, dtype=np.uint16), noise(12, 16, 3)
+WHOLE: dict[str, bytes] = {
+    "grey.png": with_pillow(GREY, "PNG"),
+    "deep.png": with_pillow(DEEP, "PNG"),
+    "rgb16.png": png_bytes(noise(12, 16, 3, dtype=np.uint16), colour_type=2, depth=16),
+    "bits.png": png_bytes(noise(12, 16, below=16), colour_type=0, depth=4),
+    "grey.jpg": with_pillow(GREY, "JPEG"),
+    "scans.jpg": with_pillow(COLOUR, "JPEG", progressive=True),
+    "colour.bmp": with_pillow(COLOUR, "BMP"),
+    "strips.tif": with_tifffile(GREY, rowsperstrip=4),
+    "float.tif": with_tifffile(DEEP.astype(np.float32)),
+    "deflate.tif": with_tifffile(DEEP, compression="zlib", predictor=True),
+    "packbits.tif": with_pillow(GREY, "TIFF", compression="packbits"),
+    "tiles.tif": with_tifffile(noise(32, 32), tile=(16, 16), compression="zlib"),
+    "planar.tif": with_tifffile(COLOUR.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+    "big.tif": with_tifffile(DEEP, bigtiff=True),
+    "lzw.tif": with_pillow(COLOUR, "TIFF", compression="tiff_lzw"),
+    "g4.tif": with_pillow(GREY > 127, "TIFF", compression="group4"),
+}
+READERS: dict[str, Callable[[Path], object]] = {
+    "decode": decode,
+    "visible": read_visible,
+    "infrared": lambda path: read_infrared(path, MINMAX),
+    "label": lambda path: read_label(path, None),
+    "size": image_size,
+    "header": read_header,
+}
+
+
+def attempt(read: Callable[[Path], object], path: Path) -> tuple[object, str]:
+    """What a reader gives and "", or None and its error."""
+    try:
+        return read(path), ""
+    except CrossbandError as error:
+        return None, str(error)
+
+
+def is_a_good_error(message: str, path: Path) -> bool:
+    return str(path) in message and "\n" not in message and len(message) < len(str(path)) + 600
+
+
+def answers(path: Path) -> dict[str, object]:
+    """What the readers give; those that refuse must name the file in one line."""
+    given = {}
+    for name, read in READERS.items():
+        given[name], message = attempt(read, path)
+        if given[name] is None:
+            del given[name]
+            assert is_a_good_error(message, path)
+    return given
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::crossband.errors.CrossbandWarning")
+def test_damaged_images(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[name])
+    assert {"decode", "visible", "size", "header"} <= set(answers(path)) or name == "float.tif"
+    refused = 0
+    for seed in range(SEEDS):
+        path.write_bytes(damaged(WHOLE[name], seed))
+        given = answers(path)
+        refused += "decode" not in given
+        if "decode" in given:
+            # A header that says one size and pixels that have another would be silently wrong.
+            assert given["size"] == given["decode"].samples.shape[:2]
+        if "header" in given:
+            assert given["header"].size == given["size"]
+            assert min(given["size"]) > 0
+    assert refused > 0
+
+
+CLASSES = "names: [road, car, tree]\npalette: [[0, 0, 0], [255, 0, 10], [9, 9, 9]]\nignore: [2]\n"
+OPTIONS = TrainOptions(system="csknet", data="scenes,train=4", out="run", recipe={"epochs": 3}).to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("read", "text"), [(read_yaml, OPTIONS), (TrainOptions.from_yaml, OPTIONS), (read_classes, CLASSES)]
+)
+def test_garbled_yaml(tmp_path: Path, read: Callable[[Path], object], text: str) -> None:
+    path = tmp_path / "a.yaml"
+    refused = 0
+    for seed in range(4 * SEEDS):
+        path.write_bytes(garbled(text, seed))
+        _, message = attempt(read, path)
+        refused += bool(message)
+        assert not message or is_a_good_error(message, path)
+    assert 0 < refused < 4 * SEEDS
+
+
+@pytest.mark.parametrize("listing", ["list", "conditions"])
+def test_garbled_lists(tmp_path: Path, listing: str) -> None:
+    if listing == "list":
+        mfnet_original(tmp_path)
+        path = tmp_path / "train.txt"
+    else:
+        for band in ("visible", "infrared"):
+            (tmp_path / "train" / band).mkdir(parents=True)
+            (tmp_path / "train" / band / "a.png").write_bytes(WHOLE["grey.png"])
+        path = tmp_path / "train" / "conditions.csv"
+        path.write_text("name,condition\na,day\n")
+    source = "mfnet:{}" if listing == "list" else "folder:{}"
+    text = path.read_text()
+    for seed in range(SEEDS):
+        path.write_bytes(garbled(text, seed))
+        pairs, message = attempt(lambda root: open_pairs(source.format(root), "train"), tmp_path)
+        assert not message or is_a_good_error(message, tmp_path)
+        for files in pairs.files if pairs else ():
+            for image in (files.visible, files.infrared):
+                assert image.resolve().is_relative_to(tmp_path)
