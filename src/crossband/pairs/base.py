@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from crossband.pairs.false_colour import REFUSE
+
 Band = Literal["visible", "infrared"]
 BANDS: tuple[Band, Band] = ("visible", "infrared")
 
@@ -86,12 +88,14 @@ class Pairs(ABC):
     source: the text that opened it, such as ``msrs:PATH``.
     classes: what the label ids mean, or None where there are no labels.
     bands: the bands that every pair of the list has.
+    false_colour: what becomes of infrared images in false colours (`false_colour_rule`).
     """
 
     source: str
     split: str
     classes: Classes | None
     bands: tuple[Band, ...]
+    false_colour: str = REFUSE
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -108,6 +112,10 @@ class Pairs(ABC):
         """ "day", "night", ... or None where it is not known. Reads no image."""
         return None
 
+    def stored(self, index: int) -> PairFiles | None:
+        """Where the pair lies, or None for a generated one. Reads no image."""
+        return None
+
     def __iter__(self) -> Iterator[Pair]:
         return (self[index] for index in range(len(self)))
 
@@ -122,6 +130,7 @@ class PairSubset(Pairs):
         self.split = split
         self.classes = pairs.classes
         self.bands = pairs.bands
+        self.false_colour = pairs.false_colour
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -135,6 +144,9 @@ class PairSubset(Pairs):
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(self.indices[index])
 
+    def stored(self, index: int) -> PairFiles | None:
+        return self.pairs.stored(self.indices[index])
+
 
 class WithoutLabels(Pairs):
     """A list of pairs without their labels, whether or not it has them."""
@@ -145,6 +157,7 @@ class WithoutLabels(Pairs):
         self.split = pairs.split
         self.classes = None
         self.bands = pairs.bands
+        self.false_colour = pairs.false_colour
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -157,6 +170,9 @@ class WithoutLabels(Pairs):
 
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(index)
+
+    def stored(self, index: int) -> PairFiles | None:
+        return self.pairs.stored(index)
 
 
 def hold_out(pairs: Pairs, fraction: float, seed: int) -> tuple[PairSubset, PairSubset]:
