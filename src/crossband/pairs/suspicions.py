@@ -17,9 +17,9 @@ _SMALL_SHARE = {"uint8": 0.1}
 """The least share of [0, 1] that infrared should fill. 8-bit images come out of a camera's own contrast
 control, and a dull scene may leave little; deeper ones are stored raw."""
 _SMALL_SHARE_DEEP = 0.25
-_OVERLAP, _OVERLAP_OF_OTHER_TYPE = 0.2, 0.5
-"""The least overlap of two ranges in [0, 1], as a share of what they span together. Seasons move a raw range;
-another type that means the same hardly does."""
+_OVERLAP, _OVERLAP_OF_OTHER_TYPE = 0.1, 0.5
+"""The least overlap of two ranges in [0, 1], as a share of what they span together. Seasons move a raw range,
+and a single dull image fills a fifth of what its set does; another type that means the same moves hardly."""
 _SHOWN = 3
 
 
