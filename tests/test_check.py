@@ -334,7 +334,8 @@ def test_a_damaged_header_does_not_end_the_check(tmp_path: Path) -> None:
     for part in ("visible", "infrared"):
         (tmp_path / "train" / part).mkdir(parents=True)
         for name in ("a", "b"):
-            tifffile.imwrite(tmp_path / "train" / part / f"{name}.tif", np.ones((6, 8), np.uint8))
+            image = np.linspace(0, 255, 48).reshape(6, 8).astype(np.uint8)
+            tifffile.imwrite(tmp_path / "train" / part / f"{name}.tif", image)
     path = tmp_path / "train" / "infrared" / "a.tif"
     with tifffile.TiffFile(path) as tiff:
         tag = tiff.pages.first.tags["StripOffsets"]

@@ -23,6 +23,16 @@ READY = ["average", "guided", "laplacian", "maximum"]
 SIZES = {"day/a": (20, 30), "day/b": (17, 41), "c": (1, 1)}
 
 
+def deep_heat() -> np.ndarray:
+    """16-bit infrared that uses 6 % of its range."""
+    deep = np.random.default_rng(0).integers(5000, 9001, (9, 14), np.uint16)
+    deep[0, :2] = 5000, 9000
+    return deep
+
+
+AUTO_LIMITS = tuple(float(f"{limit:.6g}") for limit in np.percentile(deep_heat(), (0.1, 99.9)))
+
+
 def save(image: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
@@ -127,14 +137,19 @@ def test_every_kind_of_visible_image(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "low", "high"),
-    [(None, 0, 65535), ("full-range", 0, 65535), ("minmax", 5000, 9000), ("fixed(4000, 8000)", 4000, 8000)],
+    [
+        (None, *AUTO_LIMITS),
+        ("auto", *AUTO_LIMITS),
+        ("full-range", 0, 65535),
+        ("minmax", 5000, 9000),
+        ("fixed(4000, 8000)", 4000, 8000),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_infrared_is_scaled_by_the_rule_that_is_named(
-    rule: str | None, low: int, high: int, suffix: str, tmp_path: Path
+    rule: str | None, low: float, high: float, suffix: str, tmp_path: Path
 ) -> None:
-    deep = np.random.default_rng(0).integers(5000, 9001, (9, 14), np.uint16)
-    deep[0, :2] = 5000, 9000
+    deep = deep_heat()
     colour = save(noise(9, 14, 3), tmp_path / "visible.png")
     path = tmp_path / f"infrared{suffix}"
     if suffix == ".png":
@@ -356,7 +371,27 @@ def test_load_takes_a_scaling_for_what_stores_infrared_otherwise() -> None:
     predictor = load("average", infrared_scaling="minmax", device="cpu")
     assert predictor.card.infrared_scaling == "minmax"
     assert predictor(infrared=deep).fused[0, :, 0].tolist() == [0, 128, 255]
-    assert load("average", device="cpu")(infrared=deep).fused[0, :, 0].tolist() == [19, 27, 35]
+    full = load("average", infrared_scaling="full-range", device="cpu")
+    assert full(infrared=deep).fused[0, :, 0].tolist() == [19, 27, 35]
+
+
+def test_auto_is_settled_by_the_first_image_and_stays() -> None:
+    predictor = load("average", device="cpu")
+    assert predictor.scaling is None
+    predictor(visible=noise(1, 3, 3))
+    assert predictor.scaling is None
+    assert predictor(infrared=np.array([[5000, 7000, 9000]], np.uint16)).fused[0, :, 0].tolist() == [
+        0,
+        128,
+        255,
+    ]
+    settled = predictor.scaling
+    assert predictor(infrared=np.array([[7000, 7000, 9000]], np.uint16)).fused[0, :, 0].tolist() == [
+        128,
+        128,
+        255,
+    ]
+    assert predictor.scaling is settled
 
 
 def test_a_folder_of_pictures_does_not_hide_the_system_of_its_name(

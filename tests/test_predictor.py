@@ -124,7 +124,12 @@ def test_one_band_alone_does_not_look_like_a_black_second_one(
         (np.full((8, 8, 3), 1.5), None, r"within \[0, 1\]"),
         (np.full((8, 8, 3), np.nan), None, "without NaN"),
         (None, np.full((8, 8), np.nan), "64 infrared values are NaN"),
-        (None, np.dstack([np.zeros((8, 8)), np.ones((8, 8)), np.ones((8, 8))]), "three equal ones"),
+        (
+            None,
+            np.dstack([np.zeros((8, 8)), np.ones((8, 8)), np.ones((8, 8))]),
+            "false colours.*bands exchanged",
+        ),
+        (None, np.zeros((8, 8, 2)), "three equal ones"),
         (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9), np.uint8), "one band is 8 x 8 and the other 9 x 8"),
     ],
 )

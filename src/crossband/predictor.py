@@ -14,12 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from crossband.devices import find_device
-from crossband.errors import OptionError, PairError, WeightsError, did_you_mean
+from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line
+from crossband.pairs.auto_scaling import AUTO, automatic_scaling
+from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.batch import bands_of
+from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.reading import read_pair
+from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import overlay, stretched, to_uint8
 from crossband.systems import create, list_systems, system_class
@@ -75,14 +79,31 @@ class Predictor:
 
     Scaling, normalisation, padding and cropping are those of the card, so that an image is treated as it was
     in training.
+
+    scaling: the rule that reads infrared. Where the card says "auto" it is None until the first infrared
+    image, or the first batch of files, has settled it (`automatic_scaling`); then it stays, so that equal
+    values stay equal from image to image.
     """
 
-    def __init__(self, system: System, card: Card, *, device: str | torch.device | None = None):
-        """device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there."""
+    scaling: InfraredScaling | None
+
+    def __init__(
+        self,
+        system: System,
+        card: Card,
+        *,
+        device: str | torch.device | None = None,
+        false_colour: str = REFUSE,
+    ):
+        """device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
+
+        false_colour: what to do with infrared images in false colours (`false_colour_rule`).
+        """
         self.device = find_device(device)
         self.system = system.eval().to(self.device)
         self.card = card
-        self.scaling = InfraredScaling.parse(card.infrared_scaling)
+        self.false_colour = false_colour
+        self.scaling = None if card.infrared_scaling == AUTO else InfraredScaling.parse(card.infrared_scaling)
 
     def __call__(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Prediction:
         """Segment one pair, fuse it, or both; either band may be None.
@@ -102,12 +123,42 @@ class Predictor:
         pair = Pair("pair", None, None)
         if paths:
             files = PairFiles(next(iter(paths.values())).stem, paths.get("visible"), paths.get("infrared"))
-            pair = read_pair(files, self.scaling, None)
+            if "infrared" in paths:
+                self._settle(summarise_files([files], false_colour=self.false_colour))
+            pair = self.read(files)
         if visible is not None and "visible" not in paths:
             pair.visible = _visible_array(visible)
         if infrared is not None and "infrared" not in paths:
-            pair.infrared = self.scaling(_infrared_array(infrared))
+            levels = _infrared_levels(infrared)
+            self._settle(
+                PairsSummary(None, summarise_image("infrared", levels, false_colour=self.false_colour))
+            )
+            pair.infrared = self._rule(infrared_channel(levels, self.false_colour))
         return self.predict(pair)
+
+    def examine(self, files: list[PairFiles]) -> list[Suspicion]:
+        """Look at a sample of files before they are used: what looks wrong with them, if anything.
+
+        Settles the scaling where it is "auto". Raises PairError if no one rule suits the files, WeightsError
+        if the card's summary of its training pairs is none.
+        """
+        summary = summarise_files(files, false_colour=self.false_colour)
+        self._settle(summary)
+        trained_on = _trained_on(self.card)
+        return suspicions(summary, trained_on, scaling=self._rule, false_colour=self.false_colour)
+
+    def read(self, files: PairFiles) -> Pair:
+        """Read a pair as this predictor does. Raises PairError as `read_pair`."""
+        return read_pair(files, self._rule, None, false_colour=self.false_colour)
+
+    @property
+    def _rule(self) -> InfraredScaling:
+        """The settled rule; without an infrared image there is none to settle, and any will do."""
+        return self.scaling or InfraredScaling()
+
+    def _settle(self, summary: PairsSummary) -> None:
+        if self.scaling is None and summary.infrared is not None:
+            self.scaling = automatic_scaling(summary.infrared)
 
     @torch.inference_mode()
     def predict(self, pair: Pair) -> Prediction:
@@ -153,14 +204,31 @@ class Predictor:
         return torch.from_numpy(channels_first)[None].to(self.device)
 
 
+def _trained_on(card: Card) -> PairsSummary | None:
+    fields = card.training.get("trained_on")
+    if fields is None:
+        return None
+    try:
+        return PairsSummary.from_dict(fields)
+    except (OptionError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{CARD_NAME} holds no summary of its training pairs ({first_line(error)})"
+        ) from error
+
+
 def load(
-    run: str | Path, *, infrared_scaling: str | None = None, device: str | torch.device | None = None
+    run: str | Path,
+    *,
+    infrared_scaling: str | None = None,
+    device: str | torch.device | None = None,
+    false_colour: str = REFUSE,
 ) -> Predictor:
     """The predictor of a finished run folder, or of a system that needs no training, by its name.
 
     A folder of that name counts only if it holds a run; it may well be where pictures were put.
     infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
-    training (None: "full-range"); a run was trained under the one in its card.
+    training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
+    false_colour: what to do with infrared images in false colours (`false_colour_rule`).
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
@@ -175,15 +243,17 @@ def load(
             raise OptionError(
                 f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
             )
-        return Predictor(system, card, device=device)
+        return Predictor(system, card, device=device, false_colour=false_colour)
     if system_class(name).needs_training:
         raise WeightsError(
             f"{name} must be trained before it is used: name a run folder "
             f"(`crossband train {name} ...` makes one)"
         )
     system = create(name)
-    scaling = InfraredScaling.parse(infrared_scaling or "full-range")
-    return Predictor(system, make_card(system, None, str(scaling), {}), device=device)
+    scaling = infrared_scaling or AUTO
+    if scaling != AUTO:
+        scaling = str(InfraredScaling.parse(scaling))
+    return Predictor(system, make_card(system, None, scaling, {}), device=device, false_colour=false_colour)
 
 
 def predict_files(
@@ -266,7 +336,9 @@ def _predictions(
         raise OptionError(f"the number of workers must be 0 or more, not {workers}")
     if progress is not None:
         progress(0, len(files))
-    pairs = _read_ahead(files, lambda f: read_pair(f, predictor.scaling, None), workers)
+    if predictor.scaling is None:
+        predictor.examine(files)
+    pairs = _read_ahead(files, predictor.read, workers)
     for done, pair in enumerate(pairs, start=1):
         yield predictor.predict(pair)
         if progress is not None:
@@ -303,12 +375,13 @@ def _visible_array(image: ImageLike) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _infrared_array(image: ImageLike) -> np.ndarray:
+def _infrared_levels(image: ImageLike) -> np.ndarray:
+    """(H, W, 1) or (H, W, 3) as the camera stores it."""
     if isinstance(image, Image.Image) and image.mode == "P":
         image = image.convert("RGB")
     array = np.asarray(image)
-    if array.ndim == 3 and array.shape[2] in (1, 3) and (array == array[..., :1]).all():
-        array = array[..., 0]
-    if array.ndim != 2:
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
     return array

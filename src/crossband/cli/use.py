@@ -22,16 +22,36 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
+    _false_colour_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def _false_colour_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--infrared_palette",
+        "--infrared-palette",
+        type=str | None,
+        help="infrared is stored in these false colours, which are undone: iron, rainbow, jet, ... "
+        "(see docs/data.md)",
+    )
+    parser.add_argument(
+        "--allow_false_colour",
+        "--allow-false-colour",
+        action="store_true",
+        help="take infrared in false colours by the mean of its channels, which is not heat",
+    )
 
 
 def predict(options: Namespace) -> None:
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
+    from crossband.pairs.false_colour import false_colour_rule
     from crossband.predictor import load, predict_files
 
-    predictor = load(options.run, device=options.device)
+    false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
+    predictor = load(options.run, device=options.device, false_colour=false_colour)
+    _note_suspicions(predictor, files)
     with progress_bar("predicting") as progress:
         predict_files(predictor, files, Path(options.out), workers=options.workers, progress=progress)
     print(f"written: {len(files)} label, overlay and confidence images in {options.out}")
@@ -57,9 +77,10 @@ def fuse_arguments(parser: ArgumentParser) -> None:
         "--infrared_scaling",
         "--infrared-scaling",
         type=str | None,
-        help="for a system that needs no training: full-range (default), minmax, percentile(1, 99) or "
-        "fixed(low, high); a run has its own",
+        help="for a system that needs no training: auto (default: one rule for all images, chosen by a "
+        "sample of them), full-range, minmax, percentile(1, 99) or fixed(low, high); a run has its own",
     )
+    _false_colour_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
@@ -67,9 +88,16 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 def fuse(options: Namespace) -> None:
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
+    from crossband.pairs.false_colour import false_colour_rule
     from crossband.predictor import fuse_files, load
 
-    predictor = load(options.run, infrared_scaling=options.infrared_scaling, device=options.device)
+    predictor = load(
+        options.run,
+        infrared_scaling=options.infrared_scaling,
+        device=options.device,
+        false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
+    )
+    _note_suspicions(predictor, files)
     with progress_bar("fusing") as progress:
         fuse_files(
             predictor,
@@ -80,7 +108,19 @@ def fuse(options: Namespace) -> None:
             progress=progress,
         )
     print(f"written: {len(files)} fused {'picture' if len(files) == 1 else 'pictures'} in {options.out}")
+    if options.infrared is not None:
+        print(f"infrared scaling: {predictor.scaling}")
     _note_fallback(predictor, bands_of(options.visible, options.infrared))
+
+
+def _note_suspicions(predictor: Predictor, files: list[PairFiles]) -> None:
+    """Say what looks wrong with the images, save what will be refused with an error of its own."""
+    for suspicion in predictor.examine(files):
+        refused = (suspicion.kind == "false colour" and predictor.false_colour == "refuse") or (
+            suspicion.kind == "degrees" and str(predictor.scaling) == "full-range"
+        )
+        if not refused:
+            print(f"note: {suspicion}", file=sys.stderr)
 
 
 def _note_fallback(predictor: Predictor, bands: Bands) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossband.pairs.false_colour import REFUSE
 from crossband.words import Band
 
 IGNORE_COLOUR = (224, 224, 192)
@@ -84,12 +85,14 @@ class Pairs(ABC):
     source: the text that opened it, such as ``msrs:PATH``.
     classes: what the label ids mean, or None where there are no labels.
     bands: the bands that every pair of the list has.
+    false_colour: what becomes of infrared images in false colours (`false_colour_rule`).
     """
 
     source: str
     split: str
     classes: Classes | None
     bands: tuple[Band, ...]
+    false_colour: str = REFUSE
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -106,6 +109,10 @@ class Pairs(ABC):
         """ "day", "night", ... or None where it is not known. Reads no image."""
         return None
 
+    def stored(self, index: int) -> PairFiles | None:
+        """Where the pair lies, or None for a generated one. Reads no image."""
+        return None
+
     def __iter__(self) -> Iterator[Pair]:
         return (self[index] for index in range(len(self)))
 
@@ -119,6 +126,7 @@ class PairView(Pairs):
         self.split = pairs.split
         self.classes = pairs.classes
         self.bands = pairs.bands
+        self.false_colour = pairs.false_colour
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -131,6 +139,9 @@ class PairView(Pairs):
 
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(index)
+
+    def stored(self, index: int) -> PairFiles | None:
+        return self.pairs.stored(index)
 
 
 class PairSubset(PairView):
@@ -152,6 +163,9 @@ class PairSubset(PairView):
 
     def condition(self, index: int) -> str | None:
         return super().condition(self.indices[index])
+
+    def stored(self, index: int) -> PairFiles | None:
+        return super().stored(self.indices[index])
 
 
 class WithoutLabels(PairView):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import OptionError, PairError, quoted
+from crossband.pairs.auto_scaling import resolve_scaling
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
+from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.image_files import IMAGE_SUFFIXES
-from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name
 from crossband.pairs.reading import read_label, read_pair
 from crossband.pairs.writing import plain_cell
@@ -43,7 +44,8 @@ class FolderPairs(Pairs):
     highest one in the labels of all splits, so that splits agree. None if the split has no labels.
     Conditions: ``conditions.csv`` in the split's folder, with the columns name and condition, else D (day) or
     N (night) after the number that ends each name, where all names have it.
-    labels: False takes the folder ``label`` for absent, whatever it holds.
+    labels: False takes the folder ``label`` for absent, whatever it holds. infrared_scaling: a rule, or
+    "auto" (`resolve_scaling`). false_colour: as in `read_infrared`.
 
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
@@ -57,12 +59,14 @@ class FolderPairs(Pairs):
         infrared_scaling: str = "full-range",
         classes: Classes | None = None,
         labels: bool = True,
+        false_colour: str = REFUSE,
     ):
         self.source = f"folder:{root}"
         self.split = split or WHOLE
-        self.scaling = InfraredScaling.parse(infrared_scaling)
+        self.false_colour = false_colour
         folder = _split_folder(root, self.split)
         self.files = _find_pairs(folder, labels)
+        self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
         first = self.files[0]
         self.bands = tuple(band for band in BANDS if getattr(first, band) is not None)
         self.classes = None
@@ -73,13 +77,16 @@ class FolderPairs(Pairs):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.files[index], self.scaling, self.classes)
+        return read_pair(self.files[index], self.scaling, self.classes, false_colour=self.false_colour)
 
     def name(self, index: int) -> str:
         return self.files[index].name
 
     def condition(self, index: int) -> str | None:
         return self.files[index].condition
+
+    def stored(self, index: int) -> PairFiles:
+        return self.files[index]
 
 
 def folder_splits(root: Path) -> list[str]:

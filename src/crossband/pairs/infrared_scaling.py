@@ -107,7 +107,7 @@ def _full_range(raw: np.ndarray) -> tuple[float, float]:
     low, high = float(raw.min()), float(raw.max())
     if low < 0 or high > 1:
         raise PairError(
-            f'"full-range" needs floats in [0, 1], but these go from {low:g} to {high:g}; {others}'
+            f'"full-range" needs floats in [0, 1], but these go from {low:g} to {high:g} (degrees?); {others}'
         )
     return 0.0, 1.0
 

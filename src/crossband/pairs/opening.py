@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError, did_you_mean, quoted
+from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
+from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 
@@ -72,18 +74,17 @@ def parse_source(text: str) -> Source:
         options[key] = value
     if name in BENCHMARKS:
         _check_benchmark_options(name, options)
-    elif name == "folder" and options:
-        raise OptionError(
-            f"{quoted(text)}: folder takes no option; ids to ignore belong into its classes.yaml"
-        )
+    elif name == "folder":
+        _check_folder_options(text, options)
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
 def open_pairs(
     source: str, split: str, *, infrared_scaling: str = "full-range", labels: bool = True
 ) -> Pairs:
-    """Open one split of a source. No image is read yet.
+    """Open one split of a source. No image is read yet, save those that "auto" chooses the scaling by.
 
+    infrared_scaling: a rule of `InfraredScaling`, or "auto", which looks at a sample (`resolve_scaling`).
     labels: False gives pairs without labels, whether or not the source has them; those of a folder may then
     be of any kind.
 
@@ -98,7 +99,15 @@ def open_pairs(
         root = _existing_folder(parsed)
         if split and split not in folder_splits(root):
             raise _unknown_split(parsed, split, folder_splits(root))
-        pairs = FolderPairs(root, split, infrared_scaling=infrared_scaling, labels=labels)
+        pairs = FolderPairs(
+            root,
+            split,
+            infrared_scaling=infrared_scaling,
+            labels=labels,
+            false_colour=false_colour_rule(
+                parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options
+            ),
+        )
     else:
         pairs = BenchmarkPairs(
             BENCHMARKS[parsed.name],
@@ -138,7 +147,7 @@ def benchmark_tree(source: Source) -> Tree:
 def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
     from crossband.pairs.scenes import Scenes, parse_scene_options, scene_splits
 
-    if InfraredScaling.parse(infrared_scaling) != InfraredScaling():
+    if infrared_scaling != AUTO and InfraredScaling.parse(infrared_scaling) != InfraredScaling():
         raise OptionError(
             "scenes are rendered in [0, 1]: their infrared scaling is full-range, "
             f"not {quoted(infrared_scaling)}"
@@ -163,6 +172,19 @@ def _existing_folder(source: Source) -> Path:
             f"the folder {source.path} in {quoted(str(source))} {what}; correct the path after the colon"
         )
     return source.path
+
+
+def _check_folder_options(text: str, options: dict[str, str]) -> None:
+    for key, value in options.items():
+        if key not in ("infrared_palette", "allow_false_colour"):
+            raise OptionError(
+                f"{quoted(text)}: folder has no option {quoted(key)}; it has: "
+                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true; ids to ignore belong into "
+                "its classes.yaml"
+            )
+        if key == "allow_false_colour" and value != "true":
+            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
+    false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
 
 
 def _check_benchmark_options(name: str, options: dict[str, str]) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from crossband.errors import CrossbandWarning, PairError, quoted
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode
+from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_scaling import InfraredScaling
-from crossband.words import IGNORE_INDEX
+from crossband.words import IGNORE_INDEX, Band
 
-__all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible"]
+__all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible", "stored_levels"]
 
 _EQUAL_WITHIN = 2 / 255
 """Three infrared channels count as equal up to this share of their range: what JPEG does to grey."""
@@ -33,15 +34,34 @@ def read_visible(path: Path, *, packed: bool = False) -> np.ndarray:
     return _visible(path, decode(path), packed)
 
 
-def read_infrared(path: Path, scaling: InfraredScaling, *, packed: bool = False) -> np.ndarray:
+def read_infrared(
+    path: Path, scaling: InfraredScaling, *, packed: bool = False, false_colour: str = REFUSE
+) -> np.ndarray:
     """Read an infrared image: float32 (H, W) in [0, 1], by the scaling rule.
 
-    One channel, or three equal ones. Three that differ by more than 2 grey levels of 255 are averaged, with a
-    warning once per folder. packed: infrared is the last of the file's 4 (or 2) channels.
+    One channel, or three equal ones. Three that differ by more than 2 grey levels of 255 in some places are
+    averaged, with a warning once per folder. packed: infrared is the last of the file's 4 (or 2) channels.
+    false_colour: what to do with an image in false colours (`false_colour_rule`).
 
-    Raises PairError, naming the file, if it cannot be read or does not fit the scaling rule.
+    Raises PairError, naming the file, if it cannot be read, does not fit the scaling rule, or is in false
+    colours that were not allowed for.
     """
-    return _infrared(path, decode(path), scaling, packed)
+    return _infrared(path, decode(path), scaling, packed, false_colour)
+
+
+def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
+    """One band of a pair as its file stores it: (H, W, 1) or (H, W, 3), in the stored type.
+
+    Raises PairError, naming the file, if there is none or it cannot be read.
+    """
+    path = getattr(files, band)
+    if path is None:
+        raise PairError(f"pair {quoted(files.name)} has no {band} image")
+    levels = decode(path).levels()
+    if files.visible is None or files.infrared is None or not _same_file(files.visible, files.infrared):
+        return _without_alpha(path, levels)
+    visible, infrared = _unpacked(path, levels)
+    return visible if band == "visible" else infrared[..., np.newaxis]
 
 
 def read_label(path: Path, classes: Classes | None) -> np.ndarray:
@@ -75,11 +95,13 @@ def read_label(path: Path, classes: Classes | None) -> np.ndarray:
     return np.where(ignored, IGNORE_INDEX, ids).astype(np.uint8)
 
 
-def read_pair(files: PairFiles, scaling: InfraredScaling, classes: Classes | None) -> Pair:
+def read_pair(
+    files: PairFiles, scaling: InfraredScaling, classes: Classes | None, *, false_colour: str = REFUSE
+) -> Pair:
     """Read the images of one pair; a band or label without a file is None.
 
-    Where both bands are the same file it is read once, with infrared in its last channel. Raises PairError,
-    naming the files, if one cannot be used or if their sizes differ.
+    Where both bands are the same file it is read once, with infrared in its last channel. false_colour: as in
+    `read_infrared`. Raises PairError, naming the files, if one cannot be used or if their sizes differ.
     """
     if files.visible is None and files.infrared is None:
         raise PairError(
@@ -89,12 +111,12 @@ def read_pair(files: PairFiles, scaling: InfraredScaling, classes: Classes | Non
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
         stored = decode(files.visible)
         visible = _visible(files.visible, stored, packed=True)
-        infrared = _infrared(files.visible, stored, scaling, packed=True)
+        infrared = _infrared(files.visible, stored, scaling, True, false_colour)
     else:
         if files.visible is not None:
             visible = read_visible(files.visible)
         if files.infrared is not None:
-            infrared = read_infrared(files.infrared, scaling)
+            infrared = read_infrared(files.infrared, scaling, false_colour=false_colour)
     if files.label is not None:
         label = read_label(files.label, classes)
     _check_sizes(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
@@ -116,13 +138,15 @@ def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
     return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
 
 
-def _infrared(path: Path, stored: Stored, scaling: InfraredScaling, packed: bool) -> np.ndarray:
+def _infrared(
+    path: Path, stored: Stored, scaling: InfraredScaling, packed: bool, false_colour: str
+) -> np.ndarray:
     levels = stored.levels()
-    if packed:
-        raw = _unpacked(path, levels)[1]
-    else:
-        raw = _one_channel(path, _without_alpha(path, levels))
+    levels = _unpacked(path, levels)[1][..., np.newaxis] if packed else _without_alpha(path, levels)
     try:
+        raw = infrared_channel(levels, false_colour)
+        if false_colour == REFUSE:
+            _warn_of_colour(path, levels)
         return scaling(raw)
     except PairError as error:
         raise PairError(f"{path}: {error}") from None
@@ -154,24 +178,19 @@ def _without_alpha(path: Path, levels: np.ndarray) -> np.ndarray:
     return levels[..., :-1]
 
 
-def _one_channel(path: Path, levels: np.ndarray) -> np.ndarray:
-    """The (H, W) of an infrared image with one channel, or with three that should be equal."""
-    first, *others = np.moveaxis(levels, -1, 0)
-    if all(np.array_equal(first, other) for other in others):
-        return first
-    highest, lowest = np.maximum.reduce([first, *others]), np.minimum.reduce([first, *others])
+def _warn_of_colour(path: Path, levels: np.ndarray) -> None:
+    """Say, once per folder, that the channels of a grey infrared image differ in some places."""
+    if levels.shape[2] == 1 or path.parent in _folders_warned_of:
+        return
     full = np.iinfo(levels.dtype).max if levels.dtype.kind in "ui" else np.ptp(levels)
-    if (highest - lowest).max() > _EQUAL_WITHIN * full and path.parent not in _folders_warned_of:
+    if (levels.max(axis=2) - levels.min(axis=2)).max() > _EQUAL_WITHIN * full:
         _folders_warned_of.add(path.parent)
         warnings.warn(
-            f"{path}: the three channels of this infrared image differ (false colours?); their mean is used, "
-            "here and for further files of this folder",
+            f"{path}: the three channels of this infrared image differ in places (a logo or a scale?); their "
+            "mean is used, here and for further files of this folder",
             CrossbandWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    mean = levels.mean(axis=-1)
-    # The stored type is kept because scaling depends on it.
-    return (np.rint(mean) if levels.dtype.kind in "ui" else mean).astype(levels.dtype)
 
 
 def _describe_unknown(ids: np.ndarray, count: int) -> str:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from crossband.errors import PairError
-from crossband.pairs.base import Classes, Pair, Pairs
+from crossband.pairs.auto_scaling import resolve_scaling
+from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
 from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import open_tree
-from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.words import BANDS
 
@@ -18,7 +18,7 @@ class BenchmarkPairs(Pairs):
     """A split of a downloaded benchmark, whatever its layout.
 
     split: an official one, or several joined: "train+val".
-    infrared_scaling: a rule of `InfraredScaling`.
+    infrared_scaling: a rule of `InfraredScaling`, or "auto" (`resolve_scaling`).
     ignore: ids on disk that do not count, in place of the declaration's; ``()`` counts all.
     infrared: the name of another infrared image of the layout, such as "thermal_raw" of PST900.
 
@@ -36,7 +36,6 @@ class BenchmarkPairs(Pairs):
         ignore: tuple[int, ...] | None = None,
         infrared: str | None = None,
     ):
-        self._scaling = InfraredScaling.parse(infrared_scaling)
         listing = open_tree(benchmark, root, infrared).listing(split)
         if listing.gaps:
             raise PairError(
@@ -47,6 +46,7 @@ class BenchmarkPairs(Pairs):
             raise PairError(f"{benchmark.key} {split} at {root} names no pair; download it again")
         self.benchmark = benchmark
         self.files = listing.files
+        self.scaling = resolve_scaling(infrared_scaling, self.files)
         self.source = f"{benchmark.key}:{root}"
         self.split = split
         self.classes: Classes = (
@@ -58,10 +58,13 @@ class BenchmarkPairs(Pairs):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.files[index], self._scaling, self.classes)
+        return read_pair(self.files[index], self.scaling, self.classes)
 
     def name(self, index: int) -> str:
         return self.files[index].name
 
     def condition(self, index: int) -> str | None:
         return self.files[index].condition
+
+    def stored(self, index: int) -> PairFiles:
+        return self.files[index]

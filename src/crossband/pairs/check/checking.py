@@ -13,11 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import PairError
+from crossband.pairs.band_summary import summarise_files
 from crossband.pairs.base import Pair, PairFiles, Pairs
 from crossband.pairs.benchmarks import BENCHMARKS, Benchmark
-from crossband.pairs.check.problems import Reading, listing_problems, reading_problems, tree_problems
+from crossband.pairs.check.problems import (
+    Reading,
+    band_problems,
+    listing_problems,
+    reading_problems,
+    tree_problems,
+)
 from crossband.pairs.check.report import CheckReport, Problem, SplitReport
 from crossband.pairs.decoding import decode
+from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.headers import Header, read_header
 from crossband.pairs.opening import (
@@ -29,20 +37,26 @@ from crossband.pairs.opening import (
     parse_source,
 )
 from crossband.pairs.reading import read_label
+from crossband.pairs.suspicions import Suspicion, suspicions
 
 
 @dataclass
 class _Job:
-    """The pairs of one split, still to be read: ``read(i)`` is that of ``names[i]``."""
+    """The pairs of one split, still to be read: ``read(i)`` is that of ``names[i]``.
+
+    summarise: what looks wrong with the pixels of a sample of them.
+    """
 
     report: SplitReport
     names: Sequence[str]
     read: Callable[[int], Reading]
     packed: bool = False
+    summarise: Callable[[], list[Suspicion]] = list
 
 
 def check_source(source: str, *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Check every file of a source: headers and file ends of the bands, all of the labels and of float bands.
+    """Check every file of a source: headers and file ends of the bands, all of the labels and of float bands,
+    and the pixels of a sample.
 
     It gathers every problem and stops at none. progress is called with (pairs done, pairs in all).
 
@@ -62,6 +76,7 @@ def check_source(source: str, *, progress: Callable[[int, int], None] | None = N
         _summarise(job.report, readings)
         named = dict(zip(job.names, readings, strict=True))
         report.problems += reading_problems(job.report, named, report.classes, resolution, packed=job.packed)
+        report.problems += band_problems(job.report, job.summarise())
         report.files += sum(len(reading.headers) for reading in readings)
     report.seconds = time.perf_counter() - started
     return report
@@ -115,7 +130,7 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         report = SplitReport(split, len(pairs))
         report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
         jobs.append(
-            _file_job(report, pairs.files)
+            _file_job(report, pairs.files, false_colour=pairs.false_colour)
             if isinstance(pairs, FolderPairs)
             else _generated_job(report, pairs)
         )
@@ -129,8 +144,16 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
     ), jobs
 
 
-def _file_job(report: SplitReport, files: Sequence[PairFiles], *, packed: bool = False) -> _Job:
-    return _Job(report, [entry.name for entry in files], lambda index: _read_files(files[index]), packed)
+def _file_job(
+    report: SplitReport, files: Sequence[PairFiles], *, packed: bool = False, false_colour: str = REFUSE
+) -> _Job:
+    return _Job(
+        report,
+        [entry.name for entry in files],
+        lambda index: _read_files(files[index]),
+        packed,
+        lambda: suspicions(summarise_files(files, false_colour=false_colour), false_colour=false_colour),
+    )
 
 
 def _generated_job(report: SplitReport, pairs: Pairs) -> _Job:

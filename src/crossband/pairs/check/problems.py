@@ -13,6 +13,7 @@ from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import Listing, Tree
 from crossband.pairs.check.report import Problem, SplitReport
 from crossband.pairs.headers import Header
+from crossband.pairs.suspicions import Suspicion
 from crossband.words import IGNORE_INDEX
 
 _SHOWN = 3
@@ -127,6 +128,18 @@ def reading_problems(
         *_sizes(report, readings, resolution),
         *_unknown_ids(report, readings, classes),
         *_formats(report, readings, packed),
+    ]
+
+
+def band_problems(report: SplitReport, found: Sequence[Suspicion]) -> list[Problem]:
+    """What looks wrong with a split's pixels; infrared in false colours cannot be used as it is."""
+    return [
+        Problem(
+            "error" if suspicion.kind == "false colour" else "warning",
+            f"{report.name}: {suspicion.message}",
+            suspicion.mend,
+        )
+        for suspicion in found
     ]
 
 

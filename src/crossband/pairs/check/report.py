@@ -8,14 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crossband.pairs.band_summary import SAMPLE
 from crossband.pairs.base import Classes
 from crossband.text import text_table
 from crossband.words import IGNORE_INDEX
 
 NOT_CHECKED = (
     "Not checked: whether the ids mean what the class names say (a swapped order leaves no trace in the "
-    "files), whether the bands are aligned, and the pixels of the bands (only their headers and the end of "
-    "each file are read; labels and bands of floats are read whole)."
+    "files), whether the bands are aligned, and most pixels of the bands (the header and the end of each "
+    f"file are read, and the pixels of {SAMPLE} pairs per split at most; labels and bands of floats are read "
+    "whole)."
 )
 
 
