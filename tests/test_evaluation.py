@@ -334,6 +334,12 @@ def test_csv_holds_every_number(evaluation):
     assert by_key["visible", ALL, "accuracy", "", "4"]["value"] == ""
 
 
+def test_csv_runs_no_class_name(evaluation):
+    names = ("=1+1", *evaluation.classes.names[1:])
+    table = evaluation_csv(replace(evaluation, classes=replace(evaluation.classes, names=names)))
+    assert {row["class"] for row in csv.DictReader(io.StringIO(table))} == {"", "'=1+1", *names[1:]}
+
+
 def test_text_tells_every_protocol_with_its_classes_and_names_the_fallback(evaluation):
     text = evaluation_text(evaluation, "all-zero")
     both = evaluation.results["both"].overall

@@ -424,6 +424,13 @@ def test_csv_has_every_value_of_every_picture(evaluation):
     assert {row["value"] for row in rows if row["metric"] == "CC" and row["pair"] == "p1"} == {""}
 
 
+def test_csv_runs_no_name_of_a_pair(pairs):
+    evaluation = evaluate_fusion({"half": Blend()}, pairs, metrics=["EN"])
+    table = fusion_csv(replace(evaluation, pairs=["=1+1", *evaluation.pairs[1:]]))
+    told = [row["pair"] for row in csv.DictReader(io.StringIO(table))]
+    assert told == ["'=1+1", *evaluation.pairs[1:]]
+
+
 def test_json_has_everything_and_no_nan(evaluation):
     told = json.loads(json.dumps(fusion_dict(evaluation), allow_nan=False))
     assert told["convention"]["name"] == "linfeng2022"

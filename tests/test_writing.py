@@ -14,6 +14,7 @@ from crossband.pairs.base import Classes
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_infrared, read_label, read_visible
 from crossband.pairs.writing import csv_text, plain_cell, replacing, write_image, write_label, write_text
+from crossband.training.curves import read_curves, write_curves
 from crossband.words import IGNORE_INDEX
 from stored_images import counts, noise
 
@@ -124,9 +125,33 @@ class TestWriting:
             write_in_vain()
 
     def test_cells_are_no_formulas(self) -> None:
-        texts = ["=1+1", "+1", "-x", "@a", "\tb", "plain", "'quoted", "a=b", "", "'=x"]
-        text = csv_text([texts, [-1.5, 2, None, "=x"]])
-        first, second = csv.reader(io.StringIO(text))
-        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in first)
-        assert second == ["-1.5", "2", "", "'=x"]
-        assert [plain_cell(cell) for cell in first[:9]] == texts[:9]
+        texts = [
+            "=1+1",
+            "+1+1",
+            "-x",
+            "@a",
+            "\tb",
+            "-1-1",
+            "plain",
+            "'quoted",
+            "a=b",
+            "",
+            "'=x",
+            "''-x",
+            "-4.00",
+        ]
+        rows = list(csv.DictReader(io.StringIO(csv_text(("name",), [{"name": text} for text in texts]))))
+        cells = [row["name"] for row in rows]
+        assert cells[:6] == [f"'{text}" for text in texts[:6]]
+        assert cells[6:10] == texts[6:10]
+        assert [plain_cell(cell) for cell in cells] == texts
+
+    def test_cells_of_numbers_stay_numbers(self) -> None:
+        row = {"a": -1.5, "b": 2, "c": None, "e": "-4.0000", "f": "+0.5"}
+        assert csv_text("abcdef", [row]) == "a,b,c,d,e,f\n-1.5,2,,,-4.0000,+0.5\n"
+
+    def test_curves_read_back(self, tmp_path: Path) -> None:
+        rows = [{"phase": "=a", "epoch": 0, "loss": -1.5}, {"phase": "b", "epoch": 1}]
+        write_curves(tmp_path, rows)
+        assert "\n'=a,0,-1.5\n" in (tmp_path / "curves.csv").read_text()
+        assert read_curves(tmp_path) == rows

@@ -85,9 +85,9 @@ def _quantised(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np
 
 def _write_conditions(folder: Path, pairs: Pairs) -> None:
     known = [(pairs.name(index), pairs.condition(index)) for index in range(len(pairs))]
-    rows = [(name, condition) for name, condition in known if condition is not None]
+    rows = [{"name": name, "condition": condition} for name, condition in known if condition is not None]
     if rows:
-        write_text(folder / "conditions.csv", csv_text([("name", "condition"), *rows]))
+        write_text(folder / "conditions.csv", csv_text(("name", "condition"), rows))
 
 
 def _write_classes(path: Path, classes: Classes) -> None:

@@ -11,7 +11,8 @@ from crossband.evaluation import BandResult, Evaluation
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, protocols_from
 from crossband.metrics.segmentation import SCORES, Score, SegmentationScores
 from crossband.pairs.base import Classes
-from crossband.report.files import csv_text, or_none, pairs_line
+from crossband.pairs.writing import csv_text
+from crossband.report.files import or_none, pairs_line
 from crossband.text import counted, listed, percent, text_table
 
 CSV_COLUMNS = (

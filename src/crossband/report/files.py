@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from crossband.pairs.writing import write_text
 from crossband.report.page import Page
@@ -24,15 +21,6 @@ def pairs_line(split: str, pairs: int, by_condition: Mapping[str, int]) -> str:
     """Which split, how many pairs of which condition: ``Split test: 3 pairs (2 day, 1 night)``."""
     conditions = ", ".join(f"{count} {name}" for name, count in by_condition.items())
     return f"Split {split}: {counted(pairs, 'pair')}{f' ({conditions})' if conditions else ''}"
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows under the names of their columns; a value that is absent or None is empty."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def write_files(folder: Path, name: str, *, text: str, document: object, table: str, page: Page) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from crossband.evaluation import ALL, FusionEvaluation, FusionScope
 from crossband.metrics.fusion import Metric, Spread
-from crossband.report.files import csv_text, or_none, pairs_line
+from crossband.pairs.writing import csv_text
+from crossband.report.files import or_none, pairs_line
 from crossband.text import decimal, text_table
 
 CSV_COLUMNS = ("method", "pair", "condition", "metric", "value")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from crossband.info import Parameters
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
-from crossband.pairs.writing import write_text
+from crossband.pairs.writing import csv_text, write_text
 from crossband.report.page import Page
 from crossband.reproduce.filling import Block, Filled, FilledRow, Ours
 from crossband.reproduce.table import LABEL, PARAMETERS, Column, Table
@@ -77,18 +75,18 @@ def to_csv(filled: Filled) -> str:
     network behind our figures), protocol, published, source (of what is published), mean and range of ours,
     seeds (how many), difference, ours_on (the data of ours), problem (why there is none of ours).
     """
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in filled.rows:
-        named = {
+    rows = (
+        {
             "table": filled.table.name,
             "row": row.row.label,
             "system": row.row.system,
             "bands": row.row.bands,
+            **line,
         }
-        writer.writerows({**named, **line} for line in _csv_lines(filled, row))
-    return buffer.getvalue()
+        for row in filled.rows
+        for line in _csv_lines(filled, row)
+    )
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def _csv_lines(filled: Filled, row: FilledRow) -> Iterator[dict[str, object]]:
