@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -124,6 +125,27 @@ def test_infrared_is_read_by_the_rule_of_the_run_or_of_the_option(pairs: Path, t
     assert (
         json.loads((tmp_path / "a" / "fusion.json").read_text())["provenance"]["infrared scaling"] == "minmax"
     )
+
+
+def test_one_rule_is_chosen_where_none_is_named(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pairs / "test", tmp_path / "deep" / "test")
+    for path in (tmp_path / "deep" / "test" / "infrared").iterdir():
+        levels = 5000 + np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(levels).save(path)
+    for number, extra in enumerate([[], ["--infrared_scaling", "auto"]]):
+        out = tmp_path / str(number)
+        assert main([*fusion(tmp_path / "deep", "average"), *extra, "--out", str(out)]) == 0
+        rule = json.loads((out / "fusion.json").read_text())["provenance"]["infrared scaling"]
+        low, high = (float(limit) for limit in rule.removeprefix("fixed(").removesuffix(")").split(","))
+        assert 5000 <= low < high <= 5255
+        assert f"infrared scaling: {rule}\n" in capsys.readouterr().out
+
+
+def test_two_spellings_of_a_rule_are_one(pairs: Path, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, rule) for name, rule in [("a", "fixed(0,1)"), ("b", "fixed(0, 1)")]]
+    assert main([*fusion(pairs, *runs), "--out", str(tmp_path / "out")]) == 0
 
 
 def test_runs_of_equal_names_are_told_apart(run: str, pairs: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, progress_bar
@@ -98,8 +98,8 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
         "--infrared_scaling",
         "--infrared-scaling",
         type=str | None,
-        help="with --fusion and without a run, which has its own: full-range (default), minmax, "
-        "percentile(1, 99) or fixed(low, high)",
+        help="with --fusion and without a run, which has its own: auto (default: one rule for all images, "
+        "chosen by a sample of them), full-range, minmax, percentile(1, 99) or fixed(low, high)",
     )
 
 
@@ -192,11 +192,14 @@ def _evaluate_fusion(options: Namespace) -> None:
     loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
     out = _fusion_out(options)
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
-    scaling = _shared_scaling({n: p.scaling for n, p in trained.items()}, options.infrared_scaling)
+    rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
+    scaling = _shared_scaling(rules, options.infrared_scaling)
     pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
     twice = sorted(set(loaded) & set(folders))
     if twice:
-        raise OptionError(f"two methods are called {twice[0]!r}: write --fused NAME=DIR with another name")
+        raise OptionError(
+            f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another name"
+        )
     with progress_bar("evaluating") as progress:
         evaluation = evaluations.evaluate_fusion(
             {**loaded, **folders},
@@ -213,13 +216,14 @@ def _evaluate_fusion(options: Namespace) -> None:
         )
     evaluation.provenance = {
         "command": _command(),
-        "infrared scaling": scaling,
+        "infrared scaling": str(pairs.scaling),
         "precision": options.precision,
         "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
         "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()} or None,
         "crossband": __version__,
     }
     print(fusion_text(evaluation))
+    print(f"infrared scaling: {pairs.scaling}")
     write_fusion_evaluation(evaluation, out)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 
@@ -255,23 +259,27 @@ def _folders(given: list[str]) -> dict[str, Path]:
         if not (name and equals) or Path(text).is_dir():
             name, path = Path(text).resolve().name, text
         if name in folders:
-            raise OptionError(f"two --fused folders are called {name!r}: write NAME=DIR with different names")
+            raise OptionError(
+                f"two --fused folders are called {quoted(name)}: write NAME=DIR with different names"
+            )
         folders[name] = Path(path)
     return folders
 
 
-def _shared_scaling(trained: Mapping[str, object], asked: str | None) -> str:
+def _shared_scaling(trained: Mapping[str, str], asked: str | None) -> str:
     """The rule that reads infrared for all methods: they are scored against the same images.
 
-    trained: the rule of every run, by name. Raises OptionError if two rules differ.
+    trained: the rule of every run, by name. "auto" where neither a run nor the option names one. Raises
+    OptionError if two rules differ.
     """
+    from crossband.pairs.auto_scaling import AUTO
     from crossband.pairs.infrared_scaling import InfraredScaling
 
-    rules = dict(trained)
-    if asked is not None:
-        rules["--infrared_scaling"] = InfraredScaling.parse(asked)
+    texts = dict(trained) if asked is None else {**trained, "--infrared_scaling": asked}
+    # Two spellings of one rule are equal.
+    rules = {name: text if text == AUTO else str(InfraredScaling.parse(text)) for name, text in texts.items()}
     if not rules:
-        return str(InfraredScaling())
+        return AUTO
     (first, rule), *others = rules.items()
     for name, other in others:
         if other != rule:
@@ -279,7 +287,7 @@ def _shared_scaling(trained: Mapping[str, object], asked: str | None) -> str:
                 f"{first} reads infrared by {rule}, but {name} by {other}: their sources differ, so "
                 "score them by commands of their own"
             )
-    return str(rule)
+    return rule
 
 
 def _command() -> str:
@@ -307,8 +315,8 @@ def _check_classes(trained: Any, pairs: Any) -> None:
     for index, (here, there) in enumerate(named):
         if here != there:
             print(
-                f"note: class {index} is {here!r} in the run but {there!r} in {pairs.source}; the scores "
-                "mean something only if both are the same thing",
+                f"note: class {index} is {quoted(here)} in the run but {quoted(there)} in {pairs.source}; "
+                "the scores mean something only if both are the same thing",
                 file=sys.stderr,
             )
             break

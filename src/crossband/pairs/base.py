@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from crossband.pairs.false_colour import REFUSE
+from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import Band
 
 IGNORE_COLOUR = (224, 224, 192)
@@ -85,6 +86,7 @@ class Pairs(ABC):
     source: the text that opened it, such as ``msrs:PATH``.
     classes: what the label ids mean, or None where there are no labels.
     bands: the bands that every pair of the list has.
+    scaling: the rule that reads infrared; generated pairs are in [0, 1] already.
     false_colour: what becomes of infrared images in false colours (`false_colour_rule`).
     """
 
@@ -92,6 +94,7 @@ class Pairs(ABC):
     split: str
     classes: Classes | None
     bands: tuple[Band, ...]
+    scaling: InfraredScaling = InfraredScaling()
     false_colour: str = REFUSE
 
     @abstractmethod
@@ -126,6 +129,7 @@ class PairView(Pairs):
         self.split = pairs.split
         self.classes = pairs.classes
         self.bands = pairs.bands
+        self.scaling = pairs.scaling
         self.false_colour = pairs.false_colour
 
     def __len__(self) -> int:
