@@ -63,6 +63,23 @@ def test_mistakes_are_told(text: str, told: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["seed={}", "{}=1", "size={}", "size=24x{}", "train={}", "conditions={}", "conditions=day+{}"],
+)
+@pytest.mark.parametrize("value", ["x" * 5000, "9" * 5000])
+def test_long_options_of_scenes_are_quoted_shortly(options: str, value: str) -> None:
+    with pytest.raises(OptionError) as error:
+        open_pairs(f"scenes,{options.format(value)}", "train")
+    assert len(str(error.value)) < 500
+
+
+def test_a_long_scaling_is_quoted_shortly() -> None:
+    with pytest.raises(OptionError) as error:
+        open_pairs("scenes", "train", infrared_scaling="x" * 5000)
+    assert len(str(error.value)) < 500
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_source_or_one_of_our_errors(text: str) -> None:
     with contextlib.suppress(CrossbandError):

@@ -321,7 +321,7 @@ def test_a_group_that_a_phase_does_not_have_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({"kernel": {"epochs": 3}}, r"recipe.groups.kernel cannot change epochs; a group has lr"),
+        ({"kernel": {"epochs": 3}}, r"recipe.groups cannot change 'epochs' of 'kernel'; a group has lr"),
         ({"kernel": {"lr": -1.0}}, r"recipe.lr must be above 0"),
         ({"kernel": {"lr": "fast"}}, r"recipe.lr must be a number"),
     ],

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from crossband.errors import PairError
+from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import image_size, read_infrared, read_label, read_pair, read_visible
@@ -169,6 +169,7 @@ class TestInfrared:
         assert [str(tmp_path / "a.png") in str(entry.message) for entry in caught] == [True] * (
             difference - 2
         )
+        assert all(entry.category is CrossbandWarning for entry in caught)
         assert counts(read, 255)[3, 3] == 101  # the mean, rounded: (100 + 102 or 103 + 100) / 3
 
     def test_packed(self, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +110,23 @@ def test_a_horizon_beyond_the_phase_leaves_the_schedule_unfinished() -> None:
 def test_schedules_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Recipe(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: preset(text),
+        lambda text: Recipe().replace({text: 1}),
+        lambda text: Recipe(groups={text: {"epochs": 1}}),
+        lambda text: Recipe(groups={"kernel": {text: 1}}),
+        lambda text: Recipe(drops=(-1.0,) * len(text)),
+    ],
+)
+def test_long_values_are_quoted_shortly(make: Callable[[str], object]) -> None:
+    with pytest.raises(OptionError) as caught:
+        make("x\n" * 100_000)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
 def test_norms_and_biases_can_be_left_out_of_the_weight_decay() -> None:

@@ -179,7 +179,7 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"recipe": {"momentum": -1}}, "recipe.momentum must be 0 or more"),
         ({"recipe": {"optimizer": "lion"}}, "recipe.optimizer must be one of sgd, adamw, adam"),
         ({"recipe": {"schedule": "cosine"}}, "recipe.schedule must be one of poly, constant"),
-        ({"phases": {"segmentation": {"epoch": 1}}}, "a recipe has no epoch"),
+        ({"phases": {"segmentation": {"epoch": 1}}}, "a recipe has no 'epoch'"),
         ({"augmentation": {"flip": "often"}}, "augmentation.flip must be a number"),
         ({"augmentation": {"flip": 2}}, "probability"),
         ({"augmentation": {"crop": 64}}, r"augmentation.crop must be \[an integer, an integer\] or null"),

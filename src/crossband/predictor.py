@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from crossband.devices import find_device
-from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line
+from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line, quoted
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
 from crossband.pairs.base import Classes, Pair, PairFiles
@@ -173,13 +173,15 @@ class Predictor:
         if len(sizes) > 1:
             (a, b), (c, d) = sorted(sizes)
             raise PairError(
-                f"pair {pair.name!r}: one band is {a} x {b} and the other {c} x {d} pixels; "
+                f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
                 "the two must be registered and of one size"
             )
         output = self.system(self._tensor(pair.visible), self._tensor(pair.infrared))
         if any(part is not None and part.isnan().any() for part in (output.logits, output.fused)):
             # argmax and rounding would turn NaN into a class and a colour, and nothing would show it.
-            raise OptionError(f"{self.system.name} gave NaN for pair {pair.name!r}: its training diverged")
+            raise OptionError(
+                f"{self.system.name} gave NaN for pair {quoted(pair.name)}: its training diverged"
+            )
         labels = confidence = fused = None
         if output.logits is not None:
             likeliest, ids = output.logits[0].float().softmax(dim=0).max(dim=0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 from crossband.option_types import check_types
 
 ONE_CYCLE_RISE = 0.1
@@ -60,21 +60,21 @@ class Recipe:
         # Written so that NaN fails too.
         for name in ("epochs", "batch_size", "lr"):
             if not 0 < getattr(self, name) < math.inf:
-                raise OptionError(f"recipe.{name} must be above 0, not {getattr(self, name)}")
+                raise OptionError(f"recipe.{name} must be above 0, not {quoted(getattr(self, name))}")
         for name in ("momentum", "weight_decay", "power", "warmup_steps", "warmup_epochs", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"recipe.{name} must be 0 or more, not {getattr(self, name)}")
+                raise OptionError(f"recipe.{name} must be 0 or more, not {quoted(getattr(self, name))}")
         if not 1 <= self.horizon < math.inf:
-            raise OptionError(f"recipe.horizon must be 1 or more, not {self.horizon}")
+            raise OptionError(f"recipe.horizon must be 1 or more, not {quoted(self.horizon)}")
         if self.schedule == "drops" and not self.drops:
             raise OptionError("recipe.schedule drops needs its factors: set recipe.drops, such as [1, 0.1]")
         if not all(0 <= factor < math.inf for factor in self.drops):
-            raise OptionError(f"recipe.drops must be 0 or more, not {list(self.drops)}")
+            raise OptionError(f"recipe.drops must be 0 or more, not {quoted(list(self.drops))}")
         for group, changes in self.groups.items():
-            unknown = sorted(set(changes) - set(_OF_GROUPS))
+            unknown = sorted(map(str, set(changes) - set(_OF_GROUPS)))
             if unknown:
                 raise OptionError(
-                    f"recipe.groups.{group} cannot change {', '.join(unknown)}; "
+                    f"recipe.groups cannot change {quoted(', '.join(unknown))} of {quoted(group)}; "
                     f"a group has {', '.join(_OF_GROUPS)}"
                 )
             self.of_group(group)
@@ -121,9 +121,11 @@ class Recipe:
     def replace(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with some fields changed. Raises OptionError for a field or a value that does not exist."""
         known = {field.name for field in fields(self)}
-        unknown = sorted(set(overrides) - known)
+        unknown = sorted(map(str, set(overrides) - known))
         if unknown:
-            raise OptionError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+            raise OptionError(
+                f"a recipe has no {quoted(', '.join(unknown))}; it has {', '.join(sorted(known))}"
+            )
         return replace(self, **check_types("recipe", get_type_hints(Recipe), overrides))
 
 
@@ -153,5 +155,5 @@ def preset(name: str, of_system: Mapping[str, Mapping[str, Any]] | None = None) 
     own = of_system or {}
     names = [*PRESETS, *(key for key in own if key not in PRESETS)]
     if name not in names:
-        raise OptionError(f"there is no preset {name!r}; there are {', '.join(names)}")
+        raise OptionError(f"there is no preset {quoted(name)}; there are {', '.join(names)}")
     return Recipe().replace({**PRESETS.get(name, {}), **own.get(name, {})})

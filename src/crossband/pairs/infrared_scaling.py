@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, quoted
 
 Rule = Literal["full-range", "minmax", "percentile", "fixed"]
 _FORMS = '"full-range", "minmax", "percentile(1, 99)" or "fixed(low, high)"'
@@ -37,7 +37,7 @@ class InfraredScaling:
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
-            raise OptionError(f"there is no infrared scaling {self.rule!r}; use {_FORMS}")
+            raise OptionError(f"there is no infrared scaling {quoted(self.rule)}; use {_FORMS}")
         if self.limits is None:
             if self.rule in ("percentile", "fixed"):
                 raise OptionError(f"infrared scaling {self.rule!r} needs two limits: {self.rule}(low, high)")
@@ -55,14 +55,14 @@ class InfraredScaling:
         """The rule that a text names. Raises OptionError if it names none."""
         match = _CALL.fullmatch(text.strip())
         if match is None:
-            raise OptionError(f"there is no infrared scaling {text!r}; use {_FORMS}")
+            raise OptionError(f"there is no infrared scaling {quoted(text)}; use {_FORMS}")
         rule = cast(Rule, match["rule"])
         if match["low"] is None:
             return cls(rule)
         try:
             limits = float(match["low"]), float(match["high"])
         except ValueError:
-            raise OptionError(f"infrared scaling {text!r}: the limits must be numbers") from None
+            raise OptionError(f"infrared scaling {quoted(text)}: the limits must be numbers") from None
         return cls(rule, limits)
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.errors import CrossbandError, OptionError, PairError, quoted
 from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.batch import Batch
@@ -68,7 +68,7 @@ def _without(pair: Pair, band: Band) -> Pair:
     rest = replace(pair, visible=None) if band == "visible" else replace(pair, infrared=None)
     if rest.visible is None and rest.infrared is None:
         raise PairError(
-            f"pair {pair.name!r} has no other band than {band}; set augmentation.band_dropout to 0"
+            f"pair {quoted(pair.name)} has no other band than {band}; set augmentation.band_dropout to 0"
         )
     return rest
 
@@ -209,8 +209,8 @@ def _all_or_none(
     if having and lacking:
         what = "label" if part == "label" else f"{part} image"
         raise PairError(
-            f"pair {lacking[0]!r} has no {what} but pair {having[0]!r} of the same batch has one; "
-            f"add the missing {what} or leave such pairs out"
+            f"pair {quoted(lacking[0])} has no {what} but pair {quoted(having[0])} of the same batch has "
+            f"one; add the missing {what} or leave such pairs out"
         )
     return [array for _, array in arrays] if having else None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 from crossband.pairs.base import IGNORE_COLOUR
 from crossband.words import IGNORE_INDEX
 
@@ -90,7 +90,9 @@ def write_image(path: Path, image: np.ndarray) -> None:
         )
     format = _FORMATS.get(path.suffix.lower())
     if format is None:
-        raise OptionError(f"{path}: cannot write {path.suffix!r} images; use one of {', '.join(_FORMATS)}")
+        raise OptionError(
+            f"{path}: cannot write {quoted(path.suffix)} images; use one of {', '.join(_FORMATS)}"
+        )
     if image.dtype == np.uint16 and format not in ("PNG", "TIFF"):
         raise OptionError(f"{path}: {format} holds 8 bits only; use .png or .tif for a 16-bit image")
     with replacing(path) as temporary:

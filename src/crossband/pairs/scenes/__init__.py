@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.scenes.surfaces import SCENE_CLASSES
 from crossband.pairs.scenes.weather import CONDITIONS
@@ -26,6 +26,8 @@ __all__ = [
 
 SMALLEST_SIDE = 16
 _SPLIT_ROOM = 1 << 30
+_MOST_DIGITS = 18
+"""Of an option: all that 64 bits hold, and fewer than Python refuses to read."""
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _DEFAULTS = {"seed": "0", "train": "200", "val": "50", "test": "100", "size": "240x320"}
 
@@ -76,7 +78,7 @@ class Scenes(Pairs):
     ):
         """Raise OptionError if the split is none of train, val, test, or an option does not fit."""
         if split not in _SPLITS:
-            raise OptionError(f"scenes: no split {split!r}; choose one of {', '.join(_SPLITS)}")
+            raise OptionError(f"scenes: no split {quoted(split)}; choose one of {', '.join(_SPLITS)}")
         if not 0 <= count <= _SPLIT_ROOM:
             raise OptionError(f"scenes: {split} must have 0 to {_SPLIT_ROOM} scenes, not {count}")
         if not conditions:
@@ -133,7 +135,7 @@ def parse_scene_options(options: Mapping[str, str]) -> dict:
     known = (*_DEFAULTS, "conditions")
     for key in options:
         if key not in known:
-            raise OptionError(f"scenes: no option {key!r}; choose from {', '.join(known)}")
+            raise OptionError(f"scenes: no option {quoted(key)}; choose from {', '.join(known)}")
     text = {**_DEFAULTS, "conditions": "+".join(CONDITIONS), **options}
     parsed: dict = {key: _whole_number(key, text[key]) for key in ("seed", *_SPLITS)}
     height, _, width = text["size"].partition("x")
@@ -151,9 +153,9 @@ def scene_splits(options: Mapping[str, str]) -> dict[str, int]:
 
 
 def _whole_number(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         form = "HxW, such as 240x320" if key == "size" else "a whole number from 0"
-        raise OptionError(f"scenes: {key}={text!r} cannot be read; give {form}")
+        raise OptionError(f"scenes: {key}={quoted(text)} cannot be read; give {form}")
     return int(text)
 
 
@@ -172,4 +174,6 @@ def _check_size(size: tuple[int, int]) -> None:
 def _check_conditions(conditions: Sequence[str]) -> None:
     for condition in conditions:
         if condition not in CONDITIONS:
-            raise OptionError(f"scenes: no condition {condition!r}; choose from {', '.join(CONDITIONS)}")
+            raise OptionError(
+                f"scenes: no condition {quoted(condition)}; choose from {', '.join(CONDITIONS)}"
+            )
