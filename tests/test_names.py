@@ -1,5 +1,7 @@
 """Names from files: refused where they are made, and again where they would be written."""
 
+import errno
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ from crossband.cli import main
 from crossband.errors import PairError
 from crossband.pairs import export
 from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.check import check_source
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs, read_classes
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import open_pairs
-from fake_trees import mfnet_original, mvseg
+from fake_trees import mfnet_original, msrs, mvseg
 from stored_images import noise
 
 BAD = [
@@ -50,9 +53,10 @@ def test_a_list_that_leads_out_of_the_tree(
     with pytest.raises(PairError, match=r"train\.txt, line \d+: the name '"):
         open_pairs(f"mvseg:{tree}", "train")
     assert main(["data", "export", f"mvseg:{tree}", "--out", str(out)]) == 2
-    assert main(["data", "check", f"mvseg:{tree}"]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert capsys.readouterr().err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
+    assert main(["data", "check", f"mvseg:{tree}"]) == 1
+    assert re.search(r"train: 1 entry cannot be taken: .*train\.txt, line \d+", capsys.readouterr().out)
 
 
 def test_a_list_of_pairs_keeps_to_names(tmp_path: Path) -> None:
@@ -62,6 +66,43 @@ def test_a_list_of_pairs_keeps_to_names(tmp_path: Path) -> None:
     listed.write_text(f"{listed.read_text()}..\n")
     with pytest.raises(PairError, match=r"train\.txt, line 4: the name '\.\.' leads out"):
         open_pairs(f"mfnet:{tmp_path}", "train")
+
+
+def test_a_check_gathers_bad_names(tmp_path: Path) -> None:
+    """Neither they nor a list that is no text end it: the other pairs and splits are looked at as well."""
+    mfnet_original(tmp_path)
+    sound = {split.name: split.pairs for split in check_source(f"mfnet:{tmp_path}").splits}
+    listed = tmp_path / "train.txt"
+    listed.write_text(f"..\n{listed.read_text()}a\x1b[2J\n")
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe\x00")
+    report = check_source(f"mfnet:{tmp_path}")
+    told = [problem.message for problem in report.problems if "cannot be taken" in problem.message]
+    assert len(told) == 2
+    assert "train: 2 entries cannot be taken" in told[0]
+    assert all(f"train.txt, line {number}: the name " in told[0] for number in (1, 5))
+    assert "val: 1 entry cannot be taken" in told[1]
+    assert not report.ok
+    assert {split.name: split.pairs for split in report.splits} == {**sound, "val": 0}
+
+
+def test_a_list_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    mfnet_original(tmp_path)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(PairError, match=r"train\.txt: Permission denied; change its permissions"):
+        open_pairs(f"mfnet:{tmp_path}", "train")
+
+
+def test_a_check_gathers_bad_names_of_files(tmp_path: Path) -> None:
+    msrs(tmp_path)
+    path = next((tmp_path / "train" / "vi").iterdir())
+    path.rename(path.with_stem("a\nb"))
+    report = check_source(f"msrs:{tmp_path}")
+    assert any(r"vi: the name 'a\nb'" in problem.message for problem in report.problems)
+    with pytest.raises(PairError, match=r"vi: the name 'a\\nb'"):
+        open_pairs(f"msrs:{tmp_path}", "train")
 
 
 def test_files_with_names_that_do_not_print(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def errors_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise _damaged(path, error) from error
-        raise PairError(f"{path}: {error.strerror}; {_mend_of(error)}") from error
+        raise PairError(f"{path}: {error.strerror}; {mend_of(error)}") from error
     except Exception as error:
         # Decoders raise whatever a damaged file leads them into: SyntaxError, struct.error, KeyError, ...
         raise _damaged(path, error) from error
@@ -187,7 +187,7 @@ def _damaged(path: Path, error: Exception) -> PairError:
     return PairError(f"{path}: cannot be read, truncated or damaged ({reason}); copy it again")
 
 
-def _mend_of(error: OSError) -> str:
+def mend_of(error: OSError) -> str:
     """What to do where the system refuses, which no copy mends."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return "change its permissions, or those of its folder, so that you may read it"

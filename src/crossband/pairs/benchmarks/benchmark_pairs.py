@@ -37,6 +37,8 @@ class BenchmarkPairs(Pairs):
         infrared: str | None = None,
     ):
         listing = open_tree(benchmark, root, infrared).listing(split)
+        if listing.refused:
+            raise PairError(listing.refused[0])
         if listing.gaps:
             raise PairError(
                 f"{len(listing.gaps)} files of {benchmark.key} {split} are missing or not unique, the first: "

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import PairFiles
 from crossband.pairs.benchmarks.declaration import Benchmark, Layout
-from crossband.pairs.image_files import IMAGE_SUFFIXES
+from crossband.pairs.image_files import IMAGE_SUFFIXES, mend_of
 from crossband.pairs.names import checked_name
 
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
@@ -30,12 +30,14 @@ class Listing:
     """What one split names, and what of it is there.
 
     files: the complete pairs, in the split's order.
+    refused: one line for every list that cannot be read and every name in it that leads elsewhere.
     gaps: one for every file that is missing or not unique.
     repeated: names that the list holds twice. skipped: names left out because the benchmark says so.
     paths: all files of the split that were found, those of incomplete pairs included.
     """
 
     files: tuple[PairFiles, ...]
+    refused: tuple[str, ...]
     gaps: tuple[Gap, ...]
     repeated: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -44,9 +46,13 @@ class Listing:
 
 @dataclass
 class _Entries:
-    """The names (or videos) of a split, as its list or its folders give them."""
+    """The names (or videos) of a split, as its list or its folders give them.
+
+    refused: errors about those that cannot be taken.
+    """
 
     names: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -133,6 +139,7 @@ class Tree:
         entries = [self._read_entries(part) for part in parts]
         return Listing(
             files=tuple(files),
+            refused=tuple(error for part in entries for error in part.refused),
             gaps=tuple(gaps),
             repeated=tuple(name for part in entries for name in part.repeated),
             skipped=tuple(name for part in entries for name in part.skipped),
@@ -185,7 +192,7 @@ class Tree:
         if split not in self._entries:
             entries = _Entries()
             seen: set[str] = set()
-            for name in self._raw_names(split):
+            for name in self._raw_names(split, entries.refused):
                 if self._is_skipped(name):
                     entries.skipped.append(name)
                 elif name in seen:
@@ -196,15 +203,21 @@ class Tree:
             self._entries[split] = entries
         return self._entries[split]
 
-    def _raw_names(self, split: str) -> list[str]:
+    def _raw_names(self, split: str, refused: list[str]) -> list[str]:
         if split in self.layout.lists:
-            return _read_list(self.root / self.layout.lists[split], whole_lines=self.layout.grouped)
+            path = self.root / self.layout.lists[split]
+            return _read_list(path, refused, whole_lines=self.layout.grouped)
         folders = {
             self.root / str(PurePosixPath(template).parent).format(split=split)
             for template in self.templates.values()
         }
-        stems = {stem for folder in folders for stem in self._scan(folder) if self._images(folder, stem)}
-        return sorted(map(checked_name, stems))
+        stems = {
+            stem: folder
+            for folder in sorted(folders)
+            for stem in self._scan(folder)
+            if self._images(folder, stem)
+        }
+        return [stem for stem in sorted(stems) if _is_name(stem, str(stems[stem]), refused)]
 
     def _pairs(self, split: str, gaps: list[Gap]) -> Iterator[tuple[str, str, str]]:
         """(name, group, frame) of every pair; group and frame are empty where names stand for themselves."""
@@ -252,24 +265,31 @@ def _entries_of(folder: Path) -> list[os.DirEntry[str]]:
         raise PairError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
 
 
-def _read_list(path: Path, *, whole_lines: bool) -> list[str]:
+def _read_list(path: Path, refused: list[str], *, whole_lines: bool) -> list[str]:
     """Names of a list file. A line may also hold paths with suffixes ("RGB/00001D.png Label/00001D.png").
 
-    Raises PairError, naming the line, for a name that leads out of the tree.
+    Errors about the file, and about lines with a name that leads out of the tree, go into ``refused``.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PairError(f"{path} cannot be read as a list of names ({error}); copy it again") from error
-    names = []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            names.append(checked_name(line if whole_lines else _name_in(line)))
-        except PairError as error:
-            raise PairError(f"{path}, line {number}: {error}") from None
-    return names
+    except OSError as error:
+        refused.append(f"{path}: {error.strerror}; {mend_of(error)}")
+        return []
+    except UnicodeDecodeError as error:
+        refused.append(f"{path} cannot be read as a list of names ({error}); copy it again")
+        return []
+    named = {number: line if whole_lines else _name_in(line) for number, line in enumerate(lines, 1) if line}
+    return [name for number, name in named.items() if _is_name(name, f"{path}, line {number}", refused)]
+
+
+def _is_name(name: str, where: str, refused: list[str]) -> bool:
+    """Whether a name can be taken (`checked_name`); if not, the error goes into ``refused``."""
+    try:
+        checked_name(name)
+    except PairError as error:
+        refused.append(f"{where}: {error}")
+        return False
+    return True
 
 
 def _name_in(line: str) -> str:

@@ -14,6 +14,7 @@ from crossband.pairs.benchmarks.tree import Listing, Tree
 from crossband.pairs.check.report import Problem, SplitReport
 from crossband.pairs.headers import Header
 from crossband.pairs.suspicions import Suspicion
+from crossband.text import counted
 from crossband.words import IGNORE_INDEX
 
 _SHOWN = 3
@@ -71,8 +72,12 @@ def tree_problems(tree: Tree, listings: Mapping[str, Listing]) -> list[Problem]:
 def listing_problems(
     benchmark: Benchmark, split: str, listing: Listing, declared: tuple[int, ...]
 ) -> list[Problem]:
-    """What a split's names alone show: missing files, repeated names, a wrong number of pairs."""
+    """What a split's names alone show: bad names, missing files, repeated names, a wrong number of pairs."""
     problems = []
+    if listing.refused:
+        shown = _some(listing.refused)
+        message = f"{split}: {counted(len(listing.refused), 'entry', 'entries')} cannot be taken: {shown}"
+        problems.append(Problem("error", message, "the pairs they name are left out until then"))
     if listing.gaps:
         shown = _some([gap.message for gap in listing.gaps])
         message = f"{split}: {_number(listing.gaps, 'file')} missing or not unique: {shown}"
