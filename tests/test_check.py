@@ -330,6 +330,27 @@ def test_bands_that_hold_no_numbers(tmp_path: Path, band: str, bad: float) -> No
     assert re.search(rf"{band}/a\.tif: 16 values are NaN or infinite", str(report.problems[0]))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_numbers_among_degrees(tmp_path: Path, channels: int, bad: float) -> None:
+    """Both are told, and the range is that of the numbers."""
+    degrees = np.repeat(np.linspace(21, 34, 48, dtype=np.float32).reshape(6, 8, 1), channels, axis=2)
+    for name in ("a", "b"):
+        fake_trees.noise(tmp_path / "train" / "visible" / f"{name}.png", size=(6, 8))
+        path = tmp_path / "train" / "infrared" / f"{name}.tif"
+        path.parent.mkdir(exist_ok=True)
+        levels = degrees.copy()
+        if name == "b":
+            levels[2, 3] = bad
+        tifffile.imwrite(path, levels, photometric="rgb" if channels == 3 else "minisblack")
+    report = check_source(f"folder:{tmp_path}")
+    (error,) = told(report, "error")
+    assert re.search(rf"b\.tif: {channels} values are NaN or infinite", error)
+    (warning,) = told(report, "warning")
+    assert "infrared floats go from 21 to 34: degrees" in warning
+
+
 def test_a_damaged_header_does_not_end_the_check(tmp_path: Path) -> None:
     for part in ("visible", "infrared"):
         (tmp_path / "train" / part).mkdir(parents=True)

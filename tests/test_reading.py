@@ -137,11 +137,13 @@ class TestInfrared:
         read = read_infrared(tmp_path / "a.tif", InfraredScaling.parse("fixed(0, 9000)"))
         np.testing.assert_array_equal(counts(read, 9000), image)
 
+    @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-    def test_nan_and_infinite(self, tmp_path: Path, bad: float) -> None:
-        image = np.full((4, 4), 0.5, np.float32)
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_nan_and_infinite(self, tmp_path: Path, channels: int, bad: float) -> None:
+        image = np.full((4, 4, channels), 0.5, np.float32)
         image[1, 2] = bad
-        tifffile.imwrite(tmp_path / "a.tif", image)
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb" if channels == 3 else "minisblack")
         for rule in ("full-range", "minmax", "percentile(1, 99)", "fixed(0, 1)"):
             with pytest.raises(PairError, match=r"a\.tif: 1 infrared values are NaN or infinite"):
                 read_infrared(tmp_path / "a.tif", InfraredScaling.parse(rule))

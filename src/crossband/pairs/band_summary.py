@@ -13,7 +13,15 @@ import numpy as np
 from crossband.errors import PairError
 from crossband.option_types import check_types
 from crossband.pairs.base import PairFiles, Pairs
-from crossband.pairs.false_colour import MEAN, PALETTES, infrared_channel, is_coloured, recognise
+from crossband.pairs.false_colour import (
+    EQUAL_WITHIN,
+    MEAN,
+    PALETTES,
+    channel_spread,
+    infrared_channel,
+    is_coloured,
+    recognise,
+)
 from crossband.pairs.reading import stored_levels
 from crossband.words import Band
 
@@ -186,9 +194,7 @@ def _look(name: str, band: Band, levels: np.ndarray, false_colour: str) -> _Look
 def _channels(levels: np.ndarray) -> Channels:
     if levels.shape[-1] == 1:
         return "one"
-    spread = np.max(levels.max(axis=-1) - levels.min(axis=-1))
-    full = np.iinfo(levels.dtype).max if levels.dtype.kind in "ui" else np.ptp(levels)
-    return "colour" if spread > 2 / 255 * full else "three equal"
+    return "colour" if (channel_spread(levels) > EQUAL_WITHIN).any() else "three equal"
 
 
 def _gathered(looks: Sequence[_Look | None]) -> BandSummary | None:

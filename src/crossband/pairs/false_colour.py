@@ -32,6 +32,9 @@ palette "Iron" that FLIR cameras write into their radiometric JPEGs (224 colours
 _RAINBOW = ((0, 0, 0, 255), (64, 0, 255, 255), (128, 0, 255, 0), (192, 255, 255, 0), (255, 255, 0, 0))
 """Full saturation, from blue through cyan, green and yellow to red."""
 
+EQUAL_WITHIN = 2 / 255
+"""Three channels count as equal up to this share of their range: what JPEG does to grey."""
+
 _COLOURED_SPREAD = 0.1
 _COLOURED_SHARE = 0.1
 """An image is coloured if the channels differ by more than a tenth of their range in a tenth of its pixels:
@@ -98,7 +101,9 @@ def infrared_channel(levels: np.ndarray, false_colour: str = REFUSE) -> np.ndarr
         return levels[..., 0]
     if false_colour == REFUSE and is_coloured(levels):
         raise PairError(refusal(recognise(levels)))
-    mean = levels.mean(axis=-1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Infinite values stay what they are, for the scaling to refuse.
+        mean = levels.mean(axis=-1)
     # The stored type is kept because scaling depends on it.
     return (np.rint(mean) if levels.dtype.kind in "ui" else mean).astype(levels.dtype)
 
@@ -118,9 +123,23 @@ def is_coloured(levels: np.ndarray) -> bool:
     """Whether an image (H, W, 3) or (N, 3) of any type is in colours, and not grey with a coloured spot."""
     if levels.shape[-1] != 3:
         return False
-    spread = np.ptp(levels.astype(np.float32), axis=-1)
-    full = np.iinfo(levels.dtype).max if levels.dtype.kind in "ui" else float(np.ptp(levels))
-    return bool((spread > _COLOURED_SPREAD * full).mean() > _COLOURED_SHARE)
+    spread = channel_spread(levels)
+    return bool((spread > _COLOURED_SPREAD).sum() > _COLOURED_SHARE * spread.size)
+
+
+def channel_spread(levels: np.ndarray) -> np.ndarray:
+    """How far the channels of each pixel lie apart, as a share of the range: float64 (N,) in [0, 1].
+
+    levels: (..., C), of any type. The range of integers is 0 to the largest value of their type, that of
+    floats what they span. Pixels that hold NaN or infinite values are left out.
+    """
+    pixels = levels.reshape(-1, levels.shape[-1])
+    if pixels.dtype.kind == "f":
+        pixels = pixels[np.isfinite(pixels).all(axis=1)].astype(np.float64)
+    if not pixels.size:
+        return np.zeros(0)
+    full = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else np.ptp(pixels)
+    return (pixels.max(axis=1) - pixels.min(axis=1)) / (full or 1)
 
 
 def recognise(levels: np.ndarray) -> str | None:

@@ -10,15 +10,12 @@ import numpy as np
 from crossband.errors import CrossbandWarning, PairError, quoted
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode
-from crossband.pairs.false_colour import REFUSE, infrared_channel
+from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, infrared_channel
 from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX, Band
 
 __all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible", "stored_levels"]
-
-_EQUAL_WITHIN = 2 / 255
-"""Three infrared channels count as equal up to this share of their range: what JPEG does to grey."""
 
 _folders_warned_of: set[Path] = set()
 
@@ -182,8 +179,7 @@ def _warn_of_colour(path: Path, levels: np.ndarray) -> None:
     """Say, once per folder, that the channels of a grey infrared image differ in some places."""
     if levels.shape[2] == 1 or path.parent in _folders_warned_of:
         return
-    full = np.iinfo(levels.dtype).max if levels.dtype.kind in "ui" else np.ptp(levels)
-    if (levels.max(axis=2) - levels.min(axis=2)).max() > _EQUAL_WITHIN * full:
+    if (channel_spread(levels) > EQUAL_WITHIN).any():
         _folders_warned_of.add(path.parent)
         warnings.warn(
             f"{path}: the three channels of this infrared image differ in places (a logo or a scale?); their "
