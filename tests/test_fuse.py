@@ -375,25 +375,6 @@ def test_load_takes_a_scaling_for_what_stores_infrared_otherwise() -> None:
     assert full(infrared=deep).fused[0, :, 0].tolist() == [19, 27, 35]
 
 
-def test_auto_is_settled_by_the_first_image_and_stays() -> None:
-    predictor = load("average", device="cpu")
-    assert predictor.scaling is None
-    predictor(visible=noise(1, 3, 3))
-    assert predictor.scaling is None
-    assert predictor(infrared=np.array([[5000, 7000, 9000]], np.uint16)).fused[0, :, 0].tolist() == [
-        0,
-        128,
-        255,
-    ]
-    settled = predictor.scaling
-    assert predictor(infrared=np.array([[7000, 7000, 9000]], np.uint16)).fused[0, :, 0].tolist() == [
-        128,
-        128,
-        255,
-    ]
-    assert predictor.scaling is settled
-
-
 def test_a_folder_of_pictures_does_not_hide_the_system_of_its_name(
     visible: Path, infrared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,16 +412,3 @@ def test_a_real_pair(name: str, shared_data: Path, tmp_path: Path) -> None:
         unclipped
     ]
     assert np.abs(red_over_blue).max() <= 1
-
-
-def test_channels_that_differ_in_a_spot_are_a_line_without_our_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    visible = save(noise(30, 40, 3), tmp_path / "v.png")
-    infrared = np.repeat(noise(30, 40, 1), 3, axis=2)
-    infrared[3, 3] = 0, 200, 0
-    arguments = ["--infrared", str(save(infrared, tmp_path / "i.png")), "--out", str(tmp_path / "out")]
-    assert main(["fuse", "average", "--visible", str(visible), *arguments]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"crossband: warning: {tmp_path / 'i.png'}: the three channels")
-    assert "reading.py" not in line

@@ -256,3 +256,28 @@ def test_no_false_alarm_on_real_pairs(name: str, shared_data: Path) -> None:
     if name != "cwfid":  # Both of its bands are grey.
         swapped = [PairFiles(f.name, f.infrared, f.visible) for f in files]
         assert "exchanged" in str(suspicions(summarise_files(swapped))[0])
+
+
+def test_auto_is_settled_by_the_first_image_and_stays() -> None:
+    predictor = load("average", device="cpu")
+    assert predictor.scaling is None
+    predictor(visible=np.zeros((1, 3, 3), np.uint8))
+    assert predictor.scaling is None
+    first, second = (np.array([row], np.uint16) for row in ([5000, 7000, 9000], [7000, 7000, 9000]))
+    assert predictor(infrared=first).fused[0, :, 0].tolist() == [0, 128, 255]
+    settled = predictor.scaling
+    assert predictor(infrared=second).fused[0, :, 0].tolist() == [128, 128, 255]
+    assert predictor.scaling is settled
+
+
+def test_channels_that_differ_in_a_spot_are_a_line_without_our_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    infrared = np.repeat(grey()[..., None], 3, axis=2)
+    infrared[3, 3] = 0, 200, 0
+    (files,) = make(tmp_path, [colour()], [infrared])
+    arguments = ["--visible", str(files.visible), "--infrared", str(files.infrared)]
+    assert main(["fuse", "average", *arguments, "--out", str(tmp_path / "out")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"crossband: warning: {files.infrared}: the three channels")
+    assert "reading.py" not in line
