@@ -43,11 +43,11 @@ benchmarks: setup
 
 # Both go on where they were when they are started again.
 reproduce-two-rows: setup
-	$(BIN)/crossband reproduce csknet/table-3 --on scenes,train=48,val=0,test=12,size=64x96 --preset quick \
+	$(BIN)/crossband reproduce csknet/table-3 --on scenes,train=48,val=0,test=12,size=64x96 --budget quick \
 		--seeds 1 --epochs 2 --rows '^IR' --rows '^CSK-Net infrared' --out reproduced/two-rows
 
 reproduce-scenes: setup
-	$(BIN)/crossband reproduce all --on scenes --preset quick --out reproduced/scenes
+	$(BIN)/crossband reproduce all --on scenes --budget quick --out reproduced/scenes
 
 clean:
 	rm -rf .venv demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
-"""AMDANet: its size, its cost, its modules' identities, equality with the plain formulas, its presets."""
+"""AMDANet: its size, its cost, its modules' identities, equality with the plain formulas, its variants."""
 
 import importlib.util
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,13 +15,13 @@ from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBa
 from crossband.blocks.decoders import HeadNorm, upsample, upsampled_convolution
 from crossband.errors import OptionError
 from crossband.info import count_flops
-from crossband.systems import create
+from crossband.systems.amdanet import AMDANet
 from crossband.systems.amdanet.attention_slots import CBAM, DualAttention
 from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
-from crossband.systems.amdanet.network import ABLATIONS, AS_PUBLISHED, AMDANet
+from crossband.systems.amdanet.training import ABLATIONS
 from crossband.systems.base import System
 from crossband.weights import count_parameters
-from tiny_systems import CLASSES, images, randomise_norms
+from tiny_systems import CLASSES, build, images, randomise_norms
 
 REFERENCE = Path(__file__).resolve().parents[1] / "benchmarks" / "reference_amdanet.py"
 SIZE = (64, 96)
@@ -30,7 +31,7 @@ def amdanet(classes: int | None = CLASSES, **options: Any) -> AMDANet:
     """A small one whose layers all have a say, in float64 and evaluation, without randomness in training."""
     torch.manual_seed(0)
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
-    system = create("amdanet", classes=classes, **{**defaults, **options})
+    system = build("amdanet", classes, **{**defaults, **options})
     assert isinstance(system, AMDANet)
     for parameter in system.parameters():
         if parameter.ndim > 1:
@@ -57,7 +58,7 @@ def grids(channels: int, height: int = 6, width: int = 8, *, batch: int = 2) -> 
 def published() -> dict[str, System]:
     """The published sizes with 9 classes, without memory for their weights."""
     with torch.device("meta"):
-        return {size: create("amdanet", classes=9, encoder=size) for size in ("mit_b1", "mit_b2", "mit_b4")}
+        return {size: build("amdanet", 9, encoder=size) for size in ("mit_b1", "mit_b2", "mit_b4")}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_size_of_every_module(published: dict[str, System]) -> None:
 @pytest.mark.parametrize(("classes", "decoder"), [(15, 1_584_143), (5, 1_579_013)])
 def test_size_with_other_classes(classes: int, decoder: int) -> None:
     with torch.device("meta"):
-        system = create("amdanet", classes=classes, encoder="mit_b1")
+        system = build("amdanet", classes, encoder="mit_b1")
     assert count_parameters(system.seg) == decoder
 
 
@@ -133,7 +134,7 @@ def test_masked_decoding_costs_evaluation_nothing_but_in_the_published_form() ->
 
 def test_an_encoder_can_be_shared_and_is_then_saved_once() -> None:
     with torch.device("meta"):
-        shared = create("amdanet", classes=9, encoder="mit_b1", share_encoder=True)
+        shared = build("amdanet", 9, encoder="mit_b1", share_encoder=True)
     assert count_parameters(shared) == 40_352_924 - 13_151_424
     system = amdanet(share_encoder=True)
     assert system.enc.ir is system.enc.rgb
@@ -141,7 +142,7 @@ def test_an_encoder_can_be_shared_and_is_then_saved_once() -> None:
 
 def test_a_system_that_only_fuses_has_no_segmentation_and_no_global_alignment() -> None:
     with torch.device("meta"):
-        whole, fusing = (create("amdanet", classes=classes, encoder="mit_b1") for classes in (9, None))
+        whole, fusing = (build("amdanet", classes, encoder="mit_b1") for classes in (9, None))
     assert count_parameters(fusing) == count_parameters(whole) - 1_581_065 - 10_292_224
     system = amdanet(None)
     output = system(*inputs())
@@ -373,18 +374,23 @@ def test_dual_attention_holds_nothing_that_grows_with_the_square_of_the_image() 
     assert counted.largest <= 120 * 160 * (15 * 20)
 
 
-# --- presets, ablations and other readings
+# --- variants, ablations and other readings
 
 
-def test_presets_are_the_two_columns() -> None:
-    published = create("amdanet", classes=4, preset="as-published", encoder="mit_tiny")
-    clean = create("amdanet", classes=4, preset="clean", encoder="mit_tiny")
-    differ = {key for key, value in clean.arguments.items() if published.arguments[key] != value}
-    assert differ == set(AS_PUBLISHED)
-    assert clean.arguments == create("amdanet", classes=4, encoder="mit_tiny").arguments
+def test_variants_are_the_two_columns() -> None:
+    published = build("amdanet", 4, variant="as-published", encoder="mit_tiny")
+    clean = build("amdanet", 4, variant="clean", encoder="mit_tiny")
+    ours, theirs = (
+        {**system.network_options, **asdict(system.given_training)} for system in (clean, published)
+    )
+    assert {key for key, value in ours.items() if theirs[key] != value} == {
+        *("swap_streams", "gate", "similarity_scale", "train_lambda", "stage2_depth", "norm_eps"),
+        *("norm_momentum", "evaluation_norm_eps", "masked_in_evaluation"),
+        *("dice_ignored_as_zero", "dice_classes", "fusion_mean"),
+    }
+    assert clean.network_options == build("amdanet", 4, encoder="mit_tiny").network_options
     assert (
-        create("amdanet", classes=4, preset="as-published", encoder="mit_tiny", tau=0.2).arguments["tau"]
-        == 0.2
+        build("amdanet", 4, variant="as-published", encoder="mit_tiny", tau=0.2).network_options["tau"] == 0.2
     )
 
 
@@ -416,7 +422,7 @@ def test_streams_can_be_exchanged_as_published() -> None:
     """With everything between the bands off, the visible band runs through the infrared encoder and back."""
     off = {"local_alignment": "none", "tau": -1.1}
     plain, swapping = amdanet(**off), amdanet(**off, swap_streams=True)
-    levels = [system(*inputs(), features=True).features["levels"] for system in (plain, swapping)]
+    levels = [system(*inputs(), features=True).features.levels for system in (plain, swapping)]
     enc = swapping.enc
     infrared = inputs()[1]
     embedded = enc.ir.embed(1, infrared.expand(-1, 3, -1, -1))
@@ -441,7 +447,7 @@ def test_other_encoders_get_what_their_weights_expect() -> None:
 @pytest.mark.parametrize("encoder", ["pvt_v2_b0", "resnet18", "mit_b0"])
 def test_encoders_of_other_kinds_and_widths(encoder: str) -> None:
     torch.manual_seed(0)
-    system = create("amdanet", classes=CLASSES, encoder=encoder, decoder_channels=16).eval()
+    system = build("amdanet", CLASSES, encoder=encoder, decoder_channels=16).eval()
     visible, infrared = images(32, 64)
     with torch.no_grad():
         output = system(visible, infrared)
@@ -474,7 +480,7 @@ def test_head_norms_may_change_their_eps_in_evaluation() -> None:
 def test_stage_2_can_have_the_published_rates() -> None:
     def rates(stage2_depth: str, band: str) -> list[float]:
         with torch.device("meta"):
-            system = create("amdanet", classes=4, encoder="mit_b2", stage2_depth=stage2_depth)
+            system = build("amdanet", 4, encoder="mit_b2", stage2_depth=stage2_depth)
         stage = getattr(system.enc, band).stage2
         return [block.drop_path.drop_prob for block in stage]
 
@@ -488,7 +494,8 @@ def test_stage_2_can_have_the_published_rates() -> None:
 def test_every_row_of_the_ablation_tables_is_a_system_of_its_own(row: str) -> None:
     system = amdanet(**ABLATIONS[row])
     assert torch.isfinite(system(*inputs()).logits).all()
-    settings = {key: value for key, value in system.arguments.items() if key in ABLATIONS[row]}
+    values = {**system.network_options, **asdict(system.given_training)}
+    settings = {key: value for key, value in values.items() if key in ABLATIONS[row]}
     assert settings == ABLATIONS[row]
 
 
@@ -524,10 +531,10 @@ def test_the_band_that_is_there_stands_in_for_the_other() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": "batch"}, "amdanet: gate must be one of sample, batch-any, always, not 'batch'"),
+        ({"gate": "batch"}, "amdanet.gate must be one of sample, batch-any, always, not 'batch'"),
         ({"stage2_depth": "flat"}, "stage2_depth must be one of"),
         ({"stage2_depth": "published", "encoder": "mobilenetv3_small_050"}, "set it to ramp for encoder"),
-        ({"preset": "as-published", "encoder": "pvt_v2_b0"}, "set it to ramp for encoder 'pvt_v2_b0'"),
+        ({"variant": "as-published", "encoder": "pvt_v2_b0"}, "set it to ramp for encoder 'pvt_v2_b0'"),
         ({"input_normalisation": "imagenet"}, "input_normalisation must be one of"),
         ({"local_alignment": "senet"}, "local_alignment must be one of local, none, cbam, danet"),
         ({"dice_classes": "some"}, "dice_classes must be one of"),

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.blocks.alignment import LocalAlignment
-from crossband.recipe import Recipe
-from crossband.systems import create
 from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
 from crossband.systems.amdanet.network import AMDANet
 from crossband.systems.amdanet.reliability import (
@@ -25,7 +23,7 @@ from crossband.systems.amdanet.reliability import (
     trust_of,
 )
 from crossband.weights import count_parameters
-from tiny_systems import CLASSES, images, labelled, randomise_norms
+from tiny_systems import CLASSES, build, images, labelled, randomise_norms
 
 BOTH = {"reliability_gate": True, "reconstruction": True}
 OPTIONS = [{"reliability_gate": True}, {"reconstruction": True}, BOTH]
@@ -36,7 +34,7 @@ def amdanet(**options: Any) -> AMDANet:
     """A small one in evaluation, whose layers all have a say."""
     torch.manual_seed(0)
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
-    system = create("amdanet", classes=CLASSES, **{**defaults, **options})
+    system = build("amdanet", CLASSES, **{**defaults, **options})
     assert isinstance(system, AMDANet)
     for parameter in system.parameters():
         if parameter.ndim > 1:
@@ -72,8 +70,7 @@ def test_without_the_options_nothing_is_added() -> None:
 def test_what_the_options_add() -> None:
     with torch.device("meta"):
         counts = [
-            count_parameters(create("amdanet", classes=9, encoder="mit_b1", **options))
-            for options in ({}, *OPTIONS)
+            count_parameters(build("amdanet", 9, encoder="mit_b1", **options)) for options in ({}, *OPTIONS)
         ]
     gate, reconstruction, both = (count - counts[0] for count in counts[1:])
     assert both == gate + reconstruction
@@ -90,7 +87,7 @@ def test_what_the_options_add() -> None:
 def test_a_missing_band_is_what_the_system_is_for(options: dict[str, Any]) -> None:
     system = amdanet(**options)
     assert set(system.supports.values()) == {"designed"}
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     assert phase.validate == ("both", "infrared", "visible")
 
 
@@ -207,7 +204,7 @@ def test_with_full_trust_the_gate_changes_nothing() -> None:
 
 def test_reliability_has_the_image_size_and_starts_near_one() -> None:
     torch.manual_seed(0)
-    system = create("amdanet", classes=CLASSES, encoder="mit_tiny", decoder_channels=16, **BOTH).eval()
+    system = build("amdanet", CLASSES, encoder="mit_tiny", decoder_channels=16, **BOTH).eval()
     with torch.no_grad():
         output = system(*images(41, 55))
     assert set(output.reliability) == {"visible", "infrared"}
@@ -265,7 +262,7 @@ def test_a_level_starts_from_what_the_level_before_said() -> None:
 
 
 def loss_of(system: AMDANet, seed: int) -> dict[str, Tensor]:
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     batch = labelled(batch=3)
     batch.visible, batch.infrared = batch.visible.double(), batch.infrared.double()  # type: ignore[union-attr]
     torch.manual_seed(seed)

@@ -15,13 +15,11 @@ from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.losses.segmentation import cross_entropy, smoothed_dice
 from crossband.pairs.batch import Batch
-from crossband.recipe import Recipe
-from crossband.systems import create
 from crossband.systems.amdanet.network import AMDANet
-from crossband.systems.amdanet.training import masked_outputs
-from crossband.training.options import TrainOptions
+from crossband.training.resolving import ResolvedTraining
 from crossband.words import IGNORE_INDEX
-from tiny_systems import CLASSES, labelled
+from tiny_runs import resolved
+from tiny_systems import CLASSES, build, labelled
 
 SEGMENTATION, FUSION = {"ce", "dice"}, {"intensity", "gradient", "colour"}
 MASKED = {"masked_ce", "masked_dice", "masked_fusion"}
@@ -31,13 +29,13 @@ def amdanet(classes: int | None = CLASSES, **options: Any) -> AMDANet:
     """A small one in training, without dropout and stochastic depth."""
     torch.manual_seed(0)
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
-    system = create("amdanet", classes=classes, **{**defaults, **options})
+    system = build("amdanet", classes, **{**defaults, **options})
     assert isinstance(system, AMDANet)
     return system
 
 
 def loss_of(system: AMDANet, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     torch.manual_seed(seed)
     return dict(phase.loss(batch))
 
@@ -66,7 +64,7 @@ def test_the_terms_are_the_factored_form_of_the_published_loss() -> None:
     label = batch.label
     output = system(batch.visible, batch.infrared, features=True)
     torch.manual_seed(seed_of_case(False))
-    masked_logits, masked_fused = masked_outputs(system, **output.features)
+    masked_logits, masked_fused = system.masked(output.features.levels, output.features.pictures)
     pair = batch.visible, batch.infrared
     total = cross_entropy(output.logits, label) + 2 * smoothed_dice(output.logits, label)
     total += 0.5 * torch.stack(list(fusion_loss(output.fused, *pair).values())).sum()
@@ -169,7 +167,7 @@ def masked_of(first: bool, **options: Any) -> tuple[AMDANet, Any, Any]:
     system, batch = amdanet(**options), labelled()
     output = system(batch.visible, batch.infrared, features=True)
     torch.manual_seed(seed_of_case(first))
-    return system, output, masked_outputs(system, **output.features)
+    return system, output, system.masked(output.features.levels, output.features.pictures)
 
 
 def test_one_case_masks_the_shared_maps_and_leaves_the_picture() -> None:
@@ -192,8 +190,8 @@ def test_a_share_of_the_elements_is_zeroed_and_the_others_stay() -> None:
     seen: list[Tensor] = []
     system.fus.register_forward_pre_hook(lambda module, arguments: seen.extend(arguments[0] + arguments[1]))
     torch.manual_seed(seed_of_case(False))
-    masked_outputs(system, **output.features)
-    aligned = output.features["levels"].aligned
+    system.masked(output.features.levels, output.features.pictures)
+    aligned = output.features.levels.aligned
     originals = [x for x, _ in aligned] + [y for _, y in aligned]
     assert len(seen) == len(originals) == 8
     for masked, original in zip(seen, originals, strict=True):
@@ -209,11 +207,11 @@ def test_one_band_can_be_masked_before_the_alignment(first: bool) -> None:
     system, output, (logits, fused) = masked_of(first, mask_site="modality")
     assert not torch.allclose(logits, output.logits, atol=1e-5)
     assert not torch.allclose(fused, output.fused, atol=1e-5)
-    levels = output.features["levels"]
+    levels = output.features.levels
     given: list[tuple[Tensor, Tensor]] = []
     align = system.enc.align
     system.enc.align = lambda level, x, y, trust: (given.append((x, y)), align(level, x, y, trust))[1]
-    masked_outputs(system, **output.features)
+    system.masked(output.features.levels, output.features.pictures)
     assert len(given) == len(LEVELS)
     untouched = {
         band
@@ -274,13 +272,13 @@ def test_a_batch_without_labels_trains_the_picture_of_a_system_that_segments() -
 # --- the recipe
 
 
-def options(preset: str) -> TrainOptions:
-    return TrainOptions(system="amdanet", data="scenes", out="nowhere", preset=preset)
+def options(recipe: str) -> ResolvedTraining:
+    return resolved("amdanet", recipe)
 
 
 def test_recipe_of_the_published_code() -> None:
     """MFNet: 131 steps per epoch, 45850 in all, of which 6550 warm up."""
-    published = options("as-published").recipe_of()
+    published = options("as-published").recipe()
     assert (published.optimizer, published.lr, published.weight_decay) == ("adamw", 6.3e-5, 0.01)
     assert (published.batch_size, published.epochs, published.decay_norms) == (6, 350, False)
     steps = {step: published.learning_rate(step // 131, step, 131) for step in (0, 1, 2, 6550, 6551, 45849)}
@@ -295,7 +293,7 @@ def test_recipe_of_the_published_code() -> None:
 
 
 def test_the_default_recipe_sets_the_rate_in_time_and_without_a_jump() -> None:
-    recipe = options("paper").recipe_of()
+    recipe = options("paper").recipe()
     rates = [recipe.learning_rate(step // 131, step, 131) for step in range(0, 45850, 131)]
     assert max(rates) < 6.3e-5
     assert recipe.learning_rate(0, 0, 131) == pytest.approx(6.3e-5 / 6551)
@@ -304,8 +302,8 @@ def test_the_default_recipe_sets_the_rate_in_time_and_without_a_jump() -> None:
 
 
 def test_augmentations_of_the_published_code() -> None:
-    for preset in ("paper", "as-published"):
-        augmentation = options(preset).make_augmentation()
+    for recipe in ("paper", "as-published"):
+        augmentation = options(recipe).augmentation()
         assert (augmentation.crop, augmentation.scale, augmentation.flip) == ((480, 640), (0.5, 1.75), 0.5)
-    assert options("quick").make_augmentation().crop is None
-    assert options("quick").recipe_of().optimizer == "adamw"
+    assert options("quick").augmentation().crop is None
+    assert options("quick").recipe().optimizer == "adamw"

@@ -14,8 +14,7 @@ from counting import Work
 from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
 from crossband.info import count_all
-from crossband.recipe import Recipe
-from crossband.systems import create
+from crossband.systems import create, make_training
 from crossband.systems.cddfuse.coupling import DetailLayer, mirrored
 from crossband.systems.cddfuse.network import CDDFuse, FusionNetwork, spread
 from crossband.systems.cddfuse.restormer import BaseBlock, ChannelAttention, ChannelNorm, RestormerBlock
@@ -276,7 +275,7 @@ def test_the_picture_is_the_fused_image_in_the_place_of_luma() -> None:
     system = fuser()
     visible, infrared = images(16, 20)
     output = system(visible, infrared, features=True)
-    fused = output.features["fused"]
+    fused = output.features.fused
     assert torch.equal(output.fused, with_luma(visible, spread(fused)))
     assert 0 < fused.min() < fused.max() < 1
 
@@ -307,7 +306,7 @@ def test_the_segmenter_alone_sees_padding() -> None:
             output.logits,
             system.segmenter(F.pad(output.fused, (0, 11, 0, 13), "replicate")).logits[..., :19, :37],
         )
-        only = system.phases(Recipe())[0].keeps
+        only = system.phases()[0].keeps
         assert torch.equal(only(visible, infrared).fused, output.fused)
         assert only(visible, infrared).logits is None
 
@@ -319,8 +318,8 @@ def test_other_sizes_and_refusals() -> None:
             fuser(**options)
         line(caught.value)
     with pytest.raises(OptionError, match="ssim_weight must be 0 or more, not -1"):
-        fuser(ssim_weight=-1)
+        make_training("cddfuse", ssim_weight=-1)
     with pytest.raises(OptionError, match="edge_weight must be 0 or more, not nan"):
-        fuser(edge_weight=float("nan"))
+        make_training("cddfuse", edge_weight=float("nan"))
     with pytest.raises(OptionError, match="no encoder to load weights into; leave out encoder_weights"):
         fuser(encoder_weights="imagenet")

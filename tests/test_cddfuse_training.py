@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from crossband.cli import main
-from crossband.pairs.batch import Batch
 from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Phase
 from crossband.systems.cddfuse.network import CDDFuse
-from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.training.resolving import ResolvedTraining, resolve
 from crossband.weights import load_run, read_card
+from crossband.words import Band
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import TINY_DATA, curves_without_seconds
 from tiny_systems import CLASSES, TINY_OPTIONS, labelled, tiny
@@ -37,7 +37,7 @@ def options(out: Path, *, labels: bool = True, **changes: Any) -> TrainOptions:
     values: dict[str, Any] = {
         "data": TINY_DATA,
         "encoder": "mobilenetv3_small_050",
-        "options": {"decoder_channels": 16, **TINY_OPTIONS["cddfuse"]},
+        "network": {"decoder_channels": 16, **TINY_OPTIONS["cddfuse"]},
         "without_labels": not labels,
         "recipe": {"epochs": 1, "batch_size": 2},
         "augmentation": {"crop": [32, 32]},
@@ -59,7 +59,7 @@ def fusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(system: CDDFuse) -> dict[str, Phase]:
-    return {phase.name: phase for phase in system.phases(Recipe())}
+    return {phase.name: phase for phase in system.phases()}
 
 
 def total(terms: Any) -> Tensor:
@@ -81,7 +81,7 @@ def fusion_state(system: CDDFuse) -> dict[str, Tensor]:
 
 def test_phases_with_and_without_classes() -> None:
     system = system_with()
-    phases = system.phases(Recipe())
+    phases = system.phases()
     assert [phase.name for phase in phases] == [*FUSION, "segmentation"]
     assert [phase.chosen_by for phase in phases] == ["loss", "loss", "score"]
     assert phases[0].keeps is phases[1].keeps
@@ -91,13 +91,13 @@ def test_phases_with_and_without_classes() -> None:
     assert phases[2].frozen == (system.fusion,)
     assert phases[2].keeps is system
     only = create("cddfuse", **TINY_OPTIONS["cddfuse"])
-    assert [phase.name for phase in only.phases(Recipe())] == list(FUSION)
-    assert all(phase.keeps is only for phase in only.phases(Recipe()))
+    assert [phase.name for phase in only.phases()] == list(FUSION)
+    assert all(phase.keeps is only for phase in only.phases())
 
 
 def test_what_each_phase_trains() -> None:
     system = system_with()
-    for phase in system.phases(Recipe()):
+    for phase in system.phases():
         groups = [p for module in phase.groups.values() for p in module.parameters()]
         assert len(groups) == len(set(groups))
         if phase.name in FUSION:
@@ -155,11 +155,11 @@ def test_weights_of_the_terms_scale_them(option: str, scaled: set[str], publishe
 
 @pytest.mark.parametrize("missing", ["visible", "infrared"])
 def test_a_batch_that_misses_a_band_has_the_terms_of_the_other(missing: str) -> None:
-    batch: Batch = {**labelled(), missing: None}  # type: ignore[misc]
+    other: Band = "infrared" if missing == "visible" else "visible"
+    batch = labelled().only(other)
     phases = prepared(system_with())
     names = {name: set(phase.loss(batch)) for name, phase in phases.items()}
     assert names["fusion"] == {"intensity", "gradient"}
-    other = {"visible": "infrared", "infrared": "visible"}[missing]
     assert {f"ssim_{other}", f"mse_{other}"} <= names["reconstruction"]
     assert not any(missing in name or name == "decomposition" for name in names["reconstruction"])
     for phase in phases.values():
@@ -168,7 +168,7 @@ def test_a_batch_that_misses_a_band_has_the_terms_of_the_other(missing: str) -> 
 
 def test_the_segmenter_learns_from_pictures_and_the_fusion_stays() -> None:
     system = system_with()
-    module = PhaseModule(prepared(system)["segmentation"], CLASSES, seed=0)
+    module = PhaseModule(prepared(system)["segmentation"], Recipe(), CLASSES, seed=0)
     before, batch = fusion_state(system), labelled()
     optimiser = module.configure_optimizers()
     total(module.phase.loss(batch)).backward()
@@ -202,9 +202,13 @@ def test_pictures_in_training_are_spread_over_what_is_valid() -> None:
 # --- recipes
 
 
-def recipes(preset: str) -> dict[str, Recipe]:
-    made = TrainOptions(system="cddfuse", data="scenes", out="x", preset=preset)
-    return {phase: made.recipe_of(phase) for phase in STEP}
+def resolved(recipe: str) -> ResolvedTraining:
+    return resolve(TrainOptions(system="cddfuse", data="scenes", out="x", recipe={"name": recipe}))
+
+
+def recipes(name: str) -> dict[str, Recipe]:
+    training = resolved(name)
+    return {phase: training.recipe(phase) for phase in STEP}
 
 
 def rates(recipe: Recipe, group: str) -> list[float]:
@@ -212,10 +216,10 @@ def rates(recipe: Recipe, group: str) -> list[float]:
     return [of_group.learning_rate(epoch, epoch * 10, 10) for epoch in range(recipe.epochs)]
 
 
-@pytest.mark.parametrize("preset", ["paper", "common"])
-def test_the_published_recipe_of_the_fusion(preset: str) -> None:
+@pytest.mark.parametrize("name", ["paper", "common"])
+def test_the_published_recipe_of_the_fusion(name: str) -> None:
     """Halved every 20 of 120 epochs for encoder and decoder, from the 41st on for the fusion parts."""
-    made = recipes(preset)
+    made = recipes(name)
     assert [made[phase].epochs for phase in FUSION] == [40, 80]
     for phase in FUSION:
         recipe = made[phase]
@@ -240,18 +244,17 @@ def test_the_quick_recipe_is_short() -> None:
         assert rate == pytest.approx(1e-3)
 
 
-@pytest.mark.parametrize("preset", ["paper", "common", "quick"])
-def test_the_fusion_is_trained_on_crops_and_the_segmenter_on_images(preset: str) -> None:
-    made = TrainOptions(system="cddfuse", data="scenes", out="x", preset=preset)
-    assert [made.make_augmentation(phase).crop for phase in STEP] == [(128, 128), (128, 128), None]
-    assert made.make_augmentation().crop is None
+@pytest.mark.parametrize("recipe", ["paper", "common", "quick"])
+def test_the_fusion_is_trained_on_crops_and_the_segmenter_on_images(recipe: str) -> None:
+    training = resolved(recipe)
+    assert [training.augmentation(phase).crop for phase in STEP] == [(128, 128), (128, 128), None]
+    assert training.augmentation().crop is None
 
 
 def test_each_part_is_clipped_by_itself() -> None:
     system = system_with()
     phase = prepared(system)["fusion"]
-    phase.recipe = recipes("paper")["fusion"]
-    module = PhaseModule(phase, None, seed=0)
+    module = PhaseModule(phase, recipes("paper")["fusion"], None, seed=0)
     total(phase.loss(labelled())).backward()
     module.on_before_optimizer_step(module.configure_optimizers())
     for part in phase.groups.values():
@@ -264,8 +267,9 @@ def test_each_part_is_clipped_by_itself() -> None:
 
 def test_one_run_trains_all_phases(run: Path) -> None:
     rows = read_curves(run)
-    assert [row["phase"] for row in rows] == list(STEP)
-    assert {"decomposition", "val_loss"} <= set(rows[0])
+    assert [row.phase for row in rows] == list(STEP)
+    assert "decomposition" in rows[0].losses
+    assert rows[0].validation_loss is not None
     card = read_card(run)
     chosen = card.training["checkpoint"]
     assert "lowest loss" in chosen["fusion"]["chosen_by"]
@@ -296,7 +300,7 @@ def test_the_segmentation_leaves_the_fusion_of_its_phases(run: Path) -> None:
 
 
 def test_a_run_without_labels_fuses(fusing: Path, tmp_path: Path) -> None:
-    assert [row["phase"] for row in read_curves(fusing)] == list(FUSION)
+    assert [row.phase for row in read_curves(fusing)] == list(FUSION)
     assert read_card(fusing).classes is None
     data = tmp_path / "pairs"
     assert main(["data", "export", TINY_DATA, "--out", str(data)]) == 0
@@ -309,7 +313,7 @@ def test_the_fusion_of_a_run_without_labels_can_be_reused(fusing: Path, tmp_path
     """The reconstruction, which would undo it, is reused with it."""
     reuse = {"fusion": str(fusing)}
     again = train(options(tmp_path / "again", reuse=reuse), quiet=True)
-    assert [row["phase"] for row in read_curves(again)] == ["segmentation"]
+    assert [row.phase for row in read_curves(again)] == ["segmentation"]
     chosen = read_card(again).training["checkpoint"]
     assert chosen["reconstruction"] == chosen["fusion"] == {"reused": str(fusing)}
     assert set(read_card(again).training["recipes"]) == {"segmentation"}
@@ -338,25 +342,24 @@ def test_the_reconstruction_alone_can_be_reused(fusing: Path, tmp_path: Path) ->
     again = train(
         options(tmp_path / "again", labels=False, reuse={"reconstruction": str(fusing)}), quiet=True
     )
-    assert [row["phase"] for row in read_curves(again)] == ["fusion"]
+    assert [row.phase for row in read_curves(again)] == ["fusion"]
 
 
 def test_a_run_that_is_cut_off_in_the_last_phase_ends_with_the_same_bits(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class PowerCutError(BaseException):
-        pass
+        """Not an Exception: nothing on the way out may clean up after it."""
 
-    def cut(running: engine._Run, phase: Phase) -> dict[str, Any]:
-        if phase.name == "segmentation":
-            raise PowerCutError
-        return complete_phase(running, phase)
+    def cut(*_: Any) -> None:
+        raise PowerCutError
 
-    complete_phase = engine._Run._complete_phase
     with monkeypatch.context() as patch:
-        patch.setattr(engine._Run, "_complete_phase", cut)
+        # Only the segmentation makes pictures in training.
+        patch.setattr(CDDFuse, "fuse", cut)
         with pytest.raises(PowerCutError):
             train(options(tmp_path / "cut"), quiet=True)
+    assert (tmp_path / "cut" / "phases" / "fusion.safetensors").exists()
     torch.rand(7)
     folder = resume(tmp_path / "cut", quiet=True)
     assert curves_without_seconds(folder) == curves_without_seconds(run)
@@ -377,8 +380,10 @@ def test_it_overfits_four_scenes() -> None:
         decoder_channels=64,
         **TINY_OPTIONS["cddfuse"],
     )
-    reconstruction, fusion, segmentation = system.phases(Recipe())
-    crops: Batch = {key: v if v is None else v[..., :32, :48] for key, v in batch.items()}  # type: ignore[assignment, index, misc]
+    reconstruction, fusion, segmentation = system.phases()
+    assert batch.visible is not None
+    assert batch.infrared is not None
+    crops = replace(batch, visible=batch.visible[..., :32, :48], infrared=batch.infrared[..., :32, :48])
     for phase in (reconstruction, fusion):
         course = fit(phase, crops, 30, 5e-3)
         assert course[-1]["total"] < 0.7 * course[0]["total"], phase.name

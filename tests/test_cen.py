@@ -107,7 +107,7 @@ def test_without_exchange_a_stream_is_torchvisions_resnet() -> None:
     randomise_norms(system)
     visible, infrared = images(64, 96)
     with torch.no_grad():
-        stages = system(visible, infrared, features=True).features["stages"]
+        stages = system(visible, infrared, features=True).features.stages
         for stream, (encoder, image) in enumerate(((system.visible, visible), (system.infrared, infrared))):
             reference = torchvision.models.resnet50(weights=None).eval()
             assert not reference.load_state_dict(encoder.state_dict(), strict=False).unexpected_keys

@@ -1,6 +1,5 @@
 """CEN's training: its losses, its batch norms, its recipe, and that it learns."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.cen.network import CEN
 from crossband.systems.cen.sparsity import halved_sparsity
+from crossband.systems.cen.training import CENTraining
 from crossband.training.engine import train
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
@@ -39,7 +39,7 @@ def test_the_prediction_is_the_weighted_sum_of_the_streams() -> None:
 
 def test_the_streams_get_no_gradient_from_the_ensemble_and_it_none_from_them() -> None:
     system = cen()
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     terms = phase.loss(labelled())
     alpha = system.ensemble.alpha
     others = [p for p in system.parameters() if p is not alpha]
@@ -53,7 +53,7 @@ def test_loss_terms_by_hand() -> None:
     weight = 3e-3
     system = cen(sparsity_weight=weight, dropout=0.0)
     randomise_norms(system)
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     batch = labelled()
     assert batch.label is not None
     terms = phase.loss(batch)
@@ -74,7 +74,7 @@ def test_loss_terms_by_hand() -> None:
 def test_the_penalty_pulls_on_disjoint_halves_of_the_sites_scales_alone() -> None:
     system = cen(sparsity_weight=0.5)
     randomise_norms(system)
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     phase.loss(labelled())["sparsity"].backward()
     for encoder, first in ((system.visible, True), (system.infrared, False)):
         sites = site_norms(encoder)
@@ -99,14 +99,14 @@ def test_penalty_of_an_odd_number_of_channels() -> None:
 
 @pytest.mark.parametrize("options", [{"exchange": False}, {"sparsity_weight": 0.0}], ids=str)
 def test_no_exchange_no_penalty(options: dict[str, Any]) -> None:
-    (phase,) = cen(**options).phases(Recipe())
+    (phase,) = cen(**options).phases()
     assert set(phase.loss(labelled())) == {"ce_visible", "ce_infrared", "ce_ensemble"}
 
 
 @pytest.mark.parametrize("band", ["visible", "infrared"])
 def test_a_batch_that_misses_a_band_trains_the_other_stream(band: str) -> None:
     system = cen()
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     batch = labelled()
     terms = phase.loss(batch.only(band))  # type: ignore[misc, literal-required]
     assert set(terms) == {f"ce_{band}"}
@@ -136,7 +136,7 @@ def test_frozen_norms_keep_their_statistics_and_train_their_scales() -> None:
     assert system.training
     assert system.decoder.dropout.training
     before = {name: buffer.clone() for name, buffer in system.named_buffers()}
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     torch.stack(list(phase.loss(labelled()).values())).sum().backward()
     assert all(torch.equal(buffer, before[name]) for name, buffer in system.named_buffers())
     assert all(norm.weight.grad is not None and norm.weight.grad.any() for norm in norms_of(system))
@@ -145,9 +145,11 @@ def test_frozen_norms_keep_their_statistics_and_train_their_scales() -> None:
     assert all(norm.training for norm in norms_of(cen().eval().train()))
 
 
-def test_presets() -> None:
-    assert cen(preset="as-published").freeze_bn
-    assert not cen().freeze_bn
+def test_the_published_variant_freezes_them() -> None:
+    published = cen(variant="as-published")
+    assert published.settings.freeze_bn
+    assert not any(norm.training for norm in norms_of(published))
+    assert not cen().settings.freeze_bn
 
 
 # --- recipe
@@ -155,7 +157,7 @@ def test_presets() -> None:
 
 def test_published_rates() -> None:
     """Thirds of 67, 67 and 66 epochs: 5e-4, 2.5e-4, 1e-4, and in the decoder 3e-3, 1.5e-3, 7e-4."""
-    recipe = Recipe().replace(CEN.recipes["paper"])
+    recipe = Recipe().replace(CENTraining.recipes["paper"])
     rates = {
         name: [recipe.of_group(name).learning_rate(e, e, 1) for e in range(200)] for name in ("", "decoder")
     }
@@ -167,7 +169,7 @@ def test_published_rates() -> None:
         1e-5,
         False,
     )
-    own = Recipe().replace(CEN.recipes["as-published"])
+    own = Recipe().replace(CENTraining.recipes["as-published"])
     assert (own.epochs, own.batch_size) == (300, 6)
     changes = [
         e for e, (a, b) in enumerate(pairwise([own.learning_rate(e, e, 1) for e in range(300)]), 1) if a != b
@@ -176,7 +178,7 @@ def test_published_rates() -> None:
 
 
 def test_a_label_without_any_counted_pixel_costs_only_the_penalty() -> None:
-    (phase,) = cen().phases(Recipe())
+    (phase,) = cen().phases()
     batch = labelled()
     terms = phase.loss(replace(batch, label=torch.full((2, 64, 96), IGNORE_INDEX)))
     assert {name for name, term in terms.items() if term.item() != 0} == {"sparsity"}
@@ -184,8 +186,9 @@ def test_a_label_without_any_counted_pixel_costs_only_the_penalty() -> None:
 
 def test_the_decoder_and_the_ensemble_have_rates_of_their_own() -> None:
     system = cen()
-    (phase,) = system.phases(Recipe().replace(CEN.recipes["paper"]))
-    groups = PhaseModule(phase, CLASSES, seed=0).configure_optimizers().param_groups
+    (phase,) = system.phases()
+    recipe = Recipe().replace(CENTraining.recipes["paper"])
+    groups = PhaseModule(phase, recipe, CLASSES, seed=0).configure_optimizers().param_groups
     members = {group["name"]: {id(p) for p in group["params"]} for group in groups}
     assert set(members) == {"", "decoder"}
     assert members["decoder"] == {id(p) for m in (system.decoder, system.ensemble) for p in m.parameters()}
@@ -195,25 +198,26 @@ def test_the_decoder_and_the_ensemble_have_rates_of_their_own() -> None:
 # --- it learns
 
 
-@pytest.mark.parametrize("preset", ["paper", "common", "quick", "as-published"])
-def test_a_run_from_training_to_the_stored_system(preset: str, tmp_path: Path) -> None:
-    options = {"decoder_channels": 8, **({"preset": preset} if preset == "as-published" else {})}
-    augmentation: Mapping[str, object] = {} if preset in ("common", "quick") else {"crop": [32, 48]}
-    folder = train(
-        tiny_options(
-            tmp_path / "run", "cen", preset=preset, options=options, augmentation=dict(augmentation)
-        ),
-        quiet=True,
+@pytest.mark.parametrize("recipe", ["paper", "common", "quick", "as-published"])
+def test_a_run_from_training_to_the_stored_system(recipe: str, tmp_path: Path) -> None:
+    options = tiny_options(
+        tmp_path / "run",
+        "cen",
+        variant="as-published" if recipe == "as-published" else None,
+        network={"decoder_channels": 8},
+        recipe={"name": recipe, "epochs": 2, "batch_size": 2},
+        augmentation={} if recipe in ("common", "quick") else {"crop": [32, 48]},
     )
+    folder = train(options, quiet=True)
     rows = curves_without_seconds(folder)
     assert len(rows) == 2
     assert all(float(row["sparsity"]) > 0 and 0 <= float(row["val_miou_both"]) <= 1 for row in rows)
     system, card = load_run(folder)
     assert isinstance(system, CEN)
-    assert system.freeze_bn == (preset == "as-published")
+    assert system.settings.freeze_bn == (recipe == "as-published")
     assert (
         card.training["recipes"]["segmentation"]["groups"].keys()
-        == CEN.recipes.get(preset, {}).get("groups", {}).keys()
+        == CENTraining.recipes.get(recipe, {}).get("groups", {}).keys()
     )
     again, _ = load_run(folder)
     with torch.no_grad():
@@ -228,7 +232,7 @@ def test_it_overfits_four_scenes() -> None:
     system = create(
         "cen", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=32, dropout=0.0
     )
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     decoder = phase.groups["decoder"]
     fit(
         phase,

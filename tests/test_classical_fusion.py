@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.systems import create
+from crossband.systems import create, make_training
 from crossband.systems.classical.rules import (
     box_mean,
     expand,
@@ -85,6 +85,9 @@ def test_there_is_nothing_to_train_and_nothing_to_segment(name: str) -> None:
     system = create(name)
     assert not list(system.parameters())
     assert system.deployed("both") == []
+    assert system.phases() == []
+    with pytest.raises(OptionError, match=f"{name} needs no training; use it by its name"):
+        make_training(name)
     with pytest.raises(OptionError, match=f"{name} only fuses: it takes no classes"):
         create(name, classes=3)
 

@@ -49,18 +49,18 @@ class TestConfiguration:
         """And single fields are changed in it, not whole groups."""
         changes = [
             *("--out", str(tmp_path / "run"), "--seed", "5", "--recipe.epochs", "1"),
-            *("--augmentation.flip", "0", "--options.dice_form", "global"),
+            *("--augmentation.flip", "0", "--loss.dice_form", "global"),
         ]
         file = ["--config", str(config)]
         assert main(["train", *(file + changes if order == "before" else changes + file)]) == 0
         kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
         assert kept["system"] == "deeplabv3plus"
         assert kept["recipe"] == {"epochs": 1, "batch_size": 2}
-        assert kept["options"] == {"decoder_channels": 16, "dice_form": "global"}
+        assert (kept["network"], kept["loss"]) == ({"decoder_channels": 16}, {"dice_form": "global"})
         assert kept["augmentation"] == {"flip": 0}
         assert kept["seed"] == 5
         card = read_card(tmp_path / "run")
-        assert card.arguments["dice_form"] == "global"
+        assert card.loss["dice_form"] == "global"
         assert card.training["augmentation"]["flip"] == 0
 
     def test_a_system_on_the_command_line_wins_over_the_file(

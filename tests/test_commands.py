@@ -30,7 +30,7 @@ COMMANDS = [
     "data",
     "reproduce",
 ]
-TINY = ["--encoder", "mobilenetv3_small_050", "--options.decoder_channels", "16", "--workers", "0"]
+TINY = ["--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16", "--workers", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_truncated_image_is_one_line_with_its_name(
         (["train"], "train needs a system"),
         (["train", "cskent", "--data", "scenes", "--out", "x"], "csknet"),
         (["train", "csknet", "--data", "nowhere", "--out", "x"], "nowhere"),
-        (["train", "csknet", "--data", "scenes", "--out", "x", "--preset", "fast"], "preset"),
+        (["train", "csknet", "--data", "scenes", "--out", "x", "--recipe", "fast"], "no recipe 'fast'"),
         (["train", "csknet", "--data", "scenes", "--out", "x", "--seed", "one"], "seed"),
         (["train", "--resume", "no/such/run"], "no/such/run"),
         (["evaluate", "no/such/run", "--data", "scenes"], "no/such/run"),

@@ -212,7 +212,7 @@ def test_visible_alone_is_a_fallback() -> None:
 
 def by_hand(system: CSKNet, visible: Tensor, infrared: Tensor, order: str = "channels first") -> Tensor:
     """Logits of both bands, the exchange written out with indices as the paper words it."""
-    quantile = system.exchange_threshold
+    quantile = system.settings.exchange_threshold
     v, i = system.band_input(visible), system.band_input(infrared)
     visible_maps, infrared_maps = [v], [i]
 
@@ -220,12 +220,12 @@ def by_hand(system: CSKNet, visible: Tensor, infrared: Tensor, order: str = "cha
         new_v, new_i = v.clone(), i.clone()
         new_v[:, redundant[0]] = i[:, redundant[0]]
         new_i[:, redundant[1]] = v[:, redundant[1]]
-        return (v if system.exchange_direction == "to-infrared" else new_v), new_i
+        return (v if system.settings.exchange_direction == "to-infrared" else new_v), new_i
 
     def swap_columns(v: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         new_v, new_i = v.clone(), i.clone()
         new_v[..., 1::2], new_i[..., 1::2] = i[..., 1::2], v[..., 1::2]
-        return (v if system.exchange_direction == "to-infrared" else new_v), new_i
+        return (v if system.settings.exchange_direction == "to-infrared" else new_v), new_i
 
     layers = zip(encoder_stages(system.visible.encoder), encoder_stages(system.infrared.encoder), strict=True)
     for stage, pair in enumerate(layers, start=1):
@@ -237,9 +237,9 @@ def by_hand(system: CSKNet, visible: Tensor, infrared: Tensor, order: str = "cha
             gamma = norms[-1].weight.abs()
             redundant.append(gamma < gamma.quantile(quantile))
         steps = []
-        if stage in system.exchange_stages:
+        if stage in system.settings.exchange_stages:
             steps.append(lambda v, i, redundant=redundant: swap_channels(v, i, redundant))
-        if stage in system.spatial_stages:
+        if stage in system.settings.spatial_stages:
             steps.append(swap_columns)
         for step in steps if order == "channels first" else steps[::-1]:
             v, i = step(v, i)
@@ -271,9 +271,9 @@ def test_the_network_exchanges_as_the_paper_words_it(options: dict[str, Any]) ->
         # Every setting makes a difference, so that none of them can be ignored unseen.
         for other in EXCHANGES:
             if other != options:
-                system.exchange_direction = other.get("exchange_direction", "both")
-                system.exchange_stages = other.get("exchange_stages", (1, 2, 3, 4, 5))
-                system.spatial_stages = other.get("spatial_stages", (4, 5))
+                system.settings.exchange_direction = other.get("exchange_direction", "both")
+                system.settings.exchange_stages = other.get("exchange_stages", (1, 2, 3, 4, 5))
+                system.settings.spatial_stages = other.get("spatial_stages", (4, 5))
                 assert not torch.allclose(system(visible, infrared).logits, logits, atol=1e-5)
 
 
@@ -292,10 +292,10 @@ def test_columns_swapped_at_stage_4_come_home_after_stage_5() -> None:
     randomise_norms(system)
     with torch.no_grad():
         maps = system(*images(64, 96), features=True).features
-        (before_v, before_i), (after_v, after_i) = maps["before"][3], maps["after"][3]
+        (before_v, before_i), (after_v, after_i) = maps.before[3], maps.after[3]
         assert torch.equal(after_v[..., 1::2], before_i[..., 1::2])
         assert torch.equal(after_i[..., ::2], before_i[..., ::2])
-        (before_v, before_i), (after_v, after_i) = maps["before"][4], maps["after"][4]
+        (before_v, before_i), (after_v, after_i) = maps.before[4], maps.after[4]
         assert torch.equal(after_v[..., 1::2], before_i[..., 1::2])
         assert torch.equal(after_v[..., ::2], before_v[..., ::2])
         assert torch.equal(after_i[..., 1::2], before_v[..., 1::2])
@@ -305,7 +305,7 @@ def test_a_fresh_network_exchanges_no_channels() -> None:
     system = csknet(spatial_stages=()).eval()
     with torch.no_grad():
         maps = system(*images(32, 48), features=True).features
-    for before, after in zip(maps["before"], maps["after"], strict=True):
+    for before, after in zip(maps.before, maps.after, strict=True):
         assert torch.equal(before[0], after[0])
         assert torch.equal(before[1], after[1])
 
@@ -314,7 +314,7 @@ def test_absolute_threshold_exchanges_everything_above_all_gammas() -> None:
     system = csknet(spatial_stages=(), exchange_mode="absolute", exchange_threshold=9.0).eval()
     with torch.no_grad():
         maps = system(*images(32, 48), features=True).features
-    for before, after in zip(maps["before"], maps["after"], strict=True):
+    for before, after in zip(maps.before, maps.after, strict=True):
         assert torch.equal(before[0], after[1])
         assert torch.equal(before[1], after[0])
 
@@ -333,7 +333,7 @@ def test_without_the_gated_unit_the_decoders_are_added() -> None:
     system = csknet(gated_unit=False).eval()
     with torch.no_grad():
         output = system(*images(32, 48), features=True)
-        visible, infrared = output.features["decoder"]
+        visible, infrared = output.features.decoder
         assert torch.allclose(output.logits, system.fused_head(visible + infrared), atol=1e-6)
 
 
@@ -351,11 +351,14 @@ def test_unequal_width_of_the_gated_unit() -> None:
     ("options", "message"),
     [
         ({"share_decoder": "half"}, "share_decoder must be one of aspp, all, none, not 'half'"),
-        ({"private_from_stage": 3}, "private_from_stage must be one of None, 4, 5, not 3"),
+        ({"private_from_stage": 3}, "private_from_stage must be one of 4, 5 or null, not 3"),
         ({"exchange_mode": "rank"}, "exchange_mode must be one of"),
         ({"exchange_site": "block"}, "exchange_site must be one of"),
         ({"exchange_direction": "to-visible"}, "exchange_direction must be one of"),
-        ({"exchange_stages": (0,)}, "exchange_stages and spatial_stages must be one of 1, 2, 3, 4, 5, not 0"),
+        (
+            {"exchange_stages": (0,)},
+            r"exchange_stages must be a list, each of it one of 1, 2, 3, 4, 5",
+        ),
         ({"exchange_threshold": 1.5}, r"exchange_threshold must lie in \[0, 1.0\]"),
         (
             {"exchange_threshold": -1, "exchange_mode": "absolute"},

@@ -9,7 +9,7 @@ from torch import Tensor
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Phase
-from crossband.systems.csknet.network import ABLATIONS, CSKNet
+from crossband.systems.csknet.training import ABLATIONS, CSKNet
 from crossband.training.phase_module import PhaseModule
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_systems import CLASSES, TINY, csknet, labelled
@@ -17,7 +17,7 @@ from tiny_systems import CLASSES, TINY, csknet, labelled
 
 def prepared(system: CSKNet) -> tuple[Phase, Phase]:
     """Both phases, the teacher of the second frozen as training has it."""
-    first, second = system.phases(Recipe())
+    first, second = system.phases()
     for module in second.frozen:
         module.eval().requires_grad_(False)
     return first, second
@@ -28,7 +28,7 @@ def prepared(system: CSKNet) -> tuple[Phase, Phase]:
 
 def test_phases() -> None:
     system = csknet()
-    teacher, student = system.phases(Recipe())
+    teacher, student = system.phases()
     assert (teacher.name, student.name) == ("teacher", "csknet")
     assert (teacher.validate, student.validate) == (("visible",), ("both", "infrared"))
     assert student.frozen == (teacher.keeps,)
@@ -65,8 +65,8 @@ def test_the_visible_head_learns_from_the_teacher_alone() -> None:
 
 def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser() -> None:
     system = csknet()
-    _, phase = system.phases(Recipe())
-    module = PhaseModule(phase, CLASSES, seed=0)
+    _, phase = system.phases()
+    module = PhaseModule(phase, Recipe(), CLASSES, seed=0)
     module.train()
     teacher = phase.frozen[0]
     assert system.training
@@ -81,7 +81,7 @@ def test_the_teacher_is_frozen_in_eval_mode_and_out_of_the_optimiser() -> None:
 
 
 def test_the_loss_gives_the_teacher_no_gradient_even_if_nobody_froze_it() -> None:
-    _, phase = csknet().phases(Recipe())
+    _, phase = csknet().phases()
     torch.stack(list(phase.loss(labelled()).values())).sum().backward()
     assert all(p.grad is None for p in phase.frozen[0].parameters())
 
@@ -197,6 +197,6 @@ def test_it_overfits_four_scenes() -> None:
         decoder_channels=64,
         contrastive_anchors=64,
     )
-    for phase, steps in zip(system.phases(Recipe()), (80, 180), strict=True):
+    for phase, steps in zip(system.phases(), (80, 180), strict=True):
         fit(phase, batch, steps, 1e-2)
     assert mean_iou(system, batch) > 0.9

@@ -154,7 +154,8 @@ def test_the_network_is_written_out() -> None:
     assert output.branches.keys() == wanted.keys()
     for name, logits in wanted.items():
         assert torch.allclose(output.branches[name], logits, atol=1e-6), name
-    for ours, theirs in zip(output.features["imitating"], (g4, g5, imitated), strict=True):
+    maps = (*output.features.tail, output.features.decoder)
+    for ours, theirs in zip(maps, (g4, g5, imitated), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -172,11 +173,19 @@ def test_deployed_as_a_student_it_is_a_plain_deeplabv3plus_and_runs_nothing_else
         fused = system(infrared=infrared).logits
         assert {"tail", "imitating_decoder", "fusion", "fused_head"} <= ran
         ran.clear()
-        # One attribute, whatever the system was trained as.
+        # One attribute, whatever the system was trained as; what is saved follows it.
         system.deploy = "student"
+        assert system.network_options["deploy"] == "student"
         logits = system(infrared=infrared).logits
         assert ran == {"", "band_input", "student"}
         assert torch.equal(logits, plain(infrared=infrared).logits)
         assert torch.allclose(logits, system(infrared=infrared, features=True).logits, atol=1e-6)
     assert not torch.allclose(logits, fused, atol=1e-3)
     assert not {p.data_ptr() for p in plain.parameters()} & {p.data_ptr() for p in system.parameters()}
+
+
+def test_a_trained_system_cannot_deploy_what_does_not_exist() -> None:
+    system = disoptnet()
+    with pytest.raises(OptionError, match=r"disoptnet\.deploy must be one of fused, student, not 'teacher'"):
+        system.deploy = "teacher"  # type: ignore[assignment]
+    assert system.deploy == "fused"

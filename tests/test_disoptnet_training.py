@@ -21,6 +21,7 @@ from crossband.systems.disoptnet.network import DisOptNet
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.training.resolving import resolve
 from crossband.weights import count_parameters, load_run, make_card, read_card, save_run
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import curves_without_seconds, tiny_options
@@ -42,7 +43,7 @@ def disoptnet(**options: Any) -> DisOptNet:
 
 def prepared(system: DisOptNet) -> tuple[Phase, Phase]:
     """Both phases, the teacher of the second frozen as training has it."""
-    first, second = system.phases(Recipe())
+    first, second = system.phases()
     for module in second.frozen:
         module.eval().requires_grad_(False)
     return first, second
@@ -53,12 +54,12 @@ def prepared(system: DisOptNet) -> tuple[Phase, Phase]:
 
 def test_phases() -> None:
     system = disoptnet()
-    teacher, student = system.phases(Recipe())
+    teacher, student = system.phases()
     assert (teacher.name, student.name) == ("teacher", "disoptnet")
     assert (teacher.validate, student.validate) == (("visible",), ("infrared",))
     assert (teacher.reads, student.reads) == (None, "both")
     assert (teacher.chosen_by, student.chosen_by) == ("score", "last")
-    assert disoptnet(kept_epoch="best").phases(Recipe())[1].chosen_by == "score"
+    assert disoptnet(kept_epoch="best").phases()[1].chosen_by == "score"
     assert student.frozen == (teacher.keeps,)
     start, own = teacher.keeps.network.encoder.state_dict(), system.student.encoder.state_dict()
     assert all(torch.equal(start[key], own[key]) for key in own)
@@ -120,8 +121,8 @@ def test_labels_change_no_term_of_the_teacher_and_the_visible_image_none_of_the_
 
 
 def test_the_teacher_is_frozen_and_out_of_the_optimiser() -> None:
-    _, phase = disoptnet().phases(Recipe())
-    module = PhaseModule(phase, CLASSES, seed=0)
+    _, phase = disoptnet().phases()
+    module = PhaseModule(phase, Recipe(), CLASSES, seed=0)
     teacher = phase.frozen[0]
     assert not any(part.training for part in teacher.modules())
     torch.stack(list(phase.loss(labelled()).values())).sum().backward()
@@ -144,8 +145,9 @@ def test_terms_by_hand() -> None:
     soft = -(taught.logits.softmax(dim=1) * own).sum(dim=1).mean()
     hard = F.nll_loss(own, taught.logits.argmax(dim=1))
     dice = smp.losses.DiceLoss("multiclass")(output.branches["imitating"], taught.logits.argmax(dim=1))
-    (g4, g5, imitated), (*_, t4, t5) = output.features["imitating"], taught.features["stages"]
-    errors = [F.mse_loss(g4, t4), F.mse_loss(g5, t5), F.mse_loss(imitated, taught.features["decoder"])]
+    (g4, g5), (*_, t4, t5) = output.features.tail, taught.features.stages
+    decoders = output.features.decoder, taught.features.decoder
+    errors = [F.mse_loss(g4, t4), F.mse_loss(g5, t5), F.mse_loss(*decoders)]
     wanted = {
         "soft_imitating": soft,
         "ce_imitating": hard,
@@ -189,22 +191,22 @@ def test_options_reach_their_terms() -> None:
 
 @pytest.mark.parametrize("option", ["deploy", "soft_mean", "kept_epoch", "dice_form"])
 def test_values_that_do_not_exist_are_refused(option: str) -> None:
-    with pytest.raises(OptionError, match=f"disoptnet: {option} must be one of .*, not 'other'"):
-        create("disoptnet", classes=3, **TINY, **{option: "other"})
+    with pytest.raises(OptionError, match=rf"disoptnet\.{option} must be one of .*, not 'other'"):
+        disoptnet(**{option: "other"})
 
 
 def test_recipes() -> None:
     """SGD 5e-3, momentum 0.9, Nesterov, 1e-4, poly 0.9 per step, 200 epochs of 16 and of 8 pairs."""
-    paper = TrainOptions(system="disoptnet", data="scenes", out="nowhere")
+    paper = resolve(TrainOptions(system="disoptnet", data="scenes", out="nowhere"))
     for phase, batch_size in (("teacher", 16), ("disoptnet", 8)):
-        recipe = paper.recipe_of(phase)
+        recipe = paper.recipe(phase)
         assert (recipe.epochs, recipe.batch_size, recipe.schedule_per) == (200, batch_size, "step")
         assert (recipe.optimizer, recipe.lr, recipe.momentum) == ("sgd", 5e-3, 0.9)
         assert (recipe.nesterov, recipe.weight_decay, recipe.power) == (True, 1e-4, 0.9)
-    assert paper.make_augmentation().crop == (512, 512)
-    common = TrainOptions(system="disoptnet", data="scenes", out="nowhere", preset="common")
-    assert common.recipe_of("teacher") == common.recipe_of("disoptnet") == Recipe()
-    assert common.make_augmentation().crop is None
+    assert paper.augmentation().crop == (512, 512)
+    common = resolve(replace(paper.options, recipe={"name": "common"}))
+    assert common.recipe("teacher") == common.recipe("disoptnet") == Recipe()
+    assert common.augmentation().crop is None
 
 
 # --- it learns
@@ -214,7 +216,7 @@ def test_it_overfits_four_scenes() -> None:
     batch = four_scenes()
     torch.manual_seed(0)
     system = create("disoptnet", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=64)
-    for phase, steps in zip(system.phases(Recipe()), (40, 220), strict=True):
+    for phase, steps in zip(system.phases(), (40, 220), strict=True):
         fit(phase, batch, steps, 1e-2)
     for deploy in ("fused", "student"):
         system.deploy = deploy
@@ -241,8 +243,8 @@ def test_a_run_trains_both_phases_and_its_student_is_a_run_too(tmp_path: Path) -
     teacher = create("deeplabv3plus", classes=len(card.classes.names), **TINY)
     save_run(tmp_path / "visible", teacher, make_card(teacher, card.classes, card.infrared_scaling, {}))
     changes: dict[str, Any] = {"reuse": {"teacher": str(tmp_path / "visible")}, **ONE_EPOCH}
-    options = {"decoder_channels": 16, "deploy": "student"}
-    folder = train(tiny_options(tmp_path / "second", "disoptnet", options=options, **changes), quiet=True)
+    network = {"decoder_channels": 16, "deploy": "student"}
+    folder = train(tiny_options(tmp_path / "second", "disoptnet", network=network, **changes), quiet=True)
     assert [row["phase"] for row in curves_without_seconds(folder)] == ["disoptnet"]
     system, _ = load_run(folder)
     assert count_parameters(*system.deployed("infrared")) == count_parameters(system.student)

@@ -17,7 +17,8 @@ from torch import nn
 from crossband.blocks.encoder_weights import read_state_dict
 from crossband.blocks.pyramid import build_pyramid
 from crossband.errors import WeightsError
-from crossband.systems import create, list_systems, system_options
+from crossband.systems import create, list_systems, network_options
+from crossband.systems.base import System
 from stored_weights import WRITERS, as_pth, as_safetensors, in_the_hubs_cache
 from tiny_systems import CLASSES, TINY, images, one_line, randomise_norms
 
@@ -36,32 +37,14 @@ def classifier() -> nn.Module:
     return network
 
 
-def encoders_of(name: str, system: nn.Module) -> tuple[list[nn.Module], int]:
-    """A system's encoders, and the stride of their last map."""
-    match name:
-        case "amdanet":
-            return [system.enc.rgb, system.enc.ir], 32
-        case "cddfuse":
-            return [system.segmenter.network.encoder], 16
-        case "cen":
-            return [system.visible, system.infrared], 32
-        case "csknet":
-            return [system.visible.encoder, system.infrared.encoder], 16
-        case "mmanet":
-            # Its infrared encoder has one channel: see tests/test_mmanet.py.
-            return [system.visible], 32
-        case "disoptnet":
-            return [system.student.encoder], 16
-        case "mrfs":
-            return [system.visible, system.infrared], 32
-        case "segmif":
-            return [system.segmenter.encoder], 32
-        case _:
-            return [system.network.encoder], 16
+def encoders_of(system: System) -> tuple[list[nn.Module], int]:
+    """A system's encoders of colour images, and the stride of their last map."""
+    colour = [encoder for encoder in system.encoders() if next(encoder.parameters()).shape[1] == 3]
+    return colour, getattr(colour[0], "output_stride", 32)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in list_systems() if "encoder_weights" in system_options(name)]
+    "name", [name for name in list_systems() if "encoder_weights" in network_options(name)]
 )
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_local_file_gives_the_classifiers_features(
@@ -71,9 +54,9 @@ def test_a_local_file_gives_the_classifiers_features(
     system = create(name, classes=CLASSES, encoder_weights=path, **TINY).eval()
     assert system.encoder_origin == str(path)
     # What a card keeps must build the system where the file does not exist.
-    assert system.arguments["encoder_weights"] is None
+    assert system.network_options["encoder_weights"] is None
     image = torch.randn(1, 3, 64, 96)
-    encoders, stride = encoders_of(name, system)
+    encoders, stride = encoders_of(system)
     reference = timm.create_model(ENCODER, features_only=True, output_stride=stride).eval()
     assert not reference.load_state_dict(classifier.state_dict(), strict=False).missing_keys
     with torch.no_grad():

@@ -412,3 +412,16 @@ def test_a_real_pair(name: str, shared_data: Path, tmp_path: Path) -> None:
         unclipped
     ]
     assert np.abs(red_over_blue).max() <= 1
+
+
+def test_channels_that_differ_in_a_spot_are_a_line_without_our_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visible = save(noise(30, 40, 3), tmp_path / "v.png")
+    infrared = np.repeat(noise(30, 40, 1), 3, axis=2)
+    infrared[3, 3] = 0, 200, 0
+    arguments = ["--infrared", str(save(infrared, tmp_path / "i.png")), "--out", str(tmp_path / "out")]
+    assert main(["fuse", "average", "--visible", str(visible), *arguments]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"crossband: warning: {tmp_path / 'i.png'}: the three channels")
+    assert "reading.py" not in line

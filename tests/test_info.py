@@ -12,7 +12,7 @@ from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
 from crossband.pairs.base import Classes
-from crossband.systems import list_systems, system_options
+from crossband.systems import list_systems, loss_options, network_options
 from crossband.systems.base import Output
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, csknet, tiny
@@ -77,9 +77,9 @@ def test_csknet_by_name() -> None:
 
 @pytest.mark.parametrize("name", list_systems())
 def test_every_system_lists_its_options(name: str) -> None:
-    encoder = "mobilenetv3_small_050" if "encoder" in system_options(name) else None
+    encoder = "mobilenetv3_small_050" if "encoder" in network_options(name) else None
     text = describe(name, classes=CLASSES, encoder=encoder, size="32X48")
-    for option, default in system_options(name).items():
+    for option, default in {**network_options(name), **loss_options(name)}.items():
         assert f"  {option} = {default!r}" in text
 
 
@@ -89,7 +89,7 @@ def test_a_system_without_weights() -> None:
     assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "-"]
     assert "ready without training; the operations of such systems are not counted" in text
     assert "multiply-add" not in text
-    assert text.endswith("options and their defaults:\n  levels = 4")
+    assert text.endswith("options of the network and their defaults, set by --network.NAME:\n  levels = 4")
     assert describe("average", size="32x48").endswith("options: none")
 
 

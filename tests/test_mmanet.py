@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossband.blocks.encoders import encoder_stages
 from crossband.errors import OptionError
 from crossband.info import Parameters, count_all, count_flops
-from crossband.recipe import Recipe
-from crossband.systems import create
+from crossband.systems import create, make_training
 from crossband.systems.mmanet.esanet import (
     ContextModule,
     LearnedUpsampling,
@@ -25,7 +24,8 @@ from crossband.systems.mmanet.esanet import (
     SqueezeExcitation,
     bin_means,
 )
-from crossband.systems.mmanet.network import ABLATIONS, DRAWS, MMANet
+from crossband.systems.mmanet.network import DRAWS, MMANet
+from crossband.systems.mmanet.training import ABLATIONS, MMANetTraining
 from crossband.weights import count_parameters
 from stored_weights import as_safetensors
 from tiny_systems import CLASSES, TINY, images, randomise_norms, tiny
@@ -66,7 +66,7 @@ def test_published_size(classes: int, both: int, infrared: int, visible: int, tr
     assert count_parameters(*system.deployed("infrared")) == infrared
     assert count_parameters(*system.deployed("visible")) == visible
     with torch.device("meta"):
-        teacher, student = system.phases(Recipe())
+        teacher, student = system.phases()
         counts = count_all(system)
     assert count_parameters(student.trained) == training
     assert count_parameters(teacher.trained) == both
@@ -98,7 +98,7 @@ def test_what_an_encoder_has_but_segmentation_never_uses_is_dead() -> None:
 
 
 def test_other_bins_of_the_context_module_have_the_same_size() -> None:
-    other = on_meta(9, preset="cityscapes")
+    other = on_meta(9, variant="cityscapes")
     assert [branch[0].out_channels for branch in other.context.branches] == [512] * 4
     assert count_parameters(other.context) == 6_296_576
 
@@ -206,9 +206,9 @@ def test_the_network_by_hand() -> None:
             assert torch.allclose(logits, by_hand(system, *given), atol=1e-5)
             assert logits.std() > 0
         maps = system(visible, infrared, features=True).features
-        assert [side.shape[2:] for side in maps["sides"]] == [(8, 12), (4, 6), (2, 3)]
+        assert [side.shape[2:] for side in maps.sides] == [(8, 12), (4, 6), (2, 3)]
         first = system.decoder.steps[0]
-        assert torch.equal(maps["decoder"], first.enlarge(first.body(maps["context"])) + maps["skips"][0])
+        assert torch.equal(maps.decoder, first.enlarge(first.body(maps.context)) + maps.skips[0])
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_both_bands_alone_are_designed_where_they_are_trained_for() -> None:
 def draws(system: MMANet, batch: int = 300, seed: int = 0) -> Tensor:
     torch.manual_seed(seed)
     with torch.no_grad():
-        return system(*images(32, 32, batch=batch), features=True).features["present"]
+        return system(*images(32, 32, batch=batch), features=True).features.present
 
 
 def test_each_pair_draws_one_of_three_combinations() -> None:
@@ -348,8 +348,8 @@ def test_nothing_is_dropped_otherwise() -> None:
         assert draws(system, 30).all()
     system = mmanet()
     visible, infrared = images(32, 64)
-    assert system(visible, None).features["present"].tolist() == [[True, False]] * 2
-    assert system(None, infrared).features["present"].tolist() == [[False, True]] * 2
+    assert system(visible, None).features.present.tolist() == [[True, False]] * 2
+    assert system(None, infrared).features.present.tolist() == [[False, True]] * 2
 
 
 def test_infrared_norms_see_the_images_that_are_dropped_too() -> None:
@@ -357,7 +357,7 @@ def test_infrared_norms_see_the_images_that_are_dropped_too() -> None:
     dropping, whole = mmanet(), mmanet(modality_dropout=False)
     inputs = images(64, 64, batch=6)
     torch.manual_seed(0)
-    present = dropping(*inputs).features["present"]
+    present = dropping(*inputs).features.present
     assert not present[:, 1].all()
     whole(*inputs)
     ours, theirs = (dict(system.infrared.named_buffers()) for system in (dropping, whole))
@@ -376,8 +376,11 @@ def test_infrared_norms_see_the_images_that_are_dropped_too() -> None:
         ({"max_rows": 1}, "max_rows must be 2 or more, not 1"),
         ({"distillation_weight": -1.0}, "distillation_weight must be 0 or more"),
         ({"regularisation_weight": float("nan")}, "regularisation_weight must be 0 or more, not nan"),
+        ({"warmup_epochs": -1}, "warmup_epochs must be 0 or more, not -1"),
+        ({"decoder_channels": 0}, "decoder_channels must be 1 or more, not 0"),
         ({"context_bins": ()}, "context_bins must be 1 or more, not 0"),
-        ({"class_weights": [1.0, 2.0]}, "class_weights must be 5 numbers of 0 or more, one per class"),
+        ({"class_weights": [1.0, -2.0]}, r"class_weights must be numbers of 0 or more, not \[1.0, -2.0\]"),
+        ({"class_weights": [float("nan")] * 5}, "class_weights must be numbers of 0 or more"),
         ({"encoder": "convnext_atto"}, "encoder 'convnext_atto' does not fit: the encoder does not run as a"),
         ({"encoder": "mit_b0"}, "Mix Transformer is under a non-commercial licence"),
     ],
@@ -388,11 +391,21 @@ def test_what_does_not_exist_is_refused(options: dict[str, Any], message: str) -
         mmanet(**options)
 
 
-def test_presets_are_the_two_published_settings() -> None:
-    plain, other = (create("mmanet", classes=4, preset=name, **TINY) for name in ("nyuv2", "cityscapes"))
-    assert (plain.distillation_weight, plain.regularisation_weight) == (4.0, 0.2)
-    assert (other.distillation_weight, other.regularisation_weight) == (10.0, 0.1)
-    assert plain.arguments == create("mmanet", classes=4, **TINY).arguments
+@pytest.mark.parametrize("modality_dropout", [True, False])
+def test_class_weights_are_as_many_as_the_classes(modality_dropout: bool) -> None:
+    system = mmanet(modality_dropout=modality_dropout, class_weights=[1.0, 2.0])
+    with pytest.raises(OptionError, match="class_weights must be 5 numbers, one per class"):
+        system.phases()
+
+
+def test_variants_are_the_two_published_settings() -> None:
+    plain, other = (create("mmanet", classes=4, variant=name, **TINY) for name in ("nyuv2", "cityscapes"))
+    assert plain.settings == create("mmanet", classes=4, **TINY).settings
+    assert (plain.settings.context_bins, other.settings.context_bins) == ((1, 5), (1, 2, 4, 8))
+    assert make_training("mmanet", variant="nyuv2") == MMANetTraining()
+    training = make_training("mmanet", variant="cityscapes")
+    assert training == MMANetTraining(distillation_weight=10.0, regularisation_weight=0.1)
+    assert (MMANetTraining().distillation_weight, MMANetTraining().regularisation_weight) == (4.0, 0.2)
 
 
 @pytest.mark.parametrize("row", ABLATIONS, ids=str)

@@ -16,9 +16,10 @@ from crossband.systems.mmanet import training as mmanet_training
 from crossband.systems.mmanet.esanet import Decoder
 from crossband.systems.mmanet.margin import margin_aware_distillation, prediction_entropy
 from crossband.systems.mmanet.multiscale import multiscale_cross_entropy
-from crossband.systems.mmanet.network import ABLATIONS, MMANet
-from crossband.systems.mmanet.training import weak_band_loss
+from crossband.systems.mmanet.network import MMANet
+from crossband.systems.mmanet.training import ABLATIONS
 from crossband.training.engine import train
+from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
 from crossband.words import IGNORE_INDEX
@@ -32,7 +33,7 @@ from tiny_systems import CLASSES, TINY, labelled, randomise_norms
 
 def test_phases() -> None:
     system = mmanet()
-    first, second = system.phases(Recipe())
+    first, second = system.phases()
     teacher = first.keeps
     assert isinstance(teacher, MMANet)
     assert (first.name, second.name) == ("teacher", "mmanet")
@@ -40,7 +41,7 @@ def test_phases() -> None:
     assert first.trained is teacher
     assert second.frozen == (teacher,)
     assert second.keeps is system
-    assert not teacher.modality_dropout
+    assert not teacher.settings.modality_dropout
     for encoder in ("visible", "infrared"):
         start, own = getattr(teacher, encoder).state_dict(), getattr(system, encoder).state_dict()
         assert all(torch.equal(start[key], own[key]) for key in own)
@@ -62,7 +63,7 @@ def test_phases() -> None:
 )
 def test_ablations_leave_out_what_they_do_not_need(row: str, names: list[str], terms: set[str]) -> None:
     system = mmanet(**ABLATIONS[row])
-    assert [phase.name for phase in system.phases(Recipe())] == names
+    assert [phase.name for phase in system.phases()] == names
     phase = prepared(system)
     assert set(phase.loss(labelled())) == SEGMENTATION | terms
     assert len(phase.frozen) == ("teacher" in names)
@@ -73,8 +74,8 @@ def test_ablations_leave_out_what_they_do_not_need(row: str, names: list[str], t
 
 
 def test_the_teacher_is_frozen_in_eval_mode_and_never_loses_a_band() -> None:
-    phase = mmanet().phases(Recipe())[-1]
-    module = PhaseModule(phase, CLASSES, seed=0)
+    phase = mmanet().phases()[-1]
+    module = PhaseModule(phase, Recipe(), CLASSES, seed=0)
     module.train()
     teacher = phase.frozen[0]
     assert not any(part.training for part in teacher.modules())
@@ -88,8 +89,8 @@ def test_the_teacher_is_frozen_in_eval_mode_and_never_loses_a_band() -> None:
 
 def test_one_step_of_every_phase_moves_all_that_is_trained() -> None:
     seed = seed_of([(1, 0), (0, 1), (1, 1), (1, 1)])
-    for phase in mmanet().phases(Recipe(lr=0.1, weight_decay=0.0)):
-        module = PhaseModule(phase, CLASSES, seed=0)
+    for phase in mmanet().phases():
+        module = PhaseModule(phase, Recipe(lr=0.1, weight_decay=0.0), CLASSES, seed=0)
         (optimiser,) = [module.configure_optimizers()]
         before = {name: value.detach().clone() for name, value in phase.trained.named_parameters()}
         torch.stack(list(terms_of(phase, labelled(batch=4), seed).values())).sum().backward()
@@ -110,8 +111,8 @@ def test_segmentation_is_four_cross_entropies() -> None:
     label = batch.label
     assert label is not None
     padded = system.pad_label(label)
-    assert [side.shape[-2:] for side in output.features["sides"]] == [(8, 12), (4, 6), (2, 3)]
-    scales = [output.logits, *output.features["sides"]]
+    assert [side.shape[-2:] for side in output.features.sides] == [(8, 12), (4, 6), (2, 3)]
+    scales = [output.logits, *output.features.sides]
     for name, stride, logits in zip(("ce", "ce_8", "ce_16", "ce_32"), (1, 8, 16, 32), scales, strict=True):
         wanted = label if stride == 1 else padded[:, ::stride, ::stride]
         expected = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORE_INDEX)
@@ -126,7 +127,6 @@ def test_class_weights_reach_every_scale() -> None:
     for name in (*SEGMENTATION, "regularise"):
         assert weighted[name].item() != pytest.approx(plain[name].item(), rel=1e-3) or not plain[name]
         assert alike[name].item() == pytest.approx(plain[name].item(), rel=1e-5)
-    assert "class_weights" not in mmanet(class_weights=[1.0] * 5).state_dict()
 
 
 def test_distillation_by_hand() -> None:
@@ -142,11 +142,11 @@ def test_distillation_by_hand() -> None:
         given = batch.visible, batch.infrared
         ours = system(*given, features=True).features
         theirs = teacher(*given, features=True)
-        source = theirs.logits if uncertainty == "logits" else theirs.features["decoder"]
+        source = theirs.logits if uncertainty == "logits" else theirs.features.decoder
         total = 0.0
         for student, taught in zip(
-            [ours["context"], *ours["skips"][:2]],
-            [theirs.features["context"], *theirs.features["skips"][:2]],
+            [ours.context, *ours.skips[:2]],
+            [theirs.features.context, *theirs.features.skips[:2]],
             strict=True,
         ):
             pooled = torch.nn.functional.adaptive_avg_pool2d(source, student.shape[-2:])
@@ -197,14 +197,14 @@ def test_regularisation_is_that_of_the_pairs_with_the_weak_band_alone() -> None:
     torch.manual_seed(seed)
     maps = system(batch.visible, batch.infrared, features=True).features
     decoder = phase.trained["regularisation"]
-    decoded = decoder(maps["context"], maps["skips"], sides=True)
+    decoded = decoder(maps.context, maps.skips, sides=True)
     label = batch.label
     assert label is not None
     own = [logits[1:2] for logits in (decoded.logits, *decoded.sides)]
     wanted = torch.stack(multiscale_cross_entropy(own, label[1:2])).sum()
     assert term.item() == pytest.approx(0.2 * wanted.item(), rel=1e-4)
     # Label of others: not read.
-    other = replace(batch, label=label.clone())  # type: ignore[typeddict-item]
+    other = replace(batch, label=label.clone())
     other.label[[0, 2]] = 0  # type: ignore[index]
     assert terms_of(phase, other, seed)["regularise"].item() == pytest.approx(term.item(), rel=1e-5)
 
@@ -219,11 +219,10 @@ def test_the_weak_band_can_be_visible_and_may_not_be_drawn() -> None:
 
 
 def test_regularisation_reaches_the_network_through_its_maps() -> None:
-    system, batch = mmanet(), labelled()
-    decoder = Decoder(CLASSES, TINY["decoder_channels"])
-    output = system(None, batch.infrared, features=True)
-    assert batch.label is not None
-    weak_band_loss(system, output, batch.label, decoder, "infrared").backward()
+    system = mmanet()
+    phase = prepared(system)
+    phase.loss(labelled().only("infrared"))["regularise"].backward()
+    decoder = phase.trained["regularisation"]
     assert all(p.grad is not None and p.grad.any() for p in decoder.parameters())
     assert all(p.grad is not None for p in system.infrared.parameters())
     assert all(p.grad is None for p in system.decoder.parameters())
@@ -252,15 +251,20 @@ def test_it_overfits_four_scenes() -> None:
     batch = four_scenes(16, 16)
     torch.manual_seed(0)
     system = create("mmanet", classes=SCENE_CLASS_COUNT, encoder=TINY["encoder"], decoder_channels=64)
-    for phase, steps in zip(system.phases(Recipe()), (30, 130), strict=True):
+    for phase, steps in zip(system.phases(), (30, 130), strict=True):
         fit(phase, batch, steps, 3e-2)
     assert mean_iou(system, batch) > 0.85
     assert mean_iou(system, batch, "infrared") > 0.6
 
 
 def test_a_run_trains_both_phases_and_can_teach_another(tmp_path: Path) -> None:
-    recipe = {"epochs": 2, "batch_size": 2}
-    folder = train(tiny_options(tmp_path / "run", "mmanet", recipe=recipe), quiet=True)
+    def options(name: str, epochs: int, **changes: Any) -> TrainOptions:
+        recipe = {"epochs": epochs, "batch_size": 2}
+        return tiny_options(
+            tmp_path / name, "mmanet", recipe=recipe, augmentation={"crop": [96, 128]}, **changes
+        )
+
+    folder = train(options("run", 2), quiet=True)
     curves = curves_without_seconds(folder)
     assert [(row["phase"], row["epoch"]) for row in curves] == [
         *(("teacher", str(epoch)) for epoch in (1, 2)),
@@ -280,9 +284,8 @@ def test_a_run_trains_both_phases_and_can_teach_another(tmp_path: Path) -> None:
             assert torch.isfinite(system(given.visible, given.infrared).logits).all()
 
     plain = {"decoder_channels": 16, "modality_dropout": False}
-    one = {"epochs": 1, "batch_size": 2}
-    teacher = train(tiny_options(tmp_path / "teacher", "mmanet", recipe=one, options=plain), quiet=True)
-    taught = tiny_options(tmp_path / "taught", "mmanet", recipe=recipe, reuse={"teacher": str(teacher)})
+    teacher = train(options("teacher", 1, network=plain), quiet=True)
+    taught = options("taught", 2, reuse={"teacher": str(teacher)})
     curves = curves_without_seconds(train(taught, quiet=True))
     assert {row["phase"] for row in curves} == {"mmanet"}
     assert curves[-1]["distill"]

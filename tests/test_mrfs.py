@@ -17,7 +17,7 @@ from crossband.info import count_all, count_flops
 from crossband.systems import create
 from crossband.systems.mrfs.network import MRFS
 from crossband.weights import count_parameters
-from tiny_systems import CLASSES, images, randomise_norms
+from tiny_systems import CLASSES, build, images, randomise_norms
 
 REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference_amdanet.py"
 
@@ -26,7 +26,7 @@ def mrfs(classes: int | None = CLASSES, **options: Any) -> MRFS:
     """A small one in training, without dropout and stochastic depth."""
     torch.manual_seed(0)
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
-    system = create("mrfs", classes=classes, **{**defaults, **options})
+    system = build("mrfs", classes, **{**defaults, **options})
     assert isinstance(system, MRFS)
     return system
 
@@ -45,7 +45,7 @@ def grids(channels: int, height: int = 2, width: int = 3) -> tuple[Tensor, Tenso
 )
 def test_published_size(classes: int, count: int) -> None:
     with torch.device("meta"):
-        system = create("mrfs", classes=classes)
+        system = build("mrfs", classes)
         counts = count_all(system)
     assert count_parameters(system) == count
     for bands in system.supports:
@@ -58,12 +58,12 @@ def test_published_size(classes: int, count: int) -> None:
 )
 def test_size_with_other_encoders(encoder: str, count: int) -> None:
     with torch.device("meta"):
-        assert count_parameters(create("mrfs", classes=9, encoder=encoder)) == count
+        assert count_parameters(build("mrfs", 9, encoder=encoder)) == count
 
 
 def test_size_and_cost_of_every_part() -> None:
     with torch.device("meta"):
-        system = create("mrfs", classes=9)
+        system = build("mrfs", 9)
         fusing = create("mrfs")
         cost = count_flops(system, "both", (480, 640)) / 2e9
     assert count_parameters(system.visible) == count_parameters(system.infrared) == 60_842_688

@@ -15,15 +15,16 @@ from crossband.errors import OptionError
 from crossband.losses.fusion import fusion_loss
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
-from crossband.systems import create
-from crossband.systems.mrfs.network import MRFS, PRESETS
+from crossband.systems import make_training
+from crossband.systems.mrfs import MRFS
+from crossband.systems.mrfs.training import MRFSTraining
 from crossband.training.engine import train
-from crossband.training.options import TrainOptions
+from crossband.training.resolving import ResolvedTraining
 from crossband.weights import load_run, load_weights, save_weights
 from crossband.words import IGNORE_INDEX
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
-from tiny_runs import curves_without_seconds, tiny_options
-from tiny_systems import CLASSES, TINY, images, labelled
+from tiny_runs import curves_without_seconds, resolved, tiny_options
+from tiny_systems import CLASSES, TINY, build, images, labelled
 
 FUSION = {"intensity", "gradient", "colour"}
 STEPS = 180
@@ -33,13 +34,13 @@ def mrfs(classes: int | None = CLASSES, **options: Any) -> MRFS:
     """A small one in training, without dropout and stochastic depth."""
     torch.manual_seed(0)
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
-    system = create("mrfs", classes=classes, **{**defaults, **options})
+    system = build("mrfs", classes, **{**defaults, **options})
     assert isinstance(system, MRFS)
     return system
 
 
 def loss_of(system: MRFS, batch: Batch) -> dict[str, Tensor]:
-    (phase,) = system.phases(Recipe())
+    (phase,) = system.phases()
     return dict(phase.loss(batch))
 
 
@@ -94,15 +95,16 @@ def test_choices_reach_their_terms(options: dict[str, Any], names: set[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("preset", "gamma", "contrast", "weight"),
+    ("variant", "gamma", "contrast", "weight"),
     [("mfnet", 0.5, 1.7, 0.2), ("pst900", 0.5, 1.8, 0.2), ("fmb", 0.8, 1.0, 1.0)],
 )
-def test_presets_of_the_benchmarks(preset: str, gamma: float, contrast: float, weight: float) -> None:
-    system = mrfs(preset=preset)
-    assert isinstance(system, MRFS)
-    settings = system.fusion_settings
-    assert (settings["gamma"], settings["contrast"], settings["gradient_weight"]) == (gamma, contrast, weight)
-    assert (settings["intensity_weight"], settings["colour_weight"]) == (0.5, 1.0)
+def test_variants_of_the_benchmarks(variant: str, gamma: float, contrast: float, weight: float) -> None:
+    training = make_training("mrfs", variant=variant)
+    assert isinstance(training, MRFSTraining)
+    chosen = training.fusion_gamma, training.fusion_contrast, training.gradient_weight
+    assert chosen == (gamma, contrast, weight)
+    assert (training.intensity_weight, training.colour_weight) == (0.5, 1.0)
+    assert build("mrfs", 3, variant=variant, **TINY).settings == build("mrfs", 3, **TINY).settings
 
 
 @pytest.mark.parametrize("bands", ["infrared", "visible"])
@@ -119,7 +121,7 @@ def test_without_labels_the_picture_alone_is_trained() -> None:
     assert set(terms) == FUSION
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in system.parameters())
-    assert set(loss_of(mrfs(), replace(labelled(), label=None))) == FUSION  # type: ignore[typeddict-item]
+    assert set(loss_of(mrfs(), replace(labelled(), label=None))) == FUSION
 
 
 # --- options and recipes
@@ -132,47 +134,47 @@ def test_the_published_codes_rates_of_stochastic_depth() -> None:
 
     ramp = [0.1 * block / 40 for block in range(3, 11)]
     with torch.device("meta"):
-        published, ours = (create("mrfs", classes=3, preset=preset) for preset in ("as-published", "mfnet"))
+        published, ours = (build("mrfs", 3, variant=variant) for variant in ("as-published", "mfnet"))
     assert second_stage(published, "visible") == {round(ramp[0], 6)}
     assert second_stage(published, "infrared") == {round(ramp[1], 6)}
     for band in ("visible", "infrared"):
         assert second_stage(ours, band) == {round(rate, 6) for rate in ramp}
-    assert PRESETS["as-published"]["norm_eps"] == 0.01
+    assert published.settings.norm_eps == 0.01
     with pytest.raises(OptionError, match=r"as-published\) belongs to the Mix Transformer; set it to ramp"):
-        create("mrfs", classes=3, preset="as-published", **TINY)
+        build("mrfs", 3, variant="as-published", **TINY)
 
 
 @pytest.mark.parametrize(
     "option", ["stage2_depth", "input_normalisation", "missing", "gradient_target", "fusion_mean"]
 )
 def test_values_that_do_not_exist_are_refused(option: str) -> None:
-    with pytest.raises(OptionError, match=f"mrfs: {option} must be one of .*, not 'other'"):
-        create("mrfs", classes=3, **TINY, **{option: "other"})
+    with pytest.raises(OptionError, match=rf"mrfs\.{option} must be one of .*, not 'other'"):
+        mrfs(**{option: "other"})
 
 
-def options(preset: str) -> TrainOptions:
-    return TrainOptions(system="mrfs", data="scenes", out="nowhere", preset=preset)
+def options(recipe: str) -> ResolvedTraining:
+    return resolved("mrfs", recipe)
 
 
 def test_recipe() -> None:
-    recipe = options("paper").recipe_of()
+    recipe = options("paper").recipe()
     assert (recipe.optimizer, recipe.lr, recipe.weight_decay) == ("adamw", 6e-5, 0.01)
     assert (recipe.batch_size, recipe.decay_norms, recipe.power) == (6, False, 0.9)
     steps = 131
     rates = [recipe.learning_rate(epoch, epoch * steps, steps) for epoch in range(300)]
     assert rates.index(max(rates)) in (9, 10)
     assert rates[150] == pytest.approx(6e-5 * 0.5**0.9)
-    augmentation = options("paper").make_augmentation()
+    augmentation = options("paper").augmentation()
     assert (augmentation.crop, augmentation.scale, augmentation.flip) == ((480, 640), (0.5, 1.75), 0.5)
-    assert options("common").recipe_of() == Recipe()
-    assert options("quick").recipe_of().optimizer == "adamw"
+    assert options("common").recipe() == Recipe()
+    assert options("quick").recipe().optimizer == "adamw"
 
 
 def test_the_published_recipe_never_leaves_its_warm_up() -> None:
-    recipe = options("as-published").recipe_of()
+    recipe = options("as-published").recipe()
     assert recipe.learning_rate(299, 300 * 131 - 1, 131) == pytest.approx(3.6e-6, rel=1e-3)
     assert recipe.learning_rate(150, 150 * 131, 131) == pytest.approx(1.8e-6, rel=1e-3)
-    assert options("as-published").make_augmentation() == options("paper").make_augmentation()
+    assert options("as-published").augmentation() == options("paper").augmentation()
 
 
 # --- it learns
@@ -182,8 +184,8 @@ def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
     batch = four_scenes()
     torch.manual_seed(0)
     small: dict[str, Any] = {"classes": SCENE_CLASS_COUNT, "encoder": "mit_tiny", "decoder_channels": 64}
-    system = create("mrfs", **small, dropout=0.0, stochastic_depth=0.0)
-    (phase,) = system.phases(Recipe())
+    system = build("mrfs", **small, dropout=0.0, stochastic_depth=0.0)
+    (phase,) = system.phases()
     course = fit(phase, batch, STEPS, 1e-2)
     fusion = [sum(terms[name] for name in FUSION) for terms in course]
     assert sum(fusion[-10:]) / 10 < 0.5 * fusion[0]
@@ -192,7 +194,7 @@ def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
         output = system(batch.visible, batch.infrared)
     # Saved and loaded, it gives the same.
     save_weights(system, tmp_path / "weights.safetensors")
-    again = create("mrfs", **small).eval()
+    again = build("mrfs", **small).eval()
     load_weights(again, tmp_path / "weights.safetensors")
     with torch.no_grad():
         loaded = again(batch.visible, batch.infrared)
@@ -202,8 +204,8 @@ def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("without_labels", [False, True])
 def test_a_run(tmp_path: Path, without_labels: bool) -> None:
-    made = {"without_labels": without_labels, "recipe": {"epochs": 1, "batch_size": 4}}
-    folder = train(tiny_options(tmp_path / "run", "mrfs", preset="quick", **made), quiet=True)
+    made = {"without_labels": without_labels, "recipe": {"name": "quick", "epochs": 1, "batch_size": 4}}
+    folder = train(tiny_options(tmp_path / "run", "mrfs", **made), quiet=True)
     (row,) = curves_without_seconds(folder)
     assert row["phase"] == "mrfs"
     assert float(row["val_loss" if without_labels else "val_miou_both"]) > 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,16 +19,22 @@ from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe
-from crossband.systems import _SYSTEMS
-from crossband.systems.base import Output, Phase, System
+from crossband.systems.base import EpochRow, NetworkSettings, Output, Phase, System, Training
+from crossband.systems.registry import registered
 from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.training.resolving import resolve
 from crossband.weights import read_card
 from crossband.words import IGNORE_INDEX, Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlternatingSettings(NetworkSettings):
+    pass
 
 
 class Alternating(System):
@@ -38,18 +45,11 @@ class Alternating(System):
     paper = "none"
     supports: Mapping[Bands, Support] = {"infrared": "designed"}
     fuses = True
-    recipes: Mapping[str, Mapping[str, Any]] = {"paper": {"lr": 0.01, "optimizer": "adam"}}
-    phase_recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"picture": {"lr": 0.03, "epochs": 5}}
-    }
-    augmentations: Mapping[str, Mapping[str, Any]] = {"paper": {"gain": 0.1}}
-    phase_augmentations: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"picture": {"crop": (20, 24)}}
-    }
+    built_from = AlternatingSettings
+    trained_by = f"{__name__}:AlternatingTraining"
 
-    def __init__(self, classes: int | None, *, reads: Bands = "infrared"):
-        super().__init__()
-        self.reads = reads
+    def __init__(self, classes: int | None, settings: AlternatingSettings):
+        super().__init__(classes, settings)
         self.picture = nn.Conv2d(1, 3, 3, padding=1)
         self.labels = nn.Conv2d(3, self.need_classes(classes), 3, padding=1)
         self.prepared: list[tuple[str, int, list[float]]] = []
@@ -59,44 +59,63 @@ class Alternating(System):
         fused = self.picture(infrared).sigmoid()
         return Output(self.labels(fused), fused)
 
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        def prepare(epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
-            self.prepared.append(("again", epoch, [row["val_miou_infrared"] for row in rows]))
-
-        every: dict[str, Any] = {"keeps": self, "recipe": recipe, "validate": ("infrared",)}
-        return [
-            Phase("picture", self.picture, loss=self._picture, chooses="loss", reads=self.reads, **every),
-            Phase("labels", self.labels, loss=self._labels, frozen=(self.picture,), **every),
-            Phase(
-                "again",
-                self.picture,
-                loss=self._labels,
-                frozen=(self.labels,),
-                chooses="last",
-                prepare=prepare,
-                groups={"kernel": self.picture},
-                **every,
-            ),
-        ]
-
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
         return [self]
 
-    def _picture(self, batch: Batch) -> dict[str, Tensor]:
+    def likeness(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.infrared is not None
         wanted = (1 - batch.infrared).expand(-1, 3, -1, -1)
         return {"likeness": F.mse_loss(self(None, batch.infrared).fused, wanted)}
 
-    def _labels(self, batch: Batch) -> dict[str, Tensor]:
+    def entropy(self, batch: Batch) -> dict[str, Tensor]:
         logits = self(None, batch.infrared).logits
         return {"ce": F.cross_entropy(logits, batch.label, ignore_index=IGNORE_INDEX)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlternatingTraining(Training[Alternating]):
+    reads: Bands = "infrared"
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"lr": 0.01, "optimizer": "adam"}}
+    phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        "paper": {"picture": {"lr": 0.03, "epochs": 5}}
+    }
+    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"gain": 0.1}}
+    phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        "paper": {"picture": {"crop": (20, 24)}}
+    }
+
+    def phases(self, system: Alternating) -> list[Phase]:
+        def prepare(epoch: int, epochs: int, rows: Sequence[EpochRow]) -> None:
+            system.prepared.append(("again", epoch, [row.scores["infrared"] for row in rows]))
+
+        def picture(batch: Batch) -> dict[str, Tensor]:
+            return system.likeness(batch)
+
+        def labels(batch: Batch) -> dict[str, Tensor]:
+            return system.entropy(batch)
+
+        every: dict[str, Any] = {"keeps": system, "validate": ("infrared",)}
+        return [
+            Phase("picture", system.picture, loss=picture, chooses="loss", reads=self.reads, **every),
+            Phase("labels", system.labels, loss=labels, frozen=(system.picture,), **every),
+            Phase(
+                "again",
+                system.picture,
+                loss=labels,
+                frozen=(system.labels,),
+                chooses="last",
+                prepare=prepare,
+                groups={"kernel": system.picture},
+                **every,
+            ),
+        ]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def alternating() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_SYSTEMS, "alternating", f"{__name__}:Alternating")
+    with registered(Alternating):
         yield
 
 
@@ -155,25 +174,23 @@ def test_a_part_is_trained_then_frozen_then_trained_again(tmp_path: Path) -> Non
 def test_each_phase_says_what_chose_its_epoch(tmp_path: Path) -> None:
     folder = train(options(tmp_path / "run"), quiet=True)
     chosen = read_card(folder).training["checkpoint"]
-    rows = {name: [row for row in read_curves(folder) if row["phase"] == name] for name in chosen}
+    rows = {name: [row for row in read_curves(folder) if row.phase == name] for name in chosen}
     assert chosen["picture"]["chosen_by"].startswith("lowest loss on ")
-    assert chosen["picture"]["loss"] == min(row["val_loss"] for row in rows["picture"])
-    assert "val_miou_infrared" not in rows["picture"][0]
+    assert chosen["picture"]["loss"] == min(row.validation_loss for row in rows["picture"])
+    assert rows["picture"][0].scores == {}
     assert chosen["labels"]["chosen_by"].startswith("best mean IoU (protocol present, infrared)")
-    assert chosen["labels"]["mean_iou"] == max(row["val_miou_infrared"] for row in rows["labels"])
+    assert chosen["labels"]["mean_iou"] == max(row.scores["infrared"] for row in rows["labels"])
     assert chosen["again"] == {"chosen_by": "last epoch", "epoch": 3}
-    assert "val_miou_infrared" in rows["again"][0]
+    assert rows["again"][0].scores
 
 
 def test_a_phase_that_only_fuses_is_never_scored_on_labels() -> None:
-    system = Alternating(3)
-    only = Alternating(3)
+    system = Alternating(3, AlternatingSettings())
+    only = Alternating(3, AlternatingSettings())
     only.segments = False
     for kept, scored in ((system, True), (only, False)):
-        phase = Phase(
-            "picture", system.picture, kept, system._picture, Recipe(), (), ("infrared",), chooses="last"
-        )
-        module = PhaseModule(phase, 3, seed=0)
+        phase = Phase("picture", system.picture, kept, system.likeness, (), ("infrared",), chooses="last")
+        module = PhaseModule(phase, Recipe(), 3, seed=0)
         module.on_validation_epoch_start()
         assert bool(module.scores) is scored
 
@@ -182,7 +199,7 @@ def test_a_phase_is_prepared_with_what_was_logged_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, system = recorded(options(tmp_path / "run"), monkeypatch)
-    scores = [row["val_miou_infrared"] for row in read_curves(folder) if row["phase"] == "again"]
+    scores = [row.scores["infrared"] for row in read_curves(folder) if row.phase == "again"]
     assert system.prepared == [("again", epoch, scores[:epoch]) for epoch in range(3)]
 
 
@@ -194,7 +211,7 @@ def test_a_phase_that_is_cut_off_is_prepared_as_if_it_were_not(
 
     def cut(run: engine._Run, module: PhaseModule) -> None:
         after_epoch(run, module)
-        if module.phase.name == "again" and module.rows[-1]["epoch"] == 2:
+        if module.phase.name == "again" and module.rows[-1].epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -207,26 +224,26 @@ def test_a_phase_that_is_cut_off_is_prepared_as_if_it_were_not(
     assert (tmp_path / "cut" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_recipes_of_single_phases_lie_between_the_preset_and_what_is_asked_for() -> None:
+def test_recipes_of_single_phases_lie_between_the_named_one_and_what_is_asked_for() -> None:
     def recipe(phase: str, **changes: Any) -> Recipe:
-        return options(Path("run"), **{"recipe": {}, **changes}).recipe_of(phase)
+        return resolve(options(Path("run"), **{"recipe": {}, **changes})).recipe(phase)
 
     assert (recipe("picture").lr, recipe("picture").epochs) == (0.03, 5)
     assert (recipe("labels").lr, recipe("labels").optimizer) == (0.01, "adam")
     assert recipe("picture", recipe={"lr": 0.5}) == Recipe(lr=0.5, epochs=5, optimizer="adam")
     assert recipe("picture", recipe={"lr": 0.5}, phases={"picture": {"epochs": 1}}).epochs == 1
-    assert recipe("picture", preset="common") == Recipe()
+    assert recipe("picture", recipe={"name": "common"}) == Recipe()
 
 
 def test_augmentations_of_single_phases_lie_there_too() -> None:
     def augmentation(phase: str | None, **changes: Any) -> Augmentation:
-        return options(Path("run"), **changes).make_augmentation(phase)
+        return resolve(options(Path("run"), **changes)).augmentation(phase)
 
     assert augmentation("picture") == Augmentation(crop=(20, 24), gain=0.1)
     assert augmentation("labels") == augmentation(None) == Augmentation(gain=0.1)
     assert augmentation("picture", augmentation={"flip": 0.0}) == Augmentation(0.0, crop=(20, 24), gain=0.1)
     assert augmentation("picture", augmentation={"crop": None}).crop is None
-    assert augmentation("picture", preset="common") == Augmentation()
+    assert augmentation("picture", recipe={"name": "common"}) == Augmentation()
 
 
 def test_a_phase_is_trained_with_its_own_augmentation(
@@ -243,8 +260,8 @@ def test_a_phase_is_trained_with_its_own_augmentation(
 
         return watch
 
-    for name in seen:
-        monkeypatch.setattr(Alternating, f"_{name}", watched(name, getattr(Alternating, f"_{name}")))
+    for name, method in (("picture", "likeness"), ("labels", "entropy")):
+        monkeypatch.setattr(Alternating, method, watched(name, getattr(Alternating, method)))
     folder = train(options(tmp_path / "run"), quiet=True)
     assert seen == {"picture": {(20, 24)}, "labels": {(32, 48)}}
     training = read_card(folder).training
@@ -258,7 +275,7 @@ def test_a_reused_phase_brings_those_before_it_that_keep_the_same(tmp_path: Path
     """Training these would undo it; the phases after it are trained."""
     whole = train(options(tmp_path / "whole"), quiet=True)
     again = train(options(tmp_path / "again", reuse={"labels": str(whole)}), quiet=True)
-    assert {row["phase"] for row in read_curves(again)} == {"again"}
+    assert {row.phase for row in read_curves(again)} == {"again"}
     chosen = read_card(again).training["checkpoint"]
     assert chosen["picture"] == chosen["labels"] == {"reused": str(whole)}
     assert set(read_card(again).training["recipes"]) == {"again"}
@@ -270,19 +287,19 @@ def test_bands_that_training_reads_must_be_there(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         shutil.rmtree(pairs / split / "visible")
     with pytest.raises(PairError, match="phase picture of alternating trains on infrared and visible"):
-        train(options(tmp_path / "run", options={"reads": "both"}, data=f"folder:{pairs}"), quiet=True)
+        train(options(tmp_path / "run", loss={"reads": "both"}, data=f"folder:{pairs}"), quiet=True)
 
 
 def test_groups_follow_their_own_rate_decay_and_momentum() -> None:
-    system = Alternating(3)
+    system = Alternating(3, AlternatingSettings())
     recipe = Recipe(
         epochs=4,
         lr=0.1,
         weight_decay=0.5,
         groups={"kernel": {"lr": 1.0, "schedule": "drops", "drops": (1.0, 0.5), "momentum": 0.25}},
     )
-    phase = Phase("again", system, system, system._labels, recipe, groups={"kernel": system.labels})
-    rest, kernel = PhaseModule(phase, 3, seed=0).configure_optimizers().param_groups
+    phase = Phase("again", system, system, system.entropy, groups={"kernel": system.labels})
+    rest, kernel = PhaseModule(phase, recipe, 3, seed=0).configure_optimizers().param_groups
     if rest["name"] == "kernel":
         rest, kernel = kernel, rest
     assert [id(p) for p in kernel["params"]] == [id(p) for p in system.labels.parameters()]
@@ -332,10 +349,10 @@ def test_groups_are_checked_as_the_recipe_is(groups: dict[str, Any], message: st
 
 
 def test_gradients_are_cut_for_each_group_apart() -> None:
-    system = Alternating(3)
+    system = Alternating(3, AlternatingSettings())
     recipe = Recipe(clip_norm=0.5, groups={"kernel": {"clip_norm": 0.0}})
-    phase = Phase("again", system, system, system._labels, recipe, groups={"kernel": system.labels})
-    module = PhaseModule(phase, 3, seed=0)
+    phase = Phase("again", system, system, system.entropy, groups={"kernel": system.labels})
+    module = PhaseModule(phase, recipe, 3, seed=0)
     for parameter in system.parameters():
         parameter.grad = torch.full_like(parameter, 2.0)
     module.on_before_optimizer_step(module.configure_optimizers())

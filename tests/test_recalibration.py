@@ -56,7 +56,7 @@ def statistics_by_hand(system: CSKNet, infrared: Tensor) -> dict[str, tuple[Tens
 def test_statistics_of_one_batch_are_those_of_that_batch() -> None:
     system = trained()
     alone = recalibrate(system, PAIRS, batch_size=4)
-    wanted = statistics_by_hand(system, collate(list(PAIRS))["infrared"])
+    wanted = statistics_by_hand(system, collate(list(PAIRS)).infrared)
     norms = {name: m for name, m in alone.network.named_modules() if isinstance(m, _BatchNorm)}
     assert norms.keys() == wanted.keys()
     assert len(norms) > 30
@@ -71,7 +71,7 @@ def test_several_batches_are_averaged() -> None:
     alone = recalibrate(system, PAIRS, batch_size=2)
     stem = system.infrared.encoder.model.conv_stem
     with torch.no_grad():
-        x = stem(system.band_input(collate(list(PAIRS))["infrared"]))
+        x = stem(system.band_input(collate(list(PAIRS)).infrared))
     # Batches of one size: the mean over all is the mean of the batches' means, in whatever order.
     norm = alone.network.encoder.model.bn1
     assert torch.allclose(norm.running_mean, x.mean(dim=(0, 2, 3)), atol=1e-6)
@@ -152,7 +152,7 @@ def test_a_run_is_recalibrated_into_a_run_of_its_own(tmp_path: Path) -> None:
     assert card.training["seed"] == 4
     assert card.training["recalibrated"]["from"] == str(run)
     wanted = recalibrate(system, PAIRS, batch_size=4)
-    infrared = collate(list(PAIRS))["infrared"]
+    infrared = collate(list(PAIRS)).infrared
     with torch.no_grad():
         assert torch.allclose(alone(infrared=infrared).logits, wanted(infrared=infrared).logits, atol=1e-5)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from crossband.errors import OptionError
-from crossband.recipe import PRESETS, Recipe, preset
-from crossband.systems.base import Output, Phase, System
+from crossband.recipe import RECIPES, Recipe, named_recipe
+from crossband.systems import create, make_training
+from crossband.systems.base import NetworkSettings, Output, Phase, System
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
-from tiny_systems import tiny
+from crossband.training.resolving import resolve
+from tiny_systems import CLASSES, TINY, tiny
 
 STEPS = 10
 
@@ -115,7 +118,7 @@ def test_schedules_that_make_no_sense_are_refused(changes: dict[str, object], me
 @pytest.mark.parametrize(
     "make",
     [
-        lambda text: preset(text),
+        lambda text: named_recipe(text),
         lambda text: Recipe().replace({text: 1}),
         lambda text: Recipe(groups={text: {"epochs": 1}}),
         lambda text: Recipe(groups={"kernel": {text: 1}}),
@@ -140,48 +143,81 @@ def test_norms_and_biases_can_be_left_out_of_the_weight_decay() -> None:
         def run(self, visible: object, infrared: object, *, features: bool) -> Output:
             return Output()
 
-        def phases(self, recipe: Recipe) -> list[Phase]:
-            return []
-
         def deployed(self, bands: str) -> list[nn.Module]:
             return [self]
 
     for optimizer in ("sgd", "adamw", "adam"):
         recipe = Recipe(optimizer=optimizer, weight_decay=0.25, decay_norms=False)
-        phase = Phase("stub", layers, Stub(), lambda batch: {}, recipe)
-        decayed, spared = PhaseModule(phase, 2, seed=0).configure_optimizers().param_groups
+        phase = Phase("stub", layers, Stub(2, NetworkSettings()), lambda batch: {})
+        decayed, spared = PhaseModule(phase, recipe, 2, seed=0).configure_optimizers().param_groups
         assert (decayed["weight_decay"], spared["weight_decay"]) == (0.25, 0.0)
         assert [p.ndim for p in decayed["params"]] == [4, 2]
         assert sum(p.numel() for p in spared["params"]) == 1 + 4 + 4 + 4 + 2
-        phase.recipe = Recipe(optimizer=optimizer, weight_decay=0.25)
-        (all_of_them,) = PhaseModule(phase, 2, seed=0).configure_optimizers().param_groups
+        recipe = Recipe(optimizer=optimizer, weight_decay=0.25)
+        (all_of_them,) = PhaseModule(phase, recipe, 2, seed=0).configure_optimizers().param_groups
         assert len(all_of_them["params"]) == 7
 
 
-def test_a_system_changes_a_preset_and_adds_its_own() -> None:
+def test_a_system_changes_a_recipe_and_adds_its_own() -> None:
     own = {"paper": {"optimizer": "adamw", "lr": 1e-4}, "as-published": {"schedule_lag": 1}}
-    assert preset("paper", own) == Recipe(optimizer="adamw", lr=1e-4)
-    assert preset("common", own) == preset("paper") == Recipe()
-    assert preset("quick", own) == Recipe().replace(PRESETS["quick"])
-    assert preset("as-published", own) == Recipe(schedule_lag=1)
-    with pytest.raises(OptionError, match=r"no preset 'fast'; there are paper, common, quick, as-published"):
-        preset("fast", own)
+    assert named_recipe("paper", own) == Recipe(optimizer="adamw", lr=1e-4)
+    assert named_recipe("common", own) == named_recipe("paper") == Recipe()
+    assert named_recipe("quick", own) == Recipe().replace(RECIPES["quick"])
+    assert named_recipe("as-published", own) == Recipe(schedule_lag=1)
+    with pytest.raises(OptionError, match=r"no recipe 'fast'; there are paper, common, quick, as-published"):
+        named_recipe("fast", own)
 
 
-def test_the_augmentation_of_a_preset_is_where_changes_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(tiny("csknet")), "augmentations", {"paper": {"crop": [480, 640], "flip": 0.25}})
+def test_the_augmentation_of_a_recipe_is_where_changes_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = tiny("csknet").training_class()
+    monkeypatch.setattr(training, "augmentations", {"paper": {"crop": [480, 640], "flip": 0.25}})
     options = TrainOptions("csknet", "scenes", "x", augmentation={"crop": [32, 32]})
-    augmentation = options.make_augmentation()
+    augmentation = resolve(options).augmentation()
     assert (augmentation.crop, augmentation.flip) == ((32, 32), 0.25)
-    options.preset = "common"
-    assert options.make_augmentation().flip == 0.5
+    assert resolve(replace(options, recipe={"name": "common"})).augmentation().flip == 0.5
 
 
-def test_a_preset_of_options_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
-    presets = {"plain": {"exchange": False, "gated_unit": False}}
-    monkeypatch.setattr(type(tiny("csknet")), "presets", presets)
-    system = tiny("csknet", preset="plain", gated_unit=True)
-    assert (system.arguments["exchange"], system.arguments["gated_unit"]) == (False, True)
-    assert "preset" not in system.arguments
-    with pytest.raises(OptionError, match=r"csknet has no preset 'fancy' of its options; it has plain"):
-        tiny("csknet", preset="fancy")
+def test_what_is_given_wins_over_the_variant_and_the_variant_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = type(tiny("csknet"))
+    monkeypatch.setattr(system, "variants", {"plain": {"exchange": False, "gated_unit": False}})
+    monkeypatch.setattr(system.training_class(), "variants", {"plain": {"contrastive_weight": 0.0}})
+    built = create("csknet", CLASSES, variant="plain", gated_unit=True, **TINY)
+    assert (built.settings.exchange, built.settings.gated_unit) == (False, True)
+    assert make_training("csknet", variant="plain").contrastive_weight == 0  # type: ignore[attr-defined]
+    assert make_training("csknet", variant="plain", contrastive_weight=2).contrastive_weight == 2  # type: ignore[attr-defined]
+    for wrong in (create, make_training):
+        with pytest.raises(OptionError, match=r"csknet has no variant 'fancy'; it has plain"):
+            wrong("csknet", variant="fancy")
+
+
+def test_values_of_the_wrong_type_and_names_that_do_not_exist_are_refused_by_create_and_by_train() -> None:
+    wrong = {
+        "exchange_mode": ("median", r"exchange_mode must be one of quantile, absolute, not 'median'"),
+        "decoder_channels": ("many", "decoder_channels must be an integer, not 'many'"),
+        "exchang": (False, "no network option exchang; did you mean exchange"),
+    }
+    for name, (value, message) in wrong.items():
+        with pytest.raises(OptionError, match=message):
+            create("csknet", CLASSES, **{name: value})
+        with pytest.raises(OptionError, match=message):
+            resolve(TrainOptions("csknet", "scenes", "x", network={name: value}))
+    with pytest.raises(OptionError, match="no loss option contrast; did you mean contrastive_weight"):
+        resolve(TrainOptions("csknet", "scenes", "x", loss={"contrast": 1}))
+
+
+def test_old_spellings_go_on_working_and_say_what_takes_their_place() -> None:
+    with pytest.warns(DeprecationWarning, match="variant, network and loss"):
+        old = TrainOptions(
+            "amdanet", "scenes", "x", options={"preset": "clean", "tau": 0.6, "a1": 2}, recipe="quick"
+        )
+    assert (old.variant, old.network, old.loss) == ("clean", {"tau": 0.6}, {"a1": 2})
+    assert old.recipe == {"name": "quick"}
+    with pytest.warns(DeprecationWarning, match="recipe="):
+        assert TrainOptions("csknet", "scenes", "x", preset="quick").recipe == {"name": "quick"}
+    with pytest.warns(DeprecationWarning, match=r"create\('csknet', contrastive_weight=...\).*make_training"):
+        system = create("csknet", CLASSES, contrastive_weight=0, **TINY)
+    assert set(system.phases()[-1].trained) == {"system"}, "no projection heads without the contrastive loss"
+    with pytest.warns(DeprecationWarning, match="use variant="):
+        assert create("cen", CLASSES, preset="as-published", **TINY).settings.freeze_bn

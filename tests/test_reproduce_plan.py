@@ -15,7 +15,6 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.info import count_flops
-from crossband.recipe import Recipe
 from crossband.reproduce import TABLES, find_tables, quick
 from crossband.reproduce.estimate import estimate_jobs, spoken_time, training_operations
 from crossband.reproduce.jobs import Job, Plan, make_plan
@@ -24,17 +23,18 @@ from crossband.reproduce.running import Compute, describe
 from crossband.reproduce.settings import Settings, agree, keep, make_settings
 from crossband.reproduce.table import Row
 from crossband.systems import create
-from crossband.systems.csknet.network import CSKNet
+from crossband.systems.csknet.training import CSKNetTraining
 from crossband.training.options import TrainOptions
+from crossband.training.resolving import resolve
 from tiny_systems import one_line
 
 TINY_SCENES = "scenes,train=8,val=0,test=4,size=32x48"
-QUICK = Settings(preset="quick", on=TINY_SCENES)
+QUICK = Settings(budget="quick", on=TINY_SCENES)
 
 
 def settings(**changes: object) -> Settings:
     words: dict = {
-        "preset": "paper",
+        "budget": "paper",
         "data": [],
         "on": None,
         "encoder": None,
@@ -116,24 +116,24 @@ def test_a_teacher_that_is_trained_otherwise_is_not_taken(
 ) -> None:
     given = settings(data=[trees["msrs"]])
     assert all(job.reuses for job in plan_of("csknet/table-4", settings=given).jobs.values() if job.scorings)
-    monkeypatch.setattr(CSKNet, "phase_recipes", {"paper": {"teacher": {"batch_size": 16}}})
+    monkeypatch.setattr(CSKNetTraining, "phase_recipes", {"paper": {"teacher": {"batch_size": 16}}})
     assert not any(job.reuses for job in plan_of("csknet/table-4", settings=given).jobs.values())
 
 
-def test_the_paper_preset_is_each_system_as_published(trees: dict[str, str]) -> None:
+def test_the_paper_budget_is_each_system_as_published(trees: dict[str, str]) -> None:
     given = settings(data=[trees["msrs"], trees["mfnet"], trees["fmb"]])
     plan = plan_of("csknet/table-3", "amdanet/table-6", settings=given)
     csknet = job_of(plan, "csknet/table-3", 5, "msrs").options
     assert (csknet.encoder, csknet.encoder_weights) == ("efficientnet-b3", "imagenet")
-    assert csknet.options == {}
-    assert csknet.recipe_of("csknet").epochs == 200
+    assert (csknet.network, csknet.loss) == ({}, {})
+    assert resolve(csknet).recipe("csknet").epochs == 200
     # MSRS has no validation split, MFNet has one; the test split chooses nothing.
     assert (csknet.hold_out, csknet.validation, csknet.select) == (0.1, None, "best")
     on_mfnet = job_of(plan, "amdanet/table-6", 2, "mfnet").options
     assert on_mfnet.validation == "val"
-    assert (on_mfnet.encoder, on_mfnet.recipe_of().lr) == ("mit_b4", 6.3e-5)
+    assert (on_mfnet.encoder, resolve(on_mfnet).recipe().lr) == ("mit_b4", 6.3e-5)
     on_fmb = job_of(plan, "amdanet/table-6", 2, "fmb").options
-    assert on_fmb.recipe_of().lr == 3e-5
+    assert resolve(on_fmb).recipe().lr == 3e-5
     assert on_fmb.data == f"{trees['fmb']},ignore=none"
     # What the user says of the data wins.
     own = settings(data=[f"{trees['fmb']},ignore=0"])
@@ -142,13 +142,13 @@ def test_the_paper_preset_is_each_system_as_published(trees: dict[str, str]) -> 
     )
 
 
-def test_the_quick_preset_is_alike_for_all() -> None:
+def test_the_quick_budget_is_alike_for_all() -> None:
     plan = plan_of("csknet/table-3", "amdanet/table-6", settings=replace(QUICK, recipe={"epochs": 3}))
     for job in plan.jobs.values():
         options = job.options
         assert (options.encoder, options.encoder_weights) == (quick.ENCODER, None)
         assert (options.hold_out, options.select) == (0.0, "last")
-        recipe = options.recipe_of()
+        recipe = resolve(options).recipe()
         assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (3, 8, "adamw", 1e-3)
         assert options.augmentation == {}
 
@@ -156,13 +156,13 @@ def test_the_quick_preset_is_alike_for_all() -> None:
 def test_an_encoder_of_the_row_s_own_is_kept_for_paper_and_not_for_quick() -> None:
     row = Row("R", "deeplabv3plus", "visible", {"msrs": "50.00"}, options={"encoder": "resnet50"})
     table = replace(TABLES["csknet/table-4"], rows=(row,))
-    for preset, encoder, expected in (
+    for budget, encoder, expected in (
         ("paper", None, "resnet50"),
         ("paper", "resnet18", "resnet50"),
         ("quick", None, quick.ENCODER),
         ("quick", "resnet18", "resnet18"),
     ):
-        given = settings(preset=preset, on=TINY_SCENES, encoder=encoder, encoder_weights=["resnet50=none"])
+        given = settings(budget=budget, on=TINY_SCENES, encoder=encoder, encoder_weights=["resnet50=none"])
         (job,) = make_plan([table], given, seeds=1).jobs.values()
         assert job.options.encoder == expected
         assert job.options.encoder_weights is None
@@ -181,8 +181,8 @@ def test_a_changed_recipe_changes_every_phase_of_quick() -> None:
     for recipe, expected in (({}, "adam"), ({"optimizer": "sgd"}, "sgd")):
         plan = plan_of("csknet/table-3", settings=replace(QUICK, recipe=recipe))
         job = job_of(plan, "csknet/table-3", row, "msrs")
-        assert job.options.recipe_of("fusion").optimizer == expected
-        assert job.options.recipe_of("fusion").epochs == 3
+        assert resolve(job.options).recipe("fusion").optimizer == expected
+        assert resolve(job.options).recipe("fusion").epochs == 3
 
 
 def test_every_phase_of_quick_decays_to_its_end() -> None:
@@ -190,10 +190,10 @@ def test_every_phase_of_quick_decays_to_its_end() -> None:
     plan = plan_of("amdanet/comparison", "csknet/table-3")
     for job in plan.jobs.values():
         with torch.device("meta"):
-            system = create(job.options.system, classes=3, **job.options.system_arguments())
-            phases = system.phases(Recipe())
+            resolved = resolve(job.options)
+            phases = create(job.options.system, 3, **resolved.network).phases(resolved.training)
         for phase in phases:
-            recipe = job.options.recipe_of(phase.name)
+            recipe = resolved.recipe(phase.name)
             steps = 10 * recipe.epochs
             assert recipe.learning_rate(recipe.epochs - 1, steps - 1, 10) < 0.2 * recipe.lr, phase.name
 
@@ -214,7 +214,7 @@ def test_a_row_that_cannot_be_set_up_keeps_the_others() -> None:
     plan = make_plan([table], QUICK, seeds=1)
     assert len(plan.jobs) == 1
     assert "no system 'deeplabv4'" in plan.problems[table.name, 0, "msrs"]
-    assert "has no option depth" in plan.problems[table.name, 1, "msrs"]
+    assert "has no network option depth" in plan.problems[table.name, 1, "msrs"]
     assert "no system 'deeplabv4'" in describe_plan(plan, Path("nowhere"), Compute("cpu"))
 
 
@@ -230,21 +230,21 @@ def test_the_name_of_a_job_is_its_training_and_not_its_place(trees: dict[str, st
 
 
 def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, str]) -> None:
-    first = settings(data=[trees["msrs"]], preset="quick")
+    first = settings(data=[trees["msrs"]], budget="quick")
     assert agree(tmp_path, first) == first
     assert not list(tmp_path.iterdir())
     keep(tmp_path, first)
-    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["preset"] == "quick"
-    both = agree(tmp_path, settings(data=[trees["fmb"]], preset="quick"))
+    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["budget"] == "quick"
+    both = agree(tmp_path, settings(data=[trees["fmb"]], budget="quick"))
     assert set(both.data) == {"msrs", "fmb"}
     keep(tmp_path, both)
     assert agree(tmp_path, first) == both
-    with pytest.raises(OptionError, match="preset quick, not paper; give the same"):
+    with pytest.raises(OptionError, match="budget quick, not paper; give the same"):
         agree(tmp_path, settings(data=[trees["msrs"]]))
     with pytest.raises(OptionError, match="holds runs with devices 1, not 4"):
-        agree(tmp_path, settings(data=[trees["msrs"]], preset="quick", devices=4))
+        agree(tmp_path, settings(data=[trees["msrs"]], budget="quick", devices=4))
     with pytest.raises(OptionError, match=r"holds runs on msrs:.* not on msrs:/elsewhere"):
-        agree(tmp_path, settings(data=["msrs:/elsewhere"], preset="quick"))
+        agree(tmp_path, settings(data=["msrs:/elsewhere"], budget="quick"))
     (tmp_path / "settings.yaml").write_text("- nonsense\n")
     with pytest.raises(OptionError, match="does not hold settings of tables"):
         agree(tmp_path, first)
@@ -283,7 +283,7 @@ def test_settings_that_do_not_go_together(changes: dict, message: str) -> None:
         (["csknet/table-3", "--on", "scenes", "--seeds", "0"], "--seeds must be 1 or more"),
         (["csknet/table-3", "--on", "scenes", "--rows", "RTFNet"], "occurs in no row"),
         (["csknet/table-3", "--on", "scenes", "--address", "auto"], "--launcher ray"),
-        (["csknet/table-3", "--on", "scenes", "--preset", "slow"], "preset"),
+        (["csknet/table-3", "--on", "scenes", "--budget", "slow"], "budget"),
     ],
 )
 def test_what_cannot_be_reproduced_is_one_line(
@@ -319,7 +319,7 @@ def test_list_and_plan_write_nothing(
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()] == list(TABLES)
     assert "needs fmb, mfnet" in out
-    arguments = ["--on", TINY_SCENES, "--preset", "quick", "--out", "runs", "--seeds", "2", "--plan"]
+    arguments = ["--on", TINY_SCENES, "--budget", "quick", "--out", "runs", "--seeds", "2", "--plan"]
     encoder = ["--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"]
     assert main(["reproduce", "csknet/table-4", "--rows", "^CSK-Net both", *arguments, *encoder]) == 0
     out = capsys.readouterr().out
@@ -337,7 +337,7 @@ def test_operations_are_those_of_a_network_with_weights() -> None:
         data=TINY_SCENES,
         out="",
         encoder="mobilenetv3_small_050",
-        options={"decoder_channels": 16},
+        network={"decoder_channels": 16},
         hold_out=0.0,
         recipe={"epochs": 5, "batch_size": 4},
         phases={"teacher": {"epochs": 2}},
@@ -355,7 +355,7 @@ def test_every_system_of_the_tables_has_an_estimate(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
     plan = plan_of(*TABLES)
     ones = {job.options.system: job for job in plan.jobs.values()}
-    attention = next(job for job in plan.jobs.values() if "danet" in job.options.options.values())
+    attention = next(job for job in plan.jobs.values() if "danet" in job.options.network.values())
     jobs = {job.name: job for job in (*ones.values(), attention)}
     assert set(ones) == {row.system for table in TABLES.values() for row in table.rows}
     assert set(estimate_jobs(jobs, tmp_path, Compute("cpu"))) == set(jobs)

@@ -55,7 +55,7 @@ def filled(*, on: str | None = None) -> Filled:
         FilledRow(ROWS[0], one, Parameters(11_682_241, 592_896, 0), Parameters(3000, 0, 10)),  # type: ignore[arg-type]
         FilledRow(ROWS[1], two, None, None, fallback=True),  # type: ignore[arg-type]
     )
-    settings = Settings(preset="quick" if on else "paper", on=on)
+    settings = Settings(budget="quick" if on else "paper", on=on)
     return Filled(TABLE, settings, 3, blocks, rows, {"data": "msrs", "command": "crossband reproduce"})
 
 

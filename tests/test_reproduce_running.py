@@ -33,10 +33,10 @@ from crossband.weights import load_run, load_weights, read_card
 
 DATA = "scenes,train=8,val=0,test=4,size=32x48"
 RECIPE = {"epochs": 2, "batch_size": 4, "warmup_steps": 0}
-SETTINGS = Settings(preset="quick", on=DATA, encoder="mobilenetv3_small_050", recipe=RECIPE)
+SETTINGS = Settings(budget="quick", on=DATA, encoder="mobilenetv3_small_050", recipe=RECIPE)
 CPU = Compute("cpu", workers=0)
 ARGUMENTS = [
-    *("--on", DATA, "--preset", "quick", "--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"),
+    *("--on", DATA, "--budget", "quick", "--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"),
     *("--workers", "0", "--epochs", "2", "--recipe.batch_size", "4", "--recipe.warmup_steps", "0"),
 ]
 VISIBLE, BOTH = 0, 5
@@ -153,7 +153,7 @@ def test_a_job_that_was_cut_off_goes_on(
 
     def cut(made: engine._Run, module: PhaseModule) -> None:
         after_epoch(made, module)
-        if module.rows[-1]["epoch"] == 1:
+        if module.rows[-1].epoch == 1:
             raise PowerCutError
 
     plan = plan_of("^VI")
@@ -196,7 +196,7 @@ def test_options_at_test_share_the_training(filled: Path) -> None:
     assert [test.name for test in job.scorings] == ["both", "both,exchange=False"]
     assert run(plan, filled) == {}
     _, card = load_run(run_of(filled, job))
-    system = create(card.system, **{**card.arguments, "exchange": False})
+    system = create(card.system, len(card.classes), **{**card.network, "exchange": False})
     load_weights(system, run_of(filled, job) / "weights.safetensors")
     expected = evaluation_dict(evaluate(system.eval(), open_pairs(DATA, "test"), bands=["both"]))
     found = [json.loads(scores_of(filled, job, test).read_text())["results"]["both"] for test in job.scorings]
@@ -210,7 +210,7 @@ def test_a_job_that_fails_is_said_and_does_not_stop_others(
     train = running.train
 
     def fail(options, **more):  # type: ignore[no-untyped-def]
-        if options.options.get("band", "visible") == "visible":
+        if options.network.get("band", "visible") == "visible":
             raise CrossbandError("training diverged in epoch 1")
         return train(options, **more)
 

@@ -12,7 +12,7 @@ from crossband.reproduce import TABLES, choose_rows, find_tables
 from crossband.reproduce import csknet_tables as csknet
 from crossband.reproduce.filling import published_size
 from crossband.reproduce.table import LABEL, PARAMETERS, Table
-from crossband.systems import create, list_systems, system_class, system_options
+from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from tiny_systems import one_line
 
 MVSS, FMB, MSRS = (TABLES[f"csknet/table-{number}"] for number in (1, 2, 3))
@@ -61,10 +61,10 @@ def test_rows_ask_for_options_that_their_system_has(name: str) -> None:
     for table, row in CELLS:
         if row.system != name:
             continue
-        assert row.preset in ("paper", *system_class(name).recipes, "common")
+        assert row.recipe in ("paper", *system_class(name).training_class().recipes, "common")
         for benchmark in table.benchmarks:
             options = {**row.options_for(benchmark), **row.at_test}
-            assert set(options) <= set(system_options(name))
+            assert set(options) <= {*network_options(name), *loss_options(name)}
         for use in table.uses.values():
             assert {*use.recipes, *use.augmentations} <= set(list_systems())
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from crossband.cli import main
 from crossband.errors import OptionError
+from crossband.systems.base import EpochRow
 from crossband.training import engine
 from crossband.training.curves import read_curves, write_curves
 from crossband.training.engine import resume, train
@@ -53,7 +54,7 @@ def test_resume_ends_with_the_same_bits(
     after_epoch = engine._Run._after_epoch
 
     def cut(run: engine._Run, module: PhaseModule) -> None:
-        here = module.phase.name == phase and module.rows[-1]["epoch"] == epoch
+        here = module.phase.name == phase and module.rows[-1].epoch == epoch
         if here and not written:
             raise PowerCutError
         after_epoch(run, module)
@@ -103,13 +104,22 @@ def test_a_checkpoint_holds_no_copy_of_the_frozen_teacher(
 
 def test_curves_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [
-        {"phase": "teacher", "epoch": 1, "lr": 0.005, "loss": 0.1 + 0.2, "seconds": 1.5},
-        {"phase": "csknet", "epoch": 1, "lr": 0.005, "loss": 1e-30, "contrast": 2.0, "seconds": 0.25},
+        EpochRow("teacher", 1, 0.005, {"loss": 0.1 + 0.2}, validation_loss=0.5, seconds=1.5),
+        EpochRow("csknet", 1, 0.005, {"loss": 1e-30, "contrast": 2.0}, {"both": 0.25}, seconds=0.25),
     ]
     write_curves(tmp_path, rows)
-    read = read_curves(tmp_path)
-    assert read == rows
-    assert type(read[0]["epoch"]) is int
+    assert read_curves(tmp_path) == rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["phase,epoch\nteacher,one\n", "phase,epoch,lr,seconds\nteacher,1,0.1", "a,b\n1,2,3\n"],
+)
+def test_damaged_curves_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "curves.csv").write_text(text)
+    with pytest.raises(OptionError, match=r"curves\.csv holds no learning curves") as caught:
+        read_curves(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["- 3", "system: [", "system: csknet", "system: csknet\nnonsense: 1"])

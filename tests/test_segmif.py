@@ -22,7 +22,7 @@ from crossband.systems.segmif.network import SegFormer, SegMiF
 from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
 from crossband.systems.segmif.semantic_fusion import DilatedDenseBlock, SemanticFusion, SemanticInteraction
 from crossband.weights import count_parameters
-from tiny_systems import CLASSES, images, tiny
+from tiny_systems import CLASSES, build, images, tiny
 
 
 def segmif(**options: Any) -> SegMiF:
@@ -34,7 +34,7 @@ def segmif(**options: Any) -> SegMiF:
 def published(classes: int = 9, **options: Any) -> SegMiF:
     """One without memory for its weights: only to be counted."""
     with torch.device("meta"):
-        system = create("segmif", classes=classes, **options)
+        system = build("segmif", classes, **options)
     assert isinstance(system, SegMiF)
     return system
 
@@ -281,7 +281,7 @@ def test_semantics_are_the_first_two_maps_as_in_evaluation_and_leave_no_trace() 
 
 @pytest.mark.parametrize("encoder", ["mit_tiny", "pvt_v2_b0", "resnet18"])
 def test_any_pyramid_will_do(encoder: str) -> None:
-    system = create("segmif", classes=3, encoder=encoder, decoder_channels=8, fusion_width=8).eval()
+    system = build("segmif", 3, encoder=encoder, decoder_channels=8, fusion_width=8).eval()
     with torch.no_grad():
         output = system(*images(40, 50))
     assert output.logits is not None
@@ -305,11 +305,11 @@ def test_what_is_segmented_is_the_fused_picture() -> None:
     visible, infrared = images(64, 96)
     with torch.no_grad():
         output = system(visible, infrared, features=True)
-        assert torch.equal(output.fused, with_luma(visible, output.features["grey"]))
+        assert torch.equal(output.fused, with_luma(visible, output.features.grey))
         assert torch.allclose(output.logits, system.segmenter(output.fused), atol=1e-5)
         semantic = system.segmenter.semantics(visible)
         grey = system.fusion(luma(visible), infrared, semantic)
-    assert torch.allclose(output.features["grey"], grey, atol=1e-5)
+    assert torch.allclose(output.features.grey, grey, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["saliency", "maximum"])
@@ -330,7 +330,7 @@ def test_an_untrained_picture_is_not_black() -> None:
     visible, infrared = images(64, 64)
     for seed in range(5):
         torch.manual_seed(seed)
-        fused = create("segmif", classes=3, encoder="mit_tiny", fusion_width=8)(visible, infrared).fused
+        fused = build("segmif", 3, encoder="mit_tiny", fusion_width=8)(visible, infrared).fused
         assert fused is not None
         assert (fused > 0).float().mean() > 0.5
 
@@ -357,9 +357,9 @@ def test_stand_ins_for_a_missing_band() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"semantics": "fused"}, "segmif: semantics must be one of visible, target, not 'fused'"),
-        ({"target": "mean"}, "segmif: target must be one of saliency, maximum, not 'mean'"),
-        ({"rounds": 0}, "segmif: rounds must be one of 1, 2, 3, 4, 5, 6, 7, not 0"),
+        ({"semantics": "fused"}, "segmif.semantics must be one of visible, target, not 'fused'"),
+        ({"target": "mean"}, "segmif.target must be one of saliency, maximum, not 'mean'"),
+        ({"rounds": 0}, "segmif.rounds must be one of 1, 2, 3, 4, 5, 6, 7, not 0"),
         ({"rounds": 8}, "rounds must be one of .* not 8"),
         ({"fusion_width": 12}, "segmif: fusion_width must be a multiple of 8, not 12"),
         ({"fusion_width": 0}, "segmif: fusion_width must be a multiple of 8, not 0"),

@@ -24,10 +24,9 @@ from crossband.systems.segmif.network import SegMiF
 from crossband.systems.segmif.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.training.curves import read_curves
 from crossband.training.engine import train
-from crossband.training.options import TrainOptions
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
-from tiny_runs import tiny_options
-from tiny_systems import TINY, labelled, resting, tiny
+from tiny_runs import resolved, tiny_options
+from tiny_systems import TINY, build, labelled, resting, tiny
 
 
 def segmif(**options: Any) -> SegMiF:
@@ -38,7 +37,7 @@ def segmif(**options: Any) -> SegMiF:
 
 
 def phase_of(system: SegMiF, name: str) -> Phase:
-    (phase,) = [phase for phase in system.phases(Recipe()) if phase.name == name]
+    (phase,) = [phase for phase in system.phases() if phase.name == name]
     return phase
 
 
@@ -51,7 +50,7 @@ def loss_of(system: SegMiF, name: str, batch: Batch) -> dict[str, Tensor]:
 
 def test_phases_take_turns() -> None:
     system = segmif(rounds=3)
-    phases = system.phases(Recipe())
+    phases = system.phases()
     assert [phase.name for phase in phases] == [
         f"{part}-{number}" for number in (1, 2, 3) for part in ("fusion", "segmentation")
     ]
@@ -63,12 +62,12 @@ def test_phases_take_turns() -> None:
         assert phase.chosen_by == ("loss" if fuses else "score")
         assert phase.validate == ("both",)
     assert phases[1].groups == {"head": system.segmenter.head}
-    assert len(create("segmif", classes=3, encoder="mit_tiny", fusion_width=8).phases(Recipe())) == 14
+    assert len(build("segmif", 3, encoder="mit_tiny", fusion_width=8).phases()) == 14
 
 
 def test_each_phase_moves_what_it_trains_and_nothing_else() -> None:
     system = segmif()
-    for phase in system.phases(Recipe()):
+    for phase in system.phases():
         before = {key: value.clone() for key, value in system.state_dict().items()}
         with resting(phase):
             phase.trained.train()
@@ -111,7 +110,7 @@ def test_later_fusions_are_also_about_the_classes_in_the_picture() -> None:
     system.segmenter.eval()
     output = system(visible, infrared, features=True)
     target = pseudo_target(luma(visible), infrared)
-    likeness = likeness_loss(output.features["grey"], target)
+    likeness = likeness_loss(output.features.grey, target)
     for number in (2, 4):
         terms = loss_of(system, f"fusion-{number}", batch)
         assert terms.keys() == {"intensity", "structure", "ce"}
@@ -179,7 +178,7 @@ def test_padded_pixels_change_no_fusion_term(name: str) -> None:
 
 def test_validating_draws_nothing() -> None:
     system = segmif(dropout=0.5, stochastic_depth=0.5).eval()
-    for phase in system.phases(Recipe()):
+    for phase in system.phases():
         with torch.no_grad():
             assert dict(phase.loss(labelled())) == dict(phase.loss(labelled()))
 
@@ -187,8 +186,8 @@ def test_validating_draws_nothing() -> None:
 # --- recipes
 
 
-def recipe_of(preset: str, phase: str) -> Recipe:
-    return TrainOptions(system="segmif", data="scenes", out="nowhere", preset=preset).recipe_of(phase)
+def recipe_of(recipe: str, phase: str) -> Recipe:
+    return resolved("segmif", recipe).recipe(phase)
 
 
 def test_recipe_of_the_published_fusion() -> None:
@@ -220,13 +219,14 @@ def test_recipe_of_the_published_segmentation() -> None:
 
 def test_other_recipes_have_every_phase_too() -> None:
     epochs = {
-        preset: sum(recipe_of(preset, f"segmentation-{n}").epochs for n in range(1, 8))
-        for preset in ("paper", "common", "quick")
+        recipe: sum(recipe_of(recipe, f"segmentation-{n}").epochs for n in range(1, 8))
+        for recipe in ("paper", "common", "quick")
     }
     assert epochs == {"paper": 182, "common": 203, "quick": 21}
-    for preset in ("common", "quick"):
-        assert recipe_of(preset, "fusion-7").optimizer == "adamw"
-        assert recipe_of(preset, "fusion-7").lr == pytest.approx(recipe_of(preset, "fusion-1").lr / 7)
+    for recipe in ("common", "quick"):
+        last, first = recipe_of(recipe, "fusion-7"), recipe_of(recipe, "fusion-1")
+        assert last.optimizer == "adamw"
+        assert last.lr == pytest.approx(first.lr / 7)
 
 
 def test_the_common_recipe_is_one_decay_through_all_rounds() -> None:
@@ -258,7 +258,7 @@ def test_it_overfits_four_scenes() -> None:
         rounds=2,
     )
     stages = ((25, 1e-2), (40, 1e-2), (6, 1e-3), (90, 1e-2))
-    for phase, (steps, rate) in zip(system.phases(Recipe()), stages, strict=True):
+    for phase, (steps, rate) in zip(system.phases(), stages, strict=True):
         course = fit(phase, batch, steps, rate)
         wanted = {"fusion-1": 0.75, "fusion-2": 1.0}.get(phase.name)
         assert wanted is None or course[-1]["total"] < wanted * course[0]["total"]
@@ -268,18 +268,20 @@ def test_it_overfits_four_scenes() -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "segmif"
-    options = {"decoder_channels": 16, "fusion_width": 8, "rounds": 2}
-    recipe = {"epochs": 1, "batch_size": 2, "warmup_steps": 0}
-    return train(tiny_options(out, "segmif", options=options, recipe=recipe, preset="quick"), quiet=True)
+    sizes = {"decoder_channels": 16, "fusion_width": 8}
+    recipe = {"name": "quick", "epochs": 1, "batch_size": 2, "warmup_steps": 0}
+    options = tiny_options(out, "segmif", network=sizes, loss={"rounds": 2}, recipe=recipe)
+    return train(options, quiet=True)
 
 
 def test_a_run_has_all_its_phases(run: Path) -> None:
-    rows = {row["phase"]: row for row in read_curves(run)}
+    rows = {row.phase: row for row in read_curves(run)}
     assert list(rows) == ["fusion-1", "segmentation-1", "fusion-2", "segmentation-2"]
     for name, row in rows.items():
-        chosen = "val_loss" if name.startswith("fusion") else "val_miou_both"
-        assert np.isfinite(float(row[chosen]))
-    assert {"intensity", "structure", "ce"} <= set(rows["fusion-2"])
+        chosen = row.validation_loss if name.startswith("fusion") else row.scores["both"]
+        assert chosen is not None
+        assert np.isfinite(chosen)
+    assert {"intensity", "structure", "ce"} <= set(rows["fusion-2"].losses)
 
 
 def test_a_run_answers_as_the_system_that_was_saved(run: Path, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from PIL import Image
 
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import LOCK_NAME
+from crossband.losses.segmentation import segmentation_loss
 from crossband.pairs.export import export_folder
-from crossband.recipe import Recipe, preset
-from crossband.systems.deeplabv3plus import DeepLabV3Plus
+from crossband.recipe import Recipe, named_recipe
+from crossband.systems import deeplabv3plus
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
@@ -116,16 +117,15 @@ def test_a_frozen_teacher_is_in_eval_mode_and_the_student_in_train_mode(
     assert set(modes) == {("teacher", False, True), ("csknet", False, True)}
 
 
-def test_presets_and_overrides_reach_the_phases(tmp_path: Path) -> None:
+def test_recipes_and_overrides_reach_the_phases(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
-        "preset": "quick",
-        "recipe": {"epochs": 1, "batch_size": 4},
+        "recipe": {"name": "quick", "epochs": 1, "batch_size": 4},
         "phases": {"teacher": {"epochs": 2, "lr": 1e-3, "optimizer": "adamw", "warmup_steps": 0}},
         "augmentation": {"flip": 0, "crop": [24, 24]},
     }
     folder = train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
     training = read_card(folder).training
-    assert training["recipes"]["csknet"]["lr"] == preset("quick").lr == 2e-2
+    assert training["recipes"]["csknet"]["lr"] == named_recipe("quick").lr == 2e-2
     assert training["recipes"]["csknet"]["epochs"] == 1
     assert training["recipes"]["teacher"]["optimizer"] == "adamw"
     assert training["augmentation"]["crop"] == [24, 24]
@@ -146,13 +146,15 @@ def test_a_warm_up_that_never_ends_is_noted(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_an_ablation_switch_reaches_the_network_and_the_card(tmp_path: Path) -> None:
-    switches = {"decoder_channels": 16, "exchange": False, "contrastive_weight": 0, "exchange_stages": [1, 2]}
+    switches = {"decoder_channels": 16, "exchange": False, "exchange_stages": [1, 2]}
+    loss, recipe = {"contrastive_weight": 0}, {"epochs": 1}
     folder = train(
-        tiny_options(tmp_path / "run", "csknet", options=switches, recipe={"epochs": 1}), quiet=True
+        tiny_options(tmp_path / "run", "csknet", network=switches, loss=loss, recipe=recipe), quiet=True
     )
     system, card = load_run(folder)
-    assert card.arguments["exchange"] is system.exchange is False
-    assert card.arguments["exchange_stages"] == [1, 2]
+    assert card.network["exchange"] is system.settings.exchange is False
+    assert card.loss["contrastive_weight"] == 0
+    assert card.network["exchange_stages"] == [1, 2]
     assert "contrast" not in curves_without_seconds(folder)[-1]
 
 
@@ -184,11 +186,11 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"augmentation": {"flip": 2}}, "probability"),
         ({"augmentation": {"crop": 64}}, r"augmentation.crop must be \[an integer, an integer\] or null"),
         ({"augmentation": {"band_dropout": 0.5}}, "deeplabv3plus cannot do without a band"),
-        ({"options": {"decoder_channels": "wide"}}, "options.decoder_channels must be an integer"),
-        ({"options": {"band": "ultraviolet"}}, "options.band must be one of visible, infrared"),
-        ({"options": {"bands": "visible"}}, "no option bands; did you mean band"),
-        ({"options": {"classes": 3}}, "options.classes: the data"),
-        ({"options": {"encoder": "resnet18"}}, "options.encoder: give it as encoder"),
+        ({"network": {"decoder_channels": "wide"}}, "deeplabv3plus.decoder_channels must be an integer"),
+        ({"network": {"band": "ultraviolet"}}, "deeplabv3plus.band must be one of visible, infrared"),
+        ({"network": {"bands": "visible"}}, "no network option bands; did you mean band"),
+        ({"network": {"classes": 3}}, "network.classes: the data"),
+        ({"network": {"encoder": "resnet18"}}, "network.encoder is 'resnet18', but encoder is"),
         ({"accelerator": "tpu"}, "accelerator must be auto, cpu or gpu"),
         ({"devices": 0}, "devices must be 1 or more"),
         ({"workers": -1}, "workers must be 0 or more"),
@@ -245,16 +247,15 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, content: str) -> None:
 
 
 def test_a_run_that_diverges_later_can_still_be_looked_at(tmp_path: Path, monkeypatch: Any) -> None:
-    loss = DeepLabV3Plus._loss
     calls = iter(range(100))
-    monkeypatch.setattr(
-        DeepLabV3Plus,
-        "_loss",
-        lambda self, batch: {
+
+    def diverging(logits: Any, label: Any, **options: Any) -> dict[str, torch.Tensor]:
+        return {
             name: value * (float("nan") if next(calls) >= 6 else 1)
-            for name, value in loss(self, batch).items()
-        },
-    )
+            for name, value in segmentation_loss(logits, label, **options).items()
+        }
+
+    monkeypatch.setattr(deeplabv3plus, "segmentation_loss", diverging)
     with pytest.raises(CrossbandError, match=r"diverged in epoch 2 of phase segmentation: loss, ce, dice"):
         train(tiny_options(tmp_path / "run", recipe={"epochs": 3, "batch_size": 2}), quiet=True)
     assert [row["epoch"] for row in curves_without_seconds(tmp_path / "run")] == ["1"]
@@ -263,10 +264,10 @@ def test_a_run_that_diverges_later_can_still_be_looked_at(tmp_path: Path, monkey
 
 
 def test_too_little_memory_says_what_to_lower(tmp_path: Path, monkeypatch: Any) -> None:
-    def loss(self: DeepLabV3Plus, batch: Any) -> Any:
+    def loss(*arguments: Any, **options: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(DeepLabV3Plus, "_loss", loss)
+    monkeypatch.setattr(deeplabv3plus, "segmentation_loss", loss)
     with pytest.raises(CrossbandError, match=r"phase segmentation does not fit .* recipe\.batch_size"):
         train(tiny_options(tmp_path / "run"), quiet=True)
 
@@ -298,7 +299,7 @@ class TestReuse:
         assert read_card(folder).training["checkpoint"]["teacher"] == {"reused": str(visible_run)}
 
     def test_of_another_system_or_width_is_refused(self, visible_run: Path, tmp_path: Path) -> None:
-        wide: dict[str, Any] = {"options": {"decoder_channels": 24}, "reuse": {"teacher": str(visible_run)}}
+        wide: dict[str, Any] = {"network": {"decoder_channels": 24}, "reuse": {"teacher": str(visible_run)}}
         with pytest.raises(OptionError, match="encoder or widths"):
             train(tiny_options(tmp_path / "run", "csknet", **wide), quiet=True)
         infrared: dict[str, Any] = {"reuse": {"csknet": str(visible_run)}}
@@ -331,7 +332,11 @@ def test_pairs_of_different_sizes_and_ignored_pixels_train(tmp_path: Path) -> No
         "recipe": {"epochs": 1, "batch_size": 3},
     }
     folder = train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
-    assert json.loads((folder / "card.json").read_text())["arguments"]["classes"] == 3
+    assert json.loads((folder / "card.json").read_text())["classes"]["names"] == [
+        "class 0",
+        "class 1",
+        "class 2",
+    ]
 
 
 def run_command(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
@@ -348,7 +353,7 @@ def run_command(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
 
 
 TINY_ARGUMENTS = [
-    *("--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--options.decoder_channels", "16"),
+    *("--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16"),
     *("--recipe.batch_size", "2", "--workers", "0", "--accelerator", "cpu"),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.predictor import load
-from crossband.recipe import Recipe
-from crossband.systems import _SYSTEMS
-from crossband.systems.base import Output, Phase, System
+from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
+from crossband.systems.registry import registered
 from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
@@ -33,6 +33,11 @@ from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run, read_card
 from crossband.words import Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerSettings(NetworkSettings):
+    kernel: int = 3
 
 
 class Mixer(System):
@@ -44,9 +49,12 @@ class Mixer(System):
     supports: Mapping[Bands, Support] = {"both": "designed"}
     segments = False
     fuses = True
+    built_from = MixerSettings
+    trained_by = f"{__name__}:MixerTraining"
 
-    def __init__(self, classes: int | None, *, kernel: int = 3):
-        super().__init__()
+    def __init__(self, classes: int | None, settings: MixerSettings):
+        super().__init__(classes, settings)
+        kernel = settings.kernel
         if classes is not None:
             raise OptionError("mixer only fuses")
         self.mix = nn.Conv2d(4, 3, kernel, padding=kernel // 2)
@@ -55,9 +63,6 @@ class Mixer(System):
         assert visible is not None
         assert infrared is not None
         return Output(fused=self.mix(torch.cat((visible, infrared), dim=1)).sigmoid())
-
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        return [Phase("fusion", trained=self, keeps=self, loss=self.loss, recipe=recipe)]
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
@@ -75,10 +80,14 @@ class Mixer(System):
         }
 
 
+class MixerTraining(Training[Mixer]):
+    def phases(self, system: Mixer) -> list[Phase]:
+        return [Phase("fusion", trained=system, keeps=system, loss=system.loss)]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def mixer() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_SYSTEMS, "mixer", f"{__name__}:Mixer")
+    with registered(Mixer):
         yield
 
 
@@ -110,15 +119,17 @@ def export(folder: Path) -> Path:
 
 
 def test_it_learns(run: Path) -> None:
-    losses = [row["intensity"] for row in read_curves(run)]
+    losses = [row.losses["intensity"] for row in read_curves(run)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_the_curves_hold_the_losses_and_no_score_of_labels(run: Path) -> None:
     for row in read_curves(run):
-        assert set(row) == {"phase", "epoch", "lr", "loss", "intensity", "weights", "val_loss", "seconds"}
-        assert row["loss"] == pytest.approx(row["intensity"], abs=1e-6)
+        assert set(row.losses) == {"loss", "intensity", "weights"}
+        assert row.scores == {}
+        assert row.validation_loss is not None
+        assert row.losses["loss"] == pytest.approx(row.losses["intensity"], abs=1e-6)
 
 
 def test_validation_is_the_loss_on_the_pairs_that_were_held_out(run: Path) -> None:
@@ -139,20 +150,20 @@ def test_validation_is_the_loss_on_the_pairs_that_were_held_out(run: Path) -> No
         with torch.no_grad():
             fused = system(visible, infrared).fused
         losses.append((fused - torch.maximum(visible, infrared)).abs().mean().item())
-    assert row["val_loss"] == pytest.approx(np.mean(losses), abs=1e-6)
+    assert row.validation_loss == pytest.approx(np.mean(losses), abs=1e-6)
 
 
 def test_the_card_has_no_classes_and_says_what_chose_the_weights(run: Path) -> None:
     card = read_card(run)
     assert card.classes is None
-    assert card.arguments == {"classes": None, "kernel": 3}
+    assert card.network == {"classes": None, "kernel": 3}
     assert json.loads((run / "card.json").read_text())["classes"] is None
     rows = read_curves(run)
     assert card.training["checkpoint"] == {
         "fusion": {
             "chosen_by": f"lowest loss on {card.training['validation']['split']}",
             "epoch": 3,
-            "loss": rows[2]["val_loss"],
+            "loss": rows[2].validation_loss,
         }
     }
 
@@ -221,7 +232,7 @@ def test_a_named_validation_split_and_none(tmp_path: Path) -> None:
     assert named["checkpoint"]["fusion"]["chosen_by"] == "lowest loss on val"
     folder = train(options(tmp_path / "none", hold_out=0.0), quiet=True)
     assert read_card(folder).training["checkpoint"] == {"fusion": {"chosen_by": "last epoch", "epoch": 3}}
-    assert all("val_loss" not in row for row in read_curves(folder))
+    assert all(row.validation_loss is None for row in read_curves(folder))
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -235,7 +246,7 @@ def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_bits(
 
     def cut(running: engine._Run, module: PhaseModule) -> None:
         after_epoch(running, module)
-        if module.rows[-1]["epoch"] == epoch:
+        if module.rows[-1].epoch == epoch:
             raise PowerCutError
 
     folder = tmp_path / "cut"

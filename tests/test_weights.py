@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("name", [name for name in list_systems() if system_class(name).needs_training])
+@pytest.mark.parametrize("name", [name for name in list_systems() if system_class(name).trained_by])
 def test_a_run_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     system = tiny(name)
     randomise_norms(system)
@@ -65,17 +65,17 @@ def test_a_run_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     assert card.bands == dict(system.supports)
     assert card.parameters == {bands: count_parameters(*system.deployed(bands)) for bands in system.supports}
     assert (card.crossband, card.torch, card.format) == (__version__, torch.__version__, FORMAT)
-    assert card.arguments["encoder"] == ENCODER
+    assert card.network["encoder"] == ENCODER
     # A loaded system's card says the same, whatever JSON made of tuples.
     again = make_card(loaded, SCENE, "percentile(1, 99)", training)
-    assert json.loads(again.to_json())["arguments"] == json.loads(card.to_json())["arguments"]
+    assert json.loads(again.to_json())["network"] == json.loads(card.to_json())["network"]
 
 
 def test_options_survive_the_card(tmp_path: Path) -> None:
     system = csknet(exchange_stages=(2,), spatial_stages=(), share_decoder="all", gated_unit=False)
     save_run(tmp_path, system, make_card(system, SCENE, "minmax", {}))
     loaded, _ = load_run(tmp_path)
-    assert (loaded.exchange_stages, loaded.spatial_stages) == ((2,), ())
+    assert (loaded.settings.exchange_stages, loaded.settings.spatial_stages) == ((2,), ())
     assert loaded.gated_unit is None
     assert count_parameters(loaded) == count_parameters(system)
 
@@ -160,8 +160,30 @@ def edit_card(run: Path, **changes: object) -> None:
     (run / CARD_NAME).write_text(json.dumps(fields | changes))
 
 
+def in_format_1(run: Path, **changes: object) -> None:
+    """Rewrite the card as it was when the options of network and loss were one mapping."""
+    fields = json.loads((run / CARD_NAME).read_text())
+    fields["arguments"] = {
+        "classes": len(fields["classes"]["names"]),
+        **fields.pop("network"),
+        "contrastive_weight": 0.5,
+        **changes,
+    }
+    del fields["loss"], fields["variant"]
+    (run / CARD_NAME).write_text(json.dumps(fields | {"format": 1}))
+
+
+def test_a_card_of_format_1_still_loads(run: Path) -> None:
+    before, now = load_run(run)
+    in_format_1(run)
+    system, card = load_run(run)
+    assert (card.network, card.loss) == (now.network, {"contrastive_weight": 0.5})
+    assert card.format == FORMAT
+    assert all(torch.equal(value, before.state_dict()[key]) for key, value in system.state_dict().items())
+
+
 def test_a_card_whose_classes_are_not_those_of_its_arguments_is_none(run: Path) -> None:
-    edit_card(run, classes=None)
+    in_format_1(run, classes=None)
     assert "is not a card of Crossband (its arguments build no system)" in refuse_to_load(run)
 
 
@@ -176,8 +198,8 @@ def test_a_card_that_lists_what_does_not_exist_is_refused(run: Path) -> None:
 
 
 def test_a_card_whose_arguments_do_not_build_a_system_is_refused(run: Path) -> None:
-    for arguments in ({}, [], {"classes": "five"}, {"classes": 5, "wings": 2}):
-        edit_card(run, arguments=arguments)
+    for network in ([], {"decoder_channels": "five"}, {"wings": 2}, None):
+        edit_card(run, network=network)
         assert refuse_to_load(run)
 
 

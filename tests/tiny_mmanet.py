@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from crossband.pairs.batch import Batch
-from crossband.recipe import Recipe
 from crossband.systems.base import Phase
 from crossband.systems.mmanet.network import DRAWS, MMANet
 from tiny_systems import labelled, tiny
@@ -22,9 +21,9 @@ def mmanet(**options: Any) -> MMANet:
     return system
 
 
-def prepared(system: MMANet, recipe: Recipe | None = None) -> Phase:
+def prepared(system: MMANet) -> Phase:
     """The last phase, its teacher frozen as training has it."""
-    phase = system.phases(recipe or Recipe())[-1]
+    phase = system.phases()[-1]
     for module in phase.frozen:
         module.eval().requires_grad_(False)
     return phase
@@ -45,6 +44,6 @@ def seed_of(drawn: list[tuple[int, int]]) -> int:
         batch = labelled(32, 32, batch=len(drawn))
         torch.manual_seed(seed)
         output = system(batch.visible, batch.infrared, features=True)
-        assert output.features["present"].tolist() == [list(pair) for pair in drawn]
+        assert output.features.present.tolist() == [list(pair) for pair in drawn]
         return seed
     raise AssertionError

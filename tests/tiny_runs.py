@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.training.options import TrainOptions
+from crossband.training.resolving import ResolvedTraining, resolve
 
 TINY_DATA = "scenes,train=8,val=2,test=4,size=32x48"
 
@@ -19,12 +20,17 @@ def tiny_options(out: Path, system: str = "deeplabv3plus", **changes: Any) -> Tr
         data=TINY_DATA,
         out=str(out),
         encoder="mobilenetv3_small_050",
-        options={"decoder_channels": 16},
+        network={"decoder_channels": 16},
         recipe={"epochs": 2, "batch_size": 2},
         accelerator="cpu",
         workers=0,
     )
     return replace(base, **changes)
+
+
+def resolved(system: str, recipe: str = "paper", **changes: Any) -> ResolvedTraining:
+    """What a training of a system under a named recipe is, without its being run."""
+    return resolve(TrainOptions(system, "scenes", "nowhere", recipe={"name": recipe}, **changes))
 
 
 def curves_without_seconds(folder: Path) -> list[dict[str, str]]:

@@ -18,33 +18,44 @@ from crossband.version import __version__
 
 if TYPE_CHECKING:
     from crossband.evaluation import evaluate, evaluate_fusion
+    from crossband.pairs.batch import Batch
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import Prediction, Predictor, load
-    from crossband.systems import create, list_systems
-    from crossband.systems.base import Output, System
+    from crossband.systems import create, list_systems, make_training, register
+    from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
 
 _LAZY = {
+    "Batch": "crossband.pairs.batch",
+    "NetworkSettings": "crossband.systems.base",
     "Output": "crossband.systems.base",
+    "Phase": "crossband.systems.base",
     "Prediction": "crossband.predictor",
     "Predictor": "crossband.predictor",
     "System": "crossband.systems.base",
+    "Training": "crossband.systems.base",
     "create": "crossband.systems",
     "evaluate": "crossband.evaluation",
     "evaluate_fusion": "crossband.evaluation",
     "list_systems": "crossband.systems",
     "load": "crossband.predictor",
+    "make_training": "crossband.systems",
     "open_pairs": "crossband.pairs.opening",
+    "register": "crossband.systems",
 }
 
 __all__ = [
     "BandError",
+    "Batch",
     "CrossbandError",
+    "NetworkSettings",
     "OptionError",
     "Output",
     "PairError",
+    "Phase",
     "Prediction",
     "Predictor",
     "System",
+    "Training",
     "WeightsError",
     "__version__",
     "create",
@@ -52,7 +63,9 @@ __all__ = [
     "evaluate_fusion",
     "list_systems",
     "load",
+    "make_training",
     "open_pairs",
+    "register",
 ]
 
 

@@ -25,6 +25,7 @@ from crossband.pictures import colour_labels, pair_pictures
 from crossband.predictor import Predictor, load
 from crossband.report import Page, learning_curves, per_class_iou_chart
 from crossband.report.page import Cell
+from crossband.systems.base import EpochRow
 from crossband.text import text_table
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
@@ -139,9 +140,9 @@ def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOpt
             data=data,
             out=str(out / "runs" / run),
             encoder="mobilenetv2_050",
-            options={"decoder_channels": 64, **more.pop("options", {})},
-            preset="quick",
+            network={"decoder_channels": 64, **more.pop("network", {})},
             recipe={
+                "name": "quick",
                 "epochs": size.epochs,
                 "optimizer": "adamw",
                 "lr": 2e-3,
@@ -155,11 +156,19 @@ def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOpt
         )
 
     return {
-        "visible": options("visible", "deeplabv3plus", options={"band": "visible"}),
-        "infrared": options("infrared", "deeplabv3plus", options={"band": "infrared"}),
+        "visible": options("visible", "deeplabv3plus", network={"band": "visible"}),
+        "infrared": options("infrared", "deeplabv3plus", network={"band": "infrared"}),
         "csknet": options("csknet", "csknet", reuse={"teacher": str(out / "runs" / "visible")}),
         "amdanet": options("amdanet", "amdanet"),
     }
+
+
+def _curve(rows: list[EpochRow], bands: Bands, *, loss: bool = True) -> list[dict[str, float]]:
+    """The score on some bands and the loss, epoch by epoch."""
+    return [
+        {"epoch": row.epoch, "score": row.scores[bands], **({"loss": row.losses["loss"]} if loss else {})}
+        for row in rows
+    ]
 
 
 def _scores(evaluations: dict[str, Evaluation], row: _Row) -> dict[str, float]:
@@ -225,20 +234,17 @@ def _write_report(
     page.paragraph(
         "Validation is on a tenth of the training scenes that was held out, and chose the weights."
     )
-    curves = {f"DeepLabV3+, {band}": read_curves(out / "runs" / band) for band in ("visible", "infrared")}
-    csknet, amdanet = (read_curves(out / "runs" / run) for run in ("csknet", "amdanet"))
+    visible, infrared, csknet, amdanet = (
+        read_curves(out / "runs" / run) for run in ("visible", "infrared", "csknet", "amdanet")
+    )
     page.figure(
         learning_curves(
             {
-                **{
-                    name: [{**r, "score": r.get(f"val_miou_{name.split()[-1]}")} for r in rows]
-                    for name, rows in curves.items()
-                },
-                "CSK-Net, both bands": [{**r, "score": r["val_miou_both"]} for r in csknet],
-                "CSK-Net, infrared only": [
-                    {"epoch": r["epoch"], "score": r["val_miou_infrared"]} for r in csknet
-                ],
-                "AMDANet, both bands": [{**r, "score": r["val_miou_both"]} for r in amdanet],
+                "DeepLabV3+, visible": _curve(visible, "visible"),
+                "DeepLabV3+, infrared": _curve(infrared, "infrared"),
+                "CSK-Net, both bands": _curve(csknet, "both"),
+                "CSK-Net, infrared only": _curve(csknet, "infrared", loss=False),
+                "AMDANet, both bands": _curve(amdanet, "both"),
             },
             panels={"score": "validation mean IoU", "loss": "training loss (sum of a model's own terms)"},
         ),
@@ -247,12 +253,8 @@ def _write_report(
     )
     page.figure(
         learning_curves(
-            {"CSK-Net": csknet},
-            panels={
-                name: name.replace("_", " ")
-                for name in csknet[0]
-                if name not in _NOT_TERMS and "val_" not in name
-            },
+            {"CSK-Net": [{"epoch": row.epoch, **row.losses} for row in csknet]},
+            panels={name: name.replace("_", " ") for name in csknet[0].losses if name != "loss"},
         ),
         "The terms of CSK-Net's loss.",
         "Line charts of each term of CSK-Net's loss over epochs.",
@@ -264,14 +266,11 @@ def _write_report(
             "scenes": str(out / "scenes"),
             "runs": str(out / "runs"),
             "trained on": predictors["csknet"].card.training["hardware"],
-            "encoder": f"{predictors['csknet'].card.arguments['encoder']}, random start",
+            "encoder": f"{predictors['csknet'].card.network['encoder']}, random start",
         },
         code=True,
     )
     page.write(path)
-
-
-_NOT_TERMS = ("phase", "epoch", "lr", "loss", "seconds")
 
 
 def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:

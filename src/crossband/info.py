@@ -10,8 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.errors import OptionError
-from crossband.recipe import Recipe
-from crossband.systems import create, list_systems, system_class, system_options
+from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
 from crossband.weights import Card, count_parameters, load_run
 from crossband.words import Bands
@@ -47,7 +46,7 @@ class Parameters:
 
 def count_all(system: System) -> dict[Bands, Parameters]:
     """The parameters of a system for every combination of bands that it runs on, shared ones counted once."""
-    phases = system.phases(Recipe())
+    phases = system.phases()
     everything = [system, *(phase.trained for phase in phases), *(m for p in phases for m in p.frozen)]
     total = count_parameters(*everything)
     dead = {id(parameter) for module in system.dead() for parameter in module.parameters()}
@@ -85,7 +84,11 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     for bands, support in system.supports.items():
         count = counts[bands]
         # The counter sees no additions or comparisons, which are most of what a system without weights does.
-        cost = f"{count_flops(system, bands, (height, width)) / 1e9:.1f}" if system.needs_training else "-"
+        cost = (
+            f"{count_flops(system, bands, (height, width)) / 1e9:.1f}"
+            if system.trained_by is not None
+            else "-"
+        )
         lines.append(
             f"{bands:<10} {support:<9} {count.deployed:>12,} {count.dead:>13,} {count.training_only:>14,} "
             f"{cost:>22}"
@@ -93,7 +96,7 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     counted = (
         "dead: read by nothing; training only: further weights that training needs; "
         "a multiply-add counts as two operations"
-        if system.needs_training
+        if system.trained_by is not None
         else "ready without training; the operations of such systems are not counted"
     )
     lines += [f"({counted}; a fallback is not what the system was designed for)", ""]
@@ -101,22 +104,20 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
 
 
 def _option_lines(system: System) -> list[str]:
-    options = system_options(system.name)
-    if not options:
-        return ["options: none"]
-    classes = system.arguments["classes"]
-    given = "" if classes is None else f" ({classes} classes)"
-    return [
-        f"options and their defaults{given}:",
-        *(f"  {name} = {value!r}" for name, value in options.items()),
-    ]
+    given = "" if system.classes is None else f" ({system.classes} classes)"
+    lines = []
+    for kind, options in (("network", network_options(system.name)), ("loss", loss_options(system.name))):
+        if options:
+            lines.append(f"options of the {kind} and their defaults{given}, set by --{kind}.NAME:")
+            lines += [f"  {name} = {value!r}" for name, value in options.items()]
+    return lines or ["options: none"]
 
 
 def _card_lines(card: Card) -> list[str]:
     lines = [f"classes: {_classes(card)}"]
-    if "encoder" in card.arguments:
+    if "encoder" in card.network:
         start = card.encoder_origin or "random weights"
-        lines.append(f"encoder: {card.arguments['encoder']}, started from {start}")
+        lines.append(f"encoder: {card.network['encoder']}, started from {start}")
     lines += [
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",

@@ -38,7 +38,7 @@ def spoken(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(spoken(argument) for argument in arguments)
-    if get_origin(hint) is tuple:
+    if get_origin(hint) is tuple and Ellipsis not in arguments:
         return f"[{', '.join(map(spoken, arguments))}]"
     if arguments:
         return f"a list, each of it {spoken(arguments[0])}"

@@ -236,7 +236,7 @@ def load(
     """
     name = str(run)
     if name not in list_systems() or (Path(run) / CARD_NAME).exists():
-        ready = [other for other in list_systems() if not system_class(other).needs_training]
+        ready = [other for other in list_systems() if system_class(other).trained_by is None]
         hint = did_you_mean(name, ready)
         if hint and not Path(run).exists():
             raise WeightsError(f"run folder {run} is not there, nor a system of that name{hint}")
@@ -246,7 +246,7 @@ def load(
                 f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
             )
         return Predictor(system, card, device=device, false_colour=false_colour)
-    if system_class(name).needs_training:
+    if system_class(name).trained_by is not None:
         raise WeightsError(
             f"{name} must be trained before it is used: name a run folder "
             f"(`crossband train {name} ...` makes one)"

@@ -21,6 +21,7 @@ from crossband.locks import is_vacant
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
 from crossband.pairs.opening import open_pairs
+from crossband.systems import loss_options
 from crossband.systems.csknet.network import CSKNet
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.weights import load_run, make_card, save_run
@@ -111,4 +112,5 @@ def recalibrate_run(
             "seed": seed,
         },
     }
-    save_run(out, alone, make_card(alone, card.classes, card.infrared_scaling, training))
+    loss = {name: card.loss[name] for name in loss_options(alone.name) if name in card.loss}
+    save_run(out, alone, make_card(alone, card.classes, card.infrared_scaling, training, loss=loss))

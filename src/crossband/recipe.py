@@ -135,7 +135,7 @@ _OF_GROUPS = tuple(
     if field.name not in ("epochs", "batch_size", "optimizer", "decay_norms", "groups")
 )
 
-PRESETS: dict[str, dict[str, Any]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     # What the system's own paper trains it with.
     "paper": {},
     # One recipe for all, CSK-Net's: to compare systems and not their recipes.
@@ -144,16 +144,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     # that a short run needs.
     "quick": {"epochs": 20, "lr": 2e-2, "schedule_per": "step", "warmup_steps": 20},
 }
-"""Named recipes, as changes to the defaults. A system may change them further (`System.recipes`)."""
+"""Named recipes, as changes to the defaults. A system may change them further (`Training.recipes`)."""
 
 
-def preset(name: str, of_system: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
-    """The recipe of a named preset. of_system: what the system makes of it, its `System.recipes`.
+def named_recipe(name: str, of_system: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
+    """A recipe by its name. of_system: what the system makes of it, its `Training.recipes`.
 
     Raises OptionError for a name that neither has.
     """
     own = of_system or {}
-    names = [*PRESETS, *(key for key in own if key not in PRESETS)]
+    names = [*RECIPES, *(key for key in own if key not in RECIPES)]
     if name not in names:
-        raise OptionError(f"there is no preset {quoted(name)}; there are {', '.join(names)}")
-    return Recipe().replace({**PRESETS.get(name, {}), **own.get(name, {})})
+        raise OptionError(f"there is no recipe {quoted(name)}; there are {', '.join(names)}")
+    return Recipe().replace({**RECIPES.get(name, {}), **own.get(name, {})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,22 @@ def config_first(arguments: list[str]) -> list[str]:
         else:
             others.append(argument)
     return others[:1] + configs + others[1:]
+
+
+def named_recipe_apart(arguments: list[str]) -> list[str]:
+    """``--recipe NAME`` as ``--recipe.name NAME``: a recipe is a name, and changes to its fields."""
+    made = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        given = value if equals else following
+        is_name = name == "--recipe" and given and not given.lstrip().startswith(("{", "-"))
+        made.append(f"--recipe.name{equals}{value}" if is_name else argument)
+    return made
+
+
+def command_line() -> str:
+    """The command line of this process, as a shell would read it."""
+    return shlex.join(["crossband", *sys.argv[1:]])
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from torch import nn
 from crossband.errors import WeightsError
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
-from crossband.systems import create
+from crossband.systems import create, split_options
 from crossband.systems.base import System
 from crossband.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.json"
 
@@ -36,8 +36,9 @@ CARD_NAME = "card.json"
 class Card:
     """What must be known to use weights, and what should be known to judge them.
 
-    system, arguments: rebuild the network with ``create(system, **arguments)``.
+    system, network, classes: rebuild the network with ``create(system, len(classes), **network)``.
     classes: what the ids of a label mean; None for a system that only fuses.
+    variant: the name that the network's options started from. loss: what the training was made of.
     encoder_origin: where the encoder's first weights came from; None is a random start.
     infrared_scaling: the rule that turns stored infrared values into [0, 1].
     channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
@@ -45,11 +46,13 @@ class Card:
     """
 
     system: str
-    arguments: dict[str, Any]
+    network: dict[str, Any]
     classes: Classes | None
     infrared_scaling: str
     bands: dict[str, str]
     parameters: dict[str, int]
+    variant: str | None = None
+    loss: dict[str, Any] = field(default_factory=dict)
     encoder_origin: str | None = None
     channels: str = "visible: R, G, B, sRGB in [0, 1]; infrared: one channel in [0, 1]"
     protocol: str = "present"
@@ -69,12 +72,20 @@ class Card:
 
 
 def make_card(
-    system: System, classes: Classes | None, infrared_scaling: str, training: dict[str, Any]
+    system: System,
+    classes: Classes | None,
+    infrared_scaling: str,
+    training: dict[str, Any],
+    *,
+    variant: str | None = None,
+    loss: dict[str, Any] | None = None,
 ) -> Card:
-    """The card of a system as it stands now."""
+    """The card of a system as it stands now. training: its history. variant, loss: as in `Card`."""
     return Card(
         system=system.name,
-        arguments=system.arguments,
+        network=system.network_options,
+        variant=variant,
+        loss=loss or {},
         classes=classes,
         infrared_scaling=infrared_scaling,
         bands={str(bands): support for bands, support in system.supports.items()},
@@ -162,10 +173,9 @@ def read_card(folder: Path) -> Card:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if fields["format"] > FORMAT:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
+        if fields["format"] < 2:
+            fields = _from_format_1(fields)
         classes = fields.pop("classes")
-        count = fields["arguments"]["classes"]
-        if (classes is None) != (count is None) or not isinstance(count, int | None):
-            raise ValueError("its arguments build no system")
         return Card(classes=None if classes is None else _classes(classes), **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is not a card of Crossband ({error})") from error
@@ -175,10 +185,20 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     """The system of a finished run folder, in eval mode on the CPU, and its card."""
     folder = Path(folder)
     card = read_card(folder)
-    system = create(card.system, **card.arguments)
+    system = create(card.system, None if card.classes is None else len(card.classes), **card.network)
     system.encoder_origin = card.encoder_origin
     load_weights(system, folder / WEIGHTS_NAME)
     return system.eval(), card
+
+
+def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """A card in which the options of network and loss were one mapping, ``arguments``."""
+    arguments = dict(fields.pop("arguments"))
+    classes = fields["classes"]
+    if arguments.pop("classes") != (None if classes is None else len(classes["names"])):
+        raise ValueError("its arguments build no system")
+    network, loss = split_options(fields["system"], arguments)
+    return {**fields, "network": network, "loss": loss, "format": FORMAT}
 
 
 def _classes(fields: dict[str, Any]) -> Classes:

@@ -22,5 +22,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 
+Budget = Literal["paper", "quick"]
+"""How long the tables of papers are trained for: as the papers do, or shortly, small and alike."""
+
 IGNORE_INDEX = 255
 """The id that every ignored or padded label pixel has after reading, whatever its id on disk."""

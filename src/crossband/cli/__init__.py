@@ -30,7 +30,7 @@ from crossband.cli.use import (
     systems_arguments,
 )
 from crossband.errors import CrossbandError
-from crossband.terminal import Parser, config_first, plain_warnings
+from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
 from crossband.version import __version__
 
 
@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     parser, commands = _build_parser()
     try:
-        options = parser.parse_args(config_first(sys.argv[1:] if arguments is None else arguments))
+        options = parser.parse_args(
+            config_first(named_recipe_apart(sys.argv[1:] if arguments is None else arguments))
+        )
         command = options.subcommand
         if command is None:
             parser.print_help()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.errors import OptionError, quoted
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, progress_bar
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
 from crossband.version import __version__
 from crossband.words import PRECISIONS
 
@@ -148,7 +147,7 @@ def _evaluate_labels(options: Namespace) -> None:
         )
     print(evaluation_text(evaluation, options.protocol))
     evaluation.provenance = {
-        "command": _command(),
+        "command": command_line(),
         "run": run,
         "training": predictor.card.training,
         "crossband": __version__,
@@ -191,7 +190,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     device = find_device(options.device)
     loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
     out = _fusion_out(options)
-    trained = {name: predictor for name, predictor in loaded.items() if predictor.system.needs_training}
+    trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
     rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
     scaling = _shared_scaling(rules, options.infrared_scaling)
     pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
@@ -215,7 +214,7 @@ def _evaluate_fusion(options: Namespace) -> None:
             progress=progress,
         )
     evaluation.provenance = {
-        "command": _command(),
+        "command": command_line(),
         "infrared scaling": str(pairs.scaling),
         "precision": options.precision,
         "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
@@ -288,10 +287,6 @@ def _shared_scaling(trained: Mapping[str, str], asked: str | None) -> str:
                 "score them by commands of their own"
             )
     return rule
-
-
-def _command() -> str:
-    return shlex.join(["crossband", *sys.argv[1:]])
 
 
 def _able(supports: Any, bands: tuple[str, ...]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import argparse
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
+from crossband.terminal import command_line
+from crossband.words import Budget
 
 
 def reproduce_arguments(parser: ArgumentParser) -> None:
@@ -36,11 +38,12 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each row, with seeds 0, 1, ...")
     parser.add_argument(
-        "--preset",
-        type=Literal["paper", "quick"],
+        "--budget",
+        type=Budget,
         default="paper",
         help="paper: each system by its own paper's recipe; quick: all of them short, small and alike",
     )
+    parser.add_argument("--preset", type=Budget | None, help=argparse.SUPPRESS)
     parser.add_argument(
         "--rows",
         type=str,
@@ -110,7 +113,7 @@ def reproduce(options: Namespace) -> int | None:
     rows = choose_rows(tables, options.rows or [])
     epochs = {} if options.epochs is None else {"epochs": options.epochs}
     settings = make_settings(
-        preset=options.preset,
+        budget=_budget(options),
         data=options.data or [],
         on=options.on,
         encoder=options.encoder,
@@ -129,7 +132,7 @@ def reproduce(options: Namespace) -> int | None:
         out,
         compute=compute,
         launcher=Launcher(options.launcher, options.address, options.cpus),
-        command=shlex.join(["crossband", *sys.argv[1:]]),
+        command=command_line(),
     )
     print(f"written: {out / TABLES_NAME}/*.{{md,csv,html}}")
     for name, problem in failed.items():
@@ -142,3 +145,11 @@ def _list() -> None:
 
     for table in TABLES.values():
         print(f"{table.name:<20}{table.title} ({len(table.rows)} rows; needs {', '.join(table.benchmarks)})")
+
+
+def _budget(options: Namespace) -> Budget:
+    """The budget, which may have come under its old name."""
+    if options.preset is None:
+        return options.budget
+    print("note: --preset is the old spelling of --budget", file=sys.stderr)
+    return options.preset

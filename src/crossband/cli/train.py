@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Literal
+import sys
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser
+from crossband.terminal import SOURCE_HELP, Parser, command_line
+from crossband.training.options import TrainOptions, place_options
+
+HELP = {
+    "data": SOURCE_HELP,
+    "out": "the run folder; must not exist yet",
+    "variant": "a named set of the system's options to start from, such as as-published",
+    "encoder": "name of an smp or timm encoder (default: the system's own)",
+    "encoder_weights": '"imagenet" to fetch them, or the path of a local file (default: random start)',
+    "network": "the network's own options, as --network.exchange false (see `crossband info SYSTEM`)",
+    "loss": "the options of what trains it, as --loss.contrastive_weight 0.1 (see `crossband info SYSTEM`)",
+    "without_labels": "learn to fuse alone, from pairs that need no labels",
+    "recipe": "the recipe to start from: paper (the system's own), common (one for all systems) or quick; "
+    "and changes to it for all phases, as --recipe.epochs 50",
+    "phases": "changes of the recipe for single phases, in a YAML file",
+    "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
+    "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
+    "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high) or auto; kept in the card",
+    "split": "the split to train on",
+    "hold_out": "share of the training pairs that is held out to choose the checkpoint; 0 for none",
+    "validation": "a split that chooses the checkpoint instead; never test",
+    "select": "which epoch's weights to keep",
+    "seed": "of everything random",
+    "deterministic": "only deterministic algorithms (GPU)",
+    "precision": "mixed below float32",
+    "accelerator": "what to compute on",
+    "devices": "number of GPUs (or CPU processes)",
+    "workers": "processes that read pairs (default: by the machine)",
+    "channels_last": "memory layout; faster on many GPUs",
+    "compile": "compile the network first",
+}
+"""What each field of `TrainOptions` but the system is, for a person at a terminal."""
 
 
 def train_arguments(parser: ArgumentParser) -> None:
@@ -24,109 +57,28 @@ def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=str | None, help="go on with an interrupted run folder; takes no other option"
     )
-    parser.add_argument("--data", type=str | None, help=SOURCE_HELP)
-    parser.add_argument("--out", type=str | None, help="the run folder; must not exist yet")
-    parser.add_argument(
-        "--encoder", type=str | None, help="name of an smp or timm encoder (default: the system's own)"
-    )
-    parser.add_argument(
-        "--encoder_weights",
-        "--encoder-weights",
-        type=str | None,
-        help='"imagenet" to fetch them, or the path of a local file (default: random start)',
-    )
-    parser.add_argument(
-        "--options",
-        type=dict[str, Any],
-        default={},
-        help="the system's own switches, as --options.contrastive_weight 0.1 (see `crossband info SYSTEM`); "
-        "--options.preset NAME starts from a named set of them",
-    )
-    parser.add_argument(
-        "--without_labels",
-        "--without-labels",
-        action="store_true",
-        help="learn to fuse alone, from pairs that need no labels",
-    )
-    parser.add_argument(
-        "--preset",
-        type=str,
-        default="paper",
-        help="recipe to start from: paper (the system's own), common (one for all systems) or quick",
-    )
-    parser.add_argument(
-        "--recipe",
-        type=dict[str, Any],
-        default={},
-        help="changes to it for all phases, as --recipe.epochs 50",
-    )
-    parser.add_argument(
-        "--phases",
-        type=dict[str, dict[str, Any]],
-        default={},
-        help="changes for single phases, in a YAML file",
-    )
-    parser.add_argument(
-        "--reuse",
-        type=dict[str, str],
-        default={},
-        help="take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
-    )
-    parser.add_argument(
-        "--augmentation",
-        type=dict[str, Any],
-        default={},
-        help="as --augmentation.crop [320,480] (default: flips only)",
-    )
-    parser.add_argument(
-        "--infrared_scaling",
-        "--infrared-scaling",
-        type=str,
-        default="full-range",
-        help="full-range, minmax, percentile(1, 99) or fixed(low, high); kept in the card",
-    )
-    parser.add_argument("--split", type=str, default="train", help="the split to train on")
-    parser.add_argument(
-        "--hold_out",
-        "--hold-out",
-        type=float,
-        default=0.1,
-        help="share of the training pairs that is held out to choose the checkpoint; 0 for none",
-    )
-    parser.add_argument(
-        "--validation", type=str | None, help="a split that chooses the checkpoint instead; never test"
-    )
-    parser.add_argument(
-        "--select", type=Literal["best", "last"], default="best", help="which epoch's weights to keep"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
-    parser.add_argument(
-        "--deterministic", type=bool, default=False, help="only deterministic algorithms (GPU)"
-    )
-    parser.add_argument(
-        "--precision",
-        type=Literal["float32", "bfloat16", "float16"],
-        default="float32",
-        help="mixed below float32",
-    )
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
-    parser.add_argument("--devices", type=int, default=1, help="number of GPUs (or CPU processes)")
-    parser.add_argument(
-        "--workers", type=int | None, help="processes that read pairs (default: by the machine)"
-    )
-    parser.add_argument(
-        "--channels_last",
-        "--channels-last",
-        type=bool,
-        default=False,
-        help="memory layout; faster on many GPUs",
-    )
-    parser.add_argument("--compile", type=bool, default=False, help="compile the network first")
+    hints = get_type_hints(TrainOptions)
+    for field in fields(TrainOptions):
+        if field.name == "system":
+            continue
+        names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
+        if field.name == "without_labels":
+            parser.add_argument(*names, action="store_true", help=HELP[field.name])
+            continue
+        required = field.default is MISSING and field.default_factory is MISSING
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        parser.add_argument(
+            *names,
+            # Whether something required is missing is said in one line for all of it, by `train`.
+            type=hints[field.name] | None if required else hints[field.name],
+            default=None if required else default,
+            help=HELP[field.name],
+        )
+    parser.add_argument("--preset", type=str | None, help=argparse.SUPPRESS)
+    parser.add_argument("--options", type=dict[str, Any], default={}, help=argparse.SUPPRESS)
 
 
 def train(options: Namespace) -> None:
-    from crossband.training.options import TrainOptions
-
     if options.resume is not None:
         from crossband.training.engine import resume
 
@@ -144,7 +96,27 @@ def train(options: Namespace) -> None:
         raise OptionError(
             f"train needs {named}, as in `crossband train csknet --data msrs:PATH --out runs/x`"
         )
+    values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
+    _place_old(values)
     from crossband.training import engine
 
-    values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
-    engine.train(TrainOptions(**values))
+    engine.train(TrainOptions(**values), command=command_line())
+
+
+def _place_old(values: dict[str, Any]) -> None:
+    """Put what came under an old name where it belongs, and say where."""
+    preset, old = values.pop("preset"), values.pop("options")
+    moved = {}
+    if preset is not None:
+        values["recipe"] = {"name": preset, **values["recipe"]}
+        moved["--preset"] = "--recipe"
+    if old:
+        variant, network, loss = place_options(values["system"], old)
+        if variant is not None:
+            values["variant"] = values["variant"] or variant
+            moved["--options.preset"] = "--variant"
+        for kind, given in (("network", network), ("loss", loss)):
+            values[kind] = {**given, **values[kind]}
+            moved |= {f"--options.{name}": f"--{kind}.{name}" for name in given}
+    for before, now in moved.items():
+        print(f"note: {before} is the old spelling of {now}", file=sys.stderr)

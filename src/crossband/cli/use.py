@@ -177,12 +177,13 @@ def systems_arguments(parser: ArgumentParser) -> None:
 
 
 def systems(options: Namespace) -> None:
-    from crossband.systems import list_systems, system_class
+    from crossband.systems import list_systems, origin, system_class
 
     for name in list_systems():
         system = system_class(name)
         paper = "" if system.paper == "none" else f" ({system.paper})"
-        print(f"{name:<15}{system.summary}{paper}")
+        source = "" if origin(name) == "crossband" else f" [from {origin(name)}]"
+        print(f"{name:<15}{system.summary}{paper}{source}")
 
 
 def info_arguments(parser: ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from crossband.reproduce.table import LABEL, Column, Row, Table, Use
-from crossband.systems.amdanet.network import ABLATIONS
-from crossband.systems.mrfs.network import PRESETS
+from crossband.systems.amdanet.training import ABLATIONS
+from crossband.systems.mrfs.training import VARIANTS
 
 PAPER = "AMDANet, ICCV 2025, supplementary material"
 
@@ -146,7 +146,7 @@ _COMPARISON = Table(
             "mrfs",
             "both",
             {"mfnet": "59.1", "fmb": "61.2", "pst900": "86.9"},
-            options_on={benchmark: PRESETS[benchmark] for benchmark in ("fmb", "pst900")},
+            options_on={benchmark: VARIANTS[benchmark] for benchmark in ("fmb", "pst900")},
             sources=dict.fromkeys(
                 ("mfnet", "fmb", "pst900"), "AMDANet's figure less the gain that its abstract claims"
             ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crossband.reproduce.table import LABEL, PARAMETERS, Column, Row, Table, Use
-from crossband.systems.csknet.network import ABLATIONS
+from crossband.systems.csknet.training import ABLATIONS
 
 PAPER = "CSK-Net, arXiv 2312.02240"
 
@@ -147,7 +147,7 @@ _LINES = (
         {},
         _MISSING,
         at_test={"deploy": "student"},
-        preset="common",
+        recipe="common",
         parameters="11.68",
         notes={PARAMETERS: (DISOPTNET_SIZE,)},
     ),
@@ -171,7 +171,7 @@ _FUSED_DISOPTNET = Row(
     {},
     _MISSING,
     at_test={"deploy": "fused"},
-    preset="common",
+    recipe="common",
     notes={LABEL: ("Not a row of the paper: DisOptNet as its own authors deploy it.",)},
 )
 _CELL_NOTES = {

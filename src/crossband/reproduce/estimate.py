@@ -22,6 +22,7 @@ from crossband.reproduce.running import Compute, is_trained, run_of
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.training.options import TrainOptions
+from crossband.training.resolving import resolve
 from crossband.weights import read_card
 from crossband.words import Bands
 
@@ -84,13 +85,14 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
     total = 0.0
     # Without values, so that neither a large network nor a large image costs anything.
     with torch.device("meta"):
-        arguments = {**options.system_arguments(), "encoder_weights": None}
-        system = create(options.system, classes=len(pairs.classes or ()), **arguments)
-        phases = system.phases(options.recipe_of())
+        training = resolve(options)
+        network = {**training.network, "encoder_weights": None}
+        system = create(options.system, len(pairs.classes or ()), **network)
+        phases = system.phases(training.training)
     for phase in phases:
         if phase.name not in reused:
-            recipe = options.recipe_of(phase.name)
-            size = options.make_augmentation(phase.name).crop or pairs[0].size
+            recipe = training.recipe(phase.name)
+            size = training.augmentation(phase.name).crop or pairs[0].size
             batches = max(1, round(kept / recipe.batch_size))
             forward = _forward_operations(phase.keeps, phase.validate[0], size)
             total += BACKWARD * forward * batches * recipe.batch_size * recipe.epochs

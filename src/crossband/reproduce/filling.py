@@ -22,7 +22,7 @@ from crossband.reproduce.jobs import Plan, Scoring
 from crossband.reproduce.running import read_scores, run_of
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Column, Measure, Row, Table
-from crossband.systems import create
+from crossband.systems import create, make_training, split_options
 from crossband.weights import CARD_NAME, Card, read_card
 from crossband.words import Bands
 
@@ -163,9 +163,9 @@ def published_size(row: Row, table: Table) -> Parameters | None:
 
 
 def _size_of_card(card: Card, row: Row) -> Parameters | None:
-    arguments = {**card.arguments, **row.at_test}
-    classes = arguments.pop("classes")
-    return _size(card.system, classes, json.dumps(arguments, sort_keys=True), row.bands)
+    network = {**card.network, **row.at_test}
+    classes = 0 if card.classes is None else len(card.classes)
+    return _size(card.system, classes, json.dumps({**card.loss, **network}, sort_keys=True), row.bands)
 
 
 @lru_cache(maxsize=256)
@@ -173,7 +173,10 @@ def _size(system: str, classes: int, options: str, bands: Bands) -> Parameters |
     """Counted on networks without weights. None for one that cannot be built: its row says why."""
     try:
         with torch.device("meta"):
-            return count_all(create(system, classes=classes, **json.loads(options)))[bands]
+            network, loss = split_options(system, json.loads(options))
+            built = create(system, classes or None, **network)
+            built.given_training = make_training(system, **loss)
+            return count_all(built)[bands]
     except CrossbandError:
         return None
 
@@ -187,15 +190,15 @@ def _facts(table: Table, settings: Settings, cards: list[Card], tested: set[int]
     facts = {"data": "; ".join(sources)}
     if tested:
         facts["tested on"] = f"split {settings.test_split}, {_among(sorted(tested))} pairs"
-    facts["preset"] = settings.preset
+    facts["budget"] = settings.budget
     if settings.recipe:
         facts["recipe changes"] = ", ".join(f"{name} {value}" for name, value in settings.recipe.items())
     if cards:
         histories = [card.training for card in cards]
         encoders = {
-            f"{card.arguments['encoder']} from {_start(card.encoder_origin)}"
+            f"{card.network['encoder']} from {_start(card.encoder_origin)}"
             for card in cards
-            if "encoder" in card.arguments
+            if "encoder" in card.network
         }
         chosen = {
             str(choice["chosen_by"])

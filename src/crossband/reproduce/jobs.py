@@ -14,8 +14,9 @@ from crossband.pairs.opening import list_splits, open_pairs, parse_source
 from crossband.reproduce import quick
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Row, Table, Use
-from crossband.systems import system_options
+from crossband.systems import loss_options, network_options, split_options
 from crossband.training.options import TrainOptions
+from crossband.training.resolving import resolve
 from crossband.words import Bands
 
 LEFT_OUT = "left out by --rows"
@@ -23,7 +24,7 @@ LEFT_OUT = "left out by --rows"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is asked of a trained network. options: of its constructor, that the weights do not depend on."""
+    """What is asked of a trained network. options: of the network, that the weights do not depend on."""
 
     bands: Bands
     options: tuple[tuple[str, Any], ...] = ()
@@ -197,13 +198,13 @@ def train_options(
     row: Row, benchmark: str, use: Use, settings: Settings, source: str, seed: int
 ) -> TrainOptions:
     """How a row is trained, without the place of its run. Raises OptionError for what does not exist."""
-    known = system_options(row.system)
+    known = network_options(row.system)
     options = dict(row.options) if settings.on is not None else row.options_for(benchmark)
     encoder = options.pop("encoder", None)
     recipe: dict[str, Any] = {}
     augmentation: dict[str, Any] = {}
     phases: dict[str, dict[str, Any]] = {}
-    if settings.preset == "quick":
+    if settings.budget == "quick":
         encoder = settings.encoder or quick.ENCODER
         particular = quick.QUICK_OPTIONS.get(row.system, quick.Quick())
         widths = {"decoder_channels": quick.DECODER_CHANNELS} if "decoder_channels" in known else {}
@@ -222,15 +223,16 @@ def train_options(
         augmentation.update(use.augmentations.get(row.system, {}))
     recipe.update(settings.recipe)
     encoder = encoder or settings.encoder or known.get("encoder")
+    network, loss = split_options(row.system, options)
     made = TrainOptions(
         system=row.system,
         data=source,
         out="",
         encoder=encoder if "encoder" in known else None,
         encoder_weights=settings.start_of(encoder) if encoder and "encoder_weights" in known else None,
-        options=options,
-        preset=row.preset if settings.preset == "paper" else "quick",
-        recipe=recipe,
+        network=network,
+        loss=loss,
+        recipe={"name": row.recipe if settings.budget == "paper" else "quick", **recipe},
         phases=phases,
         augmentation=augmentation,
         seed=seed,
@@ -238,18 +240,16 @@ def train_options(
         **_selection(use, settings, source),
     )
     # What does not exist is found now, not after hours of other jobs.
-    made.recipe_of()
-    made.make_augmentation()
-    made.system_arguments()
-    unknown = sorted({*options, *row.at_test} - {*known, "preset"})
+    resolve(made)
+    unknown = sorted({*row.at_test} - {*known})
     if unknown:
-        raise OptionError(f"{row.system} has no option {', '.join(unknown)}")
+        raise OptionError(f"{row.system} has no network option {', '.join(unknown)}")
     return made
 
 
 def _selection(use: Use, settings: Settings, source: str) -> dict[str, Any]:
     """What chooses the checkpoint: never the test split."""
-    if settings.preset == "quick":
+    if settings.budget == "quick":
         return {"hold_out": 0.0, "select": "last"}
     official = settings.on is None and use.validation != settings.test_split
     if official and use.validation in list_splits(source):
@@ -259,34 +259,50 @@ def _selection(use: Use, settings: Settings, source: str) -> dict[str, Any]:
 
 def _teacher(options: TrainOptions, phase: str, teacher: _Teacher) -> TrainOptions | None:
     """The training whose network can take a phase's place, or None where it is trained in another way."""
-    if teacher.system == options.system and teacher.options.items() <= options.options.items():
+    given = _flat(options)
+    if teacher.system == options.system and teacher.options.items() <= given.items():
         return None  # It is the teacher.
-    known, defaults = system_options(teacher.system), system_options(options.system)
-    shared = {name: options.options.get(name, defaults[name]) for name in known if name in defaults}
+    known, defaults = _defaults(teacher.system), _defaults(options.system)
+    shared = {name: given.get(name, defaults[name]) for name in known if name in defaults}
     differing = {
         name: value
         for name, value in shared.items()
         if value != known[name] and name not in ("encoder", "encoder_weights", *teacher.options)
     }
+    network, loss = split_options(teacher.system, {**differing, **teacher.options})
+    name = options.recipe["name"] if options.recipe["name"] == "quick" else "paper"
     taken = replace(
         options,
         system=teacher.system,
-        options={**differing, **teacher.options},
-        preset=options.preset if options.preset == "quick" else "paper",
+        network=network,
+        loss=loss,
+        recipe={**options.recipe, "name": name},
         phases={},
     )
+    ours, theirs = resolve(options), resolve(taken)
     alike = (
-        options.recipe_of(phase) == taken.recipe_of(teacher.phase)
-        and options.make_augmentation() == taken.make_augmentation()
+        ours.recipe(phase) == theirs.recipe(teacher.phase) and ours.augmentation() == theirs.augmentation()
     )
     return taken if alike else None
 
 
+def _flat(options: TrainOptions) -> dict[str, Any]:
+    """The options of network and loss in one mapping."""
+    return {**options.network, **options.loss}
+
+
+def _defaults(system: str) -> dict[str, Any]:
+    return {**network_options(system), **loss_options(system)}
+
+
 def _job(options: TrainOptions, reuses: Mapping[str, str], place: _Place) -> Job:
-    known = system_options(options.system)
+    known = _defaults(options.system)
     # An option at its default is the same training as one that is not given.
-    given = {name: value for name, value in options.options.items() if value != known.get(name, options)}
-    options = replace(options, options=given)
+    network, loss = (
+        {name: value for name, value in given.items() if value != known.get(name, options)}
+        for given in (options.network, options.loss)
+    )
+    options = replace(options, network=network, loss=loss)
     identity = asdict(options)
     for elsewhere in ("out", "seed", "devices", "accelerator", "workers", "reuse"):
         del identity[elsewhere]

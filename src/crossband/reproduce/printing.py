@@ -159,7 +159,7 @@ def _paragraphs(filled: Filled) -> list[str]:
             "Published figures are on other data. A difference between the two would mean nothing, so there "
             "is none."
         )
-    if filled.settings.preset == "quick":
+    if filled.settings.budget == "quick":
         lines.append(
             "Preset quick: one small encoder, one width and one short training for all systems. It does not "
             "follow the papers, and its figures do not speak for or against theirs."

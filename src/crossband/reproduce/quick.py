@@ -1,4 +1,4 @@
-"""The preset "quick": every system short, small and alike, so that a table is filled on a CPU in minutes.
+"""The budget "quick": every system short, small and alike, so that a table is filled on a CPU in minutes.
 
 One encoder, one width and one recipe for all. It says which system learns faster, not which is better.
 """
@@ -30,8 +30,8 @@ RECIPE: Mapping[str, Any] = {
 class Quick:
     """What is particular to a system.
 
-    options: of its constructor. phases: changes to the recipe of single phases. shares: how much of the
-    recipe's epochs single phases have, where several of them learn the same.
+    options: of its network and its loss. phases: changes to the recipe of single phases. shares: how much
+    of the recipe's epochs single phases have, where several of them learn the same.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -193,7 +193,11 @@ def _train_apart(options: TrainOptions, begun: bool, folder: Path, lock: int) ->
 def _score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     run = run_of(out, job)
     card = read_card(run)
-    system: System = create(card.system, **{**card.arguments, **dict(test.options)})
+    system: System = create(
+        card.system,
+        None if card.classes is None else len(card.classes),
+        **{**card.network, **dict(test.options)},
+    )
     load_weights(system, run / WEIGHTS_NAME)
     pairs = open_pairs(job.options.data, job.split, infrared_scaling=card.infrared_scaling)
     missing = {"visible", "infrared"} - set(pairs.bands) if test.bands == "both" else set()
@@ -215,7 +219,7 @@ def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | No
 
 def describe(job: Job) -> str:
     """A job's system and switches, such as ``csknet (exchange=False, encoder resnet50)``."""
-    switches = [f"{name}={value}" for name, value in job.options.options.items()]
+    switches = [f"{name}={value}" for name, value in {**job.options.network, **job.options.loss}.items()]
     if job.options.encoder:
         switches.append(f"encoder {job.options.encoder}")
     return f"{job.options.system} ({', '.join(switches)})" if switches else job.options.system

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from crossband.errors import OptionError, first_line, quoted
 from crossband.locks import folder_lock
@@ -13,20 +13,19 @@ from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.pairs.writing import write_text
 from crossband.recipe import Recipe
+from crossband.words import Budget
 from crossband.yaml_files import read_yaml, yaml_text
 
 SETTINGS_NAME = "settings.yaml"
 SCENES = "scenes,seed=0,train=128,val=0,test=60,size=96x128"
 """The generated scenes of ``--on scenes``: small, so that a table is filled on a CPU."""
 
-Preset = Literal["paper", "quick"]
-
 
 @dataclass(frozen=True)
 class Settings:
     """How the tables of an output folder are filled.
 
-    preset: "paper" trains each system by its paper's recipe; "quick" all of them shortly, small and alike.
+    budget: "paper" trains each system by its paper's recipe; "quick" all of them shortly, small and alike.
     data: the source of each benchmark, by its key. on: a source that stands for all of them, or None.
     encoder: the one of all systems; None is each system's own, and for "quick" one small one.
     encoder_weights: by encoder, "imagenet" or a path; under "" for those that are not named.
@@ -34,7 +33,7 @@ class Settings:
     recipe's batch size is that of one of them.
     """
 
-    preset: Preset = "paper"
+    budget: Budget = "paper"
     data: Mapping[str, str] = field(default_factory=dict)
     on: str | None = None
     encoder: str | None = None
@@ -51,7 +50,7 @@ class Settings:
 
 def make_settings(
     *,
-    preset: Preset,
+    budget: Budget,
     data: list[str],
     on: str | None,
     encoder: str | None,
@@ -92,12 +91,12 @@ def make_settings(
             )
         on = _absolute(on)
     Recipe().replace(recipe)  # Refuses what a recipe does not have.
-    starts = {"": "imagenet"} if preset == "paper" and not encoder_weights else {}
+    starts = {"": "imagenet"} if budget == "paper" and not encoder_weights else {}
     for text in encoder_weights:
         name, equals, source_of = text.partition("=")
         starts |= {name: _place(source_of)} if equals else {"": _place(text)}
     return Settings(
-        preset=preset,
+        budget=budget,
         data=sources,
         on=on,
         encoder=encoder,
@@ -138,8 +137,12 @@ def keep(folder: Path, settings: Settings) -> None:
 def _agreed(path: Path, settings: Settings) -> dict[str, str]:
     """The sources of both. Raises OptionError where the settings differ."""
     try:
-        there = Settings(**read_yaml(path))
-    except TypeError as error:
+        stored = dict(read_yaml(path))
+        if "preset" in stored:
+            # Folders of earlier versions have the budget under this name.
+            stored["budget"] = stored.pop("preset")
+        there = Settings(**stored)
+    except (TypeError, ValueError) as error:
         raise OptionError(
             f"{path} does not hold settings of tables ({first_line(error)}); choose another --out"
         ) from error

@@ -54,10 +54,10 @@ class Row:
     """A line of a table: a system with its switches, run on some bands.
 
     label: as the paper has it. group: the heading that the paper prints beside several rows.
-    options: the constructor's, ``encoder`` among them; options_on: further ones by benchmark.
-    at_test: options of the constructor that only change what the trained network is asked for. Rows that
+    options: of the network, ``encoder`` among them, and of the loss; options_on: further ones by benchmark.
+    at_test: options of the network that only change what the trained network is asked for. Rows that
         differ in these alone share a training.
-    preset: the named recipe that stands for the paper's (``paper`` is the system's own).
+    recipe: the named recipe that stands for the paper's (``paper`` is the system's own).
     published: what is printed, by the key of the column, in percent. parameters: the same, in millions.
     sources: where a cell comes from, by key, if it is not the table. notes: footnotes, by key.
     """
@@ -70,13 +70,13 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     options_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     at_test: Mapping[str, Any] = field(default_factory=dict)
-    preset: str = "paper"
+    recipe: str = "paper"
     parameters: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def options_for(self, benchmark: str) -> dict[str, Any]:
-        """The options of the constructor on a benchmark."""
+        """The options of network and loss on a benchmark."""
         return {**self.options, **self.options_on.get(benchmark, {})}
 
 

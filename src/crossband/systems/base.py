@@ -1,15 +1,17 @@
 """The contract that every system keeps: bands in, `Output` out, training as a list of phases.
 
-A system is one published method: its network and the way it is trained. It holds no training loop;
-`phases()` says what is trained, on which losses, for how long, and `crossband.training` runs any of them.
+A system is one published method: its network and the way it is trained. Both are described by plain data, in
+two dataclasses: `NetworkSettings`, from which a `System` is built, and `Training`, which says what is
+trained, on which losses. Neither holds a training loop; `crossband.training` runs any phase of any system.
 """
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,6 @@ from torch.nn import functional as F
 
 from crossband.errors import BandError, OptionError
 from crossband.pairs.batch import Batch, bands_of
-from crossband.recipe import Recipe
 from crossband.words import IGNORE_INDEX, Band, Bands, Support
 
 
@@ -29,15 +30,33 @@ class Output:
     fused: (B, 3, H, W) in [0, 1], or None.
     branches: further logits by name, such as ``{"infrared": ..., "visible": ...}``; in training, or when
         asked for.
-    features: what the losses ask for; in training, or when asked for.
+    features: what the losses ask for, an object of the system's own type; in training, or when asked for.
     reliability: (B, 1, H, W) in [0, 1] per band, how far the system trusted it; empty if it does not say.
     """
 
     logits: Tensor | None = None
     fused: Tensor | None = None
     branches: dict[str, Tensor] = field(default_factory=dict)
-    features: dict[str, Any] = field(default_factory=dict)
+    features: Any = None
     reliability: dict[Band, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class EpochRow:
+    """One epoch of a phase in the learning curves.
+
+    phase, epoch: its name and number, from 1. lr: the rate of the last step. losses: means over the epoch, by
+    term, with their sum as ``loss``. scores: the mean IoU on the validation pairs (protocol "present") for
+    each combination of bands; validation_loss: the loss there, for phases that are chosen by it.
+    """
+
+    phase: str
+    epoch: int
+    lr: float
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[Bands, float] = field(default_factory=dict)
+    validation_loss: float | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -50,26 +69,25 @@ class Phase:
     frozen: modules that the loss reads; they stay in eval mode and without gradients while the phase lasts.
     validate: the band combinations that ``keeps`` is validated on, by mean IoU; the first chooses the
         checkpoint.
-    groups: parts of ``trained`` by name, whose optimisation ``recipe.groups`` may change.
+    groups: parts of ``trained`` by name, whose optimisation a recipe's ``groups`` may change.
     reads: the bands that the training pairs must have; None for those of ``validate``'s first.
     chooses: what chooses the epoch that is kept: the best validation "score", the lowest validation "loss",
         or that it is the "last". None is "score", and "loss" where ``keeps`` only fuses.
-    prepare: called before each epoch with its number, from 0, and what was logged of the phase's earlier
-        ones: losses by name, and the scores as ``val_miou_both`` and so on. It depends on nothing else, so
-        that a resumed training prepares as one that was not interrupted.
+    prepare: called before each epoch with its number, from 0, the number of epochs, and the rows of the
+        phase's earlier ones. It depends on nothing else, so that a resumed training prepares as one that was
+        not interrupted.
     """
 
     name: str
     trained: nn.Module
     keeps: System
     loss: Callable[[Batch], Mapping[str, Tensor]]
-    recipe: Recipe
     frozen: tuple[nn.Module, ...] = ()
     validate: tuple[Bands, ...] = ("both",)
     groups: Mapping[str, nn.Module] = field(default_factory=dict)
     reads: Bands | None = None
     chooses: Literal["score", "loss", "last"] | None = None
-    prepare: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None
+    prepare: Callable[[int, int, Sequence[EpochRow]], None] | None = None
 
     @property
     def chosen_by(self) -> Literal["score", "loss", "last"]:
@@ -77,42 +95,78 @@ class Phase:
         return self.chooses or ("score" if self.keeps.segments else "loss")
 
 
-class System(nn.Module, ABC):
-    """Base class of all systems.
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """What a network is, as plain data; the base of every system's own.
 
+    Every field has a default, the paper's value, and a type that `crossband.systems.create` checks. One that
+    does not go with another is refused in ``__post_init__`` with an OptionError.
+    """
+
+
+_S = TypeVar("_S", bound="System")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(ABC, Generic[_S]):
+    """What trains a system, as plain data: weights of losses, sampling, distillation. And the phases.
+
+    The fields follow the rules of `NetworkSettings`.
+
+    recipes, augmentations: what the system changes of a named recipe (`crossband.recipe.RECIPES`) and of the
+        default augmentation under it; a name of its own makes a recipe that only this system has.
+    phase_recipes, phase_augmentations: the same for single phases: changes by recipe name and phase name.
+    variants: what a variant of the network (`System.variants`) changes in these fields, by its name.
+    """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @abstractmethod
+    def phases(self, system: _S) -> list[Phase]:
+        """The training of a system, in order. The last phase keeps the system itself."""
+
+
+class System(nn.Module, ABC):
+    """Base class of all systems: a network, and a pointer to what trains it.
+
+    built_from: the dataclass of its settings. trained_by: the dataclass of its training, or where it is, as
+        "package.module:Class", if it lives in a module that imports this one; None for a system without
+        parameters, which is ready as it is created.
+    variants: named changes of the settings, for `create`.
     supports: the band combinations that the system runs on, and whether it was designed for them or
         offers them as a labelled fallback.
     segments, fuses: whether its output has logits, and whether it has a fused picture.
-    needs_training: False for a system without parameters, which is ready as it is created.
     multiple: the network needs heights and widths that are multiples of this; padding to it and
         cropping back happen here.
-    arguments: the constructor's, all of them, as `create` was given them; what a card keeps.
-    encoder_origin: where the encoder's first weights came from, None for a random start.
+    classes, settings: what it was built with. encoder_origin: where the encoder's first weights came from,
+        None for a random start. given_training: the training that `phases` takes if it is given none; None
+        for that of the paper.
 
-    presets: named sets of constructor arguments, for `create`.
-    recipes, augmentations: what the system changes of a named recipe (`crossband.recipe.PRESETS`) and of the
-        default augmentation under it; a name of its own makes a recipe that only this system has.
-    phase_recipes, phase_augmentations: the same for single phases: changes by recipe name and phase name.
-
-    The constructor takes the number of classes first. None asks for a system that only fuses; one that
-    cannot raises OptionError.
+    The constructor takes the number of classes and the settings. None for classes asks for a system that
+    only fuses; one that cannot raises OptionError.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
-    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    built_from: ClassVar[type[NetworkSettings]] = NetworkSettings
+    trained_by: ClassVar[type[Training[Any]] | str | None] = None
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     supports: Mapping[Bands, Support]
     segments: bool = True
     fuses: bool = False
-    needs_training: ClassVar[bool] = True
     multiple: int = 1
-    arguments: dict[str, Any]
     encoder_origin: str | None = None
+    given_training: Training[Any] | None = None
+
+    def __init__(self, classes: int | None, settings: NetworkSettings):
+        super().__init__()
+        self.classes = classes
+        self.settings: Any = settings
 
     @abstractmethod
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
@@ -122,16 +176,46 @@ class System(nn.Module, ABC):
         """
 
     @abstractmethod
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        """The system's training, in order, every phase with this recipe (see ``phase_recipes``)."""
-
-    @abstractmethod
     def deployed(self, bands: Bands) -> list[nn.Module]:
         """The modules that inference on these bands touches; their parameters are what it costs."""
 
     def dead(self) -> list[nn.Module]:
         """Modules with weights that nothing ever reads, kept for a published count or a file's layout."""
         return []
+
+    def encoders(self) -> list[nn.Module]:
+        """The encoders that ``encoder_weights`` are loaded into, the one that reads the file first."""
+        return []
+
+    @classmethod
+    def training_class(cls) -> type[Training[Any]]:
+        """The dataclass of its training. Raises OptionError for a system that needs none."""
+        if cls.trained_by is None:
+            raise OptionError(
+                f"{cls.name} needs no training; use it by its name, as in `crossband fuse {cls.name}`"
+            )
+        if isinstance(cls.trained_by, str):
+            module, name = cls.trained_by.split(":")
+            return getattr(importlib.import_module(module), name)
+        return cls.trained_by
+
+    def phases(self, training: Training[Any] | None = None) -> list[Phase]:
+        """The phases of its training, in order; none for a system that needs no training.
+
+        training: an instance of its training class; None takes the paper's values.
+        """
+        if self.trained_by is None:
+            return []
+        return (training or self.given_training or self.training_class()()).phases(self)
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """The settings as plain data, from which `create` builds the same network again.
+
+        Without ``encoder_weights``: trained weights replace them, and nothing must ask for them again.
+        """
+        values = asdict(self.settings)
+        return {name: None if name == "encoder_weights" else value for name, value in values.items()}
 
     def forward(
         self, visible: Tensor | None = None, infrared: Tensor | None = None, *, features: bool | None = None
@@ -167,13 +251,6 @@ class System(nn.Module, ABC):
                 f"{cls.name} segments, so it needs the number of classes (and labels to be trained on)"
             )
         return classes
-
-    @classmethod
-    def check_choice(cls, option: str, value: object, choices: Sequence[object]) -> None:
-        """Raise OptionError, naming the choices, for a value of an option that is none of them."""
-        if value not in choices:
-            names = ", ".join(str(choice) for choice in choices)
-            raise OptionError(f"{cls.name}: {option} must be one of {names}, not {value!r}")
 
     def check_bands(self, bands: Bands) -> Support:
         """How the system supports a combination. Raises BandError, naming what it can do, if it does not."""

@@ -8,6 +8,7 @@ paper (arXiv 2312.02240, section 3.1) trains all of its baselines with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -16,11 +17,9 @@ from torch import Tensor, nn
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoder_weights import load_encoder_weights
 from crossband.blocks.encoders import explaining, smp_name, unread_modules
-from crossband.errors import OptionError
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.batch import Batch
-from crossband.recipe import Recipe
-from crossband.systems.base import Output, Phase, System
+from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
 from crossband.words import Band, Bands, Support
 
 OUTPUT_STRIDE = 16
@@ -52,13 +51,29 @@ def build_network(
     return network
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV3PlusSettings(NetworkSettings):
+    """band: the band it reads. encoder: any convolutional encoder of smp or timm that can run at output
+    stride 16. encoder_weights: None, "imagenet" or the path of a local file. decoder_channels: width of the
+    decoder.
+    """
+
+    band: Band = "visible"
+    encoder: str = "efficientnet-b3"
+    encoder_weights: str | Path | None = None
+    decoder_channels: int = 256
+
+
+@dataclass
+class DeepLabV3PlusFeatures:
+    """stages: the maps of the encoder's five stages. decoder: the decoder's output, before the classes."""
+
+    stages: list[Tensor]
+    decoder: Tensor
+
+
 class DeepLabV3Plus(System):
     """DeepLabV3+ on one band.
-
-    classes: number of classes. band: the band it reads. encoder: any convolutional encoder of smp or timm
-    that can run at output stride 16. encoder_weights: None, "imagenet" or the path of a local file.
-    decoder_channels: width of the decoder. dice_form: "per-class" averages Dice over the classes present
-    (smp), "global" is the one ratio that CSK-Net's equation 7 prints.
 
     With EfficientNet-B3 and 9 classes it has 11,682,241 parameters, 592,896 of them in a part of smp's
     encoder that segmentation never uses.
@@ -67,29 +82,19 @@ class DeepLabV3Plus(System):
     name = "deeplabv3plus"
     summary = "DeepLabV3+ on one band: the baseline"
     paper = "Chen et al., ECCV 2018, arXiv 1802.02611"
+    built_from = DeepLabV3PlusSettings
+    trained_by = "crossband.systems.deeplabv3plus:DeepLabV3PlusTraining"
     multiple = OUTPUT_STRIDE
 
-    def __init__(
-        self,
-        classes: int | None,
-        *,
-        band: Band = "visible",
-        encoder: str = "efficientnet-b3",
-        encoder_weights: str | Path | None = None,
-        decoder_channels: int = 256,
-        dice_form: DiceForm = "per-class",
-    ):
-        super().__init__()
+    def __init__(self, classes: int | None, settings: DeepLabV3PlusSettings):
+        super().__init__(classes, settings)
         classes = self.need_classes(classes)
-        if band not in ("visible", "infrared"):
-            raise OptionError(f"band must be visible or infrared, not {band!r}")
-        if dice_form not in ("per-class", "global"):
-            raise OptionError(f"dice_form must be per-class or global, not {dice_form!r}")
-        self.band = band
-        self.dice_form = dice_form
-        self.supports: Mapping[Bands, Support] = {band: "designed"}
-        self.band_input = BandInput(encoder)
-        self.network = build_network(classes, encoder, encoder_weights, decoder_channels)
+        self.band: Band = settings.band
+        self.supports: Mapping[Bands, Support] = {settings.band: "designed"}
+        self.band_input = BandInput(settings.encoder)
+        self.network = build_network(
+            classes, settings.encoder, settings.encoder_weights, settings.decoder_channels
+        )
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         image = visible if visible is not None else infrared
@@ -98,15 +103,8 @@ class DeepLabV3Plus(System):
         decoded = self.network.decoder(maps)
         output = Output(logits=self.network.segmentation_head(decoded))
         if features:
-            output.features = {"stages": maps[1:], "decoder": decoded}
+            output.features = DeepLabV3PlusFeatures(maps[1:], decoded)
         return output
-
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        return [self.phase("segmentation", recipe)]
-
-    def phase(self, name: str, recipe: Recipe) -> Phase:
-        """The one phase of its training, under the name that it has in another system's."""
-        return Phase(name, trained=self, keeps=self, loss=self._loss, recipe=recipe, validate=(self.band,))
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
@@ -115,8 +113,26 @@ class DeepLabV3Plus(System):
     def dead(self) -> list[nn.Module]:
         return unread_modules(self.network.encoder)
 
-    def _loss(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.label is not None
-        image = getattr(batch, self.band)
-        logits = self(**{self.band: image}, features=False).logits
-        return segmentation_loss(logits, batch.label, dice_form=self.dice_form)
+    def encoders(self) -> list[nn.Module]:
+        return [self.network.encoder]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV3PlusTraining(Training[DeepLabV3Plus]):
+    """dice_form: "per-class" averages Dice over the classes present (smp), "global" is the one ratio that
+    CSK-Net's equation 7 prints."""
+
+    dice_form: DiceForm = "per-class"
+
+    def phases(self, system: DeepLabV3Plus) -> list[Phase]:
+        return [self.phase("segmentation", system)]
+
+    def phase(self, name: str, system: DeepLabV3Plus) -> Phase:
+        """The one phase, under the name that it has in another system's training."""
+
+        def loss(batch: Batch) -> dict[str, Tensor]:
+            assert batch.label is not None
+            logits = system(**{system.band: getattr(batch, system.band)}, features=False).logits
+            return segmentation_loss(logits, batch.label, dice_form=self.dice_form)
+
+        return Phase(name, trained=system, keeps=system, loss=loss, validate=(system.band,))

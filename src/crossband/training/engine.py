@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,12 +23,13 @@ from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_text
 from crossband.systems import create, system_class
-from crossband.systems.base import Phase, System
+from crossband.systems.base import EpochRow, Phase, System
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.options import TrainOptions
-from crossband.training.phase_module import PhaseModule, validation_key
+from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
+from crossband.training.resolving import resolve
 from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
 from crossband.words import BANDS
 
@@ -38,7 +37,7 @@ from crossband.words import BANDS
 def train(options: TrainOptions, *, command: str | None = None, quiet: bool = False) -> Path:
     """Train a system and return its finished run folder.
 
-    command: the command line to keep in the folder; None takes this process's. quiet: print nothing.
+    command: the command line that asked for it, to keep in the folder. quiet: print nothing.
 
     A run that fails before its first epoch has ended leaves nothing behind; one that fails later, or is
     killed, can be resumed.
@@ -51,7 +50,8 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
         _check_folder(folder)
     run = _Run(options, quiet)
     try:
-        return run.complete(command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+        run.write_options(command)
+        return run.complete()
     except Exception:
         if is_main_process() and not (folder / CURVES_NAME).exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -86,32 +86,29 @@ def resume(folder: Path | str, *, quiet: bool = False) -> Path:
         raise OptionError(f"{folder} holds no run to go on with: it has no config.yaml")
     options = TrainOptions.from_yaml(folder / "config.yaml")
     options.out = str(folder)
-    return _Run(options, quiet).complete(None)
+    return _Run(options, quiet).complete()
 
 
 class _Run:
     """One training run; exists for as long as `train` or `resume` does."""
 
     def __init__(self, options: TrainOptions, quiet: bool):
-        if not system_class(options.system).needs_training:
-            raise OptionError(
-                f"{options.system} needs no training; use it by its name, "
-                f"as in `crossband fuse {options.system}`"
-            )
         self.options = options
+        self.resolved = resolve(options)
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
-        self.augmentation = options.make_augmentation()
+        self.augmentation = self.resolved.augmentation()
         self.pairs, self.validation = _open(options)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[EpochRow] = []
         torch.manual_seed(options.seed)
         self.classes = self.pairs.classes
         self.system: System = create(
             options.system,
             classes=None if self.classes is None else len(self.classes),
-            **options.system_arguments(),
+            **self.resolved.network,
         )
-        self.phases = self.system.phases(options.recipe_of())
+        self.phases = self.system.phases(self.resolved.training)
+        self.recipes = {phase.name: self.resolved.recipe(phase.name) for phase in self.phases}
         self._prepare_phases()
         self.reuse = _with_earlier(self.options.reuse, self.phases)
         self._reuse_phases()
@@ -125,8 +122,7 @@ class _Run:
                     f"{setting}: {self.options.system} has no phase {unknown[0]!r}; it has {', '.join(names)}"
                 )
         for phase in self.phases:
-            phase.recipe = self.options.recipe_of(phase.name)
-            unknown = sorted(set(phase.recipe.groups) - set(phase.groups))
+            unknown = sorted(set(self.recipes[phase.name].groups) - set(phase.groups))
             if unknown:
                 there = ", ".join(phase.groups) or "none"
                 raise OptionError(
@@ -176,22 +172,33 @@ class _Run:
                     "(encoder or widths)"
                 ) from error
 
-    def complete(self, command: str | None) -> Path:
-        if is_main_process():
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OptionError(
-                    f"cannot make run folder {self.folder}: {error.strerror}; choose another one"
-                ) from error
-            if command is not None:
-                write_text(self.folder / "config.yaml", self.options.to_yaml())
-                write_text(self.folder / "command.txt", command + "\n")
+    def write_options(self, command: str | None) -> None:
+        """Make the folder, and keep in it what a resume needs."""
+        if not is_main_process():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(
+                f"cannot make run folder {self.folder}: {error.strerror}; choose another one"
+            ) from error
+        write_text(self.folder / "config.yaml", self.options.to_yaml())
+        if command is not None:
+            write_text(self.folder / "command.txt", command + "\n")
+
+    def complete(self) -> Path:
         chosen = {}
         for phase in self.phases:
             chosen[phase.name] = self._complete_phase(phase)
         if is_main_process():
-            card = make_card(self.system, self.classes, self.options.infrared_scaling, self._history(chosen))
+            card = make_card(
+                self.system,
+                self.classes,
+                self.options.infrared_scaling,
+                self._history(chosen),
+                variant=self.options.variant,
+                loss=asdict(self.resolved.training),
+            )
             save_run(self.folder, self.system, card)
             self._tidy()
             self.progress.say(f"finished: {self.folder} ({card.training['seconds']:.0f} s of training)")
@@ -214,14 +221,16 @@ class _Run:
         finished = self._finished(phase)
         if finished.is_file():
             load_weights(phase.keeps, finished)
-            self.rows += [row for row in read_curves(self.folder) if row["phase"] == phase.name]
+            self.rows += [row for row in read_curves(self.folder) if row.phase == phase.name]
         else:
             self._train_phase(phase)
         return self._choice(phase)
 
     def _train_phase(self, phase: Phase) -> None:
+        recipe = self.recipes[phase.name]
         module = PhaseModule(
             phase,
+            recipe,
             None if self.classes is None else len(self.classes),
             self.options.seed,
             channels_last=self.options.channels_last,
@@ -230,12 +239,12 @@ class _Run:
         if self.options.compile:
             phase.keeps.compile()
         checkpoint = self._checkpoint(phase)
-        augmentation = self.options.make_augmentation(phase.name)
+        augmentation = self.resolved.augmentation(phase.name)
         if not _runs_on_either_band(phase):
             augmentation = replace(augmentation, band_dropout=0.0)
-        loaders = Loaders(self.pairs, self.validation, augmentation, self.options, phase.recipe.batch_size)
+        loaders = Loaders(self.pairs, self.validation, augmentation, self.options, recipe.batch_size)
         with QuietLightning():
-            trainer = make_trainer(self.options, phase.recipe, phase.name, self.progress.callback())
+            trainer = make_trainer(self.options, recipe, phase.name, self.progress.callback())
             try:
                 fit(trainer, module, loaders, checkpoint if checkpoint.is_file() else None)
             except KeyboardInterrupt:
@@ -285,36 +294,35 @@ class _Run:
             else {"split": self.validation.split, "pairs": len(self.validation)},
             "checkpoint": chosen,
             "recipes": {
-                phase.name: asdict(phase.recipe) for phase in self.phases if phase.name not in self.reuse
+                name: asdict(recipe) for name, recipe in self.recipes.items() if name not in self.reuse
             },
             "augmentation": asdict(self.augmentation),
             "phase_augmentations": {
                 phase.name: asdict(of_phase)
                 for phase in self.phases
-                if (of_phase := options.make_augmentation(phase.name)) != self.augmentation
+                if (of_phase := self.resolved.augmentation(phase.name)) != self.augmentation
             },
             "seed": options.seed,
             "deterministic": options.deterministic,
             "precision": options.precision,
             "devices": options.devices,
             "hardware": _hardware(options.accelerator),
-            "seconds": round(sum(float(row["seconds"]) for row in self.rows), 1),
+            "seconds": round(sum(row.seconds for row in self.rows), 1),
         }
 
     def _choice(self, phase: Phase) -> dict[str, Any]:
         """What chose the weights of a trained phase, in the card's words."""
-        rows = [row for row in self.rows if row["phase"] == phase.name]
+        rows = [row for row in self.rows if row.phase == phase.name]
         if self.options.select == "last" or self.validation is None or phase.chosen_by == "last":
-            return {"chosen_by": "last epoch", "epoch": int(rows[-1]["epoch"])}
+            return {"chosen_by": "last epoch", "epoch": rows[-1].epoch}
         best = _best_row(phase, rows)
-        key = validation_key(phase)
         if phase.chosen_by == "score":
             chosen_by = f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}"
-            score = {"mean_iou": float(best[key])}
+            score = {"mean_iou": validation_of(phase, best)}
         else:
             chosen_by = f"lowest loss on {self.validation.split}"
-            score = {"loss": float(best[key])}
-        return {"chosen_by": chosen_by, "epoch": int(best["epoch"]), **score}
+            score = {"loss": validation_of(phase, best)}
+        return {"chosen_by": chosen_by, "epoch": best.epoch, **score}
 
     def _finished(self, phase: Phase) -> Path:
         return self.folder / "phases" / f"{phase.name}.safetensors"
@@ -326,10 +334,9 @@ class _Run:
         return self.folder / "checkpoints" / f"{phase.name}.ckpt"
 
 
-def _best_row(phase: Phase, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _best_row(phase: Phase, rows: list[EpochRow]) -> EpochRow:
     """The epoch with the best validation, the earliest of equals."""
-    key = validation_key(phase)
-    return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: float(row[key]))
+    return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: validation_of(phase, row))
 
 
 def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str, str]:

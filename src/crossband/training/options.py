@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any
 
+from crossband.deprecation import warn_old
 from crossband.errors import OptionError, first_line, quoted
-from crossband.option_types import check_types
-from crossband.pairs.augmentation import Augmentation
-from crossband.recipe import Recipe, preset
+from crossband.words import Accelerator, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass
@@ -20,11 +18,12 @@ class TrainOptions:
     """A training run. Two runs with equal options on the same machine give the same weights.
 
     system: one of `list_systems()`. data: a source of pairs, such as ``msrs:PATH``. out: the run folder.
-    encoder, encoder_weights, options: what `create` takes, its ``preset`` among the options.
+    variant, encoder, encoder_weights, network: what `create` takes. loss: what `make_training` takes: weights
+    of losses, sampling, distillation.
     without_labels: train a system that fuses on its fusion loss alone; labels are not read.
-    preset: the recipe to start from. recipe: fields of it to change, for every phase. phases: further
-        changes for single phases, by phase name. reuse: phases to take from finished run folders instead of
-        training them, by phase name.
+    recipe: ``name`` is the recipe to start from ("paper" if it is left out), everything else a field of
+    `Recipe` to change, for every phase; a text is a name. phases: further changes for single phases, by phase
+    name. reuse: phases to take from finished run folders instead of training them, by phase name.
     augmentation: fields of `Augmentation`. infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
@@ -33,16 +32,20 @@ class TrainOptions:
     workers: processes that read pairs; None chooses by the machine.
     devices, accelerator, precision, channels_last, compile, deterministic: how to compute. The batch size of
         a recipe is per device.
+    preset, options: old spellings of ``recipe``'s name, and of ``variant``, ``network`` and ``loss`` in one.
+
+    `crossband.training.resolving` says what wins where several of these speak of the same thing.
     """
 
     system: str
     data: str
     out: str
+    variant: str | None = None
     encoder: str | None = None
     encoder_weights: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
     without_labels: bool = False
-    preset: str = "paper"
     recipe: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     reuse: dict[str, str] = field(default_factory=dict)
@@ -51,17 +54,29 @@ class TrainOptions:
     split: str = "train"
     hold_out: float = 0.1
     validation: str | None = None
-    select: Literal["best", "last"] = "best"
+    select: Select = "best"
     seed: int = 0
     deterministic: bool = False
     precision: Precision = "float32"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     workers: int | None = None
     channels_last: bool = False
     compile: bool = False
+    preset: InitVar[str | None] = None
+    options: InitVar[Mapping[str, Any] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, preset: str | None, options: Mapping[str, Any] | None) -> None:
+        if isinstance(self.recipe, str):
+            self.recipe = {"name": self.recipe}
+        if preset is not None:
+            warn_old("TrainOptions(preset=...)", "recipe={'name': ...}", stacklevel=3)
+            self.recipe = {"name": preset, **self.recipe}
+        if options:
+            warn_old("TrainOptions(options=...)", "variant, network and loss", stacklevel=3)
+            variant, network, loss = place_options(self.system, options)
+            self.variant = self.variant or variant
+            self.network, self.loss = {**network, **self.network}, {**loss, **self.loss}
         if self.split == "test" or self.validation == "test":
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
@@ -79,57 +94,6 @@ class TrainOptions:
         if self.accelerator not in ("auto", "cpu", "gpu"):
             raise OptionError(f"accelerator must be auto, cpu or gpu, not {quoted(self.accelerator)}")
 
-    def recipe_of(self, phase: str | None = None) -> Recipe:
-        """The recipe of a phase, or the one that all start from: the preset's, the system's, then ours.
-
-        Raises OptionError for a preset, a field or a value that does not exist.
-        """
-        from crossband.systems import system_class
-
-        system = system_class(self.system)
-        made = preset(self.preset, system.recipes)
-        if phase is None:
-            return made.replace(self.recipe)
-        of_phase = system.phase_recipes.get(self.preset, {}).get(phase, {})
-        return made.replace(of_phase).replace(self.recipe).replace(self.phases.get(phase, {}))
-
-    def make_augmentation(self, phase: str | None = None) -> Augmentation:
-        """The preset's augmentation with the given changes; of a phase, or the one that all start from.
-
-        Raises OptionError for a field or a value that does not exist.
-        """
-        from crossband.systems import system_class
-
-        known = {f.name for f in fields(Augmentation)}
-        unknown = sorted(set(self.augmentation) - known)
-        if unknown:
-            raise OptionError(f"augmentation has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        system = system_class(self.system)
-        of_phase = system.phase_augmentations.get(self.preset, {}).get(phase or "", {})
-        values = {**system.augmentations.get(self.preset, {}), **of_phase, **self.augmentation}
-        return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
-
-    def system_arguments(self) -> dict[str, Any]:
-        """What `create` takes after the number of classes.
-
-        Raises OptionError for a value of the wrong type, and for an option that is not the system's own.
-        """
-        from crossband.systems import system_class
-
-        given_elsewhere = {
-            "classes": "the data tell the number of classes",
-            "encoder": "give it as encoder, not among the system's options",
-            "encoder_weights": "give it as encoder_weights, not among the system's options",
-        }
-        for name, mend in given_elsewhere.items():
-            if name in self.options:
-                raise OptionError(f"options.{name}: {mend}")
-        hints = {**get_type_hints(system_class(self.system).__init__), "preset": str}
-        # `create` itself says which options it does not know.
-        known = {name: value for name, value in self.options.items() if name in hints}
-        options = {**self.options, **check_types("options", hints, known)}
-        return {"encoder": self.encoder, "encoder_weights": self.encoder_weights, **options}
-
     def to_yaml(self) -> str:
         return yaml_text(asdict(self))
 
@@ -143,3 +107,13 @@ class TrainOptions:
             raise OptionError(
                 f"{path} does not hold the options of a training run ({first_line(error)})"
             ) from error
+
+
+def place_options(
+    system: str, options: Mapping[str, Any]
+) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+    """Options under the old name ``options``, as (variant, network, loss)."""
+    from crossband.systems import split_options
+
+    network, loss = split_options(system, options)
+    return network.pop("preset", None), network, loss

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.recipe import Recipe
-from crossband.systems.base import Phase
+from crossband.systems.base import EpochRow, Phase
+from crossband.training.curves import VALIDATION_LOSS, row_from_dict, row_to_dict
 from crossband.words import BANDS, Bands
 
 
@@ -27,14 +28,15 @@ class PhaseModule(pl.LightningModule):
     step: so a checkpoint needs no generator states, and a run that was killed and resumed ends with the same
     bits as one that was not.
 
-    classes: their number, or None for a system that only fuses.
-    rows: one per finished epoch: its losses by name, rate, validation scores and seconds.
+    recipe: how it is optimised. classes: their number, or None for a system that only fuses.
+    rows: one per finished epoch.
     after_epoch: called on every process when an epoch's row is complete.
     """
 
     def __init__(
         self,
         phase: Phase,
+        recipe: Recipe,
         classes: int | None,
         seed: int,
         *,
@@ -44,8 +46,9 @@ class PhaseModule(pl.LightningModule):
         super().__init__()
         self.after_epoch = after_epoch
         self.phase = phase
+        self.recipe = recipe
         # Made once: a recipe checks itself whenever it is made, which is nothing for every step.
-        self._recipes = {name: phase.recipe.of_group(name) for name in ("", *phase.groups)}
+        self._recipes = {name: recipe.of_group(name) for name in ("", *phase.groups)}
         self.trained = phase.trained
         self.frozen = nn.ModuleList(phase.frozen)
         self._stopped = [parameter for parameter in self.frozen.parameters() if parameter.requires_grad]
@@ -55,7 +58,7 @@ class PhaseModule(pl.LightningModule):
         self.keeps = None if inside else phase.keeps
         self.seed = seed
         self.channels_last = channels_last
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[EpochRow] = []
         self.classes = classes
         self.scores: dict[Bands, SegmentationMetric] = {}
         self._validation_losses: list[tuple[float, int]] = []
@@ -69,10 +72,6 @@ class PhaseModule(pl.LightningModule):
             self.to(memory_format=torch.channels_last)
         # Lightning fits a module in whatever mode it finds it.
         self.train()
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.phase.recipe
 
     def train(self, mode: bool = True) -> PhaseModule:
         super().train(mode)
@@ -111,7 +110,7 @@ class PhaseModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         if self.phase.prepare is not None:
-            self.phase.prepare(self.current_epoch, self.rows)
+            self.phase.prepare(self.current_epoch, self.recipe.epochs, self.rows)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         for name, recipe in self._recipes.items():
@@ -180,39 +179,41 @@ class PhaseModule(pl.LightningModule):
             metric.update(logits.argmax(dim=1), batch.label)
 
     def on_train_epoch_end(self) -> None:
-        losses = self.losses()
-        validation = {}
+        losses, validation_loss = self.losses(), None
         if self._validation_losses:
             pairs = sum(count for _, count in self._validation_losses)
-            validation["val_loss"] = sum(loss * count for loss, count in self._validation_losses) / pairs
-        broken = [name for name, value in (losses | validation).items() if not math.isfinite(value)]
+            validation_loss = sum(loss * count for loss, count in self._validation_losses) / pairs
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if validation_loss is not None and not math.isfinite(validation_loss):
+            broken.append(VALIDATION_LOSS)
         if broken:
             raise CrossbandError(
                 f"training diverged in epoch {self.current_epoch + 1} of phase {self.phase.name}: "
                 f"{', '.join(broken)} became NaN or infinite; lower recipe.lr, add recipe.warmup_steps, "
                 "or train in float32"
             )
-        row: dict[str, Any] = {
-            "phase": self.phase.name,
-            "epoch": self.current_epoch + 1,
-            "lr": self._rate,
-            **losses,
-        }
-        for bands, metric in self.scores.items():
-            row[f"val_miou_{bands}"] = metric.compute().protocols["present"].mean_iou
-        row |= validation
-        row["seconds"] = round(time.monotonic() - self._started, 3)
+        row = EpochRow(
+            phase=self.phase.name,
+            epoch=self.current_epoch + 1,
+            lr=self._rate,
+            losses=losses,
+            scores={
+                bands: metric.compute().protocols["present"].mean_iou for bands, metric in self.scores.items()
+            },
+            validation_loss=validation_loss,
+            seconds=round(time.monotonic() - self._started, 3),
+        )
         self.rows.append(row)
         if self.logger is not None:
-            numbers = {key: value for key, value in row.items() if key not in ("phase", "epoch")}
-            self.logger.log_metrics(numbers, step=row["epoch"])
+            numbers = {name: x for name, x in row_to_dict(row).items() if name not in ("phase", "epoch")}
+            self.logger.log_metrics(numbers, step=row.epoch)
         self.after_epoch(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
         elsewhere = ("frozen.", "keeps.")
         checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith(elsewhere)}
-        checkpoint["rows"] = self.rows
+        checkpoint["rows"] = [row_to_dict(row) for row in self.rows]
 
     def release(self) -> None:
         """Let what was frozen for this phase be trained again, on the CPU: another phase may do so."""
@@ -221,12 +222,15 @@ class PhaseModule(pl.LightningModule):
             parameter.requires_grad_(True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.rows = checkpoint["rows"]
+        self.rows = [row_from_dict(row) for row in checkpoint["rows"]]
 
 
-def validation_key(phase: Phase) -> str:
-    """The name of the number in a row that chooses the phase's checkpoint."""
-    return "val_loss" if phase.chosen_by == "loss" else f"val_miou_{phase.validate[0]}"
+def validation_of(phase: Phase, row: EpochRow) -> float:
+    """The number in a row that chooses the phase's checkpoint."""
+    if phase.chosen_by == "loss":
+        assert row.validation_loss is not None
+        return row.validation_loss
+    return row.scores[phase.validate[0]]
 
 
 def _mix(*numbers: int) -> int:

@@ -62,19 +62,13 @@ class Progress:
     def epoch(self, module: PhaseModule) -> None:
         """One finished epoch, as a line that stays."""
         row = module.rows[-1]
-        losses = {
-            key: row[key]
-            for key in row
-            if key not in ("phase", "epoch", "lr", "seconds") and not key.startswith("val_")
-        }
-        scores = {key.removeprefix("val_miou_"): row[key] for key in row if key.startswith("val_miou_")}
-        validation = "  ".join(f"mIoU {bands} {100 * score:.1f}" for bands, score in scores.items())
-        if "val_loss" in row:
-            validation = f"validation loss {row['val_loss']:.3f}"
-        eta = self._eta(row["epoch"], module.recipe.epochs)
+        validation = "  ".join(f"mIoU {bands} {100 * score:.1f}" for bands, score in row.scores.items())
+        if row.validation_loss is not None:
+            validation = f"validation loss {row.validation_loss:.3f}"
+        eta = self._eta(row.epoch, module.recipe.epochs)
         self.console.print(
-            f"  epoch {row['epoch']:>3}/{module.recipe.epochs}  {_losses(losses)}  {validation}  "
-            f"{row['seconds']:.0f} s  ETA {eta}"
+            f"  epoch {row.epoch:>3}/{module.recipe.epochs}  {_losses(row.losses)}  {validation}  "
+            f"{row.seconds:.0f} s  ETA {eta}"
         )
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ Paper: "AMDANet: Attention-Driven Multi-Perspective Discrepancy Alignment for RG
 Segmentation", ICCV 2025. Its supplement names the modules, the weights of the losses and the threshold, and
 has the ablations; formulas, sizes and recipe are those of the published code. None of that code is used
 here: this is written from a description in words. Where the sources differ, or the code has a defect, the
-defaults are our choice and the preset "as-published" is the code's; docs/systems/amdanet.md lists all.
+defaults are our choice and the variant "as-published" is the code's; docs/systems/amdanet.md lists all.
 
 Two Mix Transformers read the two bands. At every stage the streams are mixed where they disagree (semantic
 consistency inference), correct each other locally, and meet in one map globally. A segmentation decoder
@@ -15,6 +15,7 @@ masked maps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,77 +31,37 @@ from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
-from crossband.losses.fusion import GradientTarget, MeanOver
-from crossband.losses.segmentation import DiceClasses
-from crossband.recipe import Recipe
 from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
 from crossband.systems.amdanet.consistency import ConsistencyGate
 from crossband.systems.amdanet.reliability import blend
-from crossband.systems.amdanet.training import LossSettings, MaskSite, masked_outputs, training_loss
-from crossband.systems.base import Output, Phase, System
+from crossband.systems.base import NetworkSettings, Output, System
 from crossband.words import Band, Bands, Support
 
-ABLATIONS: dict[str, dict[str, object]] = {
-    "AMDANet": {},
-    **{f"alpha 1 = {value}": {"a1": value} for value in (0.3, 0.5, 0.7)},
-    **{f"alpha 2 = {value}": {"a2": value} for value in (0.3, 0.6, 0.7)},
-    **{f"alpha 3 = {value}": {"a3": value} for value in (0.3, 0.6, 0.7)},
-    **{f"tau = {value}": {"tau": value} for value in (0.2, 0.6, 0.8)},
-    "w/o local alignment": {"local_alignment": "none"},
-    "w/o global alignment": {"global_alignment": False},
-    "w/o salient feature enhancement": {"salient_enhancement": False},
-    "with CBAM": {"local_alignment": "cbam"},
-    "with DANet": {"local_alignment": "danet"},
+VARIANTS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "as-published": {
+        "swap_streams": True,
+        "gate": "batch-any",
+        "similarity_scale": 0.1,
+        "train_lambda": False,
+        "stage2_depth": "published",
+        "norm_eps": 0.01,
+        "norm_momentum": 0.01,
+        "evaluation_norm_eps": 1e-5,
+        "masked_in_evaluation": True,
+    },
 }
-"""The rows of the supplement's tables 1 to 6, as constructor arguments."""
-
-AS_PUBLISHED: dict[str, object] = {
-    "swap_streams": True,
-    "gate": "batch-any",
-    "similarity_scale": 0.1,
-    "train_lambda": False,
-    "stage2_depth": "published",
-    "norm_eps": 0.01,
-    "norm_momentum": 0.01,
-    "evaluation_norm_eps": 1e-5,
-    "masked_in_evaluation": True,
-    "dice_ignored_as_zero": True,
-    "dice_classes": "all",
-    "fusion_mean": "all",
-}
-"""How the published code differs from the defaults, which are the preset "clean"."""
-
-_RECIPE: dict[str, object] = {
-    "epochs": 350,
-    "batch_size": 6,
-    "optimizer": "adamw",
-    "lr": 6.3e-5,
-    "weight_decay": 0.01,
-    "decay_norms": False,
-    "schedule": "poly",
-    "schedule_per": "step",
-    "power": 0.9,
-    "warmup_epochs": 50,
-}
-RECIPES: dict[str, Mapping[str, object]] = {
-    "paper": _RECIPE,
-    "as-published": {**_RECIPE, "warmup": "replace", "schedule_lag": 1},
-    "quick": {"optimizer": "adamw", "lr": 3e-4, "weight_decay": 0.01, "decay_norms": False},
-}
-"""The recipe of the published code for MFNet, without and with its learning rate's being a step late."""
-
-_AUGMENTATION: dict[str, object] = {"crop": (480, 640), "scale": (0.5, 1.75)}
-AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-published": _AUGMENTATION}
+"""The defaults, and how the published code's network differs from them."""
 
 # Of the visible and of the infrared encoder: both were meant to be 0 to 7, the blocks of the stage.
 PUBLISHED_STAGE2_RATES = (0, 1)
+MaskSite = Literal["code", "modality"]
 Pictures = tuple[Tensor, Tensor]
 
 
-class AMDANet(System):
-    """AMDANet. classes: number of classes, or None for a system that only fuses.
-
-    encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per
+@dataclass(frozen=True, kw_only=True)
+class AMDANetSettings(NetworkSettings):
+    """encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per
     band, unless share_encoder. stochastic_depth: of transformers. stage2_depth: "ramp" for rates that rise
     through all stages, "published" for those of the code, which repeats one throughout stage 2 (Mix
     Transformer only). input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights
@@ -111,171 +72,136 @@ class AMDANet(System):
     gate, tau, similarity_scale, swap_streams, train_lambda: see `SemanticConsistency`.
     local_alignment, global_alignment, salient_enhancement: see `AlignedEncoder`.
 
-    a1, a2, a3: weights of L_seg, L_fus and L_cr in the loss. dice_weight, dice_classes,
-    dice_ignored_as_zero: of Dice in L_seg, and see `smoothed_dice`. fusion_gamma, intensity_weight,
-    gradient_weight, colour_weight, gradient_target, fusion_mean: see `fusion_loss`.
-    masked_ce_weight, masked_dice_weight, masked_fusion_weight: of the parts of L_cr. mask_keep, mask_site:
-    see `masked_outputs`. masked_in_evaluation: decode masked maps in evaluation too, for nothing.
+    mask_keep: the share of elements that the masked pass keeps. mask_site "code": with probability 1/2 the
+    four shared maps are masked for the segmentation decoder, and the fused picture stays as it is; else the
+    maps of both bands are masked for the fusion decoder, and the logits differ from the first ones by their
+    dropout only. "modality": the maps of one band, drawn evenly, are masked before they are aligned, and both
+    decoders run on what the alignment makes of that; the encoder's way goes on without masks.
+    masked_in_evaluation: decode masked maps in evaluation too, for nothing.
 
     reliability_gate, reconstruction: options of our own for bands that fail, see
     `crossband.systems.amdanet.reliability`; with either, a missing band is what the system was trained for.
-    broken_weight, reconstruction_weight, reliability_weight: of their losses.
 
-    Raises OptionError for values that do not exist or do not go together.
+    Raises OptionError for values that do not go together.
     """
 
-    name = "amdanet"
-    summary = "AMDANet: classes and a fused picture from both bands"
-    paper = "AMDANet, ICCV 2025"
-    fuses = True
-    multiple = 32
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"clean": {}, "as-published": AS_PUBLISHED}
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
-    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = AUGMENTATIONS
+    encoder: str = "mit_b4"
+    encoder_weights: str | Path | None = None
+    share_encoder: bool = False
+    stochastic_depth: float = 0.1
+    stage2_depth: Literal["ramp", "published"] = "ramp"
+    input_normalisation: Literal["auto", "none", "encoder"] = "auto"
+    decoder_channels: int = 512
+    fusion_channels: int = 16
+    dropout: float = 0.1
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    evaluation_norm_eps: float | None = None
+    gate: ConsistencyGate = "sample"
+    tau: float = 0.4
+    similarity_scale: float = 1.0
+    swap_streams: bool = False
+    train_lambda: bool = True
+    local_alignment: LocalKind = "local"
+    global_alignment: bool = True
+    salient_enhancement: bool = True
+    mask_keep: float = 0.85
+    mask_site: MaskSite = "code"
+    masked_in_evaluation: bool = False
+    reliability_gate: bool = False
+    reconstruction: bool = False
 
-    def __init__(
-        self,
-        classes: int | None,
-        *,
-        encoder: str = "mit_b4",
-        encoder_weights: str | Path | None = None,
-        share_encoder: bool = False,
-        stochastic_depth: float = 0.1,
-        stage2_depth: Literal["ramp", "published"] = "ramp",
-        input_normalisation: Literal["auto", "none", "encoder"] = "auto",
-        decoder_channels: int = 512,
-        fusion_channels: int = 16,
-        dropout: float = 0.1,
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.1,
-        evaluation_norm_eps: float | None = None,
-        gate: ConsistencyGate = "sample",
-        tau: float = 0.4,
-        similarity_scale: float = 1.0,
-        swap_streams: bool = False,
-        train_lambda: bool = True,
-        local_alignment: LocalKind = "local",
-        global_alignment: bool = True,
-        salient_enhancement: bool = True,
-        a1: float = 1.0,
-        a2: float = 0.5,
-        a3: float = 0.5,
-        dice_weight: float = 2.0,
-        dice_classes: DiceClasses = "present",
-        dice_ignored_as_zero: bool = False,
-        fusion_gamma: float = 0.8,
-        intensity_weight: float = 0.5,
-        gradient_weight: float = 1.0,
-        colour_weight: float = 1.0,
-        gradient_target: GradientTarget = "signed",
-        fusion_mean: MeanOver = "valid",
-        masked_ce_weight: float = 0.5,
-        masked_dice_weight: float = 1.0,
-        masked_fusion_weight: float = 0.5,
-        mask_keep: float = 0.85,
-        mask_site: MaskSite = "code",
-        masked_in_evaluation: bool = False,
-        reliability_gate: bool = False,
-        reconstruction: bool = False,
-        broken_weight: float = 0.5,
-        reconstruction_weight: float = 0.25,
-        reliability_weight: float = 0.25,
-    ):
-        super().__init__()
-        self.check_choice("stage2_depth", stage2_depth, ("ramp", "published"))
-        self.check_choice("input_normalisation", input_normalisation, ("auto", "none", "encoder"))
-        self.check_choice("gate", gate, ("sample", "batch-any", "always"))
-        self.check_choice("local_alignment", local_alignment, ("local", "none", "cbam", "danet"))
-        self.check_choice("dice_classes", dice_classes, ("present", "all"))
-        self.check_choice("gradient_target", gradient_target, ("signed", "magnitude"))
-        self.check_choice("fusion_mean", fusion_mean, ("valid", "all"))
-        self.check_choice("mask_site", mask_site, ("code", "modality"))
-        if not 0 < mask_keep <= 1:
-            raise OptionError(f"amdanet: mask_keep is the share that stays, in (0, 1], not {mask_keep}")
-        mix_transformer = is_mix_transformer(encoder)
-        if stage2_depth == "published" and not mix_transformer:
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_keep <= 1:
+            raise OptionError(f"amdanet: mask_keep is the share that stays, in (0, 1], not {self.mask_keep}")
+        if self.stage2_depth == "published" and not is_mix_transformer(self.encoder):
             raise OptionError(
-                "amdanet: stage2_depth published (also of the preset as-published) belongs to the Mix "
-                f"Transformer; set it to ramp for encoder {encoder!r}"
+                "amdanet: stage2_depth published (also of the variant as-published) belongs to the Mix "
+                f"Transformer; set it to ramp for encoder {self.encoder!r}"
             )
-        self.restores = reliability_gate or reconstruction
-        if self.restores and swap_streams:
+        if self.restores and self.swap_streams:
             raise OptionError(
                 "amdanet: swap_streams runs a band through the other's encoder, so that reliability_gate and "
                 "reconstruction cannot tell whose features are whose; leave one of them out"
             )
-        designed: Support = "designed" if self.restores else "fallback"
-        self.supports: Mapping[Bands, Support] = {
-            "both": "designed",
-            "infrared": designed,
-            "visible": designed,
-        }
+
+    @property
+    def restores(self) -> bool:
+        """Whether it has an option for bands that fail."""
+        return self.reliability_gate or self.reconstruction
+
+
+@dataclass
+class AMDANetFeatures:
+    """levels: the aligned levels. pictures: the visible and the infrared picture of the padded size."""
+
+    levels: AlignedLevels
+    pictures: Pictures
+
+
+class AMDANet(System):
+    """AMDANet. classes: number of classes, or None for a system that only fuses."""
+
+    name = "amdanet"
+    summary = "AMDANet: classes and a fused picture from both bands"
+    paper = "AMDANet, ICCV 2025"
+    built_from = AMDANetSettings
+    trained_by = "crossband.systems.amdanet.training:AMDANetTraining"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    fuses = True
+    multiple = 32
+
+    def __init__(self, classes: int | None, settings: AMDANetSettings):
+        super().__init__(classes, settings)
+        self.restores = settings.restores
+        alone: Support = "designed" if self.restores else "fallback"
+        self.supports: Mapping[Bands, Support] = {"both": "designed", "infrared": alone, "visible": alone}
         self.segments = classes is not None
-        self.masked_in_evaluation = masked_in_evaluation
-        self.loss_settings = LossSettings(
-            a1=a1,
-            a2=a2,
-            a3=a3,
-            dice_weight=dice_weight,
-            dice_classes=dice_classes,
-            dice_ignored_as_zero=dice_ignored_as_zero,
-            fusion={
-                "gamma": fusion_gamma,
-                "intensity_weight": intensity_weight,
-                "gradient_weight": gradient_weight,
-                "colour_weight": colour_weight,
-                "gradient_target": gradient_target,
-                "mean_over": fusion_mean,
-            },
-            masked_ce_weight=masked_ce_weight,
-            masked_dice_weight=masked_dice_weight,
-            masked_fusion_weight=masked_fusion_weight,
-            mask_keep=mask_keep,
-            mask_site=mask_site,
-            broken_weight=broken_weight,
-            reconstruction_weight=reconstruction_weight,
-            reliability_weight=reliability_weight,
-        )
-        if input_normalisation == "auto":
-            input_normalisation = "none" if mix_transformer else "encoder"
-        self.band_input = BandInput(encoder) if input_normalisation == "encoder" else None
+        normalisation = settings.input_normalisation
+        if normalisation == "auto":
+            normalisation = "none" if is_mix_transformer(settings.encoder) else "encoder"
+        self.band_input = BandInput(settings.encoder) if normalisation == "encoder" else None
         self.enc = AlignedEncoder(
-            encoder,
-            encoder_weights,
-            stochastic_depth=stochastic_depth,
-            stage2_rates_of=PUBLISHED_STAGE2_RATES if stage2_depth == "published" else None,
-            share_encoder=share_encoder,
+            settings.encoder,
+            settings.encoder_weights,
+            stochastic_depth=settings.stochastic_depth,
+            stage2_rates_of=PUBLISHED_STAGE2_RATES if settings.stage2_depth == "published" else None,
+            share_encoder=settings.share_encoder,
             consistency={
-                "gate": gate,
-                "tau": tau,
-                "similarity_scale": similarity_scale,
-                "swap_streams": swap_streams,
-                "train_lambda": train_lambda,
+                "gate": settings.gate,
+                "tau": settings.tau,
+                "similarity_scale": settings.similarity_scale,
+                "swap_streams": settings.swap_streams,
+                "train_lambda": settings.train_lambda,
             },
-            local_alignment=local_alignment,
-            global_alignment=global_alignment if self.segments else None,
-            salient_enhancement=salient_enhancement,
-            reliability_gate=reliability_gate,
-            reconstruction=reconstruction,
+            local_alignment=settings.local_alignment,
+            global_alignment=settings.global_alignment if self.segments else None,
+            salient_enhancement=settings.salient_enhancement,
+            reliability_gate=settings.reliability_gate,
+            reconstruction=settings.reconstruction,
         )
-        norm = {"eps": norm_eps, "momentum": norm_momentum, "evaluation_eps": evaluation_norm_eps}
+        norm = {
+            "eps": settings.norm_eps,
+            "momentum": settings.norm_momentum,
+            "evaluation_eps": settings.evaluation_norm_eps,
+        }
         self.seg = None
         if classes is not None:
             self.seg = SegmentationDecoder(
-                self.enc.channels, classes, decoder_channels, dropout=dropout, norm=norm
+                self.enc.channels, classes, settings.decoder_channels, dropout=settings.dropout, norm=norm
             )
-        self.fus = FusionDecoder(self.enc.channels, fusion_channels, norm=norm)
+        self.fus = FusionDecoder(self.enc.channels, settings.fusion_channels, norm=norm)
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         levels, pictures, reliability = self.encode(visible, infrared)
         logits = self.segment(levels.shared, pictures[0].shape[-2:])
         output = Output(logits, self.fuse(levels.aligned, pictures), reliability=reliability)
-        if self.masked_in_evaluation and not self.training:
-            masked, _ = masked_outputs(self, levels, pictures)
+        if self.settings.masked_in_evaluation and not self.training:
+            masked, _ = self.masked(levels, pictures)
             if features and masked is not None:
                 output.branches = {"masked": masked}
         if features:
-            output.features = {"levels": levels, "pictures": pictures}
+            output.features = AMDANetFeatures(levels, pictures)
         return output
 
     def encode(
@@ -312,19 +238,32 @@ class AMDANet(System):
         """The fused picture (B, 3, H, W) from the four aligned grids of both bands and their pictures."""
         return self.fus([x for x, _ in aligned], [y for _, y in aligned], *pictures)
 
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        """One phase, on `training_loss`, validated on every combination of bands that it trains for."""
-        validate: tuple[Bands, ...] = ("both", "infrared", "visible") if self.restores else ("both",)
-        return [
-            Phase(
-                "amdanet",
-                trained=self,
-                keeps=self,
-                loss=lambda batch: training_loss(self, batch),
-                recipe=recipe,
-                validate=validate,
-            )
-        ]
+    def masked(self, levels: AlignedLevels, pictures: Pictures) -> tuple[Tensor | None, Tensor | None]:
+        """Mutual feature mask learning: logits and fused picture of one masked pass, of the padded size.
+
+        A share 1 - mask_keep of the elements is set to 0, without making the others larger. What is masked
+        is drawn: see `AMDANetSettings.mask_site`. The fused picture is None where it stays as it is.
+        """
+        settings: AMDANetSettings = self.settings
+        size = pictures[0].shape[-2:]
+
+        def thinned(grid: Tensor) -> Tensor:
+            return grid * torch.empty_like(grid).bernoulli_(settings.mask_keep)
+
+        first = bool(torch.rand(()) < 0.5)
+        if settings.mask_site == "modality":
+            aligned: list[TwoGrids] = []
+            shared: list[Tensor] = []
+            for level, (x, y), trust in zip(LEVELS, levels.unaligned, levels.trust, strict=True):
+                x, y = (thinned(x), y) if first else (x, thinned(y))
+                x, y, common = self.enc.align(level, x, y, trust)
+                aligned.append((x, y))
+                shared += [] if common is None else [common]
+            return self.segment(shared, size), self.fuse(aligned, pictures)
+        if first and self.segments:
+            return self.segment([thinned(grid) for grid in levels.shared], size), None
+        aligned = [(thinned(x), thinned(y)) for x, y in levels.aligned]
+        return self.segment(levels.shared, size), self.fuse(aligned, pictures)
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
@@ -336,6 +275,9 @@ class AMDANet(System):
             kinds.append("infrared_from_visible" if bands == "visible" else "visible_from_infrared")
         parts = [self.enc.part(kind, level) for kind in kinds for level in LEVELS if self.enc.has(kind)]
         return [own, *parts, *(decoder for decoder in (self.seg, self.fus) if decoder is not None)]
+
+    def encoders(self) -> list[nn.Module]:
+        return [self.enc.rgb, self.enc.ir]
 
     def _prepared(self, image: Tensor | None) -> Tensor | None:
         if image is None:

@@ -12,50 +12,116 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.errors import OptionError
-from crossband.losses.fusion import fusion_loss
+from crossband.losses.fusion import GradientTarget, MeanOver, fusion_loss
 from crossband.losses.segmentation import DiceClasses, cross_entropy, smoothed_dice
-from crossband.pairs.batch import Batch, bands_of
-from crossband.systems.amdanet.aligned_encoder import AlignedLevels, TwoGrids
+from crossband.pairs.batch import Batch
+from crossband.systems.amdanet.aligned_encoder import AlignedLevels
+from crossband.systems.amdanet.network import AMDANet, AMDANetFeatures
 from crossband.systems.amdanet.reliability import (
     break_band,
     reconstruction_loss,
     reliability_loss,
     surviving_structure,
 )
+from crossband.systems.base import Output, Phase, Training
+from crossband.words import Bands
 
-if TYPE_CHECKING:
-    from crossband.systems.amdanet.network import AMDANet
-
-MaskSite = Literal["code", "modality"]
 Terms = dict[str, Tensor]
 
+ABLATIONS: dict[str, dict[str, object]] = {
+    "AMDANet": {},
+    **{f"alpha 1 = {value}": {"a1": value} for value in (0.3, 0.5, 0.7)},
+    **{f"alpha 2 = {value}": {"a2": value} for value in (0.3, 0.6, 0.7)},
+    **{f"alpha 3 = {value}": {"a3": value} for value in (0.3, 0.6, 0.7)},
+    **{f"tau = {value}": {"tau": value} for value in (0.2, 0.6, 0.8)},
+    "w/o local alignment": {"local_alignment": "none"},
+    "w/o global alignment": {"global_alignment": False},
+    "w/o salient feature enhancement": {"salient_enhancement": False},
+    "with CBAM": {"local_alignment": "cbam"},
+    "with DANet": {"local_alignment": "danet"},
+}
+"""The rows of the supplement's tables 1 to 6, as options of the network and of the loss."""
 
-@dataclass(frozen=True)
-class LossSettings:
-    """Weights and choices, as in the arguments of `AMDANet`. fusion: arguments of `fusion_loss`."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "as-published": {"dice_ignored_as_zero": True, "dice_classes": "all", "fusion_mean": "all"},
+}
+"""The defaults, and how the published code's losses differ from them."""
 
-    a1: float
-    a2: float
-    a3: float
-    dice_weight: float
-    dice_classes: DiceClasses
-    dice_ignored_as_zero: bool
-    fusion: Mapping[str, Any]
-    masked_ce_weight: float
-    masked_dice_weight: float
-    masked_fusion_weight: float
-    mask_keep: float
-    mask_site: MaskSite
-    broken_weight: float
-    reconstruction_weight: float
-    reliability_weight: float
+_RECIPE: dict[str, object] = {
+    "epochs": 350,
+    "batch_size": 6,
+    "optimizer": "adamw",
+    "lr": 6.3e-5,
+    "weight_decay": 0.01,
+    "decay_norms": False,
+    "schedule": "poly",
+    "schedule_per": "step",
+    "power": 0.9,
+    "warmup_epochs": 50,
+}
+RECIPES: dict[str, Mapping[str, object]] = {
+    "paper": _RECIPE,
+    "as-published": {**_RECIPE, "warmup": "replace", "schedule_lag": 1},
+    "quick": {"optimizer": "adamw", "lr": 3e-4, "weight_decay": 0.01, "decay_norms": False},
+}
+"""The recipe of the published code for MFNet, without and with its learning rate's being a step late."""
+
+_AUGMENTATION: dict[str, object] = {"crop": (480, 640), "scale": (0.5, 1.75)}
+AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-published": _AUGMENTATION}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AMDANetTraining(Training[AMDANet]):
+    """a1, a2, a3: weights of L_seg, L_fus and L_cr in the loss. dice_weight, dice_classes,
+    dice_ignored_as_zero: of Dice in L_seg, and see `smoothed_dice`. fusion_gamma, intensity_weight,
+    gradient_weight, colour_weight, gradient_target, fusion_mean: see `fusion_loss`.
+    masked_ce_weight, masked_dice_weight, masked_fusion_weight: of the parts of L_cr.
+    broken_weight, reconstruction_weight, reliability_weight: of the losses of the network's options for bands
+    that fail.
+    """
+
+    a1: float = 1.0
+    a2: float = 0.5
+    a3: float = 0.5
+    dice_weight: float = 2.0
+    dice_classes: DiceClasses = "present"
+    dice_ignored_as_zero: bool = False
+    fusion_gamma: float = 0.8
+    intensity_weight: float = 0.5
+    gradient_weight: float = 1.0
+    colour_weight: float = 1.0
+    gradient_target: GradientTarget = "signed"
+    fusion_mean: MeanOver = "valid"
+    masked_ce_weight: float = 0.5
+    masked_dice_weight: float = 1.0
+    masked_fusion_weight: float = 0.5
+    broken_weight: float = 0.5
+    reconstruction_weight: float = 0.25
+    reliability_weight: float = 0.25
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
+    augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = AUGMENTATIONS
+
+    def phases(self, system: AMDANet) -> list[Phase]:
+        """One phase, on `training_loss`, validated on every combination of bands that it trains for."""
+        validate: tuple[Bands, ...] = ("both", "infrared", "visible") if system.restores else ("both",)
+        return [
+            Phase(
+                "amdanet",
+                trained=system,
+                keeps=system,
+                loss=lambda batch: training_loss(system, self, batch),
+                validate=validate,
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -73,112 +139,87 @@ class _Broken:
     survived: Tensor
 
 
-def training_loss(system: AMDANet, batch: Batch) -> Terms:
+def training_loss(system: AMDANet, training: AMDANetTraining, batch: Batch) -> Terms:
     """The named terms of the loss for a batch, weighted; their sum is minimised.
 
     With one band missing there is no picture to aim at: what is left is L_seg and its masked part. In
     evaluation the masked pass and the broken bands, which are random, are left out.
     Raises OptionError for a batch that leaves nothing: no label, and a band missing.
     """
-    visible, infrared, label = batch.visible, batch.infrared, batch.label
-    both = bands_of(visible, infrared) == "both"
-    if not system.segments:
-        label = None
+    label = batch.label if system.segments else None
+    both = batch.bands == "both"
     if label is None and not both:
         raise OptionError(
             "amdanet: without labels it is trained on the fused picture alone, which takes both bands; "
             "leave out augmentation.band_dropout"
         )
     if system.training and system.restores and both:
-        return _with_broken_pairs(system, batch, label)
-    output = system(visible, infrared, features=True)
-    return _clean_terms(system, batch, label, output.logits, output.fused, **output.features)
+        return _with_broken_pairs(system, training, batch, label)
+    output: Output = system(batch.visible, batch.infrared, features=True)
+    return _clean_terms(system, training, batch, label, output.logits, output.fused, output.features)
 
 
 def _clean_terms(
     system: AMDANet,
+    training: AMDANetTraining,
     batch: Batch,
     label: Tensor | None,
     logits: Tensor | None,
     fused: Tensor | None,
-    levels: AlignedLevels,
-    pictures: tuple[Tensor, Tensor],
+    features: AMDANetFeatures,
 ) -> Terms:
-    """a1 L_seg + a2 L_fus + a3 L_cr. logits, fused: of the batch's size, unlike levels and pictures."""
-    settings = system.loss_settings
-    terms = _scaled(settings.a1, _segmentation(settings, logits, label))
-    fusion = _fusion(settings, fused, batch)
-    terms |= _scaled(settings.a2, fusion)
-    if settings.a3 > 0 and system.training:
-        masked_logits, masked_fused = masked_outputs(system, levels, pictures)
-        masked = _segmentation(settings, _cropped(masked_logits, batch), label, masked=True)
+    """a1 L_seg + a2 L_fus + a3 L_cr. logits, fused: of the batch's size, unlike features."""
+    terms = _scaled(training.a1, _segmentation(training, logits, label))
+    fusion = _fusion(training, fused, batch)
+    terms |= _scaled(training.a2, fusion)
+    if training.a3 > 0 and system.training:
+        masked_logits, masked_fused = system.masked(features.levels, features.pictures)
+        masked = _segmentation(training, _cropped(masked_logits, batch), label, masked=True)
         if masked_fused is not None:
-            fusion = _fusion(settings, _cropped(masked_fused, batch), batch)
+            fusion = _fusion(training, _cropped(masked_fused, batch), batch)
         if fusion:
-            masked["fusion"] = settings.masked_fusion_weight * _sum(fusion)
-        terms |= {f"masked_{name}": term for name, term in _scaled(settings.a3, masked).items()}
+            masked["fusion"] = training.masked_fusion_weight * _sum(fusion)
+        terms |= {f"masked_{name}": term for name, term in _scaled(training.a3, masked).items()}
     return terms
 
 
 def _segmentation(
-    settings: LossSettings, logits: Tensor | None, label: Tensor | None, *, masked: bool = False
+    training: AMDANetTraining, logits: Tensor | None, label: Tensor | None, *, masked: bool = False
 ) -> Terms:
     """Cross-entropy and Dice; nothing without a label."""
     if logits is None or label is None:
         return {}
-    entropy_weight = settings.masked_ce_weight if masked else 1.0
-    dice_weight = settings.masked_dice_weight if masked else settings.dice_weight
+    entropy_weight = training.masked_ce_weight if masked else 1.0
+    dice_weight = training.masked_dice_weight if masked else training.dice_weight
     dice = smoothed_dice(
-        logits, label, classes=settings.dice_classes, ignored_as_zero=settings.dice_ignored_as_zero
+        logits, label, classes=training.dice_classes, ignored_as_zero=training.dice_ignored_as_zero
     )
     return {"ce": entropy_weight * cross_entropy(logits, label), "dice": dice_weight * dice}
 
 
-def _fusion(settings: LossSettings, fused: Tensor | None, batch: Batch) -> Terms:
+def _fusion(training: AMDANetTraining, fused: Tensor | None, batch: Batch) -> Terms:
     """L_fus by terms; nothing if a band is missing."""
     visible, infrared = batch.visible, batch.infrared
     if visible is None or infrared is None:
         return {}
     assert fused is not None
-    return fusion_loss(fused, visible, infrared, valid=batch.valid, **settings.fusion)
+    return fusion_loss(
+        fused,
+        visible,
+        infrared,
+        valid=batch.valid,
+        gamma=training.fusion_gamma,
+        intensity_weight=training.intensity_weight,
+        gradient_weight=training.gradient_weight,
+        colour_weight=training.colour_weight,
+        gradient_target=training.gradient_target,
+        mean_over=training.fusion_mean,
+    )
 
 
-def masked_outputs(
-    system: AMDANet, levels: AlignedLevels, pictures: tuple[Tensor, Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Mutual feature mask learning: logits and fused picture of one masked pass, of the padded size.
-
-    A share 1 - mask_keep of the elements is set to 0, without making the others larger.
-
-    mask_site "code": with probability 1/2 the four shared maps are masked for the segmentation decoder, and
-    the fused picture, which stays as it is, is returned as None; else the maps of both bands are masked for
-    the fusion decoder, and the logits differ from the first ones by their dropout only.
-    "modality": the maps of one band, drawn evenly, are masked before they are aligned, and both decoders
-    run on what the alignment makes of that; the encoder's way goes on without masks.
-    """
-    settings = system.loss_settings
-    size = pictures[0].shape[-2:]
-
-    def masked(grid: Tensor) -> Tensor:
-        return grid * torch.empty_like(grid).bernoulli_(settings.mask_keep)
-
-    first = bool(torch.rand(()) < 0.5)
-    if settings.mask_site == "modality":
-        aligned: list[TwoGrids] = []
-        shared: list[Tensor] = []
-        for level, (x, y), trust in zip(LEVELS, levels.unaligned, levels.trust, strict=True):
-            x, y = (masked(x), y) if first else (x, masked(y))
-            x, y, common = system.enc.align(level, x, y, trust)
-            aligned.append((x, y))
-            shared += [] if common is None else [common]
-        return system.segment(shared, size), system.fuse(aligned, pictures)
-    if first and system.segments:
-        return system.segment([masked(grid) for grid in levels.shared], size), None
-    aligned = [(masked(x), masked(y)) for x, y in levels.aligned]
-    return system.segment(levels.shared, size), system.fuse(aligned, pictures)
-
-
-def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> Terms:
+def _with_broken_pairs(
+    system: AMDANet, training: AMDANetTraining, batch: Batch, label: Tensor | None
+) -> Terms:
     """The loss of a batch, and of half of its pairs once more with one band missing or broken.
 
     Both go through the network as one batch, so that batch norms see in training what they see later.
@@ -186,7 +227,6 @@ def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> T
     visible, infrared = batch.visible, batch.infrared
     assert visible is not None
     assert infrared is not None
-    settings = system.loss_settings
     count, broken = len(visible), _break_some(system, visible, infrared)
     present = None
     if broken.missing:
@@ -203,20 +243,20 @@ def _with_broken_pairs(system: AMDANet, batch: Batch, label: Tensor | None) -> T
     assert fused is not None
     terms = _clean_terms(
         system,
+        training,
         batch,
         label,
         None if logits is None else logits[:count],
         fused[:count],
-        levels.first(count),
-        (pictures[0][:count], pictures[1][:count]),
+        AMDANetFeatures(levels.first(count), (pictures[0][:count], pictures[1][:count])),
     )
-    wanted = _first_pairs(batch, broken.count)
+    wanted = batch.first(broken.count)
     again = _scaled(
-        settings.a1, _segmentation(settings, None if logits is None else logits[count:], wanted.label)
+        training.a1, _segmentation(training, None if logits is None else logits[count:], wanted.label)
     )
-    again["fusion"] = settings.a2 * _sum(_fusion(settings, fused[count:], wanted))
-    terms |= {f"broken_{name}": term for name, term in _scaled(settings.broken_weight, again).items()}
-    return terms | _restoration_terms(settings, levels, broken, count)
+    again["fusion"] = training.a2 * _sum(_fusion(training, fused[count:], wanted))
+    terms |= {f"broken_{name}": term for name, term in _scaled(training.broken_weight, again).items()}
+    return terms | _restoration_terms(training, levels, broken, count)
 
 
 def _break_some(system: AMDANet, visible: Tensor, infrared: Tensor) -> _Broken:
@@ -237,7 +277,9 @@ def _break_some(system: AMDANet, visible: Tensor, infrared: Tensor) -> _Broken:
     return _Broken(count, band, missing, (images[0], images[1]), survived)
 
 
-def _restoration_terms(settings: LossSettings, levels: AlignedLevels, broken: _Broken, count: int) -> Terms:
+def _restoration_terms(
+    training: AMDANetTraining, levels: AlignedLevels, broken: _Broken, count: int
+) -> Terms:
     """How badly the broken band's features were predicted, and what was left of it estimated."""
     terms: Terms = {}
     if levels.reconstructed:
@@ -246,7 +288,7 @@ def _restoration_terms(settings: LossSettings, levels: AlignedLevels, broken: _B
             true = own[broken.band]
             assert true is not None
             losses.append(reconstruction_loss(predicted[broken.band][count:], true[: broken.count]))
-        terms["reconstruction"] = settings.reconstruction_weight * torch.stack(losses).mean()
+        terms["reconstruction"] = training.reconstruction_weight * torch.stack(losses).mean()
     if levels.trust_logits and not broken.missing:
         survived = [torch.ones_like(broken.survived)] * 2
         survived[broken.band] = broken.survived
@@ -255,27 +297,14 @@ def _restoration_terms(settings: LossSettings, levels: AlignedLevels, broken: _B
             for logits in levels.trust_logits
             for band in (0, 1)
         ]
-        terms["reliability"] = settings.reliability_weight * torch.stack(losses).mean()
+        terms["reliability"] = training.reliability_weight * torch.stack(losses).mean()
     return terms
-
-
-def _first_pairs(batch: Batch, count: int) -> Batch:
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[:count]
-
-    return Batch(
-        visible=cut(batch.visible),
-        infrared=cut(batch.infrared),
-        label=cut(batch.label),
-        valid=cut(batch.valid),
-    )
 
 
 def _cropped(image: Tensor | None, batch: Batch) -> Tensor | None:
     """What was computed at the padded size, at the batch's own."""
-    band = batch.visible if batch.visible is not None else batch.infrared
-    assert band is not None
-    return None if image is None else image[..., : band.shape[-2], : band.shape[-1]]
+    height, width = batch.size
+    return None if image is None else image[..., :height, :width]
 
 
 def _scaled(weight: float, terms: Terms) -> Terms:

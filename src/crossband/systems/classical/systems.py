@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
-from crossband.recipe import Recipe
-from crossband.systems.base import Output, Phase, System
+from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.classical.rules import guided_fusion, laplacian_pyramid_fusion
 from crossband.words import Bands, Support
 
@@ -35,10 +34,9 @@ class ClassicalFusion(System):
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}
     segments = False
     fuses = True
-    needs_training: ClassVar[bool] = False
 
-    def __init__(self, classes: int | None = None):
-        super().__init__()
+    def __init__(self, classes: int | None, settings: NetworkSettings):
+        super().__init__(classes, settings)
         if classes is not None:
             raise OptionError(f"{self.name} only fuses: it takes no classes")
 
@@ -53,9 +51,6 @@ class ClassicalFusion(System):
         if infrared is None:
             return Output(fused=visible)
         return Output(fused=with_luma(visible, self.fuse(luma(visible), infrared)))
-
-    def phases(self, recipe: Recipe) -> list[Phase]:
-        return []
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
@@ -84,21 +79,27 @@ class Maximum(ClassicalFusion):
         return torch.maximum(visible, infrared)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaplacianSettings(NetworkSettings):
+    """levels: of detail. Raises OptionError for a number below 1."""
+
+    levels: int = 4
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise OptionError(f"laplacian: levels must be 1 or more, not {self.levels}")
+
+
 class Laplacian(ClassicalFusion):
-    """See `laplacian_pyramid_fusion`. levels: of detail. Raises OptionError for a number below 1."""
+    """See `laplacian_pyramid_fusion`."""
 
     name = "laplacian"
     summary = "the stronger detail at every scale (Laplacian pyramid): a fusion without training"
     paper = "Burt and Adelson, IEEE Trans. Communications 1983"
-
-    def __init__(self, classes: int | None = None, *, levels: int = 4):
-        super().__init__(classes)
-        if levels < 1:
-            raise OptionError(f"laplacian: levels must be 1 or more, not {levels}")
-        self.levels = levels
+    built_from = LaplacianSettings
 
     def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        return laplacian_pyramid_fusion(visible, infrared, self.levels)
+        return laplacian_pyramid_fusion(visible, infrared, self.settings.levels)
 
 
 class Guided(ClassicalFusion):

@@ -1,0 +1,177 @@
+"""How CSK-Net is trained: a teacher on visible images, then equation 11 of its paper (arXiv 2312.02240).
+
+The visible branch learns from the frozen teacher, the infrared branch and the fused output from the labels,
+and the infrared encoder also from a pixel-wise contrastive loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from crossband.blocks.tied import copy_weights
+from crossband.errors import OptionError
+from crossband.losses.distillation import feature_distillation, prediction_distillation
+from crossband.losses.segmentation import DiceForm, segmentation_loss
+from crossband.pairs.batch import Batch
+from crossband.systems.base import Output, Phase, Training
+from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast
+from crossband.systems.csknet.network import CSKNet, CSKNetFeatures
+from crossband.systems.csknet.projection import LevelProjections
+from crossband.systems.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusFeatures, DeepLabV3PlusTraining
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "CSK-Net": {},
+    "w/o contrastive learning": {"contrastive_weight": 0.0},
+    "w/o gated spectral unit": {"gated_unit": False},
+    "w/o mixed feature exchange": {"exchange": False},
+    "w/o contrastive learning and mixed feature exchange": {"contrastive_weight": 0.0, "exchange": False},
+}
+"""The rows of the paper's table 4, as options of the network and of the loss."""
+
+CONTRASTED_STAGES = (2, 3, 4, 5)
+DISTILLED_STAGES = (4, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSKNetTraining(Training[CSKNet]):
+    """distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
+    distill_form: see `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the
+        losses of equations 8 and 9.
+
+    contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
+    contrastive_temperature, contrastive_anchors, contrastive_per_class, contrastive_hard_fraction: see
+        `pixel_contrast`. contrastive_branches: "infrared", or "both" for the pixels of both branches in one
+        pool. projection: "per-level" or "concat", see `LevelProjections`; projection_width: of embeddings.
+
+    dice_form: see `DeepLabV3PlusTraining`.
+    """
+
+    distill_tap: Literal["post", "pre"] = "post"
+    distill_form: Literal["kl_ce", "soft_hard"] = "kl_ce"
+    distill_predictions_weight: float = 1.0
+    distill_features_weight: float = 1.0
+    contrastive_weight: float = 1.0
+    contrastive_temperature: float = 0.1
+    contrastive_anchors: int = 1024
+    contrastive_per_class: int = 100
+    contrastive_hard_fraction: float = 0.1
+    contrastive_branches: Literal["infrared", "both"] = "infrared"
+    projection: Literal["per-level", "concat"] = "per-level"
+    projection_width: int = 128
+    dice_form: DiceForm = "per-class"
+
+    def __post_init__(self) -> None:
+        if self.contrastive_temperature <= 0:
+            raise OptionError(
+                f"csknet: contrastive_temperature must be above 0, not {self.contrastive_temperature}"
+            )
+        _ = self.sampling  # whose values are checked where it is made
+
+    @property
+    def sampling(self) -> PixelSampling:
+        return PixelSampling(
+            anchors=self.contrastive_anchors,
+            per_class=self.contrastive_per_class,
+            hard_fraction=self.contrastive_hard_fraction,
+        )
+
+    def phases(self, system: CSKNet) -> list[Phase]:
+        """Phase 1, "teacher": a DeepLabV3+ on visible images. Phase 2, "csknet": equation 11."""
+        teacher = system.baseline("visible")
+        # The teacher starts where the student starts: at the encoder's ImageNet weights, if it has any.
+        copy_weights(system.visible.encoder, teacher.network.encoder)
+        students = nn.ModuleDict({"system": system})
+        projections = None
+        if self.contrastive_weight > 0:
+            channels = [system.visible.encoder.out_channels[stage] for stage in CONTRASTED_STAGES]
+            projections = LevelProjections(channels, self.projection_width, form=self.projection)
+            students["projections"] = projections
+
+        def loss(batch: Batch) -> dict[str, Tensor]:
+            return self._loss(system, batch, teacher, projections)
+
+        return [
+            DeepLabV3PlusTraining(dice_form=self.dice_form).phase("teacher", teacher),
+            Phase(
+                "csknet",
+                trained=students,
+                keeps=system,
+                loss=loss,
+                frozen=(teacher,),
+                validate=("both", "infrared"),
+            ),
+        ]
+
+    def _loss(
+        self, system: CSKNet, batch: Batch, teacher: DeepLabV3Plus, projections: nn.Module | None
+    ) -> dict[str, Tensor]:
+        """The named terms of equation 11, weighted. With one band missing, those that are still defined."""
+        visible, infrared, label = batch.visible, batch.infrared, batch.label
+        assert label is not None
+        output: Output = system(visible, infrared, features=True)
+        features: CSKNetFeatures | None = output.features
+        terms: dict[str, Tensor] = {}
+        if visible is not None and infrared is not None:
+            assert output.logits is not None
+            terms |= _named(segmentation_loss(output.logits, label, dice_form=self.dice_form), "fused")
+        if infrared is not None:
+            logits = output.branches["infrared"]
+            terms |= _named(segmentation_loss(logits, label, dice_form=self.dice_form), "infrared")
+        if visible is not None:
+            with torch.no_grad():
+                taught: Output = teacher(visible=visible, features=True)
+            assert taught.logits is not None
+            terms["distill_predictions"] = self.distill_predictions_weight * prediction_distillation(
+                output.branches["visible"], taught.logits, form=self.distill_form
+            )
+            if features is not None:
+                terms["distill_features"] = self.distill_features_weight * self._distillation(
+                    features, taught.features
+                )
+        if projections is not None and features is not None:
+            prediction = output.branches["infrared"].argmax(dim=1)
+            terms["contrast"] = self.contrastive_weight * self._contrast(
+                features, system.pad_label(label), system.pad_label(prediction), projections
+            )
+        return terms
+
+    def _distillation(self, features: CSKNetFeatures, taught: DeepLabV3PlusFeatures) -> Tensor:
+        """Equation 9: the visible stages 4 and 5 and the visible decoder against the teacher's."""
+        maps = features.before if self.distill_tap == "pre" else features.after
+        student = [maps[stage - 1][0] for stage in DISTILLED_STAGES]
+        teacher = [taught.stages[stage - 1] for stage in DISTILLED_STAGES]
+        return feature_distillation([*student, features.decoder[0]], [*teacher, taught.decoder])
+
+    def _contrast(
+        self, features: CSKNetFeatures, label: Tensor, prediction: Tensor, projections: nn.Module
+    ) -> Tensor:
+        """Equation 10, as the mean over the levels that are contrasted.
+
+        label, prediction: (B, H, W), of the padded size.
+        """
+        maps = [features.after[stage - 1] for stage in CONTRASTED_STAGES]
+        if self.contrastive_branches == "infrared":
+            levels = [infrared for _, infrared in maps]
+        else:
+            levels = [torch.cat(pair) for pair in maps]
+            label, prediction = label.repeat(2, 1, 1), prediction.repeat(2, 1, 1)
+        losses = [
+            pixel_contrast(
+                embeddings,
+                label,
+                prediction=prediction,
+                temperature=self.contrastive_temperature,
+                sampling=self.sampling,
+            )
+            for embeddings in projections(levels)
+        ]
+        return torch.stack(losses).mean()
+
+
+def _named(terms: Mapping[str, Tensor], branch: str) -> dict[str, Tensor]:
+    return {f"{name}_{branch}": value for name, value in terms.items()}

@@ -1,0 +1,85 @@
+"""What a training is, decided: one place where recipes, files, the command line and phases are put together.
+
+What a field is, the last of these that speaks of it decides:
+
+1. the default of the dataclass (`Recipe`, `Augmentation`, the system's settings and training);
+2. for the network and the loss: the variant;
+   for the recipe: the named recipe (`crossband.recipe.RECIPES`);
+3. for recipe and augmentation: what the system makes of the recipe of that name, then what it makes of the
+   phase under that name;
+4. ``network``, ``loss``, ``recipe`` and ``augmentation`` of the file or the command line, of which the
+   command line wins;
+5. for the recipe: the file's ``phases``, for that phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from crossband.errors import OptionError
+from crossband.option_types import check_types
+from crossband.pairs.augmentation import Augmentation
+from crossband.recipe import Recipe, named_recipe
+from crossband.systems import make_training
+from crossband.systems.base import Training
+from crossband.systems.creation import make_settings
+from crossband.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class ResolvedTraining:
+    """A training in which everything is decided.
+
+    network: what `create` takes beside the number of classes. training: what the system's phases come from.
+    recipe_name: of the recipe that all phases start from.
+    """
+
+    options: TrainOptions
+    network: dict[str, Any]
+    training: Training[Any]
+    recipe_name: str
+
+    def recipe(self, phase: str | None = None) -> Recipe:
+        """The recipe of a phase, or the one that all start from."""
+        made = named_recipe(self.recipe_name, self.training.recipes)
+        if phase is not None:
+            made = made.replace(self.training.phase_recipes.get(self.recipe_name, {}).get(phase, {}))
+        given = {name: value for name, value in self.options.recipe.items() if name != "name"}
+        return made.replace(given).replace(self.options.phases.get(phase or "", {}))
+
+    def augmentation(self, phase: str | None = None) -> Augmentation:
+        """The augmentation of a phase, or the one that all start from."""
+        of_system = self.training.augmentations.get(self.recipe_name, {})
+        of_phase = self.training.phase_augmentations.get(self.recipe_name, {}).get(phase or "", {})
+        values = {**of_system, **of_phase, **self.options.augmentation}
+        return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
+
+
+def resolve(options: TrainOptions) -> ResolvedTraining:
+    """Put everything together that decides a training.
+
+    Raises OptionError for a system that needs no training, and for a variant, a recipe, an option or a value
+    that does not exist.
+    """
+    network = dict(options.network)
+    for name, given in (("encoder", options.encoder), ("encoder_weights", options.encoder_weights)):
+        if given is not None:
+            if network.get(name, given) != given:
+                raise OptionError(f"network.{name} is {network[name]!r}, but {name} is {given!r}; give one")
+            network[name] = given
+    if "classes" in network:
+        raise OptionError("network.classes: the data tell the number of classes")
+    training = make_training(options.system, variant=options.variant, **options.loss)
+    make_settings(options.system, options.variant, network)
+    unknown = sorted(set(options.augmentation) - {f.name for f in fields(Augmentation)})
+    if unknown:
+        known = ", ".join(sorted(f.name for f in fields(Augmentation)))
+        raise OptionError(f"augmentation has no {', '.join(unknown)}; it has {known}")
+    name = options.recipe.get("name", "paper")
+    if not isinstance(name, str):
+        raise OptionError(f"recipe.name must be a text, not {name!r}")
+    resolved = ResolvedTraining(options, {"variant": options.variant, **network}, training, name)
+    resolved.recipe()
+    resolved.augmentation()
+    return resolved

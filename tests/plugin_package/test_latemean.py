@@ -1,0 +1,8 @@
+"""All the tests that a system of another package needs."""
+
+from crossband.testing import SystemContract
+
+
+class TestLateMean(SystemContract):
+    system = "latemean"
+    small = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}  # noqa: RUF012
