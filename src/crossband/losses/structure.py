@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean
-from crossband.metrics.fusion.structure import GAUSSIAN, K1, K2
+from crossband.metrics.fusion.structure import DEVIATION, K1, K2, WINDOW
 from crossband.tensors import at_least_float32
 
 # Of values in [0, 1].
@@ -60,7 +60,9 @@ def similarity_map(first: Tensor, second: Tensor, valid: Tensor | None = None) -
 
 def _smoothed(image: Tensor) -> Tensor:
     """Sums weighted by the window around every pixel, with zeros beyond the border."""
-    kernel = image.new_tensor(GAUSSIAN).expand(image.shape[1], 1, 1, len(GAUSSIAN))
-    groups, reach = image.shape[1], len(GAUSSIAN) // 2
+    place = torch.arange(WINDOW, dtype=image.dtype, device=image.device) - WINDOW // 2
+    taps = torch.exp(-0.5 * (place / DEVIATION) ** 2)
+    kernel = (taps / taps.sum()).expand(image.shape[1], 1, 1, WINDOW)
+    groups, reach = image.shape[1], WINDOW // 2
     rows = F.conv2d(image, kernel, padding=(0, reach), groups=groups)
     return F.conv2d(rows, kernel.transpose(2, 3), padding=(reach, 0), groups=groups)

@@ -23,7 +23,8 @@ Window = Literal["gaussian", "uniform"]
 Border = Literal["crop", "replicate"]
 
 K1, K2 = 0.01, 0.03
-GAUSSIAN = gaussian_window(11, 1.5)
+WINDOW, DEVIATION = 11, 1.5
+GAUSSIAN = gaussian_window(WINDOW, DEVIATION)
 UNIFORM = uniform_window(7)
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # The least that is as wide as the Gaussian window after four halvings.
