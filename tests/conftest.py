@@ -7,6 +7,9 @@ import pytest
 
 # Before PyTorch starts its threads: tiny networks crawl if idle threads spin on a machine that is not idle.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: more than one thread in each would wait for the others.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real image pairs: {folder} is not there (set CROSSBAND_DATA to where they are)")
     return folder
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """The same names of tests in every process: a set's own order changes from one to the next."""
+    if isinstance(val, set | frozenset):
+        return str(sorted(val, key=str))
+    return str(val) if isinstance(val, dict) else None

@@ -95,7 +95,6 @@ def test_each_weight_scales_its_own_terms(option: str, changed: set[str]) -> Non
         ({"gradient_weight": 3.0}, "gradient", 3),
         ({"colour_weight": 4.0}, "colour", 4),
     ],
-    ids=str,
 )
 def test_weights_of_single_terms(options: dict[str, Any], name: str, factor: float) -> None:
     plain, changed = loss_of(amdanet(), labelled())[name], loss_of(amdanet(**options), labelled())[name]
@@ -111,7 +110,6 @@ def test_weights_of_single_terms(options: dict[str, Any], name: str, factor: flo
         ({"fusion_gamma": 0.5}, FUSION | {"masked_fusion"}),
         ({"fusion_mean": "all"}, FUSION | {"masked_fusion"}),
     ],
-    ids=str,
 )
 def test_choices_reach_their_terms(options: dict[str, Any], names: set[str]) -> None:
     batch = labelled()
@@ -148,8 +146,8 @@ def test_ignored_and_padded_pixels_change_no_term() -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("options", [{}, {"reliability_gate": True, "reconstruction": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"reliability_gate": True, "reconstruction": True}])
 def test_losses_in_half_precision_are_near(dtype: torch.dtype, options: dict[str, Any]) -> None:
     full = loss_of(amdanet(**options), labelled())
     with torch.autocast("cpu", dtype=dtype):

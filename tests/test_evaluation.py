@@ -18,7 +18,7 @@ from crossband.evaluation import ALL, UNSPECIFIED, Evaluation, evaluate
 from crossband.metrics import PROTOCOLS
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.report import evaluation_csv, evaluation_dict, evaluation_text
-from crossband.systems.base import Output, System
+from crossband.systems.base import NetworkSettings, Output, System
 from crossband.words import IGNORE_INDEX
 
 NAMES = ("road", "car <b>", "Fußgänger", "rare, very", "never")
@@ -59,7 +59,7 @@ class BrightnessSystem(System):
     multiple = 4
 
     def __init__(self, classes=5):
-        super().__init__()
+        super().__init__(classes, NetworkSettings())
         centres = (torch.arange(classes) + 0.5) / classes
         self.head = nn.Conv2d(1, classes, 1)
         self.head.weight.data = 2 * centres.view(-1, 1, 1, 1)
@@ -69,9 +69,6 @@ class BrightnessSystem(System):
     def run(self, visible, infrared, *, features):
         brightness = infrared if infrared is not None else visible[:, :1]
         return Output(logits=self.dropout(self.head(brightness)))
-
-    def phases(self, recipe):
-        return []
 
     def deployed(self, bands):
         return [self.head]

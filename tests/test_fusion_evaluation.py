@@ -29,7 +29,7 @@ from crossband.report import (
     write_fusion_evaluation,
 )
 from crossband.report.fusion_files import describe_stretching
-from crossband.systems.base import Output, System
+from crossband.systems.base import NetworkSettings, Output, System
 
 SIZES = [(24, 30), (24, 30), (40, 26), (24, 30), (24, 30)]
 CONDITIONS = ["night", "day", "day", "night", "day"]
@@ -66,15 +66,12 @@ class Blend(System):
     multiple = 4
 
     def __init__(self, share=0.5):
-        super().__init__()
+        super().__init__(None, NetworkSettings())
         self.share = nn.Parameter(torch.tensor(float(share)))
         self.dropout = nn.Dropout(0.9)
 
     def run(self, visible, infrared, *, features):
         return Output(fused=self.dropout(self.share * visible + (1 - self.share) * infrared))
-
-    def phases(self, recipe):
-        return []
 
     def deployed(self, bands):
         return [self]

@@ -83,7 +83,6 @@ def test_the_loss_is_cross_entropy_and_a_tenth_of_the_fusion_loss() -> None:
         ({"gradient_target": "magnitude"}, {"gradient"}),
         ({"fusion_mean": "all"}, FUSION),
     ],
-    ids=str,
 )
 def test_choices_reach_their_terms(options: dict[str, Any], names: set[str]) -> None:
     batch = labelled()

@@ -1,0 +1,120 @@
+"""The rules of the house: imports run downwards and in no circle, and shared rooms are shared."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def load_script() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "docs" / "draw_architecture.py"
+    spec = importlib.util.spec_from_file_location("draw_architecture", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOUSE = load_script()
+MODULES: dict[str, Path] = HOUSE.modules()
+IMPORTS: dict[str, set[str]] = {name: HOUSE.imports(path, MODULES) for name, path in MODULES.items()}
+ORDER = [name for name, _, _ in HOUSE.ROOMS]
+SYSTEMS_BASE = ("base", "creation", "registry")
+
+
+def reached(module: str) -> set[str]:
+    """Everything that a module imports, directly or through others."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for other in IMPORTS[waiting.pop()] - seen:
+            seen.add(other)
+            waiting.append(other)
+    return seen
+
+
+def system_of(module: str) -> str | None:
+    parts = module.split(".")
+    own = parts[:2] == ["crossband", "systems"] and len(parts) > 2 and parts[2] not in SYSTEMS_BASE
+    return parts[2] if own else None
+
+
+def circles() -> Iterator[list[str]]:
+    """Strongly connected parts of more than one module (Tarjan's algorithm, by plain reachability)."""
+    reach = {module: reached(module) for module in MODULES}
+    for module in sorted(MODULES):
+        circle = sorted(other for other in reach[module] if module in reach[other])
+        if len(circle) > 1 and circle[0] == module:
+            yield circle
+
+
+def test_no_room_imports_from_one_above_it() -> None:
+    upward = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in sorted(others)
+        if (here := HOUSE.room_of(module)) and (there := HOUSE.room_of(other))
+        if ORDER.index(there) < ORDER.index(here)
+    ]
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not list(circles())
+
+
+@pytest.mark.parametrize("room", ["blocks", "losses"])
+def test_what_stands_in_a_shared_room_has_two_users_or_more(room: str) -> None:
+    users: dict[str, set[str]] = {m: set() for m in MODULES if m.startswith(f"crossband.{room}.")}
+    for module in MODULES:
+        system = system_of(module)
+        if system is not None:
+            for other in reached(module) & set(users):
+                users[other].add(system)
+    lonely = {module: sorted(systems) for module, systems in users.items() if len(systems) < 2}
+    assert not lonely, "move it into the one system's folder"
+
+
+def test_no_system_imports_another_ones_parts_but_the_baseline() -> None:
+    foreign = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in sorted(others)
+        if (own := system_of(module)) and (its := system_of(other)) and own != its != "deeplabv3plus"
+    ]
+    assert not foreign
+
+
+def test_networks_do_not_import_what_trains_them() -> None:
+    upward = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        if system_of(module) and not module.endswith(".training")
+        for other in others
+        if other.endswith(".training") and system_of(other)
+    ]
+    assert not upward
+
+
+def test_no_file_is_longer_than_one_thing() -> None:
+    long = {name: n for name, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_the_ground_floor_loads_nothing_heavy() -> None:
+    ground = [m for m in MODULES if HOUSE.room_of(m) == "ground" and not m.endswith(".tensors")]
+    heavy = "{'torch', 'torchvision', 'timm', 'lightning', 'matplotlib', 'cv2', 'PIL'}"
+    code = f"import sys\nimport {', '.join(ground)}\nprint(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_picture_is_current() -> None:
+    assert HOUSE.PICTURE.read_text(encoding="utf-8") == HOUSE.draw(), "run python docs/draw_architecture.py"
