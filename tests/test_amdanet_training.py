@@ -73,9 +73,7 @@ def test_the_terms_are_the_factored_form_of_the_published_loss() -> None:
     assert torch.stack(list(terms.values())).sum().item() == pytest.approx(total.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("option", "changed"), [("a1", SEGMENTATION), ("a2", FUSION), ("a3", MASKED)], ids=str
-)
+@pytest.mark.parametrize(("option", "changed"), [("a1", SEGMENTATION), ("a2", FUSION), ("a3", MASKED)])
 def test_each_weight_scales_its_own_terms(option: str, changed: set[str]) -> None:
     plain, double = loss_of(amdanet(), labelled()), loss_of(amdanet(**{option: 2.0}), labelled())
     factor = 2.0 if option == "a1" else 4.0
