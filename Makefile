@@ -3,14 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint benchmarks reproduce-two-rows reproduce-scenes clean
+# One process per core, each with one thread; tests of a module or class share their fixtures.
+PARALLEL := -n auto --dist loadscope
+
+.PHONY: help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
+	reproduce-two-rows reproduce-scenes clean
 
 help:
 	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
 	@echo "make test                set up, then run the tests"
 	@echo "make test-slow           the tests that take longer as well"
+	@echo "make test-changed        of those, the ones of systems whose files the last commit changed"
+	@echo "make test-release        before a release: all tests, and an hour of soak"
+	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: minutes"
 	@echo "make lint                ruff and mypy"
-	@echo "make benchmarks          time and memory, as ratios to plain references"
+	@echo "make speed               time and memory, as ratios to plain references"
 	@echo "make reproduce-two-rows  two rows of a paper's table on generated scenes; a minute"
 	@echo "make reproduce-scenes    every table of both papers on generated scenes; hours on a CPU"
 	@echo "make clean               remove .venv, demo/ and caches"
@@ -28,18 +35,35 @@ demo: setup
 	$(BIN)/crossband demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
+
+# A system's slow tests are those whose names hold its own: tests/test_NAME_training.py and the like.
+test-changed: setup
+	@changed=$$(git diff --name-only HEAD~1 -- src/crossband/systems 2>/dev/null \
+		| sed -n 's|^src/crossband/systems/\([a-z0-9]*\)/.*|\1|p' | sort -u | paste -sd' ' | sed 's/ / or /g'); \
+	if [ -n "$$changed" ]; then $(BIN)/python -m pytest $(PARALLEL) -m slow -k "$$changed"; \
+	else echo "no system's files changed in the last commit: no slow tests to run"; fi
+
+test-release: test-slow soak
+
+soak: setup
+	$(BIN)/python tests/soak.py
+
+soak-short: setup
+	$(BIN)/python tests/soak.py --short
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmarks: setup
-	$(BIN)/python benchmarks/run.py
+speed: setup
+	$(BIN)/python speed/run.py
+
+benchmarks: speed
 
 # Both go on where they were when they are started again.
 reproduce-two-rows: setup

@@ -23,7 +23,7 @@ from crossband.systems.base import System
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, build, images, randomise_norms
 
-REFERENCE = Path(__file__).resolve().parents[1] / "benchmarks" / "reference_amdanet.py"
+REFERENCE = Path(__file__).resolve().parent / "references" / "reference_amdanet.py"
 SIZE = (64, 96)
 
 

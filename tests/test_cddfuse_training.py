@@ -370,6 +370,7 @@ def test_a_run_that_is_cut_off_in_the_last_phase_ends_with_the_same_bits(
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     batch = four_scenes()
     torch.manual_seed(0)

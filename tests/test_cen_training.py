@@ -225,6 +225,7 @@ def test_a_run_from_training_to_the_stored_system(recipe: str, tmp_path: Path) -
         assert torch.equal(system.eval()(*pair).logits, again.eval()(*pair).logits)
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     batch = four_scenes()
     torch.manual_seed(0)

@@ -32,7 +32,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], str]:
             name: replace(split, counts=(counts[name],)) if name in counts and split.counts else split
             for name, split in declared.splits.items()
         }
-        monkeypatch.setitem(BENCHMARKS, key, replace(declared, splits=splits, resolution=SIZE))
+        monkeypatch.setitem(BENCHMARKS.declared, key, replace(declared, splits=splits, resolution=SIZE))
         return f"{key}:{root}"
 
     return build
@@ -219,7 +219,7 @@ def test_pst900_numbers_are_a_warning(tmp_path: Path, monkeypatch: pytest.Monkey
     fake_trees.pst900(tmp_path)
     declared = BENCHMARKS["pst900"]
     splits = {"train": Split((3, 4)), "test": Split((2,))}
-    monkeypatch.setitem(BENCHMARKS, "pst900", replace(declared, splits=splits, resolution=SIZE))
+    monkeypatch.setitem(BENCHMARKS.declared, "pst900", replace(declared, splits=splits, resolution=SIZE))
     report = check_source(f"pst900:{tmp_path}")
     assert report.ok
     assert told(report, "warning") == ["train: 3 complete pairs; sources give 3 or 4"]

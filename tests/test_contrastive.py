@@ -268,6 +268,7 @@ def test_work_grows_no_faster_than_the_number_of_pixels() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc to read the peak memory")
+@pytest.mark.slow
 def test_memory_at_480_by_640_batch_8_is_below_300_mb() -> None:
     """Peak resident memory that loss and gradient add, for the largest of CSK-Net's levels."""
     program = """

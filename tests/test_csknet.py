@@ -1,6 +1,7 @@
 """CSK-Net: its size, its tied branches, its exchange, its losses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -271,9 +272,12 @@ def test_the_network_exchanges_as_the_paper_words_it(options: dict[str, Any]) ->
         # Every setting makes a difference, so that none of them can be ignored unseen.
         for other in EXCHANGES:
             if other != options:
-                system.settings.exchange_direction = other.get("exchange_direction", "both")
-                system.settings.exchange_stages = other.get("exchange_stages", (1, 2, 3, 4, 5))
-                system.settings.spatial_stages = other.get("spatial_stages", (4, 5))
+                changed = {
+                    "exchange_direction": other.get("exchange_direction", "both"),
+                    "exchange_stages": other.get("exchange_stages", (1, 2, 3, 4, 5)),
+                    "spatial_stages": other.get("spatial_stages", (4, 5)),
+                }
+                system.settings = replace(system.settings, **changed)
                 assert not torch.allclose(system(visible, infrared).logits, logits, atol=1e-5)
 
 

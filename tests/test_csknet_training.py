@@ -187,6 +187,7 @@ def test_every_other_reading_trains(options: dict[str, Any]) -> None:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     batch = four_scenes()
     torch.manual_seed(0)

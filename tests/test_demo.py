@@ -36,7 +36,7 @@ def test_the_four_are_trained_alike(demo: Path) -> None:
     for key in ("pairs", "validation", "augmentation", "seed"):
         assert len({str(card.training[key]) for card in cards}) == 1
     assert len({str(list(card.training["recipes"].values())[-1]) for card in cards}) == 1
-    assert len({card.arguments["encoder"] for card in cards}) == 1
+    assert len({card.network["encoder"] for card in cards}) == 1
 
 
 def test_the_report_is_one_file_with_every_model_and_condition(demo: Path) -> None:

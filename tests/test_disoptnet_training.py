@@ -212,6 +212,7 @@ def test_recipes() -> None:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     batch = four_scenes()
     torch.manual_seed(0)

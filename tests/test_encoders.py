@@ -209,7 +209,7 @@ def test_csknet_that_exchanges_between_equal_inputs_is_the_plain_encoder(name: s
     with torch.no_grad():
         output = system(visible, infrared, features=True)
         wanted = system.visible.encoder(system.band_input(visible))[1:]
-    for (visible_map, infrared_map), want in zip(output.features["after"], wanted, strict=True):
+    for (visible_map, infrared_map), want in zip(output.features.after, wanted, strict=True):
         assert torch.allclose(visible_map, want, atol=1e-5)
         assert torch.allclose(infrared_map, want, atol=1e-5)
 
@@ -221,8 +221,8 @@ def test_csknet_exchanges_at_depthwise_norms() -> None:
     busy.load_state_dict(calm.state_dict())
     visible, infrared = torch.rand(1, 3, 48, 64), torch.rand(1, 1, 48, 64)
     with torch.no_grad():
-        with_exchange = busy(visible, infrared, features=True).features["after"]
-        without = calm(visible, infrared, features=True).features["after"]
+        with_exchange = busy(visible, infrared, features=True).features.after
+        without = calm(visible, infrared, features=True).features.after
     for index in (0, 1):
         # The first block of this encoder belongs to stage 2; stage 1 is the stem.
         assert torch.equal(with_exchange[0][index], without[0][index])

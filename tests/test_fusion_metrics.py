@@ -54,7 +54,7 @@ CASES = list(CDDFUSE)
 
 
 def load_naive() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "naive_fusion_metrics.py"
+    path = Path(__file__).resolve().parent / "references" / "naive_fusion_metrics.py"
     spec = importlib.util.spec_from_file_location("naive_fusion_metrics", path)
     assert spec is not None
     assert spec.loader is not None

@@ -246,6 +246,7 @@ def test_weights_scale_their_terms() -> None:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     """Infrared alone, which one batch in three trains, learns them too."""
     batch = four_scenes(16, 16)

@@ -19,7 +19,7 @@ from crossband.systems.mrfs.network import MRFS
 from crossband.weights import count_parameters
 from tiny_systems import CLASSES, build, images, randomise_norms
 
-REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference_amdanet.py"
+REFERENCE = Path(__file__).parent / "references" / "reference_amdanet.py"
 
 
 def mrfs(classes: int | None = CLASSES, **options: Any) -> MRFS:

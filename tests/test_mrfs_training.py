@@ -179,6 +179,7 @@ def test_the_published_recipe_never_leaves_its_warm_up() -> None:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes_in_classes_and_picture(tmp_path: Path) -> None:
     batch = four_scenes()
     torch.manual_seed(0)

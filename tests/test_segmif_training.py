@@ -244,6 +244,7 @@ def test_the_common_recipe_is_one_decay_through_all_rounds() -> None:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_it_overfits_four_scenes() -> None:
     """Two rounds."""
     batch = four_scenes(16, 16)

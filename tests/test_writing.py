@@ -14,6 +14,7 @@ from crossband.pairs.base import Classes
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_infrared, read_label, read_visible
 from crossband.pairs.writing import csv_text, plain_cell, replacing, write_image, write_label, write_text
+from crossband.systems.base import EpochRow
 from crossband.training.curves import read_curves, write_curves
 from crossband.words import IGNORE_INDEX
 from stored_images import counts, noise
@@ -151,7 +152,7 @@ class TestWriting:
         assert csv_text("abcdef", [row]) == "a,b,c,d,e,f\n-1.5,2,,,-4.0000,+0.5\n"
 
     def test_curves_read_back(self, tmp_path: Path) -> None:
-        rows = [{"phase": "=a", "epoch": 0, "loss": -1.5}, {"phase": "b", "epoch": 1}]
+        rows = [EpochRow("=a", 1, 0.5, {"loss": -1.5}), EpochRow("b", 2, 0.5)]
         write_curves(tmp_path, rows)
-        assert "\n'=a,0,-1.5\n" in (tmp_path / "curves.csv").read_text()
+        assert "\n'=a,1,0.5,-1.5," in (tmp_path / "curves.csv").read_text()
         assert read_curves(tmp_path) == rows

@@ -175,6 +175,8 @@ def read_card(folder: Path) -> Card:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
         if fields["format"] < 2:
             fields = _from_format_1(fields)
+        if not isinstance(fields["network"], dict) or not isinstance(fields["loss"], dict):
+            raise ValueError("its network or its loss is no mapping")
         classes = fields.pop("classes")
         return Card(classes=None if classes is None else _classes(classes), **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,7 +5,7 @@ Other packages add theirs by entry points of the group ``crossband.benchmarks``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from crossband.errors import OptionError
 from crossband.pairs.benchmarks.benchmark_pairs import BenchmarkPairs
@@ -19,16 +19,22 @@ from crossband.plugins import load_plugin, origin_of, plugins
 
 GROUP = "crossband.benchmarks"
 
-_OURS = {benchmark.key: benchmark for benchmark in (MSRS, MFNET, FMB, PST900, MVSEG)}
+OURS = (MSRS, MFNET, FMB, PST900, MVSEG)
 
 
 class Benchmarks(Mapping[str, Benchmark]):
-    """All benchmarks by key: ours, then those of installed packages, which are loaded when asked for."""
+    """All benchmarks by key: ours, then those of installed packages, which are loaded when asked for.
+
+    declared: ours, by key.
+    """
+
+    def __init__(self, ours: Iterable[Benchmark]):
+        self.declared = {benchmark.key: benchmark for benchmark in ours}
 
     def __getitem__(self, key: str) -> Benchmark:
         """Raises OptionError for a package's benchmark that cannot be used."""
-        if key in _OURS:
-            return _OURS[key]
+        if key in self.declared:
+            return self.declared[key]
         point = plugins(GROUP)[key]
         benchmark = load_plugin(point)
         if not isinstance(benchmark, Benchmark):
@@ -41,19 +47,19 @@ class Benchmarks(Mapping[str, Benchmark]):
         return benchmark
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*_OURS, *sorted(plugins(GROUP))]))
+        return iter(dict.fromkeys([*self.declared, *sorted(plugins(GROUP))]))
 
     def __len__(self) -> int:
-        return len({*_OURS, *plugins(GROUP)})
+        return len({*self.declared, *plugins(GROUP)})
 
     def __contains__(self, key: object) -> bool:
-        return key in _OURS or key in plugins(GROUP)
+        return key in self.declared or key in plugins(GROUP)
 
     def origin(self, key: str) -> str:
         """Where a benchmark's declaration comes from: "crossband", or a package with its version."""
-        return "crossband" if key in _OURS else origin_of(plugins(GROUP)[key])
+        return "crossband" if key in self.declared else origin_of(plugins(GROUP)[key])
 
 
-BENCHMARKS = Benchmarks()
+BENCHMARKS = Benchmarks(OURS)
 
 __all__ = ["BENCHMARKS", "Benchmark", "BenchmarkPairs", "Benchmarks", "Layout", "Split"]

@@ -1,6 +1,6 @@
 """Pairs per second of the training loader, as a ratio to bare Pillow decoding of the same files.
 
-Run: python benchmarks/loader_speed.py
+Run: python speed/loader_speed.py
 
 Makes 480 x 640 pairs of PNGs (colour visible, grey infrared, label) in a temporary folder, decodes them
 with Pillow alone in one process, and loads them in batches of 8 with 0, 1 and 2 workers, in alternation.

@@ -3,7 +3,7 @@
 Tokens (B, N, C) between the layers and maps (B, C, h, w) for convolutions, attention by two matrix products
 and a softmax, every decoder layer at the resolution at which it is defined. The parameters have the names of
 `crossband.systems.amdanet.AMDANet`, so that ``load_state_dict`` carries weights over. Only what the system
-is by default: the preset "clean" with a Mix Transformer, on both bands.
+is by default: the variant "clean" with a Mix Transformer, on both bands.
 """
 
 from __future__ import annotations

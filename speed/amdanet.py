@@ -1,9 +1,9 @@
 """Time and peak memory of AMDANet on both bands, against the plain formulas at equal outputs.
 
-    python benchmarks/amdanet.py                                   # B1, B2, B4 at 480x640, inference
-    python benchmarks/amdanet.py --threads 1 --clock processor     # on a machine that is busy otherwise
-    python benchmarks/amdanet.py --sizes mit_b1 --parts training   # forward and backward pass
-    python benchmarks/amdanet.py --device cuda
+    python speed/amdanet.py                                   # B1, B2, B4 at 480x640, inference
+    python speed/amdanet.py --threads 1 --clock processor     # on a machine that is busy otherwise
+    python speed/amdanet.py --sizes mit_b1 --parts training   # forward and backward pass
+    python speed/amdanet.py --device cuda
 
 The reference is `reference_amdanet.py`, with the weights of ours; the run stops if the two disagree. The
 README beside this file says how things are measured.

@@ -1,6 +1,6 @@
 """Train AMDANet to fuse RoadScene pairs without labels, and score it beside the classical fusions.
 
-    python benchmarks/roadscene.py --pairs PATH --weights tf_efficientnet_lite0.safetensors
+    python speed/roadscene.py --pairs PATH --weights tf_efficientnet_lite0.safetensors
 
 PATH is a folder with ``visible/`` and ``infrared/``. By name order the first 90 pairs train and the others
 test. What is finished is not trained again. This is what docs/results/roadscene.md tells.
@@ -50,10 +50,16 @@ def options(source: str, out: Path, seed: int, weights: Path, epochs: int) -> Tr
         out=str(out),
         encoder="tf_efficientnet_lite0",
         encoder_weights=str(weights),
-        options={"decoder_channels": 64},
+        network={"decoder_channels": 64},
         without_labels=True,
-        preset="quick",
-        recipe={"epochs": epochs, "batch_size": 4, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
+        recipe={
+            "name": "quick",
+            "epochs": epochs,
+            "batch_size": 4,
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "weight_decay": 1e-2,
+        },
         augmentation={"crop": [96, 96]},
         hold_out=0.1,
         accelerator="cpu",
@@ -102,7 +108,7 @@ def main() -> None:
             resume(run)
         else:
             made = options(source, run, seed, arguments.weights, arguments.epochs)
-            train(made, command="python benchmarks/roadscene.py")
+            train(made, command="python speed/roadscene.py")
         methods[f"amdanet, seed {seed}"] = str(run)
     systems = {name: load(run, device="cpu") for name, run in methods.items()}
     print(fusion_text(evaluate_fusion(systems, open_pairs(source, "test"))))

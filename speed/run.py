@@ -1,9 +1,9 @@
 """Time, memory and rates of Crossband as ratios to plain references of the same run, in one table.
 
-    python benchmarks/run.py                          # make benchmarks
-    python benchmarks/run.py --quick                  # a first look
-    python benchmarks/run.py --device cuda --batch-size 8
-    python benchmarks/run.py --only training memory --encoder resnet34
+    python speed/run.py                          # make speed
+    python speed/run.py --quick                  # a first look
+    python speed/run.py --device cuda --batch-size 8
+    python speed/run.py --only training memory --encoder resnet34
 
 The README beside this file says what is measured, and how.
 """

@@ -1,6 +1,6 @@
 """Time of fusion metrics for one pair, against their formulas as they read.
 
-    python benchmarks/fusion_metrics_speed.py [--size 480x640] [--repeats 5]
+    python speed/fusion_metrics_speed.py [--size 480x640] [--repeats 5]
 
 CDDFuse's eight metrics, of the mean of the two bands of a generated scene, by processor time on one thread.
 Each round times the naive formulas (naive_fusion_metrics.py) metric by metric, ours metric by metric, and all

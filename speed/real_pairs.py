@@ -1,6 +1,6 @@
 """Train and score the systems on real pairs and on scenes, over seeds: what docs/results/real-pairs.md tells.
 
-    python benchmarks/real_pairs.py cwfid --pairs PATH --weights tf_efficientnet_lite0.safetensors
+    python speed/real_pairs.py cwfid --pairs PATH --weights tf_efficientnet_lite0.safetensors
 
 PATH holds ``deadtree`` and ``cwfid`` as folders of pairs; ``scenes`` are generated and need none. What is
 finished is not trained again, so the script may be stopped and started, and told with ``--runs`` to train
@@ -136,9 +136,9 @@ class Comparison:
             out=str(folder / run),
             encoder=ENCODER,
             encoder_weights=str(self.weights),
-            options={"decoder_channels": 64, **made.options},
-            preset="quick",
+            network={"decoder_channels": 64, **made.options},
             recipe={
+                "name": "quick",
                 "epochs": self.dataset.epochs,
                 "batch_size": 8,
                 "optimizer": "adamw",
@@ -161,7 +161,7 @@ class Comparison:
         if (Path(options.out) / "config.yaml").exists():
             resume(options.out)
         else:
-            train(options, command=f"python benchmarks/real_pairs.py {self.name}")
+            train(options, command=f"python speed/real_pairs.py {self.name}")
         if run == "csknet":
             recalibrated = Path(options.out).with_name(RECALIBRATED)
             if not (recalibrated / CARD_NAME).exists():

@@ -72,7 +72,7 @@ def _plain_step(settings: Settings) -> Callable[[], None]:
 
 def _phase_step(system: str, index: int, settings: Settings) -> Callable[[], None]:
     phase = create(system, classes=CLASSES, encoder=settings.encoder).phases()[index]
-    module = PhaseModule(phase, CLASSES, seed=0).to(settings.device).train()
+    module = PhaseModule(phase, Recipe(), CLASSES, seed=0).to(settings.device).train()
     batch, optimizer = make_batch(settings), module.configure_optimizers()
 
     def step() -> None:

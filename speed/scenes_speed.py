@@ -1,6 +1,6 @@
 """How fast street scenes are rendered on one core.
 
-    python benchmarks/scenes_speed.py [--pairs 200] [--size 240x320]
+    python speed/scenes_speed.py [--pairs 200] [--size 240x320]
 
 Prints pairs per second by processor time, over all conditions in turn: the median and the best of ten
 batches (the best is what an idle machine gives).
