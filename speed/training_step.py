@@ -11,8 +11,8 @@ from torch import nn
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.csknet.contrastive import pixel_contrast
-from crossband.systems.csknet.network import CONTRASTED_STAGES
 from crossband.systems.csknet.projection import LevelProjections
+from crossband.systems.csknet.training import CONTRASTED_STAGES
 from crossband.systems.deeplabv3plus import build_network
 from crossband.training.phase_module import PhaseModule
 from crossband.words import IGNORE_INDEX

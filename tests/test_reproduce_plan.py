@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,16 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.info import count_flops
-from crossband.reproduce import TABLES, find_tables, quick
-from crossband.reproduce.estimate import estimate_jobs, spoken_time, training_operations
-from crossband.reproduce.jobs import Job, Plan, make_plan
-from crossband.reproduce.reproducing import describe_plan
-from crossband.reproduce.running import Compute, describe
-from crossband.reproduce.settings import Settings, agree, keep, make_settings
+from crossband.reproduce import quick
+from crossband.reproduce.estimate import estimate_jobs, training_operations
+from crossband.reproduce.jobs import Job, Plan
+from crossband.reproduce.plan_text import plan_text
+from crossband.reproduce.planning import make_plan
+from crossband.reproduce.settings import Compute, Settings
+from crossband.reproduce.settings_file import agree, keep
+from crossband.reproduce.settings_words import read_settings
 from crossband.reproduce.table import Row
+from crossband.reproduce.tables import TABLES, find_tables
 from crossband.systems import create
 from crossband.systems.csknet.training import CSKNetTraining
 from crossband.training.options import TrainOptions
@@ -42,7 +46,7 @@ def settings(**changes: object) -> Settings:
         "recipe": {},
         "test_split": "test",
     }
-    return make_settings(**{**words, **changes})
+    return read_settings(**{**words, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_the_quick_budget_is_alike_for_all() -> None:
 
 
 def test_an_encoder_of_the_row_s_own_is_kept_for_paper_and_not_for_quick() -> None:
-    row = Row("R", "deeplabv3plus", "visible", {"msrs": "50.00"}, options={"encoder": "resnet50"})
+    row = Row("R", "visible", "deeplabv3plus", {"encoder": "resnet50"}, ("50.00",))
     table = replace(TABLES["csknet/table-4"], rows=(row,))
     for budget, encoder, expected in (
         ("paper", None, "resnet50"),
@@ -207,15 +211,25 @@ def test_the_split_that_is_scored_never_chooses(trees: dict[str, str]) -> None:
         assert job.options.hold_out == 0.1
 
 
-def test_a_row_that_cannot_be_set_up_keeps_the_others() -> None:
-    good = Row("good", "deeplabv3plus", "visible", {})
-    rows = (Row("bad", "deeplabv4", "visible", {}), replace(good, options={"depth": 3}), good)
+def test_a_row_that_cannot_be_set_up_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
+    good = Row("good", "visible", "deeplabv3plus", published=("50.00",))
+    rows = (
+        replace(good, system="deeplabv4"),
+        replace(good, options={"depth": 3}),
+        replace(good, at_test={"dice_form": "joint"}),
+        replace(good, variants={"scenes": "bright"}),
+        good,
+    )
     table = replace(TABLES["csknet/table-4"], rows=rows)
     plan = make_plan([table], QUICK, seeds=1)
     assert len(plan.jobs) == 1
     assert "no system 'deeplabv4'" in plan.problems[table.name, 0, "msrs"]
     assert "has no network option depth" in plan.problems[table.name, 1, "msrs"]
-    assert "no system 'deeplabv4'" in describe_plan(plan, Path("nowhere"), Compute("cpu"))
+    # What is asked of a trained network cannot be a matter of its training.
+    assert "has no network option dice_form" in plan.problems[table.name, 2, "msrs"]
+    assert "has no variant 'bright'" in plan.problems[table.name, 3, "msrs"]
+    assert "no system 'deeplabv4'" in plan_text(plan, Path("nowhere"), Compute("cpu"))
 
 
 def test_the_name_of_a_job_is_its_training_and_not_its_place(trees: dict[str, str], tmp_path: Path) -> None:
@@ -227,6 +241,49 @@ def test_the_name_of_a_job_is_its_training_and_not_its_place(trees: dict[str, st
     assert list(here) == list(there)
     other = settings(data=[trees["msrs"]], recipe={"epochs": 9})
     assert not set(here) & set(plan_of("csknet/table-4", settings=other).jobs)
+
+
+def test_the_name_of_a_job_is_the_same_today_and_tomorrow_and_in_any_order_of_words() -> None:
+    """Folders of earlier calls must be found again. A name changes with what it stands for, and then only."""
+    (row,) = (row for row in TABLES["csknet/table-4"].rows if len(row.options) == 2)
+    turned = replace(row, options=dict(reversed(row.options.items())), label="turned")
+    spelled = replace(row, options={**row.options, "gated_unit": True, "decoder_channels": 64}, label="all")
+    table = replace(TABLES["csknet/table-4"], rows=(row, turned, spelled))
+    plan = make_plan([table], QUICK, seeds=1)
+    names = [plan.reads[table.name, index, "msrs"][0] for index in range(3)]
+    assert names == ["scenes/csknet-137e52ea"] * 3
+    turned_round = replace(QUICK, recipe={"lr": 0.1, "epochs": 3})
+    other = replace(QUICK, recipe={"epochs": 3, "lr": 0.1})
+    assert [*plan_of("csknet/table-4", settings=turned_round).jobs] == [
+        *plan_of("csknet/table-4", settings=other).jobs
+    ]
+
+
+def test_a_variant_of_a_benchmark_is_not_that_of_other_data(trees: dict[str, str]) -> None:
+    """MRFS's published code has other losses on FMB; scenes are no benchmark."""
+    data = settings(data=[trees["mfnet"], trees["fmb"]])
+    plan = plan_of("amdanet/comparison", settings=data)
+    on_fmb = job_of(plan, "amdanet/comparison", 1, "fmb")
+    assert on_fmb.options.variant == "fmb"
+    assert resolve(on_fmb.options).training.fusion_gamma == 0.8  # type: ignore[attr-defined]
+    assert on_fmb.switches == "mrfs (variant fmb, encoder mit_b4)"
+    for key, elsewhere in (("mfnet", data), ("fmb", QUICK)):
+        plan = plan_of("amdanet/comparison", settings=elsewhere)
+        job = job_of(plan, "amdanet/comparison", 1, key)
+        assert job.options.variant is None
+        assert resolve(job.options).training.fusion_gamma == 0.5  # type: ignore[attr-defined]
+
+
+def test_settings_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    """They have the budget as ``preset``."""
+    first = settings(on=TINY_SCENES, budget="quick")
+    keep(tmp_path, first)
+    path = tmp_path / "settings.yaml"
+    path.write_text(path.read_text().replace("budget:", "preset:"))
+    assert "preset: quick" in path.read_text()
+    assert agree(tmp_path, first) == first
+    with pytest.raises(OptionError, match="budget quick, not paper"):
+        agree(tmp_path, settings(on=TINY_SCENES, budget="paper"))
 
 
 def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, str]) -> None:
@@ -317,17 +374,34 @@ def test_list_and_plan_write_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "list"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == list(TABLES)
-    assert "needs fmb, mfnet" in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == list(TABLES)
+    assert "fmb, mfnet\n" in out
     arguments = ["--on", TINY_SCENES, "--budget", "quick", "--out", "runs", "--seeds", "2", "--plan"]
     encoder = ["--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"]
     assert main(["reproduce", "csknet/table-4", "--rows", "^CSK-Net both", *arguments, *encoder]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert not err
     assert out.count("to do ") == 4
     assert out.count("as teacher") == 2
     assert "4 jobs: 4 to do\nabout " in out
     assert "as measured now" in out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_old_spelling_of_the_budget_goes_on_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
+    command = ["reproduce", "csknet/table-4", "--on", TINY_SCENES, "--rows", "^CSK-Net both", "--plan"]
+    command += ["--out", str(tmp_path), "--seeds", "1", "--encoder", "mobilenetv3_small_050"]
+    jobs = []
+    for spelling in ("--preset", "--budget"):
+        assert main([*command, spelling, "quick"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ("note: --preset is the old spelling of --budget\n" if spelling == "--preset" else "")
+        jobs.append(re.findall(r"scenes/\S+/seed0", out))
+    assert jobs[0] == jobs[1]
+    assert len(jobs[0]) == 3
 
 
 def test_operations_are_those_of_a_network_with_weights() -> None:
@@ -372,19 +446,7 @@ def test_estimates_are_in_proportion_to_operations(monkeypatch: pytest.MonkeyPat
         assert "1 GFLOP/s" in estimates[name].origin
 
 
-def test_times_are_spoken() -> None:
-    assert [spoken_time(seconds) for seconds in (5.4, 89, 91, 3600, 12_000)] == [
-        *("5 s", "89 s", "2 min", "60 min", "3 h 20 min")
-    ]
-
-
 def test_a_job_is_described_by_what_differs_from_the_defaults() -> None:
     plan = plan_of("csknet/table-4")
     job = job_of(plan, "csknet/table-4", 3, "msrs")
-    assert describe(job) == f"csknet (decoder_channels=64, exchange=False, encoder {quick.ENCODER})"
-
-
-def test_columns_are_named_by_benchmark_and_measure() -> None:
-    assert [column.key for column in TABLES["amdanet/table-6"].columns] == [
-        *("fmb", "fmb mAP", "mfnet", "mfnet mAP")
-    ]
+    assert job.switches == f"csknet (decoder_channels=64, exchange=False, encoder {quick.ENCODER})"

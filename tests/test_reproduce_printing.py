@@ -12,20 +12,19 @@ from crossband.info import Parameters
 from crossband.reproduce.filling import Block, Filled, FilledRow, Ours
 from crossband.reproduce.printing import to_csv, to_markdown, write_table
 from crossband.reproduce.settings import Settings
-from crossband.reproduce.table import LABEL, PARAMETERS, Column, Row, Table, Use
+from crossband.reproduce.table import Cell, Column, Row, Table, Use
 
 MSRS, ACCURACY = Column("msrs"), Column("msrs", "mAP", "mean_class_accuracy", digits=1)
 ROWS = (
     Row(
         "One",
-        "deeplabv3plus",
         "visible",
-        {"msrs": "50.00", "msrs mAP": "60.0"},
-        "Baseline",
-        parameters="11.68",
-        notes={"msrs": ("Doubtful.",), PARAMETERS: ("Counted twice.",)},
+        "deeplabv3plus",
+        published=(Cell("50.00", "Doubtful."), Cell("60.0", source="A letter")),
+        group="Baseline",
+        parameters=Cell("11.68", "Counted twice."),
     ),
-    Row("Two", "csknet", "both", {"msrs": "70.50"}, "Methods", notes={LABEL: ("Ours.", "Doubtful.")}),
+    Row("Two", "both", "csknet", published=("70.50", ""), group="Methods", notes=("Ours.", "Doubtful.")),
 )
 TABLE = Table(
     name="paper/table-9",
@@ -36,15 +35,14 @@ TABLE = Table(
     rows=ROWS,
     protocol="all-nan",
     protocol_note="Not stated.",
-    uses={"msrs": Use(note="The official split.")},
+    uses={"msrs": Use(note="The official split."), "fmb": Use(note="Not of this table.")},
     notes=("A note.",),
+    prints_parameters=True,
 )
 
 
 def filled(*, on: str | None = None) -> Filled:
-    blocks = tuple(
-        Block((column,), column.measure, "msrs", comparable=on is None) for column in TABLE.columns
-    )
+    blocks = tuple(Block((column,), comparable=on is None) for column in TABLE.columns)
     one = {
         (0, "all-nan"): Ours((0.4, 0.52, 0.46)),
         (0, "present"): Ours((0.5,)),
@@ -56,7 +54,7 @@ def filled(*, on: str | None = None) -> Filled:
         FilledRow(ROWS[1], two, None, None, fallback=True),  # type: ignore[arg-type]
     )
     settings = Settings(budget="quick" if on else "paper", on=on)
-    return Filled(TABLE, settings, 3, blocks, rows, {"data": "msrs", "command": "crossband reproduce"})
+    return Filled(TABLE, settings, blocks, rows, {"data": "msrs", "command": "crossband reproduce"})
 
 
 GOLDEN = """\
@@ -114,7 +112,7 @@ def test_on_other_data_there_is_no_difference() -> None:
     assert "| difference" not in text
     assert "−4.00" not in text
     assert "The official split." not in text
-    assert "Preset quick" in text
+    assert "Budget quick" in text
     assert all(row["difference"] == "" for row in csv.DictReader(io.StringIO(to_csv(filled(on="scenes")))))
 
 
@@ -141,6 +139,14 @@ def test_csv_has_a_figure_a_line() -> None:
     }
     # The paper's protocol alone is held against the paper.
     assert [row["difference"] for row in rows if row["row"] == "One"][1:3] == ["", "2.0000"]
+    # What is not the table's own figure says where it is from.
+    assert {row["measure"]: row["source"] for row in rows if row["row"] == "One"} == {
+        "mean_iou": "A paper, table 9",
+        "mean_class_accuracy": "A letter",
+        "parameters_millions": "A paper, table 9",
+        **dict.fromkeys((row["measure"] for row in rows if row["measure"].startswith("parameters_d")), ""),
+        **dict.fromkeys((row["measure"] for row in rows if row["measure"].startswith("parameters_t")), ""),
+    }
     sizes = {row["measure"]: row["ours_mean"] for row in rows if row["measure"].startswith("parameters")}
     assert sizes == {
         "parameters_millions": "",

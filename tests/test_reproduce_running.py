@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,16 +20,17 @@ from crossband.evaluation import evaluate
 from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
 from crossband.report import evaluation_dict
-from crossband.reproduce import TABLES, choose_rows, find_tables, running
+from crossband.reproduce import running
 from crossband.reproduce.estimate import estimate_jobs
-from crossband.reproduce.jobs import Job, Plan, Scoring, folder_of, make_plan
-from crossband.reproduce.reproducing import Launcher, reproduce
-from crossband.reproduce.running import Compute, is_finished, run_of, scores_of, state_of
-from crossband.reproduce.settings import Settings
+from crossband.reproduce.folders import folder_of, is_finished, run_of, scores_of, state_of
+from crossband.reproduce.jobs import Job, Plan, Scoring
+from crossband.reproduce.planning import make_plan
+from crossband.reproduce.reproducing import reproduce
+from crossband.reproduce.settings import Compute, Launcher, Settings
 from crossband.reproduce.table import Row
+from crossband.reproduce.tables import TABLES, choose_rows, find_tables
 from crossband.systems import create
-from crossband.training import engine
-from crossband.training.phase_module import PhaseModule
+from crossband.training.options import TrainOptions
 from crossband.weights import load_run, load_weights, read_card
 
 DATA = "scenes,train=8,val=0,test=4,size=32x48"
@@ -149,27 +151,28 @@ def test_estimates_rest_on_finished_jobs_of_the_system(filled: Path) -> None:
 def test_a_job_that_was_cut_off_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: Path
 ) -> None:
-    after_epoch = engine._Run._after_epoch
+    put = os.replace
 
-    def cut(made: engine._Run, module: PhaseModule) -> None:
-        after_epoch(made, module)
-        if module.rows[-1].epoch == 1:
+    def cut(old: Path, new: Path) -> None:
+        put(old, new)
+        if Path(new).suffix == ".ckpt":
             raise PowerCutError
 
     plan = plan_of("^VI")
     (job,) = plan.jobs.values()
     with monkeypatch.context() as patch:
-        patch.setattr(engine._Run, "_after_epoch", cut)
+        patch.setattr(os, "replace", cut)
         with pytest.raises(PowerCutError):
             run(plan, tmp_path)
     assert state_of(tmp_path, job) == "interrupted"
+    assert list(run_of(tmp_path, job).rglob("*.ckpt"))
     config = run_of(tmp_path, job) / "config.yaml"
-    begun_elsewhere = replace(engine.TrainOptions.from_yaml(config), accelerator="gpu", workers=3)
+    begun_elsewhere = replace(TrainOptions.from_yaml(config), accelerator="gpu", workers=3)
     config.write_text(begun_elsewhere.to_yaml())
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", None)
         assert run(plan, tmp_path) == {}
-    going_on = engine.TrainOptions.from_yaml(config)
+    going_on = TrainOptions.from_yaml(config)
     assert (going_on.accelerator, going_on.workers) == ("cpu", 0)
     whole, resumed = (
         json.loads(scores_of(folder, job, Scoring("visible")).read_text()) for folder in (filled, tmp_path)
@@ -189,7 +192,7 @@ def test_what_a_kill_left_before_the_first_file_is_cleared(tmp_path: Path) -> No
 
 
 def test_options_at_test_share_the_training(filled: Path) -> None:
-    plain = Row("plain", "csknet", "both", {})
+    plain = Row("plain", "both", "csknet", published=("50.00",))
     rows = (plain, replace(plain, at_test={"exchange": False}))
     plan = make_plan([replace(TABLES["csknet/table-3"], rows=rows)], SETTINGS, seeds=1)
     (job,) = (job for job in plan.jobs.values() if job.scorings)
@@ -242,14 +245,14 @@ def test_an_error_that_nobody_foresaw_is_its_own_job_s_alone(
 ) -> None:
     """Scoring fails for one job; the next one is done."""
     plan = plan_of("^VI", "^IR")
-    score = running._score
+    score = running.score
 
     def fail(job: Job, *more: object) -> None:
         if job is job_of(plan, VISIBLE):
             raise error
         score(job, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "_score", fail)
+    monkeypatch.setattr(running, "score", fail)
     shutil.copytree(run_of(filled, job_of(plan, VISIBLE)), run_of(tmp_path, job_of(plan, VISIBLE)))
     ((name, problem),) = run(plan, tmp_path).items()
     assert name == job_of(plan, VISIBLE).name
@@ -327,9 +330,9 @@ def test_failures_on_ray_reach_the_table(tmp_path: Path) -> None:
     plan = plan_of("^VI", "csk-net")
     bad = job_of(plan, VISIBLE)
     bad = replace(bad, options=replace(bad.options, data="scenes,train=0,val=0,test=4,size=32x48"))
-    problem = launcher._do(bad, tmp_path, CPU, [])
+    problem = launcher.do_task(bad, tmp_path, CPU, [])
     assert problem
-    after = launcher._do(job_of(plan, BOTH), tmp_path, CPU, [bad.name], problem)
+    after = launcher.do_task(job_of(plan, BOTH), tmp_path, CPU, [bad.name], problem)
     assert after == f"it needs {bad.name}: {problem}"
     assert not run_of(tmp_path, job_of(plan, BOTH)).exists()
 

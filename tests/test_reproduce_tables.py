@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import mean
 
 import pytest
 
 from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
-from crossband.reproduce import TABLES, choose_rows, find_tables
 from crossband.reproduce import csknet_tables as csknet
-from crossband.reproduce.filling import published_size
-from crossband.reproduce.table import LABEL, PARAMETERS, Table
+from crossband.reproduce.sizes import published_size
+from crossband.reproduce.table import Cell, Column, Row, Table
+from crossband.reproduce.tables import TABLES, choose_rows, find_tables
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from tiny_systems import one_line
 
@@ -21,7 +22,7 @@ CELLS = [(table, row) for table in TABLES.values() for row in table.rows]
 
 def printed(table: Table, label: str, bands: str) -> float:
     (row,) = (row for row in table.rows if (row.label, row.bands) == (label, bands))
-    return float(row.published[table.columns[0].key])
+    return float(row.cells[0].text)
 
 
 def gains(label: str, over: str, bands: str, of: tuple[Table, ...] = (MVSS, FMB, MSRS)) -> list[float]:
@@ -35,25 +36,43 @@ def test_the_tables_of_both_papers_are_here() -> None:
         "amdanet/comparison",
     ]
     assert [len(table.rows) for table in TABLES.values()] == [10, 10, 10, 5, 4, 4, 4, 4, 4, 3, 3]
-    cells = [text for _, row in CELLS for text in row.published.values()]
+    cells = [cell.text for _, row in CELLS for cell in row.cells if cell.text]
     # 27 + 5 of CSK-Net; 4 x 12 + 8 + 12 of the supplement; 8 that are collected.
     assert len(cells) == 27 + 5 + 4 * 12 + 8 + 12 + 8
     assert all(40 < float(text) < 90 for text in cells)
 
 
 @pytest.mark.parametrize(("table", "row"), CELLS, ids=lambda value: getattr(value, "label", None))
-def test_every_row_is_well_formed(table: Table, row) -> None:  # type: ignore[no-untyped-def]
-    keys = {column.key for column in table.columns}
-    assert set(row.published) <= keys
-    assert set(row.notes) <= {*keys, LABEL, PARAMETERS}
-    assert set(row.sources) <= set(row.published)
-    assert set(row.options_on) <= set(table.benchmarks)
-    assert set(table.uses) >= set(table.benchmarks)
+def test_every_row_is_well_formed(table: Table, row: Row) -> None:
+    assert set(row.variants) <= set(table.benchmarks)
     assert set(table.benchmarks) <= set(BENCHMARKS)
     for column in table.columns:
+        cell = table.cell(row, column)
         # As many decimals as the column says, which ours are printed with.
-        if text := row.published.get(column.key):
-            assert len(text.partition(".")[2]) == column.digits
+        if cell.text:
+            assert len(cell.text.partition(".")[2]) == column.digits
+        else:
+            assert not cell.source
+
+
+def test_a_table_without_a_figure_for_every_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 1 columns, but 'VI' has 2 figures"):
+        replace(MSRS, rows=(MSRS.rows[0].printed("64.33", "1.00"),))
+    with pytest.raises(ValueError, match="does not say how mfnet is used"):
+        replace(MSRS, columns=(Column("mfnet"),))
+
+
+def test_a_row_prints_what_its_table_does() -> None:
+    """Table 2 has no numbers of parameters; the figures and footnotes are those of the column."""
+    assert MSRS.parameters(MSRS.rows[0]) == Cell("11.68", csknet.DEEPLAB_SIZE)
+    assert FMB.parameters(FMB.rows[0]) == Cell()
+    supplement = TABLES["amdanet/table-6"]
+    own = supplement.rows[-1]
+    assert [supplement.cell(own, column).text for column in supplement.columns] == [
+        *("64.8", "77.1", "62.1", "77.4")
+    ]
+    assert supplement.cell(own, supplement.columns[3]).note
+    assert not supplement.cell(own, supplement.columns[2]).note
 
 
 @pytest.mark.parametrize("name", sorted({row.system for _, row in CELLS}))
@@ -62,9 +81,9 @@ def test_rows_ask_for_options_that_their_system_has(name: str) -> None:
         if row.system != name:
             continue
         assert row.recipe in ("paper", *system_class(name).training_class().recipes, "common")
-        for benchmark in table.benchmarks:
-            options = {**row.options_for(benchmark), **row.at_test}
-            assert set(options) <= {*network_options(name), *loss_options(name)}
+        assert set(row.options) <= {*network_options(name), *loss_options(name)}
+        assert set(row.at_test) <= set(network_options(name))
+        assert set(row.variants.values()) <= set(system_class(name).variants)
         for use in table.uses.values():
             assert {*use.recipes, *use.augmentations} <= set(list_systems())
 
@@ -74,9 +93,9 @@ def test_sums_that_the_paper_prints_and_that_its_tables_give() -> None:
     assert gains("CSK-Net", "CDDFuse", "both")[:2] == [3.24, 5.96]
     assert gains("CSK-Net", "DisOptNet", "infrared") == [3.18, 1.86, 1.99]
     supplement = TABLES["amdanet/table-6"]
-    cbam, _, ours = supplement.rows
-    assert round(float(ours.published["fmb"]) - float(cbam.published["fmb"]), 1) == 1.5
-    assert round(float(ours.published["mfnet"]) - float(cbam.published["mfnet"]), 1) == 1.3
+    cbam, _, ours = ([float(cell.text) for cell in row.cells] for row in supplement.rows)
+    assert round(ours[0] - cbam[0], 1) == 1.5
+    assert round(ours[2] - cbam[2], 1) == 1.3
 
 
 def test_what_the_text_says_against_its_tables_is_a_footnote_with_the_right_numbers() -> None:
@@ -101,23 +120,29 @@ def test_what_the_text_says_against_its_tables_is_a_footnote_with_the_right_numb
 
 def test_cells_that_are_doubtful_are_marked() -> None:
     assert printed(MVSS, "CDDFuse", "both") == printed(FMB, "CDDFuse", "both") == 48.41
-    marked = [(table.name, row.label) for table, row in CELLS if csknet.CDDFUSE_TWICE in str(row.notes)]
+    marked = [
+        (table.name, row.label)
+        for table, row in CELLS
+        if any(cell.note == csknet.CDDFUSE_TWICE for cell in row.cells)
+    ]
     assert marked == [("csknet/table-1", "CDDFuse"), ("csknet/table-2", "CDDFuse")]
     # Second with both bands on MVSS is C.E.N., though MMANet is underlined.
     multi = sorted(printed(MVSS, label, "both") for label in ("C.E.N.", "CDDFuse", "MMANet", "CSK-Net"))
     assert multi[-2] == printed(MVSS, "C.E.N.", "both") > printed(MVSS, "MMANet", "both")
     ablation = TABLES["csknet/table-4"].rows
-    assert float(ablation[1].published["msrs"]) < float(ablation[4].published["msrs"])
-    five, six = TABLES["amdanet/table-5"].rows[-1], TABLES["amdanet/table-6"].rows[-1]
-    assert (five.published["mfnet mAP"], six.published["mfnet mAP"]) == ("77.1", "77.4")
-    assert six.published["fmb mAP"] == "77.1"
-    assert five.notes["mfnet mAP"] == six.notes["mfnet mAP"]
+    assert float(ablation[1].cells[0].text) < float(ablation[4].cells[0].text)
+    five, six = TABLES["amdanet/table-5"].rows[-1].cells, TABLES["amdanet/table-6"].rows[-1].cells
+    assert (five[1].text, six[3].text) == ("77.1", "77.4")
+    assert six[1].text == "77.1"
+    assert five[1].note == six[3].note != ""
 
 
 def test_printed_parameters_follow_from_counts_as_the_footnotes_say() -> None:
-    notes = {row.label + row.bands: row.notes.get(PARAMETERS, ("",))[0] for row in MSRS.rows}
-    assert [row.parameters for row in MSRS.rows] == [row.parameters for row in MVSS.rows]
-    assert not any(row.parameters or PARAMETERS in row.notes for row in FMB.rows)
+    notes = {row.label + row.bands: MSRS.parameters(row).note for row in MSRS.rows}
+    assert [MSRS.parameters(row) for row in MSRS.rows] == [MVSS.parameters(row) for row in MVSS.rows]
+    assert [MSRS.parameters(row).text for row in MSRS.rows] == [
+        *("11.68", "11.68", "99.13", "13.47", "71.70", "14.24", "11.68", "", "88.01", "11.68")
+    ]
     deeplab = {
         classes: sum(p.numel() for p in create("deeplabv3plus", classes=classes).parameters())
         for classes in (9, 26)
@@ -152,20 +177,16 @@ def test_the_supplement_agrees_with_itself_on_amdanet() -> None:
         table = TABLES[f"amdanet/table-{number}"]
         (own,) = (row for row in table.rows if not row.options)
         expected = {"mfnet": "62.1", "fmb": "64.8", "pst900": "88.5"}
-        assert {key: text for key, text in own.published.items() if "mAP" not in key} == {
-            key: expected[key] for key in table.benchmarks
-        }
-        # The tables say of it that it is the best.
         for column in table.columns:
-            values = [float(row.published[column.key]) for row in table.rows]
-            assert max(values) == float(own.published[column.key])
-    ours = {key: float(text) for key, text in TABLES["amdanet/comparison"].rows[2].published.items()}
-    mrfs = {key: float(text) for key, text in TABLES["amdanet/comparison"].rows[1].published.items()}
-    assert {key: round(ours[key] - mrfs[key], 1) for key in ours} == {
-        "mfnet": 3.0,
-        "fmb": 3.6,
-        "pst900": 1.6,
-    }
+            if column.measure == "mean_iou":
+                assert table.cell(own, column).text == expected[column.benchmark]
+            # The tables say of it that it is the best.
+            values = [float(table.cell(row, column).text) for row in table.rows]
+            assert max(values) == float(table.cell(own, column).text)
+    _, mrfs, ours = ([cell.text for cell in row.cells] for row in TABLES["amdanet/comparison"].rows)
+    assert [round(float(our) - float(their), 1) for our, their in zip(ours, mrfs, strict=True)] == [
+        *(3.0, 3.6, 1.6)
+    ]
 
 
 def test_unknown_tables_and_rows_are_one_line() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from crossband.text import counted, decimal, listed, percent, text_table
+from crossband.text import counted, decimal, listed, markdown_table, percent, spoken_time, text_table
 
 
 def test_a_table_is_aligned_and_its_texts_are_no_markup() -> None:
@@ -20,6 +20,18 @@ def test_a_table_is_aligned_and_its_texts_are_no_markup() -> None:
 def test_columns_can_be_left_and_wide_characters_take_two() -> None:
     rows = text_table(["a", "b", "c"], [["1", "道路", "x"], ["22", "to", "y"]], align="rll").splitlines()
     assert rows[2:] == [" 1   道路   x", "22   to     y"]
+
+
+def test_a_bar_in_a_text_ends_no_cell_of_a_markdown_table() -> None:
+    assert markdown_table(["name", "pixels"], [["a|b", "1"]]) == (
+        "| name | pixels |\n|---|---|\n| a\\|b | 1 |"
+    )
+
+
+def test_times_are_spoken() -> None:
+    assert [spoken_time(seconds) for seconds in (5.4, 89, 91, 3600, 12_000)] == [
+        *("5 s", "89 s", "2 min", "60 min", "3 h 20 min")
+    ]
 
 
 def test_a_row_of_another_length_is_refused() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
+from crossband.reproduce.settings import Compute, Launcher, Settings
 from crossband.terminal import command_line
+from crossband.text import text_table
 from crossband.words import Budget
 
 
@@ -28,20 +30,23 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
         metavar="BENCHMARK:PATH",
         help="where a benchmark of the tables is, such as msrs:PATH; may be given several times",
     )
-    parser.add_argument(
+    _add(
+        parser,
         "--on",
-        type=str | None,
-        help="fill the tables on other data: scenes (generated, small), scenes,key=value... or folder:PATH",
+        Settings,
+        "on",
+        "fill the tables on other data: scenes (generated, small), scenes,key=value... or folder:PATH",
     )
     parser.add_argument(
         "--out", type=str | None, help="folder for jobs/ and tables/; may exist and be shared"
     )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each row, with seeds 0, 1, ...")
-    parser.add_argument(
+    _add(
+        parser,
         "--budget",
-        type=Budget,
-        default="paper",
-        help="paper: each system by its own paper's recipe; quick: all of them short, small and alike",
+        Settings,
+        "budget",
+        "paper: each system by its own paper's recipe; quick: all of them short, small and alike",
     )
     parser.add_argument("--preset", type=Budget | None, help=argparse.SUPPRESS)
     parser.add_argument(
@@ -55,7 +60,7 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="print the jobs and how long they will take, and do nothing"
     )
-    parser.add_argument("--encoder", type=str | None, help="one encoder for all systems")
+    _add(parser, "--encoder", Settings, "encoder", "one encoder for all systems")
     parser.add_argument(
         "--encoder_weights",
         "--encoder-weights",
@@ -69,20 +74,32 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", type=dict[str, Any], default={}, help="changes to all recipes, as --recipe.batch_size 4"
     )
-    parser.add_argument("--test_split", "--test-split", type=str, default="test", help="the split to score")
-    parser.add_argument(
+    _add(parser, "--test_split", Settings, "test_split", "the split to score")
+    _add(
+        parser,
         "--launcher",
-        type=Literal["local", "ray"],
-        default="local",
-        help="local: one job after another, and several such commands may share a folder; ray: on a cluster",
+        Launcher,
+        "name",
+        "local: one job after another, and several such commands may share a folder; ray: on a cluster",
     )
-    parser.add_argument(
-        "--address", type=str | None, help="of a running Ray cluster, or auto (default: start one here)"
+    _add(
+        parser,
+        "--address",
+        Launcher,
+        "address",
+        "of a running Ray cluster, or auto (default: start one here)",
     )
-    parser.add_argument("--cpus", type=int, default=1, help="processors that a job takes of a Ray cluster")
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
-    parser.add_argument("--devices", type=int, default=1, help="number of GPUs (or CPU processes) of a job")
-    parser.add_argument("--workers", type=int | None, help="processes of a job that read pairs")
+    _add(parser, "--cpus", Launcher, "cpus", "processors that a job takes of a Ray cluster")
+    _add(parser, "--accelerator", Compute, "accelerator", "what to compute on")
+    _add(parser, "--devices", Settings, "devices", "number of GPUs (or CPU processes) of a job")
+    _add(parser, "--workers", Compute, "workers", "processes of a job that read pairs")
+
+
+def _add(parser: ArgumentParser, flag: str, settings: type, field: str, text: str) -> None:
+    """An option with the type and the default of a field. text: its help."""
+    names = dict.fromkeys((flag, flag.replace("_", "-")))
+    hint, default = get_type_hints(settings)[field], getattr(settings, field)
+    parser.add_argument(*names, type=hint, default=default, help=text)
 
 
 def reproduce(options: Namespace) -> int | None:
@@ -101,18 +118,19 @@ def reproduce(options: Namespace) -> int | None:
             raise OptionError(f"--{name} must be 1 or more, not {options[name]}")
     if options.launcher == "local" and options.address is not None:
         raise OptionError("--address is that of a Ray cluster: add --launcher ray")
-    from crossband.reproduce import choose_rows, find_tables
-    from crossband.reproduce.jobs import make_plan
-    from crossband.reproduce.reproducing import TABLES_NAME, Launcher, describe_plan
+    from crossband.reproduce.plan_text import plan_text
+    from crossband.reproduce.planning import make_plan
+    from crossband.reproduce.reproducing import TABLES_NAME
     from crossband.reproduce.reproducing import reproduce as run
-    from crossband.reproduce.running import Compute
-    from crossband.reproduce.settings import agree, make_settings
+    from crossband.reproduce.settings_file import agree
+    from crossband.reproduce.settings_words import read_settings
+    from crossband.reproduce.tables import choose_rows, find_tables
 
     out = Path(options.out).expanduser().resolve()
     tables = find_tables(options.tables)
     rows = choose_rows(tables, options.rows or [])
     epochs = {} if options.epochs is None else {"epochs": options.epochs}
-    settings = make_settings(
+    settings = read_settings(
         budget=_budget(options),
         data=options.data or [],
         on=options.on,
@@ -125,15 +143,10 @@ def reproduce(options: Namespace) -> int | None:
     plan = make_plan(tables, agree(out, settings), seeds=options.seeds, rows=rows)
     compute = Compute(options.accelerator, options.workers)
     if options.plan:
-        print(describe_plan(plan, out, compute))
+        print(plan_text(plan, out, compute))
         return None
-    failed = run(
-        plan,
-        out,
-        compute=compute,
-        launcher=Launcher(options.launcher, options.address, options.cpus),
-        command=command_line(),
-    )
+    launcher = Launcher(options.launcher, options.address, options.cpus)
+    failed = run(plan, out, compute=compute, launcher=launcher, command=command_line())
     print(f"written: {out / TABLES_NAME}/*.{{md,csv,html}}")
     for name, problem in failed.items():
         print(f"crossband: {name} failed: {problem}", file=sys.stderr)
@@ -141,10 +154,13 @@ def reproduce(options: Namespace) -> int | None:
 
 
 def _list() -> None:
-    from crossband.reproduce import TABLES
+    from crossband.reproduce.tables import TABLES
 
-    for table in TABLES.values():
-        print(f"{table.name:<20}{table.title} ({len(table.rows)} rows; needs {', '.join(table.benchmarks)})")
+    rows = [
+        (table.name, table.title, str(len(table.rows)), ", ".join(table.benchmarks))
+        for table in TABLES.values()
+    ]
+    print(text_table(("table", "about", "rows", "needs"), rows, align="llrl"))
 
 
 def _budget(options: Namespace) -> Budget:

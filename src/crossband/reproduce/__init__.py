@@ -1,54 +1,11 @@
-"""The tables of two papers as data, and the runner that fills our column beside theirs."""
+"""The tables of two papers as data, and what fills our column beside theirs.
 
-from __future__ import annotations
-
-import re
-from collections.abc import Sequence
-
-from crossband.errors import OptionError, did_you_mean
-from crossband.reproduce.amdanet_tables import AMDANET_TABLES
-from crossband.reproduce.csknet_tables import CSKNET_TABLES
-from crossband.reproduce.table import Table
-
-TABLES: dict[str, Table] = {table.name: table for table in (*CSKNET_TABLES, *AMDANET_TABLES)}
-
-
-def find_tables(names: Sequence[str]) -> list[Table]:
-    """The tables of some names, "all" being every one.
-
-    Raises OptionError, with the nearest name, for one that does not exist.
-    """
-    names = [*TABLES] if "all" in names else names
-    for name in names:
-        if name not in TABLES:
-            hint = did_you_mean(name, TABLES)
-            raise OptionError(f"there is no table {name!r}{hint} (`crossband reproduce list` shows them)")
-    return [TABLES[name] for name in dict.fromkeys(names)]
-
-
-def choose_rows(tables: Sequence[Table], patterns: Sequence[str]) -> dict[str, list[int]]:
-    """The indices of the rows to fill, by table: those with a label that one of the patterns occurs in.
-
-    patterns: regular expressions, in which case does not matter, that a row's "label bands" is searched for,
-    such as ``"^CSK-Net both"``; none chooses every row. Raises OptionError for one that is no expression, and
-    if none occurs in any row.
-    """
-    if not patterns:
-        return {table.name: list(range(len(table.rows))) for table in tables}
-    try:
-        compiled = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
-    except re.error as error:
-        raise OptionError(f"--rows {error.pattern!r} is no regular expression: {error}") from error
-    chosen = {
-        table.name: [
-            index
-            for index, row in enumerate(table.rows)
-            if any(pattern.search(f"{row.label} {row.bands}") for pattern in compiled)
-        ]
-        for table in tables
-    }
-    for pattern in compiled:
-        if not any(pattern.search(f"{row.label} {row.bands}") for table in tables for row in table.rows):
-            labels = dict.fromkeys(f"{row.label} {row.bands}" for table in tables for row in table.rows)
-            raise OptionError(f"--rows {pattern.pattern!r} occurs in no row; there are {', '.join(labels)}")
-    return chosen
+- `table`, `csknet_tables`, `amdanet_tables`, `tables`: what the papers print.
+- `settings`, `settings_words`, `settings_file`: what was asked for.
+- `jobs`, `quick`, `planning`: which trainings that takes.
+- `folders`: where they lie, how far they are and what they scored.
+- `estimate`, `plan_text`: how long they will take, before they run.
+- `running`, `ray_launcher`: doing them.
+- `sizes`, `facts`, `filling`, `sheet`, `printing`: the tables with our figures, as Markdown, CSV and HTML.
+- `reproducing`: all of it, in order.
+"""

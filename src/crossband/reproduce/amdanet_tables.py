@@ -7,11 +7,9 @@ The supplement compares AMDANet with itself only. What its main paper holds agai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-from crossband.reproduce.table import LABEL, Column, Row, Table, Use
+from crossband.reproduce.table import Cell, Column, Row, Table, Use
 from crossband.systems.amdanet.training import ABLATIONS
-from crossband.systems.mrfs.training import VARIANTS
 
 PAPER = "AMDANet, ICCV 2025, supplementary material"
 
@@ -40,6 +38,17 @@ SLOTS = (
     "How CBAM or DANet takes local alignment's place is not said; ours is one per band. DANet pools the "
     "places that every place looks at, without which it would need gigabytes at the first stage."
 )
+OWN_VALUE = "AMDANet's own value."
+RECALLED = "Recalled from SegMiF's paper, not checked."
+RECALLED_SOURCE = "recalled from SegMiF's paper (ICCV 2023), not checked"
+PASSED_ON = "As StitchFusion's repository prints SegMiF's figure."
+PASSED_ON_SOURCE = "SegMiF's paper (ICCV 2023), as StitchFusion's repository prints it"
+CLAIMED = (
+    "Not printed: AMDANet's figures less the gains over the best earlier method that its abstract claims "
+    "(3.0, 3.6 and 1.6 points)."
+)
+CLAIMED_SOURCE = "AMDANet's figure less the gain that its abstract claims"
+REPORTED = "A user of MRFS's published weights reports 47 on FMB."
 MFNET_PAIRS = (
     "Until its last commit, the published code's list of training pairs was longer (1,177, the test pairs or "
     "those of validation among them); which list gave 62.1 is not known. Ours trains on the 784 of train."
@@ -62,44 +71,26 @@ USES: Mapping[str, Use] = {
     ),
 }
 
-_NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-_THREE = tuple(Column(benchmark, digits=1) for benchmark in ("mfnet", "fmb", "pst900"))
+MFNET_FMB_PST900 = tuple(Column(benchmark, digits=1) for benchmark in ("mfnet", "fmb", "pst900"))
 
 
-def _row(
-    ablation: str,
-    published: Mapping[str, str],
-    label: str | None = None,
-    notes: Mapping[str, tuple[str, ...]] = _NOTHING,
-) -> Row:
-    return Row(label or ablation, "amdanet", "both", published, options=ABLATIONS[ablation], notes=notes)
+def _accuracy(benchmark: str) -> Column:
+    return Column(benchmark, heading="mAP", measure="mean_class_accuracy", digits=1)
 
 
-def _sweep(
-    number: int,
-    symbol: str,
-    own: str,
-    printed: Mapping[str, tuple[str, str, str]],
-    row_notes: Mapping[str, tuple[str, ...]] = _NOTHING,
+def _row(ablation: str, *published: str | Cell, label: str = "", notes: tuple[str, ...] = ()) -> Row:
+    """A row by its name among AMDANet's ablations. label: the paper's, if it is another."""
+    return Row(label or ablation, "both", "amdanet", ABLATIONS[ablation], published, notes=notes)
+
+
+def _own_value(label: str, *notes: str) -> Row:
+    """AMDANet as it is, in a table of the values of one number."""
+    return _row("AMDANet", "62.1", "64.8", "88.5", label=label, notes=(*notes, OWN_VALUE))
+
+
+def _table(
+    number: int, title: str, columns: tuple[Column, ...], *rows: Row, notes: tuple[str, ...] = ()
 ) -> Table:
-    """A table of one number's values; its rows are their columns here. own: AMDANet's own value."""
-    rows = []
-    for value, cells in printed.items():
-        ablation = "AMDANet" if value == own else f"{symbol} = {value}"
-        notes = {**row_notes, LABEL: (*row_notes.get(LABEL, ()), "AMDANet's own value.")}
-        rows.append(
-            _row(
-                ablation,
-                dict(zip(("mfnet", "fmb", "pst900"), cells, strict=True)),
-                f"{symbol} = {value}",
-                notes if value == own else row_notes,
-            )
-        )
-    return _table(number, f"AMDANet: values of {symbol}", _THREE, tuple(rows))
-
-
-def _table(number: int, title: str, columns: tuple[Column, ...], rows: tuple[Row, ...], *notes: str) -> Table:
-    benchmarks = dict.fromkeys(column.benchmark for column in columns)
     return Table(
         name=f"amdanet/table-{number}",
         title=title,
@@ -109,56 +100,41 @@ def _table(number: int, title: str, columns: tuple[Column, ...], rows: tuple[Row
         rows=rows,
         protocol="all-nan",
         protocol_note=PROTOCOL_NOTE,
-        uses={benchmark: USES[benchmark] for benchmark in benchmarks},
+        uses=USES,
         notes=(*notes, CHOSEN_ON_TEST),
     )
 
 
-def _accuracy(benchmark: str) -> Column:
-    return Column(benchmark, heading="mAP", measure="mean_class_accuracy", digits=1)
-
-
-_OWN = ("62.1", "64.8", "88.5")
-
-_COMPARISON = Table(
+COMPARISON = Table(
     name="amdanet/comparison",
     title="AMDANet, MRFS and SegMiF: published figures collected",
     paper="collected, not a printed table",
     source="AMDANet's supplement, table 1",
-    columns=_THREE,
+    columns=MFNET_FMB_PST900,
     rows=(
         Row(
             "SegMiF",
-            "segmif",
             "both",
-            {"mfnet": "56.1", "fmb": "54.8"},
-            sources={
-                "mfnet": "recalled from SegMiF's paper (ICCV 2023), not checked",
-                "fmb": "SegMiF's paper (ICCV 2023), as StitchFusion's repository prints it",
-            },
-            notes={
-                "mfnet": ("Recalled from SegMiF's paper, not checked.",),
-                "fmb": ("As StitchFusion's repository prints SegMiF's figure.",),
-            },
+            "segmif",
+            published=(
+                Cell("56.1", RECALLED, RECALLED_SOURCE),
+                Cell("54.8", PASSED_ON, PASSED_ON_SOURCE),
+                "",
+            ),
         ),
         Row(
             "MRFS",
-            "mrfs",
             "both",
-            {"mfnet": "59.1", "fmb": "61.2", "pst900": "86.9"},
-            options_on={benchmark: VARIANTS[benchmark] for benchmark in ("fmb", "pst900")},
-            sources=dict.fromkeys(
-                ("mfnet", "fmb", "pst900"), "AMDANet's figure less the gain that its abstract claims"
+            "mrfs",
+            variants={"fmb": "fmb", "pst900": "pst900"},
+            published=(
+                Cell("59.1", source=CLAIMED_SOURCE),
+                Cell("61.2", REPORTED, CLAIMED_SOURCE),
+                Cell("86.9", source=CLAIMED_SOURCE),
             ),
-            notes={
-                LABEL: (
-                    "Not printed: AMDANet's figures less the gains over the best earlier method that its "
-                    "abstract claims (3.0, 3.6 and 1.6 points).",
-                ),
-                "fmb": ("A user of MRFS's published weights reports 47 on FMB.",),
-            },
+            notes=(CLAIMED,),
         ),
-        _row("AMDANet", dict(zip(("mfnet", "fmb", "pst900"), _OWN, strict=True))),
+        _row("AMDANet", "62.1", "64.8", "88.5"),
     ),
     protocol="all-nan",
     protocol_note=PROTOCOL_NOTE,
@@ -166,96 +142,62 @@ _COMPARISON = Table(
     notes=(CHOSEN_ON_TEST,),
 )
 
+# Tables 1 to 4 are printed with a column for each value of a number; here it is a row, as everywhere.
 AMDANET_TABLES = (
-    _sweep(
+    _table(
         1,
-        "alpha 1",
-        "1",
-        {
-            "0.3": ("58.7", "59.5", "80.9"),
-            "0.5": ("60.2", "62.6", "86.5"),
-            "0.7": ("61.6", "63.5", "88.1"),
-            "1": _OWN,
-        },
+        "AMDANet: values of alpha 1",
+        MFNET_FMB_PST900,
+        _row("alpha 1 = 0.3", "58.7", "59.5", "80.9"),
+        _row("alpha 1 = 0.5", "60.2", "62.6", "86.5"),
+        _row("alpha 1 = 0.7", "61.6", "63.5", "88.1"),
+        _own_value("alpha 1 = 1"),
     ),
-    _sweep(
+    _table(
         2,
-        "alpha 2",
-        "0.5",
-        {
-            "0.3": ("60.5", "61.8", "85.4"),
-            "0.5": _OWN,
-            "0.6": ("61.8", "63.6", "88.2"),
-            "0.7": ("61.3", "63.3", "87.6"),
-        },
+        "AMDANet: values of alpha 2",
+        MFNET_FMB_PST900,
+        _row("alpha 2 = 0.3", "60.5", "61.8", "85.4"),
+        _own_value("alpha 2 = 0.5"),
+        _row("alpha 2 = 0.6", "61.8", "63.6", "88.2"),
+        _row("alpha 2 = 0.7", "61.3", "63.3", "87.6"),
     ),
-    _sweep(
+    _table(
         3,
-        "alpha 3",
-        "0.5",
-        {
-            "0.3": ("59.4", "61.2", "86.7"),
-            "0.5": _OWN,
-            "0.6": ("61.2", "64.2", "88.3"),
-            "0.7": ("60.7", "61.3", "84.6"),
-        },
+        "AMDANet: values of alpha 3",
+        MFNET_FMB_PST900,
+        _row("alpha 3 = 0.3", "59.4", "61.2", "86.7"),
+        _own_value("alpha 3 = 0.5"),
+        _row("alpha 3 = 0.6", "61.2", "64.2", "88.3"),
+        _row("alpha 3 = 0.7", "60.7", "61.3", "84.6"),
     ),
-    _sweep(
+    _table(
         4,
-        "tau",
-        "0.4",
-        {
-            "0.2": ("60.3", "61.3", "85.4"),
-            "0.4": _OWN,
-            "0.6": ("60.7", "63.5", "87.2"),
-            "0.8": ("60.4", "62.6", "86.3"),
-        },
-        {LABEL: (TAU,)},
+        "AMDANet: values of tau",
+        MFNET_FMB_PST900,
+        _row("tau = 0.2", "60.3", "61.3", "85.4", notes=(TAU,)),
+        _own_value("tau = 0.4", TAU),
+        _row("tau = 0.6", "60.7", "63.5", "87.2", notes=(TAU,)),
+        _row("tau = 0.8", "60.4", "62.6", "86.3", notes=(TAU,)),
     ),
     _table(
         5,
         "AMDANet without local alignment, global alignment or salient feature enhancement",
         (Column("mfnet", digits=1), _accuracy("mfnet")),
-        (
-            _row("w/o local alignment", {"mfnet": "59.2", "mfnet mAP": "73.9"}),
-            _row(
-                "w/o global alignment",
-                {"mfnet": "58.5", "mfnet mAP": "71.7"},
-                notes={LABEL: (GLOBAL_OFF,)},
-            ),
-            _row("w/o salient feature enhancement", {"mfnet": "61.2", "mfnet mAP": "75.8"}),
-            _row(
-                "AMDANet",
-                {"mfnet": "62.1", "mfnet mAP": "77.1"},
-                notes={"mfnet mAP": (ACCURACY_TWICE,)},
-            ),
-        ),
-        ACCURACY,
+        _row("w/o local alignment", "59.2", "73.9"),
+        _row("w/o global alignment", "58.5", "71.7", notes=(GLOBAL_OFF,)),
+        _row("w/o salient feature enhancement", "61.2", "75.8"),
+        _row("AMDANet", "62.1", Cell("77.1", ACCURACY_TWICE)),
+        notes=(ACCURACY,),
     ),
     _table(
         6,
         "AMDANet with CBAM or DANet in local alignment's place",
         (Column("fmb", digits=1), _accuracy("fmb"), Column("mfnet", digits=1), _accuracy("mfnet")),
-        (
-            _row(
-                "with CBAM",
-                {"fmb": "63.3", "fmb mAP": "74.8", "mfnet": "60.8", "mfnet mAP": "73.1"},
-                notes={LABEL: (SLOTS,)},
-            ),
-            _row(
-                "with DANet",
-                {"fmb": "63.6", "fmb mAP": "75.2", "mfnet": "60.5", "mfnet mAP": "74.3"},
-                notes={LABEL: (SLOTS,)},
-            ),
-            _row(
-                "AMDANet",
-                {"fmb": "64.8", "fmb mAP": "77.1", "mfnet": "62.1", "mfnet mAP": "77.4"},
-                "with ours (AMDANet)",
-                notes={"mfnet mAP": (ACCURACY_TWICE,)},
-            ),
-        ),
-        ACCURACY,
-        TABLE_7,
+        _row("with CBAM", "63.3", "74.8", "60.8", "73.1", notes=(SLOTS,)),
+        _row("with DANet", "63.6", "75.2", "60.5", "74.3", notes=(SLOTS,)),
+        _row("AMDANet", "64.8", "77.1", "62.1", Cell("77.4", ACCURACY_TWICE), label="with ours (AMDANet)"),
+        notes=(ACCURACY, TABLE_7),
     ),
-    _COMPARISON,
+    COMPARISON,
 )

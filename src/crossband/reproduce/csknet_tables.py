@@ -6,9 +6,7 @@ arises is arithmetic on the printed cells, which the tests repeat.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from crossband.reproduce.table import LABEL, PARAMETERS, Column, Row, Table, Use
+from crossband.reproduce.table import Cell, Column, Row, Table, Use
 from crossband.systems.csknet.training import ABLATIONS
 
 PAPER = "CSK-Net, arXiv 2312.02240"
@@ -70,6 +68,7 @@ MMANET_GAIN = (
     "+4.775. The first two are sums over the three tables and the third is their mean; the averages are "
     "+1.96 and +1.22. With infrared alone MMANet is ahead on MVSS (by 0.43) and on FMB (by 0.39)."
 )
+FUSED_DISOPTNET = "Not a row of the paper: DisOptNet as its own authors deploy it."
 UNDERLINED = "Underlined as second best with both bands, where C.E.N. has 51.33."
 MVSS_SUBSET = (
     "MVSS here is 1,004 + 612 of MVSeg's 3,545 labelled pairs, resized to 320 x 480. Which pairs is not "
@@ -95,107 +94,75 @@ USES = {
     ),
 }
 
+_BASELINE, _METHODS, _MISSING = "Baseline", "Multi-modal methods", "Missing modality"
 
-_METHODS, _MISSING = "Multi-modal methods", "Missing modality"
-_LINES = (
-    Row(
-        "VI",
-        "deeplabv3plus",
-        "visible",
-        {},
-        "Baseline",
-        {"band": "visible"},
-        parameters="11.68",
-        notes={PARAMETERS: (DEEPLAB_SIZE,)},
-    ),
-    Row(
-        "IR",
-        "deeplabv3plus",
-        "infrared",
-        {},
-        "Baseline",
-        {"band": "infrared"},
-        parameters="11.68",
-        notes={PARAMETERS: (DEEPLAB_SIZE,)},
-    ),
-    Row(
-        "C.E.N.",
-        "cen",
-        "both",
-        {},
-        _METHODS,
-        {"encoder": "resnet50"},
-        parameters="99.13",
-        notes={PARAMETERS: (CEN_SIZE,)},
-    ),
-    Row("CDDFuse", "cddfuse", "both", {}, _METHODS, parameters="13.47", notes={PARAMETERS: (CDDFUSE_SIZE,)}),
-    Row(
-        "MMANet",
-        "mmanet",
-        "both",
-        {},
-        _METHODS,
-        {"modality_dropout": False},
-        parameters="71.70",
-        notes={PARAMETERS: (MMANET_SIZE,)},
-    ),
-    Row("CSK-Net", "csknet", "both", {}, _METHODS, parameters="14.24", notes={PARAMETERS: (CSKNET_SIZE,)}),
-    Row(
-        "DisOptNet",
-        "disoptnet",
-        "infrared",
-        {},
-        _MISSING,
-        at_test={"deploy": "student"},
-        recipe="common",
-        parameters="11.68",
-        notes={PARAMETERS: (DISOPTNET_SIZE,)},
-    ),
-    Row(
-        "MMANet",
-        "mmanet",
-        "infrared",
-        {},
-        _MISSING,
-        parameters="88.01",
-        notes={PARAMETERS: (MMANET_TRAINING_SIZE,)},
-    ),
-    Row("CSK-Net", "csknet", "infrared", {}, _MISSING, parameters="11.68"),
+# The rows that tables 1 to 3 have in common.
+VISIBLE = Row(
+    "VI",
+    "visible",
+    "deeplabv3plus",
+    {"band": "visible"},
+    group=_BASELINE,
+    parameters=Cell("11.68", DEEPLAB_SIZE),
 )
-"""What tables 1 to 3 have in common, in the order of the paper."""
-
-_FUSED_DISOPTNET = Row(
-    "DisOptNet, fused head",
-    "disoptnet",
+INFRARED = Row(
+    "IR",
     "infrared",
-    {},
-    _MISSING,
+    "deeplabv3plus",
+    {"band": "infrared"},
+    group=_BASELINE,
+    parameters=Cell("11.68", DEEPLAB_SIZE),
+)
+CEN = Row(
+    "C.E.N.",
+    "both",
+    "cen",
+    {"encoder": "resnet50"},
+    group=_METHODS,
+    parameters=Cell("99.13", CEN_SIZE),
+)
+CDDFUSE = Row("CDDFuse", "both", "cddfuse", group=_METHODS, parameters=Cell("13.47", CDDFUSE_SIZE))
+MMANET = Row(
+    "MMANet",
+    "both",
+    "mmanet",
+    {"modality_dropout": False},
+    group=_METHODS,
+    parameters=Cell("71.70", MMANET_SIZE),
+)
+CSKNET = Row("CSK-Net", "both", "csknet", group=_METHODS, parameters=Cell("14.24", CSKNET_SIZE))
+DISOPTNET_ALONE = Row(
+    "DisOptNet",
+    "infrared",
+    "disoptnet",
+    at_test={"deploy": "student"},
+    recipe="common",
+    group=_MISSING,
+    parameters=Cell("11.68", DISOPTNET_SIZE),
+)
+DISOPTNET_FUSED = Row(
+    "DisOptNet, fused head",
+    "infrared",
+    "disoptnet",
     at_test={"deploy": "fused"},
     recipe="common",
-    notes={LABEL: ("Not a row of the paper: DisOptNet as its own authors deploy it.",)},
+    group=_MISSING,
+    notes=(FUSED_DISOPTNET,),
 )
-_CELL_NOTES = {
-    ("mvseg", "CDDFuse"): CDDFUSE_TWICE,
-    ("fmb", "CDDFuse"): CDDFUSE_TWICE,
-    ("mvseg", "MMANet"): UNDERLINED,
-}
+MMANET_ALONE = Row(
+    "MMANet", "infrared", "mmanet", group=_MISSING, parameters=Cell("88.01", MMANET_TRAINING_SIZE)
+)
+CSKNET_ALONE = Row("CSK-Net", "infrared", "csknet", group=_MISSING, parameters=Cell("11.68"))
 
 
-def _rows(benchmark: str, *published: str, sizes: bool) -> tuple[Row, ...]:
-    """The rows of tables 1 to 3, with their cells; sizes: whether the table prints parameters."""
-    rows = []
-    for line, text in zip(_LINES, published, strict=True):
-        notes = {key: texts for key, texts in line.notes.items() if sizes or key != PARAMETERS}
-        if line.bands == "both" and (benchmark, line.label) in _CELL_NOTES:
-            notes[benchmark] = (_CELL_NOTES[benchmark, line.label],)
-        parameters = line.parameters if sizes else ""
-        rows.append(replace(line, published={benchmark: text}, parameters=parameters, notes=notes))
-        if line.system == "disoptnet":
-            rows.append(_FUSED_DISOPTNET)
-    return tuple(rows)
-
-
-def _table(number: int, benchmark: str, title: str, rows: tuple[Row, ...], notes: tuple[str, ...]) -> Table:
+def _table(
+    number: int,
+    benchmark: str,
+    title: str,
+    *rows: Row,
+    notes: tuple[str, ...],
+    prints_parameters: bool = False,
+) -> Table:
     return Table(
         name=f"csknet/table-{number}",
         title=title,
@@ -205,9 +172,15 @@ def _table(number: int, benchmark: str, title: str, rows: tuple[Row, ...], notes
         rows=rows,
         protocol="all-nan",
         protocol_note=PROTOCOL_NOTE,
-        uses={benchmark: USES[benchmark]},
+        uses=USES,
         notes=notes,
+        prints_parameters=prints_parameters,
     )
+
+
+def _ablation(part: str, published: str | Cell, *notes: str) -> Row:
+    """A row of the ablation, by its name among CSK-Net's."""
+    return Row(part, "both", "csknet", ABLATIONS[part], (published,), notes=notes)
 
 
 CSKNET_TABLES = (
@@ -215,54 +188,61 @@ CSKNET_TABLES = (
         1,
         "mvseg",
         "CSK-Net and others on MVSS",
-        _rows(
-            "mvseg",
-            *("48.89", "42.82", "51.33", "48.41", "49.31", "51.65", "43.22", "46.83", "46.40"),
-            sizes=True,
-        ),
-        (MVSS_SUBSET, NOT_ALIKE, CEN_SHARE, *GENERAL),
+        VISIBLE.printed("48.89"),
+        INFRARED.printed("42.82"),
+        CEN.printed("51.33"),
+        CDDFUSE.printed(Cell("48.41", CDDFUSE_TWICE)),
+        MMANET.printed(Cell("49.31", UNDERLINED)),
+        CSKNET.printed("51.65"),
+        DISOPTNET_ALONE.printed("43.22"),
+        DISOPTNET_FUSED.printed(""),
+        MMANET_ALONE.printed("46.83"),
+        CSKNET_ALONE.printed("46.40"),
+        notes=(MVSS_SUBSET, NOT_ALIKE, CEN_SHARE, *GENERAL),
+        prints_parameters=True,
     ),
     _table(
         2,
         "fmb",
         "CSK-Net and others on FMB",
-        _rows(
-            "fmb",
-            *("49.72", "45.95", "49.01", "48.41", "53.97", "54.37", "46.34", "48.59", "48.20"),
-            sizes=False,
-        ),
-        GENERAL,
+        VISIBLE.printed("49.72"),
+        INFRARED.printed("45.95"),
+        CEN.printed("49.01"),
+        CDDFUSE.printed(Cell("48.41", CDDFUSE_TWICE)),
+        MMANET.printed("53.97"),
+        CSKNET.printed("54.37"),
+        DISOPTNET_ALONE.printed("46.34"),
+        DISOPTNET_FUSED.printed(""),
+        MMANET_ALONE.printed("48.59"),
+        CSKNET_ALONE.printed("48.20"),
+        notes=GENERAL,
     ),
     _table(
         3,
         "msrs",
         "CSK-Net and others on MSRS",
-        _rows(
-            "msrs",
-            *("64.33", "61.69", "61.04", "66.71", "66.24", "69.38", "63.84", "61.34", "65.83"),
-            sizes=True,
-        ),
-        (NOT_ALIKE, CEN_SHARE, *GENERAL),
+        VISIBLE.printed("64.33"),
+        INFRARED.printed("61.69"),
+        CEN.printed("61.04"),
+        CDDFUSE.printed("66.71"),
+        MMANET.printed("66.24"),
+        CSKNET.printed("69.38"),
+        DISOPTNET_ALONE.printed("63.84"),
+        DISOPTNET_FUSED.printed(""),
+        MMANET_ALONE.printed("61.34"),
+        CSKNET_ALONE.printed("65.83"),
+        notes=(NOT_ALIKE, CEN_SHARE, *GENERAL),
+        prints_parameters=True,
     ),
     _table(
         4,
         "msrs",
         "CSK-Net's ablation on MSRS, both bands",
-        tuple(
-            Row(label, "csknet", "both", {"msrs": text}, options=options, notes=notes)
-            for (label, options), text, notes in zip(
-                ABLATIONS.items(),
-                ("69.38", "68.01", "68.90", "68.54", "68.37"),
-                (
-                    {},
-                    {"msrs": (ABLATION_ORDER,)},
-                    {LABEL: (REPLACED_UNIT,)},
-                    {},
-                    {"msrs": (ABLATION_ORDER,)},
-                ),
-                strict=True,
-            )
-        ),
-        (ONE_RUN,),
+        _ablation("CSK-Net", "69.38"),
+        _ablation("w/o contrastive learning", Cell("68.01", ABLATION_ORDER)),
+        _ablation("w/o gated spectral unit", "68.90", REPLACED_UNIT),
+        _ablation("w/o mixed feature exchange", "68.54"),
+        _ablation("w/o contrastive learning and mixed feature exchange", Cell("68.37", ABLATION_ORDER)),
+        notes=(ONE_RUN,),
     ),
 )

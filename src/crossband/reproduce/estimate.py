@@ -17,10 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossband.errors import CrossbandError
 from crossband.info import count_flops
 from crossband.pairs.opening import open_pairs
+from crossband.reproduce.folders import is_trained, run_of
 from crossband.reproduce.jobs import Job
-from crossband.reproduce.running import Compute, is_trained, run_of
+from crossband.reproduce.settings import Compute
 from crossband.systems import create
 from crossband.systems.base import System
+from crossband.text import counted
 from crossband.training.options import TrainOptions
 from crossband.training.resolving import resolve
 from crossband.weights import read_card
@@ -55,8 +57,8 @@ def estimate_jobs(jobs: Mapping[str, Job], out: Path, compute: Compute) -> dict[
     estimates = {}
     for name, job in jobs.items():
         if (known := finished.get(_kind(job))) is not None:
-            count = f"{len(known)} finished job{'' if len(known) == 1 else 's'} of {job.options.system}"
-            estimates[name] = Estimate(mean(known), count)
+            origin = f"{counted(len(known), 'finished job')} of {job.options.system}"
+            estimates[name] = Estimate(mean(known), origin)
             continue
         try:
             if job.identity not in operations:
@@ -128,11 +130,3 @@ def measured_speed(device: str) -> float:
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - before)
     return BACKWARD * forward * _PROBE_PAIRS / median(seconds)
-
-
-def spoken_time(seconds: float) -> str:
-    """Such as ``40 s``, ``12 min`` or ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

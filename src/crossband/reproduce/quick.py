@@ -65,3 +65,8 @@ QUICK_OPTIONS: Mapping[str, Quick] = {
     ),
 }
 """By system: widths of what is no encoder, and phases that have a loss or a length of their own."""
+
+
+def particular(system: str) -> Quick:
+    """What is particular to a system; nothing, for most."""
+    return QUICK_OPTIONS.get(system, Quick())

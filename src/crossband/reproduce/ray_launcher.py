@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from crossband.errors import OptionError, first_line
+from crossband.reproduce.folders import is_finished
 from crossband.reproduce.jobs import Job
-from crossband.reproduce.running import POLL_SECONDS, Compute, Say, attempt, is_finished, spoken_failure
+from crossband.reproduce.running import POLL_SECONDS, Say, attempt, spoken_failure
+from crossband.reproduce.settings import Compute, Launcher
+from crossband.text import counted
 
 
 def work_on_ray(
@@ -20,14 +23,12 @@ def work_on_ray(
     compute: Compute,
     say: Say,
     after: Callable[[], None],
-    *,
-    address: str | None = None,
-    cpus: int = 1,
+    launcher: Launcher,
 ) -> dict[str, str]:
     """Do all jobs that are not finished on a Ray cluster; returns why some could not be, by name.
 
-    address: of a running cluster, "auto" for the one on this machine; None starts one here, and ends it.
-    cpus: processors that a job takes. It takes as many GPUs as it has devices, if it is to use any.
+    launcher: which cluster, and how many processors a job takes. It takes as many GPUs as it has devices, if
+    it is to use any.
 
     A job starts when those that it reuses have ended. A task whose worker died is started again, and goes
     on where that one was. Raises OptionError if Ray is not installed or there is no such cluster.
@@ -38,23 +39,24 @@ def work_on_ray(
     ours = not ray.is_initialized()
     if ours:
         try:
-            local: dict[str, Any] = {} if address else {"include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+            local: dict[str, Any] = {} if launcher.address else {"include_dashboard": False}
+            ray.init(address=launcher.address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise OptionError(f"no Ray cluster at address {address}: {first_line(error)}") from error
+            raise OptionError(f"no Ray cluster at address {launcher.address}: {first_line(error)}") from error
     try:
         # The cluster's GPUs count, not those of the machine that this was started on.
         there = ray.cluster_resources()
         takes = compute.accelerator == "gpu" or (compute.accelerator == "auto" and there.get("GPU", 0) > 0)
         gpus = max((job.options.devices for job in jobs.values()), default=1) if takes else 0
-        _check_room(there, cpus, gpus)
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(_do)
+        _check_room(there, launcher.cpus, gpus)
+        task = ray.remote(num_cpus=launcher.cpus, num_gpus=gpus, max_retries=3)(do_task)
         ends: dict[str, Any] = {}
         for name, job in jobs.items():
             if not is_finished(out, job):
                 needs = {need: ends[need] for need in job.reuses.values() if need in ends}
                 ends[name] = task.remote(job, out, compute, list(needs), *needs.values())
-        say(f"{len(ends)} jobs on Ray: {cpus} CPU{'s' if cpus > 1 else ''} and {gpus} GPUs each")
+        room = f"{counted(launcher.cpus, 'CPU')} and {counted(gpus, 'GPU')}"
+        say(f"{counted(len(ends), 'job')} on Ray: {room} each")
         return _gather(ray, ends, say, after)
     finally:
         if ours:
@@ -81,8 +83,11 @@ def _gather(ray: Any, ends: Mapping[str, Any], say: Say, after: Callable[[], Non
     return failed
 
 
-def _do(job: Job, out: Path, compute: Compute, needs: list[str], *problems: str | None) -> str | None:
-    """A job, on a worker of the cluster: None, or why it cannot be done."""
+def do_task(job: Job, out: Path, compute: Compute, needs: list[str], *problems: str | None) -> str | None:
+    """A job, on a worker of the cluster: None, or why it cannot be done.
+
+    needs: the jobs that it reuses; problems: for each of them, None or why it could not be done.
+    """
     for need, problem in zip(needs, problems, strict=True):
         if problem is not None:
             return f"it needs {need}: {problem}"

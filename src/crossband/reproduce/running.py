@@ -13,70 +13,36 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from crossband.errors import CrossbandError, FolderInUseError, OptionError
 from crossband.evaluation import evaluate
-from crossband.locks import folder_lock, holder_of
+from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
 from crossband.report import evaluation_dict
-from crossband.reproduce.jobs import Job, Scoring, folder_of
+from crossband.reproduce.folders import (
+    folder_of,
+    is_begun,
+    is_finished,
+    is_trained,
+    run_of,
+    scores_of,
+)
+from crossband.reproduce.jobs import Job, Scoring
+from crossband.reproduce.settings import Compute
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_weights, read_card
+from crossband.weights import WEIGHTS_NAME, load_weights, read_card
 
 POLL_SECONDS = 2.0
 
-State = Literal["finished", "running", "interrupted", "to do"]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How to compute, which does not decide what comes out. As in `TrainOptions`."""
-
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    workers: int | None = None
-
-    @property
-    def device(self) -> str:
-        """Where to score."""
-        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def run_of(out: Path, job: Job | str) -> Path:
-    """The run folder of a job."""
-    return folder_of(out, job) / "run"
-
-
-def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
-    """The file with the scores of a test."""
-    return folder_of(out, job) / f"evaluation-{test.name}.json"
-
-
-def state_of(out: Path, job: Job) -> State:
-    """How far a job is. It is running where another worker holds its lock."""
-    if is_finished(out, job):
-        return "finished"
-    if holder_of(folder_of(out, job)) is not None:
-        return "running"
-    return "interrupted" if (run_of(out, job) / "config.yaml").is_file() else "to do"
-
-
-def is_finished(out: Path, job: Job) -> bool:
-    """Whether a job is trained and all its tests are scored."""
-    return is_trained(out, job) and all(scores_of(out, job, test).is_file() for test in job.scorings)
-
-
-def is_trained(out: Path, job: Job | str) -> bool:
-    return (run_of(out, job) / CARD_NAME).is_file()
 
 
 def work(
@@ -137,7 +103,7 @@ def attempt(job: Job, out: Path, compute: Compute, say: Say) -> bool:
         missing = [test for test in job.scorings if not scores_of(out, job, test).is_file()]
         for test in missing:
             say(f"{job.name}: scoring {test.name}")
-            _score(job, test, out, compute)
+            score(job, test, out, compute)
         return True
 
 
@@ -150,10 +116,10 @@ def _train(job: Job, out: Path, compute: Compute, lock: int, say: Say) -> None:
         accelerator=compute.accelerator,
         workers=compute.workers,
     )
-    begun = (run / "config.yaml").is_file()
+    begun = is_begun(out, job)
     if run.exists() and not begun:
         shutil.rmtree(run)  # Killed before it had written what it is.
-    say(f"{job.name}: {'going on with' if begun else 'training'} {describe(job)}")
+    say(f"{job.name}: {'going on with' if begun else 'training'} {job.switches}")
     if begun:
         # All but how to compute is what it was; that may change from call to call.
         write_text(run / "config.yaml", options.to_yaml())
@@ -190,7 +156,11 @@ def _train_apart(options: TrainOptions, begun: bool, folder: Path, lock: int) ->
         )
 
 
-def _score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
+def score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
+    """Score a job's trained network, and write what `evaluation_dict` says of it.
+
+    Raises OptionError if the split that is scored lacks a band.
+    """
     run = run_of(out, job)
     card = read_card(run)
     system: System = create(
@@ -206,20 +176,3 @@ def _score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     evaluation = evaluate(system.eval(), pairs, bands=[test.bands], by=None, device=compute.device)
     document = evaluation_dict(evaluation)
     write_text(scores_of(out, job, test), json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | None:
-    """What `evaluation_dict` said of a test's bands, and of its classes; None where it is not scored."""
-    path = scores_of(out, job, test)
-    if not path.is_file():
-        return None
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return {**document["results"][test.bands], "classes": document["classes"], "pairs": document["pairs"]}
-
-
-def describe(job: Job) -> str:
-    """A job's system and switches, such as ``csknet (exchange=False, encoder resnet50)``."""
-    switches = [f"{name}={value}" for name, value in {**job.options.network, **job.options.loss}.items()]
-    if job.options.encoder:
-        switches.append(f"encoder {job.options.encoder}")
-    return f"{job.options.system} ({', '.join(switches)})" if switches else job.options.system

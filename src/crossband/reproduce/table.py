@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from crossband.words import Bands
 
 Measure = Literal["mean_iou", "mean_class_accuracy"]
-
-PARAMETERS = "parameters"
-"""The key of a row's published number of parameters, among its notes."""
-LABEL = "label"
-"""The key of what is to be said of a whole row, among its notes."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,18 @@ class Column:
     measure: Measure = "mean_iou"
     digits: int = 2
 
-    @property
-    def key(self) -> str:
-        """The column's name in the cells of a row: ``msrs``, or ``mfnet mAP``."""
-        return self.benchmark if self.measure == "mean_iou" else f"{self.benchmark} {self.heading}"
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as it is printed: in percent, a number of parameters in millions.
+
+    text: empty where nothing is printed. note: a footnote of ours. source: what the figure is cited as, if
+    that is not the table.
+    """
+
+    text: str = ""
+    note: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,30 +57,35 @@ class Row:
     """A line of a table: a system with its switches, run on some bands.
 
     label: as the paper has it. group: the heading that the paper prints beside several rows.
-    options: of the network, ``encoder`` among them, and of the loss; options_on: further ones by benchmark.
+    options: of the network, ``encoder`` among them, and of the loss. variants: the variant of the system that
+        a benchmark takes, by its key.
     at_test: options of the network that only change what the trained network is asked for. Rows that
         differ in these alone share a training.
     recipe: the named recipe that stands for the paper's (``paper`` is the system's own).
-    published: what is printed, by the key of the column, in percent. parameters: the same, in millions.
-    sources: where a cell comes from, by key, if it is not the table. notes: footnotes, by key.
+    published: the figures in the order of the table's columns; a text is a `Cell` without a note.
+    parameters: the printed number of parameters, for tables that print it. notes: footnotes of the row.
     """
 
     label: str
-    system: str
     bands: Bands
-    published: Mapping[str, str]
-    group: str = ""
+    system: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    options_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: tuple[str | Cell, ...] = ()
+    group: str = ""
+    parameters: Cell = Cell()
+    variants: Mapping[str, str] = field(default_factory=dict)
     at_test: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = "paper"
-    parameters: str = ""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
-    def options_for(self, benchmark: str) -> dict[str, Any]:
-        """The options of network and loss on a benchmark."""
-        return {**self.options, **self.options_on.get(benchmark, {})}
+    def printed(self, *published: str | Cell) -> Row:
+        """The row with the figures that one of several tables prints for it."""
+        return replace(self, published=published)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The figures, each as a `Cell`."""
+        return tuple(Cell(cell) if isinstance(cell, str) else cell for cell in self.published)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,10 @@ class Table:
 
     name: such as ``csknet/table-3``. source: what its cells are cited as.
     protocol: the one whose mean IoU is held against the printed one; protocol_note: how that is known.
-    uses: the benchmarks of its columns, by key. notes: footnotes of the table as a whole.
+    uses: how the paper uses the benchmarks of its columns, by key. notes: footnotes of the table as a whole.
+    prints_parameters: whether it has a column of them.
+
+    Raises ValueError for a row that has not one figure per column, and for a benchmark that has no use.
     """
 
     name: str
@@ -99,8 +110,27 @@ class Table:
     protocol_note: str
     uses: Mapping[str, Use]
     notes: tuple[str, ...] = ()
+    prints_parameters: bool = False
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.published) != len(self.columns):
+                raise ValueError(
+                    f"{self.name} has {len(self.columns)} columns, but {row.label!r} has "
+                    f"{len(row.published)} figures"
+                )
+        if missing := set(self.benchmarks) - set(self.uses):
+            raise ValueError(f"{self.name} does not say how {', '.join(sorted(missing))} is used")
 
     @property
     def benchmarks(self) -> list[str]:
         """The benchmarks of its columns, in their order."""
         return list(dict.fromkeys(column.benchmark for column in self.columns))
+
+    def cell(self, row: Row, column: Column) -> Cell:
+        """What is printed where a row and a column meet."""
+        return row.cells[self.columns.index(column)]
+
+    def parameters(self, row: Row) -> Cell:
+        """The number of parameters that is printed for a row; empty where the table has none."""
+        return row.parameters if self.prints_parameters else Cell()

@@ -1,0 +1,61 @@
+"""Where jobs lie under an output folder, how far they are, and what they scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from crossband.locks import holder_of
+from crossband.reproduce.jobs import Job, Scoring
+from crossband.weights import CARD_NAME
+
+State = Literal["finished", "running", "interrupted", "to do"]
+
+
+def folder_of(out: Path, job: Job | str) -> Path:
+    """The folder of a job, or of its name."""
+    return out / "jobs" / (job if isinstance(job, str) else job.name)
+
+
+def run_of(out: Path, job: Job | str) -> Path:
+    """The run folder of a job."""
+    return folder_of(out, job) / "run"
+
+
+def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
+    """The file with the scores of a test."""
+    return folder_of(out, job) / f"evaluation-{test.name}.json"
+
+
+def is_begun(out: Path, job: Job) -> bool:
+    """Whether a job's training got as far as to write what it is."""
+    return (run_of(out, job) / "config.yaml").is_file()
+
+
+def is_trained(out: Path, job: Job | str) -> bool:
+    """Whether a job's training is finished."""
+    return (run_of(out, job) / CARD_NAME).is_file()
+
+
+def is_finished(out: Path, job: Job) -> bool:
+    """Whether a job is trained and all its tests are scored."""
+    return is_trained(out, job) and all(scores_of(out, job, test).is_file() for test in job.scorings)
+
+
+def state_of(out: Path, job: Job) -> State:
+    """How far a job is. It is running where another worker holds its lock."""
+    if is_finished(out, job):
+        return "finished"
+    if holder_of(folder_of(out, job)) is not None:
+        return "running"
+    return "interrupted" if is_begun(out, job) else "to do"
+
+
+def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | None:
+    """What `evaluation_dict` said of a test's bands, and of how many ``pairs``; None if it is not scored."""
+    path = scores_of(out, job, test)
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return {**document["results"][test.bands], "pairs": document["pairs"]}
