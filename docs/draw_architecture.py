@@ -36,7 +36,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "words, errors, texts, locks: light, without torch (but tensors)",
         (
             *("words", "errors", "text", "tensors", "colour", "locks", "plugins", "deprecation"),
-            *("yaml_files", "option_types", "recipe", "version"),
+            *("yaml_files", "option_types", "recipe", "version", "interruption"),
         ),
     ),
 )

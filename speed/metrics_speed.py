@@ -22,7 +22,7 @@ def time_rows(settings: Settings) -> list[Row]:
 
     Raises RuntimeError if the counts differ.
     """
-    label = make_batch(settings)["label"]
+    label = make_batch(settings).label
     assert label is not None
     prediction = label.roll(1)
     label = label.where(torch.rand(label.shape, device=label.device) > 0.05, IGNORE_INDEX)

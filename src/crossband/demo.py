@@ -88,7 +88,7 @@ def run_demo(out: Path, *, seed: int = 0, size: DemoSize | None = None, quiet: b
 
 
 def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False)
     started = time.monotonic()
     _clear(out)
     console.print(f"1/6  generating {size.train} + {size.test} street scenes in {out / 'scenes'}")

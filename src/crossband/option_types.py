@@ -23,12 +23,18 @@ def check_types(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any])
 
 
 def _converted(option: str, hint: Any, value: Any) -> Any:
+    if value is None and not _takes_none(hint):
+        raise OptionError(f"{option} must be {spoken(hint)}, not null")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
         return parser.parse_object({"value": value})["value"]
     except ArgumentError:
         raise OptionError(f"{option} must be {spoken(hint)}, not {quoted(value)}") from None
+
+
+def _takes_none(hint: Any) -> bool:
+    return hint is Any or hint is type(None) or type(None) in get_args(hint)
 
 
 def spoken(hint: Any) -> str:

@@ -6,21 +6,24 @@ folder with a card is complete. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import stat
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from crossband.errors import WeightsError
+from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
+from crossband.option_types import check_types
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create, split_options
@@ -30,6 +33,8 @@ from crossband.version import __version__
 FORMAT = 2
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.json"
+# Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Card:
     encoder_origin: where the encoder's first weights came from; None is a random start.
     infrared_scaling: the rule that turns stored infrared values into [0, 1].
     channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
+    weights_sha256: of ``weights.safetensors``, so that damage is found; None in cards of earlier versions.
     protocol: the one whose mean IoU is quoted. training: data, recipe, seed, what chose the checkpoint, ...
     """
 
@@ -61,6 +67,7 @@ class Card:
     torch: str = torch.__version__
     git_revision: str | None = None
     created: str = ""
+    weights_sha256: str | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -145,8 +152,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
                 state |= dict.fromkeys(names, stored[0])
         module.load_state_dict(state)
     except (SafetensorError, RuntimeError, OSError) as error:
-        reason = shorten(str(error), 200, placeholder=" ...")
-        raise WeightsError(f"{path} does not hold the weights of this network ({reason})") from error
+        raise WeightsError(f"{path} does not hold the weights of this network ({_short(error)})") from error
 
 
 def _shared_names(module: nn.Module) -> list[list[str]]:
@@ -160,17 +166,25 @@ def _shared_names(module: nn.Module) -> list[list[str]]:
 def save_run(folder: Path, system: System, card: Card) -> None:
     """Write weights and card into a run folder."""
     save_weights(system, folder / WEIGHTS_NAME)
+    card.weights_sha256 = _sha256(folder / WEIGHTS_NAME)
     write_text(folder / CARD_NAME, card.to_json())
 
 
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_card(folder: Path) -> Card:
-    """The card of a run folder. Raises WeightsError, with what is wrong, for anything else."""
+    """The card of a run folder, its fields of their types. Raises WeightsError for anything else."""
     path = folder / CARD_NAME
     if not path.is_file():
         state = "is not there" if not folder.exists() else "has no card.json: its training did not finish"
         raise WeightsError(f"run folder {folder} {state}")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or not isinstance(fields["format"], int):
+            raise ValueError("it is no mapping with a format")
         if fields["format"] > FORMAT:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
         if fields["format"] < 2:
@@ -178,19 +192,81 @@ def read_card(folder: Path) -> Card:
         if not isinstance(fields["network"], dict) or not isinstance(fields["loss"], dict):
             raise ValueError("its network or its loss is no mapping")
         classes = fields.pop("classes")
+        hints = get_type_hints(Card)
+        unknown = sorted(set(fields) - set(hints))
+        if unknown:
+            raise ValueError(f"it has a field {quoted(unknown[0])}, which no card has")
+        fields = check_types("card", hints, fields)
         return Card(classes=None if classes is None else _classes(classes), **fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is not a card of Crossband ({error})") from error
+    except WeightsError:
+        raise
+    except (CrossbandError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path} is not a card of Crossband ({_short(error)})") from error
 
 
 def load_run(folder: Path | str) -> tuple[System, Card]:
-    """The system of a finished run folder, in eval mode on the CPU, and its card."""
+    """The system of a finished run folder, in eval mode on the CPU, and its card.
+
+    A card may be a stranger's: nothing in it starts a download or opens a file, and the network is built only
+    if its weights are in the folder. Raises WeightsError for what does not fit or is damaged.
+    """
     folder = Path(folder)
     card = read_card(folder)
-    system = create(card.system, None if card.classes is None else len(card.classes), **card.network)
+    network = {**card.network, "encoder_weights": None}
+    if "encoder_weights" not in card.network:
+        del network["encoder_weights"]
+    if not _PLAIN_NAME.fullmatch(str(network.get("encoder", "plain"))):
+        raise WeightsError(
+            f"{folder / CARD_NAME}: encoder {quoted(network['encoder'])} is no plain name of an encoder, and "
+            "what it names is not fetched for a card"
+        )
+    classes = None if card.classes is None else len(card.classes)
+    weights = folder / WEIGHTS_NAME
+    _check_sizes(folder, card, classes, network)
+    if card.weights_sha256 is not None and _sha256(weights) != card.weights_sha256:
+        raise WeightsError(
+            f"{weights} is not as it was written: its checksum is not the card's; copy it again"
+        )
+    system = create(card.system, classes, **network)
     system.encoder_origin = card.encoder_origin
-    load_weights(system, folder / WEIGHTS_NAME)
+    load_weights(system, weights)
     return system.eval(), card
+
+
+def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[str, Any]) -> None:
+    """Build the network without values, and hold it against the file's header: before memory is taken."""
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: the file does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        with torch.device("meta"):
+            wanted = {
+                name: tuple(tensor.shape)
+                for name, tensor in create(card.system, classes, **network).state_dict().items()
+            }
+    except OptionError:
+        raise
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise WeightsError(f"{path} does not hold the weights of this network ({_short(error)})") from error
+    differing = sorted(name for name, shape in there.items() if wanted.get(name) != shape)
+    if differing:
+        raise WeightsError(
+            f"{path} does not hold the weights of this network (they differ in {quoted(differing[0])})"
+        )
+
+
+def _short(error: BaseException) -> str:
+    return shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
 
 
 def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:

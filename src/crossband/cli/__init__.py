@@ -1,12 +1,14 @@
 """The ``crossband`` command. Each subcommand is a thin function over the library.
 
 Nothing heavy is imported here: `crossband --help` answers at once, and a command loads what it needs.
-Mistakes in what was given end with one line and exit code 2, an interruption with 130.
+Mistakes in what was given end with one line and exit code 2, a signal with one line and 128 plus its number
+(Ctrl-C: 130).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,7 @@ from crossband.cli.use import (
     systems_arguments,
 )
 from crossband.errors import CrossbandError
+from crossband.interruption import die_with_parent, number_of, signals_interrupt
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
 from crossband.version import __version__
 
@@ -39,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Read when PyTorch starts its threads: a waiting one spins for a moment, then sleeps. Without a bound it
     # spins on, which makes small networks several times slower where another program wants the core.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        # A further process of a training on several devices, which Lightning starts by the same command.
+        die_with_parent()
     parser, commands = _build_parser()
     try:
         options = parser.parse_args(
@@ -48,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command is None:
             parser.print_help()
             return 0
-        with plain_warnings():
+        with plain_warnings(), signals_interrupt():
             return commands[command](options[command]) or 0
     except CrossbandError as error:
         print(f"crossband: error: {error}", file=sys.stderr)
@@ -57,9 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output, such as `head`, has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("crossband: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        number = number_of(interruption)
+        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        print(f"crossband: {what}", file=sys.stderr)
+        return 128 + number
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         print(f"crossband: error: {what}{error.strerror or error}", file=sys.stderr)

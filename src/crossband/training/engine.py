@@ -18,11 +18,10 @@ from typing import Any
 import torch
 
 from crossband.errors import OptionError, PairError
-from crossband.locks import is_vacant
-from crossband.pairs.base import Pairs, hold_out
-from crossband.pairs.opening import list_splits, open_pairs
+from crossband.pairs.band_summary import summarise_pairs
+from crossband.pairs.suspicions import suspicions
 from crossband.pairs.writing import write_text
-from crossband.systems import create, system_class
+from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
@@ -30,6 +29,8 @@ from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
+from crossband.training.run_folder import check_folder, clear, only_writer
+from crossband.training.training_pairs import open_training_pairs
 from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
 from crossband.words import BANDS
 
@@ -47,29 +48,19 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
     """
     folder = Path(options.out)
     if is_main_process():
-        _check_folder(folder)
+        check_folder(folder)
     run = _Run(options, quiet)
-    try:
-        run.write_options(command)
-        return run.complete()
-    except Exception:
-        if is_main_process() and not (folder / CURVES_NAME).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"run folder {folder} is a file; choose another one")
-    if not is_vacant(folder):
-        if (folder / CARD_NAME).exists():
-            raise OptionError(f"run folder {folder} holds a finished run; choose another one")
-        if (folder / "config.yaml").exists():
-            raise OptionError(
-                f"run folder {folder} holds an unfinished run; choose another one, or go on with "
-                f"`crossband train --resume {folder}`"
-            )
-        raise OptionError(f"run folder {folder} is not empty; choose another one")
+    with only_writer(folder):
+        if is_main_process():
+            # Again, now that nobody else can write there.
+            check_folder(folder)
+        try:
+            run.write_options(command)
+            return run.complete()
+        except Exception:
+            if is_main_process() and not (folder / CURVES_NAME).exists():
+                clear(folder)
+            raise
 
 
 def resume(folder: Path | str, *, quiet: bool = False) -> Path:
@@ -84,9 +75,10 @@ def resume(folder: Path | str, *, quiet: bool = False) -> Path:
         return folder
     if not (folder / "config.yaml").is_file():
         raise OptionError(f"{folder} holds no run to go on with: it has no config.yaml")
-    options = TrainOptions.from_yaml(folder / "config.yaml")
-    options.out = str(folder)
-    return _Run(options, quiet).complete()
+    with only_writer(folder):
+        options = TrainOptions.from_yaml(folder / "config.yaml")
+        options.out = str(folder)
+        return _Run(options, quiet).complete()
 
 
 class _Run:
@@ -98,7 +90,12 @@ class _Run:
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
         self.augmentation = self.resolved.augmentation()
-        self.pairs, self.validation = _open(options)
+        self.pairs, self.validation = open_training_pairs(options)
+        self.summary = summarise_pairs(self.pairs)
+        for suspicion in suspicions(
+            self.summary, scaling=self.pairs.scaling, false_colour=self.pairs.false_colour
+        ):
+            self.progress.note(str(suspicion))
         self.rows: list[EpochRow] = []
         torch.manual_seed(options.seed)
         self.classes = self.pairs.classes
@@ -187,14 +184,12 @@ class _Run:
             write_text(self.folder / "command.txt", command + "\n")
 
     def complete(self) -> Path:
-        chosen = {}
-        for phase in self.phases:
-            chosen[phase.name] = self._complete_phase(phase)
+        chosen = {phase.name: self._complete_phase(phase) for phase in self.phases}
         if is_main_process():
             card = make_card(
                 self.system,
                 self.classes,
-                self.options.infrared_scaling,
+                str(self.pairs.scaling),
                 self._history(chosen),
                 variant=self.options.variant,
                 loss=asdict(self.resolved.training),
@@ -289,6 +284,7 @@ class _Run:
             "data": self.pairs.source,
             "split": self.pairs.split,
             "pairs": len(self.pairs),
+            "trained_on": self.summary.to_dict(),
             "validation": None
             if self.validation is None
             else {"split": self.validation.split, "pairs": len(self.validation)},
@@ -354,44 +350,6 @@ def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str
 def _runs_on_either_band(phase: Phase) -> bool:
     """Whether band dropout makes sense; a teacher that reads one band never goes without it."""
     return set(BANDS) <= set(phase.keeps.supports)
-
-
-def _open(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
-    """The pairs to train on and those to validate on. Raises OptionError or PairError."""
-    splits = list_splits(options.data)
-    if options.split not in splits and options.split == "train":
-        raise OptionError(
-            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
-        )
-
-    def opened(split: str) -> Pairs:
-        return open_pairs(
-            options.data,
-            split,
-            infrared_scaling=options.infrared_scaling,
-            labels=not options.without_labels,
-        )
-
-    pairs = opened(options.split)
-    if pairs.classes is None and not options.without_labels:
-        fuses = "; `--without-labels` trains it to fuse" if system_class(options.system).fuses else ""
-        raise PairError(
-            f"{options.data} has no labels in split {options.split!r}; training a segmentation needs them"
-            + fuses
-        )
-    if options.validation is not None:
-        return pairs, opened(options.validation)
-    if options.hold_out == 0:
-        return pairs, None
-    if len(pairs) < 2:
-        raise PairError(f"{options.data} has {len(pairs)} training pair; hold_out needs two, or set it to 0")
-    kept, held = hold_out(pairs, options.hold_out, options.seed)
-    if not len(held):
-        raise PairError(
-            f"{options.data} has a single training pair of each condition; set hold_out to 0, or name "
-            "a split that chooses the checkpoint with validation"
-        )
-    return kept, held
 
 
 def _hardware(accelerator: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from crossband.errors import CrossbandError, OptionError
+from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
 from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import evaluation_loader, training_loader
@@ -66,9 +66,12 @@ def make_trainer(options: TrainOptions, recipe: Recipe, phase: str, callback: pl
 def fit(trainer: pl.Trainer, module: PhaseModule, loaders: Loaders, checkpoint: Path | None) -> None:
     """Run a phase, from a checkpoint if there is one.
 
-    Raises CrossbandError when the device's memory is used up, and KeyboardInterrupt when it is interrupted
-    (Lightning would end the whole program).
+    Raises WeightsError for a checkpoint that is damaged or of another network, CrossbandError when the
+    device's memory is used up, and KeyboardInterrupt when it is interrupted (Lightning would end the whole
+    program).
     """
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, module)
     handler = signal.getsignal(signal.SIGINT)
     try:
         # weights_only: a checkpoint is read without unpickling anything but tensors and plain values.
@@ -77,12 +80,37 @@ def fit(trainer: pl.Trainer, module: PhaseModule, loaders: Loaders, checkpoint: 
         if not isinstance(exit.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from exit
+        # The same one again, which knows its signal.
+        raise exit.__context__ from None
     except torch.OutOfMemoryError as error:
         raise CrossbandError(
             f"phase {module.phase.name} does not fit the device's memory; lower recipe.batch_size, crop the "
             "images with augmentation.crop, or train in bfloat16"
         ) from error
+
+
+def check_checkpoint(path: Path, module: PhaseModule) -> None:
+    """Raise WeightsError for a file that is no whole checkpoint of a phase.
+
+    Lightning takes what it finds in one and passes over what is not there; so what is there must be all.
+    """
+    mend = "delete it, and the phase is trained anew"
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        names, epochs = set(stored["state_dict"]), len(stored["rows"])
+        shapes = {name: tuple(stored["state_dict"][name].shape) for name in names}
+    except Exception as error:  # whatever PyTorch's reader, or what it read, comes to
+        # PyTorch's own words would tell the user to load the file without care.
+        raise WeightsError(f"{path} is damaged or no checkpoint ({type(error).__name__}); {mend}") from error
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    expected = {name: wanted[name] for name in module.checkpointed()}
+    if shapes != expected:
+        differing = sorted(set(shapes.items()) ^ set(expected.items()))[0][0]
+        raise WeightsError(
+            f"{path} is not of this phase's network (they differ in {quoted(differing)}); {mend}"
+        )
+    if epochs != stored.get("epoch", -1) + 1:
+        raise WeightsError(f"{path} has the curves of {epochs} epochs but is of another one; {mend}")
 
 
 class Loaders(pl.LightningDataModule):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, first_line, quoted
+from crossband.option_types import check_types
 from crossband.words import Accelerator, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
@@ -102,11 +103,24 @@ class TrainOptions:
         """Read what `to_yaml` wrote. Raises OptionError, naming the file, for anything else."""
         values = read_yaml(path)
         try:
-            return cls(**values)
+            return cls(**_checked(values))
         except (TypeError, OptionError) as error:
             raise OptionError(
                 f"{path} does not hold the options of a training run ({first_line(error)})"
             ) from error
+
+
+def _checked(values: Any) -> dict[str, Any]:
+    """The options of a file, each of its field's type. Raises OptionError, naming the field, for another."""
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise TypeError("it is no mapping of names")
+    hints = {
+        name: hint for name, hint in get_type_hints(TrainOptions).items() if not isinstance(hint, InitVar)
+    }
+    if isinstance(values.get("recipe"), str):
+        values = {**values, "recipe": {"name": values["recipe"]}}
+    known = {name: value for name, value in values.items() if name in hints}
+    return {**values, **check_types("config", hints, known)}
 
 
 def place_options(

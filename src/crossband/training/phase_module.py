@@ -20,6 +20,9 @@ from crossband.systems.base import EpochRow, Phase
 from crossband.training.curves import VALIDATION_LOSS, row_from_dict, row_to_dict
 from crossband.words import BANDS, Bands
 
+ELSEWHERE = ("frozen.", "keeps.")
+"""Parts of a phase whose weights come from the phase that trained them."""
+
 
 class PhaseModule(pl.LightningModule):
     """Optimises one phase and validates what it keeps.
@@ -209,10 +212,13 @@ class PhaseModule(pl.LightningModule):
             self.logger.log_metrics(numbers, step=row.epoch)
         self.after_epoch(self)
 
+    def checkpointed(self) -> set[str]:
+        """The names of what a checkpoint of this phase holds."""
+        return {name for name in self.state_dict() if not name.startswith(ELSEWHERE)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
-        elsewhere = ("frozen.", "keeps.")
-        checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith(elsewhere)}
+        checkpoint["state_dict"] = {key: v for key, v in state.items() if not key.startswith(ELSEWHERE)}
         checkpoint["rows"] = [row_to_dict(row) for row in self.rows]
 
     def release(self) -> None:

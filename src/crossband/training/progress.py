@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -17,7 +18,8 @@ class Progress:
     """Prints a run's progress: on a terminal one line that is redrawn, anywhere a line per epoch."""
 
     def __init__(self, quiet: bool):
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        # No name of a folder, a class or a loss is markup.
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self._live: Live | None = None
         self._started = time.monotonic()
         self._first_epoch = 0
@@ -79,6 +81,11 @@ class Progress:
     def say(self, line: str) -> None:
         """A line about the whole run."""
         self.console.print(line)
+
+    def note(self, line: str) -> None:
+        """A line about something that may be wrong, on standard error."""
+        if not self.console.quiet:
+            print(f"note: {line}", file=sys.stderr)
 
     def _eta(self, done: float, epochs: int) -> str:
         passed = done - self._first_epoch

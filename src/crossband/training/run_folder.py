@@ -1,0 +1,41 @@
+"""The folder of a training: who may begin in it, who may write to it, and what is left of one that failed."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from crossband.errors import OptionError
+from crossband.locks import LOCK_NAME, folder_lock, is_vacant
+from crossband.training.fitting import is_main_process
+from crossband.weights import CARD_NAME
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OptionError, saying what is there, for a folder that no training may begin in."""
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"run folder {folder} is a file; choose another one")
+    if not is_vacant(folder):
+        if (folder / CARD_NAME).exists():
+            raise OptionError(f"run folder {folder} holds a finished run; choose another one")
+        if (folder / "config.yaml").exists():
+            raise OptionError(
+                f"run folder {folder} holds an unfinished run; choose another one, or go on with "
+                f"`crossband train --resume {folder}`"
+            )
+        raise OptionError(f"run folder {folder} is not empty; choose another one")
+
+
+def only_writer(folder: Path) -> AbstractContextManager[object]:
+    """The run folder, held by the first process of a training; the others work for that one."""
+    return folder_lock(folder) if is_main_process() else nullcontext()
+
+
+def clear(folder: Path) -> None:
+    """Remove everything but the lock, which its holder removes, and the folder with it."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK_NAME:
+            entry.unlink(missing_ok=True)

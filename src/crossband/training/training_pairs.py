@@ -1,0 +1,45 @@
+"""The pairs of a training: those it trains on, and those that choose the epoch."""
+
+from __future__ import annotations
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import Pairs, hold_out
+from crossband.pairs.opening import list_splits, open_pairs
+from crossband.systems import system_class
+from crossband.training.options import TrainOptions
+
+
+def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
+    """The pairs to train on and those to validate on. Raises OptionError or PairError."""
+    splits = list_splits(options.data)
+    if options.split not in splits and options.split == "train":
+        raise OptionError(
+            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
+        )
+
+    def opened(split: str, infrared_scaling: str) -> Pairs:
+        return open_pairs(
+            options.data, split, infrared_scaling=infrared_scaling, labels=not options.without_labels
+        )
+
+    pairs = opened(options.split, options.infrared_scaling)
+    if pairs.classes is None and not options.without_labels:
+        fuses = "; `--without-labels` trains it to fuse" if system_class(options.system).fuses else ""
+        raise PairError(
+            f"{options.data} has no labels in split {options.split!r}; training a segmentation needs them"
+            + fuses
+        )
+    if options.validation is not None:
+        # By the rule that "auto" chose for the training pairs, if that was asked for.
+        return pairs, opened(options.validation, str(pairs.scaling))
+    if options.hold_out == 0:
+        return pairs, None
+    if len(pairs) < 2:
+        raise PairError(f"{options.data} has {len(pairs)} training pair; hold_out needs two, or set it to 0")
+    kept, held = hold_out(pairs, options.hold_out, options.seed)
+    if not len(held):
+        raise PairError(
+            f"{options.data} has a single training pair of each condition; set hold_out to 0, or name "
+            "a split that chooses the checkpoint with validation"
+        )
+    return kept, held

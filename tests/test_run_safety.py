@@ -1,0 +1,256 @@
+"""Runs that others, signals and damage meet: one writer, one line, nothing silently wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from crossband.errors import CrossbandError, FolderInUseError, WeightsError
+from crossband.locks import folder_lock
+from crossband.training.engine import resume, train
+from crossband.training.options import TrainOptions
+from crossband.training.phase_module import PhaseModule
+from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_run, read_card
+from mutations import garbled
+from tiny_runs import TINY_DATA, tiny_options
+from tiny_systems import one_line
+
+LONG = [
+    *("train", "deeplabv3plus", "--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--workers", "0"),
+    *("--network.decoder_channels", "16", "--accelerator", "cpu", "--recipe.epochs", "500"),
+    *("--recipe.batch_size", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny_options(tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+
+
+def started(out: Path, *more: str) -> subprocess.Popen[str]:
+    """A training that would go on for long, when its first epoch has ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crossband", *LONG, "--out", str(out), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not (out / "curves.csv").is_file():
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_a_training_by_its_number_and_in_one_line(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    process = started(tmp_path / "r[/x]")
+    process.send_signal(number)
+    output, error = process.communicate()
+    assert process.returncode == 128 + number
+    assert error == f"crossband: ended by {number.name}\n"
+    assert f"go on with `crossband train --resume {tmp_path / 'r[/x]'}`" in output
+
+
+def test_a_second_training_of_one_folder_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = started(out)
+    try:
+        for again in (LONG, ["train", "--resume", str(out)]):
+            told = [] if "--resume" in again else ["--out", str(out)]
+            done = subprocess.run(
+                [sys.executable, "-m", "crossband", *again, *told],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert "unfinished run" in done.stderr or f"written to by process {process.pid}" in done.stderr
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_held_folder_is_neither_begun_in_nor_gone_on_with(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from crossband.locks import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(FolderInUseError, match=f"process {holder.pid}"):
+            train(tiny_options(tmp_path), quiet=True)
+        (tmp_path / "config.yaml").write_text(tiny_options(tmp_path).to_yaml())
+        with pytest.raises(FolderInUseError, match=f"process {holder.pid}"):
+            resume(tmp_path, quiet=True)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_training_that_fails_early_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise CrossbandError("no")
+
+    monkeypatch.setattr(PhaseModule, "training_step", fail)
+    with pytest.raises(CrossbandError, match="no"):
+        train(tiny_options(tmp_path / "run"), quiet=True)
+    assert not (tmp_path / "run").exists()
+    with folder_lock(tmp_path / "run"):
+        pass
+
+
+# --- checkpoints
+
+
+class PowerCutError(Exception):
+    pass
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of which one epoch was finished."""
+    start = PhaseModule.on_train_epoch_start
+
+    def cut(module: PhaseModule) -> None:
+        start(module)
+        if module.current_epoch == 1:
+            raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseModule, "on_train_epoch_start", cut)
+        with pytest.raises(PowerCutError):
+            train(tiny_options(tmp_path / "run"), quiet=True)
+    return tmp_path / "run"
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "malicious", "none of the network", "one part less", "another epoch"]
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(damage: str, interrupted: Path) -> None:
+    (path,) = (interrupted / "checkpoints").glob("*.ckpt")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        stored = torch.load(path, weights_only=True)
+        if damage == "malicious":
+            stored["rows"] = Malicious()
+        elif damage == "none of the network":
+            stored["state_dict"] = {}
+        elif damage == "one part less":
+            del stored["state_dict"][next(iter(stored["state_dict"]))]
+        else:
+            stored["rows"] = []
+        torch.save(stored, path)
+    with pytest.raises(WeightsError, match="delete it, and the phase is trained anew") as caught:
+        resume(interrupted, quiet=True)
+    assert str(path) in one_line(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert not Path("executed").exists()
+    path.unlink()
+    assert read_card(resume(interrupted, quiet=True)).system == "deeplabv3plus"
+
+
+# --- cards and weights
+
+
+def test_a_flipped_bit_is_found(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    (copy / CARD_NAME).write_bytes((run / CARD_NAME).read_bytes())
+    weights = bytearray((run / WEIGHTS_NAME).read_bytes())
+    weights[-5] ^= 1
+    (copy / WEIGHTS_NAME).write_bytes(weights)
+    with pytest.raises(WeightsError, match="its checksum is not the card's"):
+        load_run(copy)
+    fields = json.loads((run / CARD_NAME).read_text())
+    (copy / CARD_NAME).write_text(json.dumps(fields | {"weights_sha256": None}))
+    assert load_run(copy)[1].weights_sha256 is None, "cards of earlier versions have no checksum"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "tu-hf-hub:someone/evil"}, "is no plain name of an encoder"),
+        ({"encoder": "/etc/passwd"}, "is no plain name of an encoder"),
+        ({"decoder_channels": 200_000}, "does not hold the weights of this network"),
+        ({"decoder_channels": "many"}, "decoder_channels must be an integer"),
+    ],
+)
+def test_a_strangers_card_fetches_opens_and_builds_nothing(
+    changes: dict[str, object], message: str, run: Path, tmp_path: Path
+) -> None:
+    fields = json.loads((run / CARD_NAME).read_text())
+    (tmp_path / CARD_NAME).write_text(json.dumps(fields | {"network": fields["network"] | changes}))
+    save_file(load_file(run / WEIGHTS_NAME), tmp_path / WEIGHTS_NAME)
+    with pytest.raises(CrossbandError, match=message) as caught:
+        load_run(tmp_path)
+    one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("system", 3),
+        ("bands", ["both"]),
+        ("parameters", {"both": "many"}),
+        ("infrared_scaling", None),
+        ("format", "2"),
+    ],
+)
+def test_a_field_of_another_type_is_named(name: str, value: object, run: Path, tmp_path: Path) -> None:
+    fields = json.loads((run / CARD_NAME).read_text())
+    (tmp_path / CARD_NAME).write_text(json.dumps(fields | {name: value}))
+    with pytest.raises(WeightsError, match="is not a card of Crossband") as caught:
+        read_card(tmp_path)
+    assert name in one_line(caught.value)
+
+
+def error_of(read: Callable[[], object]) -> str:
+    """What a reader says of a file that it refuses; empty if it takes it."""
+    try:
+        read()
+    except CrossbandError as error:
+        return str(error)
+    return ""
+
+
+def test_garbled_cards_and_options_end_in_one_line(run: Path, tmp_path: Path) -> None:
+    card, config = (run / CARD_NAME).read_text(), (run / "config.yaml").read_text()
+    (tmp_path / WEIGHTS_NAME).write_bytes((run / WEIGHTS_NAME).read_bytes())
+    for seed in range(60):
+        (tmp_path / CARD_NAME).write_bytes(garbled(card, seed))
+        (tmp_path / "config.yaml").write_bytes(garbled(config, seed))
+        for read in (lambda: load_run(tmp_path), lambda: TrainOptions.from_yaml(tmp_path / "config.yaml")):
+            assert "\n" not in error_of(read), seed
+
+
+def test_the_card_says_what_it_was_trained_on_and_by_which_rule(tmp_path: Path) -> None:
+    out = train(
+        tiny_options(tmp_path / "run", infrared_scaling="auto", recipe={"epochs": 1, "batch_size": 2}),
+        quiet=True,
+    )
+    card = read_card(out)
+    assert card.infrared_scaling == "full-range", "the rule that auto chose, and not its name"
+    assert card.training["trained_on"]
