@@ -13,7 +13,7 @@ help:
 	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
 	@echo "make test                set up, then run the tests"
 	@echo "make test-slow           the tests that take longer as well"
-	@echo "make test-changed        of those, the ones of systems whose files the last commit changed"
+	@echo "make test-changed        of those, the ones of systems whose files were changed lately"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
 	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: minutes"
 	@echo "make lint                ruff and mypy"
@@ -40,12 +40,15 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
-# A system's slow tests are those whose names hold its own: tests/test_NAME_training.py and the like.
+# A system's slow tests are those whose names hold its own (tests/test_NAME_training.py), and so for reproduce.
+# "Changed" is what the commits of the last day changed, and at least the last one.
 test-changed: setup
-	@changed=$$(git diff --name-only HEAD~1 -- src/crossband/systems 2>/dev/null \
-		| sed -n 's|^src/crossband/systems/\([a-z0-9]*\)/.*|\1|p' | sort -u | paste -sd' ' | sed 's/ / or /g'); \
-	if [ -n "$$changed" ]; then $(BIN)/python -m pytest $(PARALLEL) -m slow -k "$$changed"; \
-	else echo "no system's files changed in the last commit: no slow tests to run"; fi
+	@base=$$(git rev-list -1 --before='1 day ago' HEAD); base=$${base:-HEAD~1}; \
+	changed=$$(git diff --name-only $$base HEAD -- src/crossband 2>/dev/null \
+		| sed -n 's|^src/crossband/systems/\([a-z0-9]*\)[./].*|\1|p; s|^src/crossband/\(reproduce\)/.*|\1|p' \
+		| sort -u | paste -sd' ' | sed 's/ / or /g'); \
+	if [ -n "$$changed" ]; then $(BIN)/python -m pytest $(PARALLEL) -m slow -k "($$changed) and not compilation"; \
+	else echo "nothing changed that has slow tests"; fi
 
 test-release: test-slow soak
 

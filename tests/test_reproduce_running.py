@@ -284,6 +284,7 @@ def test_a_job_that_another_worker_holds_is_left_alone_and_a_dead_worker_holds_n
         assert state_of(tmp_path, job) == "running"
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_folder(tmp_path: Path) -> None:
     """Each job is trained by one of them, and both end with the same whole table."""
     arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(tmp_path), "--seeds", "2"]
@@ -303,6 +304,7 @@ def test_two_workers_share_a_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_two_workers_does_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

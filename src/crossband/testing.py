@@ -213,10 +213,10 @@ class SystemContract:
         self, dtype: torch.dtype
     ) -> None:
         self.need_training()
-        batch = labelled(classes=self.classes)
+        batch = labelled(32, 64, classes=self.classes)
         label = batch.label
         assert label is not None
-        cut = Batch(*images(41, 55), label=label[..., :41, :55])
+        cut = Batch(*images(27, 41), label=label[..., :27, :41])
         unlabelled = Batch(batch.visible, batch.infrared, torch.full_like(label, IGNORE_INDEX))
         for phase in self.make().phases():
             for odd in (cut, unlabelled):
