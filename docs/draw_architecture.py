@@ -23,7 +23,11 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("reproduce", "tables of papers: planning, running, printing", ("reproduce",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
-    ("predictor", "images in, labels out; what a run is and costs", ("predictor", "info", "recalibration")),
+    (
+        "predictor",
+        "images in, labels out; what a run is and costs",
+        ("predictor", "predicting", "info", "recalibration"),
+    ),
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),
     ("weights", "a run folder: weights and card", ("weights", "devices")),

@@ -208,6 +208,11 @@ class TestEvaluate:
         assert "mIoU (all-zero)" in capsys.readouterr().out
         written = {path.suffix for path in (run / "evaluation-test").iterdir()}
         assert written == {".txt", ".json", ".csv", ".html"}
+        # The same data may be scored again; scores on other data are not replaced without a word.
+        assert main(arguments) == 0
+        capsys.readouterr()
+        other = [argument.replace(str(pairs), f"{pairs}/../{pairs.name}") for argument in arguments]
+        assert "holds scores on" in refused(other, capsys)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

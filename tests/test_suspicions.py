@@ -166,7 +166,7 @@ def test_auto_is_one_rule_for_all(tmp_path: Path) -> None:
 
 def run_fuse(root: Path, *more: str) -> list[str]:
     bands = ["--visible", str(root / "visible"), "--infrared", str(root / "infrared")]
-    return ["fuse", "average", *bands, "--out", str(root / "out"), "--device", "cpu", *more]
+    return ["fuse", "average", *bands, "--out", str(root / "out"), "--device", "cpu", "--overwrite", *more]
 
 
 def test_fuse_prints_its_rule_and_each_finding_once(

@@ -19,6 +19,7 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.info import describe
+from crossband.pairs.base import hold_out
 from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
@@ -137,7 +138,7 @@ def test_validation_is_the_loss_on_the_pairs_that_were_held_out(run: Path) -> No
     row = read_curves(run)[-1]
     system, card = load_run(run)
     pairs = open_pairs(TINY_DATA, "train")
-    _, held = engine.hold_out(pairs, 0.1, 0)
+    _, held = hold_out(pairs, 0.1, 0)
     assert (
         card.training["validation"]
         == {"split": held.split, "pairs": len(held)}
@@ -291,7 +292,7 @@ def test_the_command_and_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixt
     bands = [f"--{band}={data / 'test' / band}" for band in ("visible", "infrared")]
     assert main(["fuse", str(folder), *bands, "--out", str(tmp_path / "fused"), "--device", "cpu"]) == 0
     names = sorted(path.name for path in (data / "test" / "visible").iterdir())
-    assert sorted(path.name for path in (tmp_path / "fused").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "fused").glob("*.png")) == names
     predictor = load(folder, device="cpu")
     for name in names:
         result = predictor(*(data / "test" / band / name for band in ("visible", "infrared")))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from crossband.deprecation import warn_old
 from crossband.devices import find_device
 from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line, quoted
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
@@ -21,15 +21,13 @@ from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.batch import bands_of
 from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
-from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.reading import read_pair
 from crossband.pairs.suspicions import Suspicion, suspicions
-from crossband.pairs.writing import write_image, write_label
-from crossband.pictures import overlay, stretched, to_uint8
+from crossband.pictures import overlay, to_uint8
 from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import System
 from crossband.weights import CARD_NAME, Card, load_run, make_card
-from crossband.words import BANDS, Band, Bands, Support
+from crossband.words import Band, Bands, Support
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -258,109 +256,6 @@ def load(
     return Predictor(system, make_card(system, None, scaling, {}), device=device, false_colour=false_colour)
 
 
-def predict_files(
-    predictor: Predictor,
-    files: list[PairFiles],
-    out: Path,
-    *,
-    workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
-
-    label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
-    255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
-    a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. Files are read ahead
-    in ``workers`` threads. progress: called with (done, in all).
-    Predictions of earlier runs are replaced.
-
-    Raises OptionError if the system only fuses, if ``out`` holds image pairs, whose labels would be replaced,
-    or if it cannot be written; PairError for the first pair that cannot be used, when those before it have
-    been written.
-    """
-    if not predictor.system.segments:
-        raise OptionError(f"{predictor.system.name} only fuses; use `crossband fuse`")
-    if any((out / band).is_dir() for band in BANDS):
-        raise OptionError(f"{out} holds image pairs, whose labels would be replaced; choose another folder")
-    for result in _predictions(predictor, files, workers, progress):
-        assert result.labels is not None
-        assert result.confidence is not None
-        assert result.classes is not None
-        name = f"{checked_name(result.pair.name)}.png"
-        write_label(out / "label" / name, result.labels, result.classes.palette)
-        write_image(out / "overlay" / name, np.asarray(result.overlay()))
-        write_image(out / "confidence" / name, to_uint8(result.confidence))
-        if result.fused is not None:
-            write_image(out / "fused" / name, result.fused)
-        for band, weight in result.reliability.items():
-            write_image(out / f"reliability-{band}" / name, to_uint8(weight))
-
-
-def fuse_files(
-    predictor: Predictor,
-    files: list[PairFiles],
-    out: Path,
-    *,
-    stretch: bool = False,
-    workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Fuse pairs of files into colour pictures ``out/NAME.png`` of the size of the inputs.
-
-    stretch: spread the values of each picture over the whole range (`stretched`); fusion metrics of such
-    pictures are not comparable with those of others. The rest is as in `predict_files`.
-
-    Raises OptionError if the system does not fuse, or if ``out`` is a folder that images are read from or
-    cannot be written; PairError for the first pair that cannot be used.
-    """
-    if not predictor.system.fuses:
-        able = ", ".join(name for name in list_systems() if system_class(name).fuses)
-        raise OptionError(f"{predictor.system.name} does not fuse; systems that do: {able}")
-    sources = {path.resolve() for file in files for path in (file.visible, file.infrared) if path}
-    if any((out / f"{file.name}.png").resolve() in sources for file in files):
-        raise OptionError(
-            f"{out} holds the images that are read, which would be replaced; choose another folder"
-        )
-    for result in _predictions(predictor, files, workers, progress):
-        assert result.fused is not None
-        fused = stretched(result.fused) if stretch else result.fused
-        write_image(place_of(out, result.pair.name, ".png"), fused)
-
-
-def _predictions(
-    predictor: Predictor,
-    files: list[PairFiles],
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Prediction]:
-    """The predictions of pairs of files in their order, each reported as done when it has been used."""
-    if workers < 0:
-        raise OptionError(f"the number of workers must be 0 or more, not {workers}")
-    if progress is not None:
-        progress(0, len(files))
-    if predictor.scaling is None:
-        predictor.examine(files)
-    pairs = _read_ahead(files, predictor.read, workers)
-    for done, pair in enumerate(pairs, start=1):
-        yield predictor.predict(pair)
-        if progress is not None:
-            progress(done, len(files))
-
-
-def _read_ahead(
-    files: Iterable[PairFiles], read: Callable[[PairFiles], Pair], workers: int
-) -> Iterator[Pair]:
-    """Read in threads, a few pairs ahead of the one in use, and give them in order."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[Future[Pair]] = deque()
-        for file in files:
-            waiting.append(pool.submit(read, file))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def _visible_array(image: ImageLike) -> np.ndarray:
     # Pillow would clip what is deeper than 8 bits.
     if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
@@ -387,3 +282,10 @@ def _infrared_levels(image: ImageLike) -> np.ndarray:
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
     return array
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("predict_files", "fuse_files"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_old(f"{__name__}.{name}", f"crossband.predicting.{name}")
+    return getattr(importlib.import_module("crossband.predicting"), name)

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.devices import find_device
 from crossband.errors import OptionError
-from crossband.locks import is_vacant
+from crossband.locks import folder_lock, is_vacant
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
 from crossband.pairs.opening import open_pairs
@@ -85,8 +85,22 @@ def recalibrate_run(
     """
     if split == "test":
         raise OptionError("the test split is for testing: take the statistics from a training split")
-    if not is_vacant(out):
-        raise OptionError(f"{out} is not empty; choose another run folder")
+    with folder_lock(out):
+        if not is_vacant(out):
+            raise OptionError(f"{out} is not empty; choose another run folder")
+        _recalibrate_into(run, data, out, split, batch_size, seed, device, progress)
+
+
+def _recalibrate_into(
+    run: Path,
+    data: str,
+    out: Path,
+    split: str,
+    batch_size: int,
+    seed: int,
+    device: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     system, card = load_run(run)
     if not isinstance(system, CSKNet):
         raise OptionError(

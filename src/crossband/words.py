@@ -22,6 +22,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 
+OnError = Literal["skip", "stop"]
+"""What to do after a pair that cannot be used: go on, or raise."""
+
 Budget = Literal["paper", "quick"]
 """How long the tables of papers are trained for: as the papers do, or shortly, small and alike."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError, quoted
+from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
@@ -132,6 +134,7 @@ def _evaluate_labels(options: Namespace) -> None:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
     _check_classes(predictor.card.classes, pairs)
+    out = Path(options.out or _default_folder(Path(run), "evaluation", options.split, pairs.source))
     bands = [options.bands] if options.bands != "all" else _able(predictor.system.supports, pairs.bands)
     with progress_bar("evaluating") as progress:
         evaluation = evaluations.evaluate(
@@ -153,8 +156,8 @@ def _evaluate_labels(options: Namespace) -> None:
         "crossband": __version__,
         "git revision": predictor.card.git_revision,
     }
-    out = Path(options.out or Path(run) / f"evaluation-{options.split}")
-    write_evaluation(evaluation, out, options.protocol)
+    with folder_lock(out):
+        write_evaluation(evaluation, out, options.protocol)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
 
 
@@ -189,11 +192,11 @@ def _evaluate_fusion(options: Namespace) -> None:
 
     device = find_device(options.device)
     loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
-    out = _fusion_out(options)
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
     rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
     scaling = _shared_scaling(rules, options.infrared_scaling)
     pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
+    out = _fusion_out(options, pairs.source)
     twice = sorted(set(loaded) & set(folders))
     if twice:
         raise OptionError(
@@ -223,15 +226,29 @@ def _evaluate_fusion(options: Namespace) -> None:
     }
     print(fusion_text(evaluation))
     print(f"infrared scaling: {pairs.scaling}")
-    write_fusion_evaluation(evaluation, out)
+    with folder_lock(out):
+        write_fusion_evaluation(evaluation, out)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 
 
-def _fusion_out(options: Namespace) -> Path:
+def _default_folder(run: Path, kind: Literal["evaluation", "fusion"], split: str, source: str) -> Path:
+    """Where results go without --out. Raises OptionError where those on other data are there."""
+    folder = run / f"{kind}-{split}"
+    try:
+        before = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # None there, or none that can be told: they are replaced.
+        return folder
+    if before != source:
+        raise OptionError(f"{folder} holds scores on {quoted(before)}, not on {source}; give --out")
+    return folder
+
+
+def _fusion_out(options: Namespace, source: str) -> Path:
     if options.out:
         return Path(options.out)
     if len(options.run) == 1 and not options.fused and Path(options.run[0]).is_dir():
-        return Path(options.run[0]) / f"fusion-{options.split}"
+        return _default_folder(Path(options.run[0]), "fusion", options.split, source)
     raise OptionError("give --out: what is scored here does not belong to one run folder")
 
 

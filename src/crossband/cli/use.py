@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
+from crossband.words import OnError
 
 if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
+    from crossband.predicting import Outcome
     from crossband.predictor import Predictor
     from crossband.words import Bands
 
@@ -23,8 +25,25 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
     _false_colour_arguments(parser)
+    _batch_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def _batch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--on_error",
+        "--on-error",
+        type=OnError,
+        default="skip",
+        help="after a pair that cannot be used: skip it (list it in failures.csv, end with code 3) or stop",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out pairs whose results are there, made alike"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results in --out that were made otherwise"
+    )
 
 
 def _false_colour_arguments(parser: ArgumentParser) -> None:
@@ -43,19 +62,28 @@ def _false_colour_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def predict(options: Namespace) -> None:
+def predict(options: Namespace) -> int:
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
     from crossband.pairs.false_colour import false_colour_rule
-    from crossband.predictor import load, predict_files
+    from crossband.predicting import predict_files
+    from crossband.predictor import load
 
     false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
     predictor = load(options.run, device=options.device, false_colour=false_colour)
     _note_suspicions(predictor, files)
     with progress_bar("predicting") as progress:
-        predict_files(predictor, files, Path(options.out), workers=options.workers, progress=progress)
-    print(f"written: {len(files)} label, overlay and confidence images in {options.out}")
+        outcome = predict_files(
+            predictor,
+            files,
+            Path(options.out),
+            workers=options.workers,
+            progress=progress,
+            **_choices(options, files),
+        )
+    print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
     _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    return _ending(outcome, options.out)
 
 
 def fuse_arguments(parser: ArgumentParser) -> None:
@@ -81,15 +109,17 @@ def fuse_arguments(parser: ArgumentParser) -> None:
         "sample of them), full-range, minmax, percentile(1, 99) or fixed(low, high); a run has its own",
     )
     _false_colour_arguments(parser)
+    _batch_arguments(parser)
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
 
-def fuse(options: Namespace) -> None:
+def fuse(options: Namespace) -> int:
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
     from crossband.pairs.false_colour import false_colour_rule
-    from crossband.predictor import fuse_files, load
+    from crossband.predicting import fuse_files
+    from crossband.predictor import load
 
     predictor = load(
         options.run,
@@ -99,18 +129,44 @@ def fuse(options: Namespace) -> None:
     )
     _note_suspicions(predictor, files)
     with progress_bar("fusing") as progress:
-        fuse_files(
+        outcome = fuse_files(
             predictor,
             files,
             Path(options.out),
             stretch=options.stretch,
             workers=options.workers,
             progress=progress,
+            **_choices(options, files),
         )
-    print(f"written: {len(files)} fused {'picture' if len(files) == 1 else 'pictures'} in {options.out}")
+    print(f"written: {outcome.done} fused {'picture' if outcome.done == 1 else 'pictures'} in {options.out}")
     if options.infrared is not None:
         print(f"infrared scaling: {predictor.scaling}")
     _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    return _ending(outcome, options.out)
+
+
+def _choices(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
+    """What a batch does with what is there, and after a bad pair; a single one has no next."""
+    return {
+        "on_error": "stop" if len(files) == 1 else options.on_error,
+        "resume": options.resume,
+        "overwrite": options.overwrite,
+    }
+
+
+def _ending(outcome: Outcome, out: str) -> int:
+    """Say what was left out; the exit code."""
+    if outcome.there:
+        print(f"there already: {outcome.there}")
+    if not outcome.failed:
+        return 0
+    failed, (_, why) = len(outcome.failed), outcome.failed[0]
+    print(
+        f"crossband: {failed} of {outcome.done + outcome.there + failed} pairs could not be used "
+        f"({out}/failures.csv), the first: {why}",
+        file=sys.stderr,
+    )
+    return 3
 
 
 def _note_suspicions(predictor: Predictor, files: list[PairFiles]) -> None:

@@ -1,0 +1,118 @@
+"""Batches of images: results are never mixed unseen, a bad pair ends nothing, and a rerun goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossband.cli import main
+from crossband.errors import OptionError, PairError
+from crossband.pairs.folder import match_images
+from crossband.predicting import FAILURES_NAME, MANIFEST_NAME, fuse_files, read_manifest
+from crossband.predictor import load
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for band, shape in (("visible", (24, 32, 3)), ("infrared", (24, 32))):
+        (tmp_path / band).mkdir()
+        for number in range(4):
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / band / f"{number}.png")
+    return tmp_path
+
+
+def fuse(images: Path, *more: str, system: str = "average", out: str = "out") -> int:
+    bands = ["--visible", str(images / "visible"), "--infrared", str(images / "infrared")]
+    return main(["fuse", system, *bands, "--out", str(images / out), *more])
+
+
+def written(images: Path, out: str = "out") -> list[str]:
+    return sorted(path.name for path in (images / out).iterdir())
+
+
+def test_a_folder_of_results_says_what_made_it(images: Path) -> None:
+    assert fuse(images, "--infrared_scaling", "minmax") == 0
+    manifest = read_manifest(images / "out")
+    assert manifest is not None
+    assert (manifest.command, manifest.system, manifest.bands) == ("fuse", "average", "both")
+    assert (manifest.infrared_scaling, manifest.stretch, manifest.weights_sha256) == ("minmax", False, None)
+    document = json.loads((images / "out" / MANIFEST_NAME).read_text())
+    assert document["counts"] == {"done": 4, "there_already": 0, "failed": 0}
+    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME]
+
+
+def test_other_results_are_not_mixed_in_without_being_asked_to(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fuse(images) == 0
+    before = (images / "out" / "0.png").read_bytes()
+    for more, differing in (((), "system average, not maximum"), (("--stretch",), "stretch False, not True")):
+        system = "average" if more else "maximum"
+        capsys.readouterr()
+        assert fuse(images, *more, system=system) == 2
+        line = capsys.readouterr().err
+        assert differing in line
+        assert line.count("\n") == 1
+    assert (images / "out" / "0.png").read_bytes() == before
+    assert fuse(images, system="maximum", out="out") == 2
+    assert fuse(images, "--overwrite", system="maximum") == 0
+    assert (images / "out" / "0.png").read_bytes() != before
+    manifest = read_manifest(images / "out")
+    assert manifest is not None
+    assert manifest.system == "maximum"
+
+
+def test_results_of_unknown_making_are_not_replaced_without_being_asked_to(images: Path) -> None:
+    (images / "out").mkdir()
+    (images / "out" / "2.png").write_bytes(b"mine")
+    assert fuse(images) == 2
+    assert (images / "out" / "2.png").read_bytes() == b"mine"
+    (images / "out" / MANIFEST_NAME).write_text("{")
+    with pytest.raises(OptionError, match=r"manifest\.json does not say what made the results"):
+        read_manifest(images / "out")
+    assert fuse(images, "--overwrite") == 0
+
+
+def test_a_bad_pair_is_left_out_and_told(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "visible" / "1.png").write_bytes(b"no image")
+    assert fuse(images) == 3
+    error = capsys.readouterr().err
+    assert "1 of 4 pairs could not be used" in error
+    assert error.count("\n") == 1
+    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME]
+    with open(images / "out" / FAILURES_NAME, newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["pair"] == "1"
+    assert "1.png" in row["error"]
+    assert fuse(images, "--on_error", "stop", out="other") == 2
+    assert written(images, "other") == ["0.png", MANIFEST_NAME]
+
+
+def test_a_rerun_goes_on_where_it_was(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = images / "visible" / "1.png"
+    kept = whole.read_bytes()
+    whole.write_bytes(b"no image")
+    assert fuse(images) == 3
+    times = {path.name: path.stat().st_mtime_ns for path in (images / "out").glob("*.png")}
+    whole.write_bytes(kept)
+    capsys.readouterr()
+    assert fuse(images, "--resume") == 0
+    assert "there already: 3" in capsys.readouterr().out
+    assert {n: (images / "out" / n).stat().st_mtime_ns for n in times} == times
+    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME], "no failure is left"
+    assert fuse(images, "--resume", system="maximum") == 2, "what is there was made otherwise"
+
+
+def test_the_library_raises_unless_asked_to_skip(images: Path) -> None:
+    (images / "infrared" / "0.png").write_bytes(b"")
+    files = match_images(images / "visible", images / "infrared")
+    with pytest.raises(PairError, match=r"0\.png"):
+        fuse_files(load("average"), files, images / "out")
+    outcome = fuse_files(load("average"), files, images / "out", on_error="skip")
+    assert (outcome.done, outcome.there, [name for name, _ in outcome.failed]) == (3, 0, ["0"])
