@@ -19,7 +19,7 @@ PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cli", "the commands: thin functions over the library", ("cli", "__main__", "terminal")),
-    ("demo", "what `crossband demo` does", ("demo",)),
+    ("demo", "what the command demo does", ("demo",)),
     ("reproduce", "tables of papers: planning, running, printing", ("reproduce",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
@@ -110,7 +110,7 @@ def draw() -> str:
     """The picture, as SVG: a column of rooms, and to their right a dot for each room that they use."""
     counted, known = arrows(), modules()
     sizes = Counter(room_of(module) for module in known)
-    width, height, left, top, step = 1060, 44, 20, 96, 52
+    width, height, left, top, step = 1060, 44, 20, 112, 52
     first = 560
     gap = (width - first - 30) / len(ROOMS)
     total = top + step * len(ROOMS) + 20
@@ -120,8 +120,10 @@ def draw() -> str:
         f'<rect width="{width}" height="{total}" fill="#ffffff"/>',
         f'<text x="{left}" y="28" font-size="17" font-weight="600" fill="#1f2933">'
         "The rooms of crossband</text>",
-        f'<text x="{left}" y="50" font-size="12.5" fill="#52606d">A room imports only from rooms below it. '
-        "A dot: so many of its modules import from the room of that column.</text>",
+        f'<text x="{left}" y="52" font-size="12.5" fill="#52606d">'
+        "A room imports only from rooms below it.</text>",
+        f'<text x="{left}" y="70" font-size="12.5" fill="#52606d">A dot: so many of its modules import from '
+        "the room of that column.</text>",
     ]
     places = {name: first + gap * (number + 0.5) for number, (name, _, _) in enumerate(ROOMS)}
     for name, x in places.items():
@@ -136,7 +138,7 @@ def draw() -> str:
             'stroke="#9fb3c8"/>',
             f'<text x="{left + 14}" y="{y + 18}" font-size="14" font-weight="600" fill="#102a43">'
             f'{escape(name)}<tspan font-weight="400" fill="#627d98" font-size="11.5">'
-            f"  {sizes[name]} modules</tspan></text>",
+            f"  {sizes[name]} module{'' if sizes[name] == 1 else 's'}</tspan></text>",
             f'<text x="{left + 14}" y="{y + 35}" font-size="12" fill="#334e68">{escape(what)}</text>',
             f'<line x1="{first}" y1="{y + height / 2}" x2="{width - 20}" y2="{y + height / 2}" '
             'stroke="#e4e7eb"/>',
