@@ -330,11 +330,11 @@ def test_a_run_that_does_not_fuse_and_a_run_that_has_its_scaling(
         (["train", "average", "--data", "scenes"], "average needs no training; use it by its name, as in"),
         (
             ["train", "csknet", "--data", "scenes", "--without_labels"],
-            "csknet segments, so it needs the number of classes (and labels to be trained on)",
+            "csknet cannot be trained without labels, since it does not fuse",
         ),
         (
             ["train", "deeplabv3plus", "--data", "scenes", "--without-labels"],
-            "deeplabv3plus segments, so it needs the number of classes",
+            "deeplabv3plus cannot be trained without labels",
         ),
     ],
 )

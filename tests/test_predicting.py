@@ -116,3 +116,11 @@ def test_the_library_raises_unless_asked_to_skip(images: Path) -> None:
         fuse_files(load("average"), files, images / "out")
     outcome = fuse_files(load("average"), files, images / "out", on_error="skip")
     assert (outcome.done, outcome.there, [name for name, _ in outcome.failed]) == (3, 0, ["0"])
+
+
+def test_nothing_of_earlier_results_passes_for_new_ones(images: Path) -> None:
+    """A pair fails while other results are replaced: the old picture of its name must not stay."""
+    assert fuse(images) == 0
+    (images / "visible" / "1.png").write_bytes(b"no image")
+    assert fuse(images, "--overwrite", system="maximum") == 3
+    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME]

@@ -215,8 +215,11 @@ def _run(
     if choices.workers < 0:
         raise OptionError(f"the number of workers must be 0 or more, not {choices.workers}")
     with folder_lock(out):
-        if not choices.overwrite:
-            _check_alike(out, manifest, [place(file.name) for file in files])
+        places = [place(file.name) for file in files]
+        if choices.overwrite:
+            _clear_unlike(out, manifest, places)
+        else:
+            _check_alike(out, manifest, places)
         outcome = Outcome()
         waiting = list(files)
         if choices.resume:
@@ -241,6 +244,20 @@ def _run(
             report(outcome.there + number, len(files))
         _keep(out, manifest, outcome)
         return outcome
+
+
+def _clear_unlike(out: Path, manifest: Manifest, places: Sequence[Path]) -> None:
+    """Remove results of these names that were made otherwise, or nobody knows how.
+
+    None of them may pass for one of ours where a pair fails, or where this run is interrupted and resumed.
+    """
+    try:
+        before = read_manifest(out)
+    except OptionError:
+        before = None
+    if before != manifest:
+        for place in places:
+            place.unlink(missing_ok=True)
 
 
 def _check_alike(out: Path, manifest: Manifest, places: Sequence[Path]) -> None:

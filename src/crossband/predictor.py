@@ -256,10 +256,19 @@ def load(
     return Predictor(system, make_card(system, None, scaling, {}), device=device, false_colour=false_colour)
 
 
+def _refuse_tensor(band: Band, image: object) -> None:
+    if isinstance(image, Tensor):
+        raise PairError(
+            f"{band} is a torch tensor of shape {tuple(image.shape)}: give an array (H, W, channels), as "
+            "image.permute(1, 2, 0).numpy(), or call the system itself with a batch (B, channels, H, W)"
+        )
+
+
 def _visible_array(image: ImageLike) -> np.ndarray:
     # Pillow would clip what is deeper than 8 bits.
     if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
         image = image.convert("RGB")
+    _refuse_tensor("visible", image)
     array = np.asarray(image)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
@@ -276,6 +285,7 @@ def _infrared_levels(image: ImageLike) -> np.ndarray:
     """(H, W, 1) or (H, W, 3) as the camera stores it."""
     if isinstance(image, Image.Image) and image.mode == "P":
         image = image.convert("RGB")
+    _refuse_tensor("infrared", image)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., np.newaxis]

@@ -136,27 +136,30 @@ def _evaluate_labels(options: Namespace) -> None:
     _check_classes(predictor.card.classes, pairs)
     out = Path(options.out or _default_folder(Path(run), "evaluation", options.split, pairs.source))
     bands = [options.bands] if options.bands != "all" else _able(predictor.system.supports, pairs.bands)
-    with progress_bar("evaluating") as progress:
-        evaluation = evaluations.evaluate(
-            predictor.system,
-            pairs,
-            bands=bands,
-            by="condition" if options.by == "condition" else None,
-            workers=options.workers,
-            batch_size=options.batch_size,
-            device=predictor.device,
-            precision=options.precision,
-            progress=progress,
-        )
-    print(evaluation_text(evaluation, options.protocol))
-    evaluation.provenance = {
-        "command": command_line(),
-        "run": run,
-        "training": predictor.card.training,
-        "crossband": __version__,
-        "git revision": predictor.card.git_revision,
-    }
     with folder_lock(out):
+        if not options.out:
+            # Again, now that nobody else writes there.
+            _default_folder(Path(run), "evaluation", options.split, pairs.source)
+        with progress_bar("evaluating") as progress:
+            evaluation = evaluations.evaluate(
+                predictor.system,
+                pairs,
+                bands=bands,
+                by="condition" if options.by == "condition" else None,
+                workers=options.workers,
+                batch_size=options.batch_size,
+                device=predictor.device,
+                precision=options.precision,
+                progress=progress,
+            )
+        print(evaluation_text(evaluation, options.protocol))
+        evaluation.provenance = {
+            "command": command_line(),
+            "run": run,
+            "training": predictor.card.training,
+            "crossband": __version__,
+            "git revision": predictor.card.git_revision,
+        }
         write_evaluation(evaluation, out, options.protocol)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
 
@@ -202,31 +205,34 @@ def _evaluate_fusion(options: Namespace) -> None:
         raise OptionError(
             f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another name"
         )
-    with progress_bar("evaluating") as progress:
-        evaluation = evaluations.evaluate_fusion(
-            {**loaded, **folders},
-            pairs,
-            convention=options.convention,
-            metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,
-            stretch=options.stretch,
-            by="condition" if options.by == "condition" else None,
-            workers=options.workers,
-            batch_size=options.batch_size,
-            device=device,
-            precision=options.precision,
-            progress=progress,
-        )
-    evaluation.provenance = {
-        "command": command_line(),
-        "infrared scaling": str(pairs.scaling),
-        "precision": options.precision,
-        "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
-        "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()} or None,
-        "crossband": __version__,
-    }
-    print(fusion_text(evaluation))
-    print(f"infrared scaling: {pairs.scaling}")
     with folder_lock(out):
+        # Again, now that nobody else writes there.
+        _fusion_out(options, pairs.source)
+        with progress_bar("evaluating") as progress:
+            evaluation = evaluations.evaluate_fusion(
+                {**loaded, **folders},
+                pairs,
+                convention=options.convention,
+                metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,
+                stretch=options.stretch,
+                by="condition" if options.by == "condition" else None,
+                workers=options.workers,
+                batch_size=options.batch_size,
+                device=device,
+                precision=options.precision,
+                progress=progress,
+            )
+        evaluation.provenance = {
+            "command": command_line(),
+            "infrared scaling": str(pairs.scaling),
+            "precision": options.precision,
+            "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
+            "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()}
+            or None,
+            "crossband": __version__,
+        }
+        print(fusion_text(evaluation))
+        print(f"infrared scaling: {pairs.scaling}")
         write_fusion_evaluation(evaluation, out)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 

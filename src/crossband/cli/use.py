@@ -63,6 +63,8 @@ def _false_colour_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(options: Namespace) -> int:
+    _check_bands(options)
+    _check_run(options.run)
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
     from crossband.pairs.false_colour import false_colour_rule
@@ -115,6 +117,8 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 
 def fuse(options: Namespace) -> int:
+    _check_bands(options)
+    _check_run(options.run)
     files = _files(options.visible, options.infrared, options.out)
     from crossband.pairs.batch import bands_of
     from crossband.pairs.false_colour import false_colour_rule
@@ -143,6 +147,20 @@ def fuse(options: Namespace) -> int:
         print(f"infrared scaling: {predictor.scaling}")
     _note_fallback(predictor, bands_of(options.visible, options.infrared))
     return _ending(outcome, options.out)
+
+
+def _check_bands(options: Namespace) -> None:
+    if options.visible is None and options.infrared is None:
+        raise OptionError("give --visible, --infrared, or both")
+
+
+def _check_run(run: str) -> None:
+    """Find first what is wrong with the run: images cannot mend it. Raises WeightsError."""
+    if Path(run).is_dir():
+        return
+    from crossband.predictor import load
+
+    load(run)
 
 
 def _choices(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
@@ -191,8 +209,6 @@ def _files(visible: str | None, infrared: str | None, out: str) -> list[PairFile
     """The pairs that two files or two folders hold, neither of which may take up the results."""
     from crossband.pairs.folder import match_images
 
-    if visible is None and infrared is None:
-        raise OptionError("give --visible, --infrared, or both")
     for given in (visible, infrared):
         if given and Path(given).is_dir() and Path(out).resolve().is_relative_to(Path(given).resolve()):
             raise OptionError(

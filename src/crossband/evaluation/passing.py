@@ -18,7 +18,13 @@ UNSPECIFIED = "unspecified"
 
 
 def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:
-    """Raise OptionError for an unknown split of scores or precision, PairError if there are no pairs."""
+    """Raise OptionError for what is no source of pairs, or an unknown split of scores or precision; PairError
+    if there are no pairs."""
+    if isinstance(pairs, list | tuple | str):
+        raise OptionError(
+            f"pairs is a {type(pairs).__name__}: give what `crossband.open_pairs` opens, such as "
+            'open_pairs("folder:my-pairs", "test")'
+        )
     if by not in ("condition", None):
         raise OptionError(f"scores can be split by 'condition' or not at all (None), not by {by!r}")
     if precision not in PRECISIONS:

@@ -21,7 +21,7 @@ from crossband.errors import OptionError
 from crossband.option_types import check_types
 from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, named_recipe
-from crossband.systems import make_training
+from crossband.systems import list_systems, make_training, system_class
 from crossband.systems.base import Training
 from crossband.systems.creation import make_settings
 from crossband.training.options import TrainOptions
@@ -70,6 +70,13 @@ def resolve(options: TrainOptions) -> ResolvedTraining:
             network[name] = given
     if "classes" in network:
         raise OptionError("network.classes: the data tell the number of classes")
+    system = system_class(options.system)
+    if options.without_labels and not system.fuses:
+        able = [name for name in list_systems() if system_class(name).fuses and system_class(name).trained_by]
+        raise OptionError(
+            f"{options.system} cannot be trained without labels, since it does not fuse; these can: "
+            f"{', '.join(able)}"
+        )
     training = make_training(options.system, variant=options.variant, **options.loss)
     make_settings(options.system, options.variant, network)
     unknown = sorted(set(options.augmentation) - {f.name for f in fields(Augmentation)})

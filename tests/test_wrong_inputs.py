@@ -1,0 +1,41 @@
+"""What a new user gets wrong first: the line must blame what is wrong, and say the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import crossband as cb
+from command_line import refused
+from crossband.errors import OptionError, PairError
+
+
+def test_a_tensor_given_for_an_image() -> None:
+    predictor = cb.load("average", device="cpu")
+    with pytest.raises(PairError, match=r"visible is a torch tensor of shape \(3, 8, 9\): give an array"):
+        predictor(visible=torch.rand(3, 8, 9))
+    with pytest.raises(PairError, match=r"infrared is a torch tensor of shape \(1, 8, 9\)"):
+        predictor(infrared=torch.rand(1, 8, 9))
+
+
+def test_a_list_given_for_a_source_of_pairs() -> None:
+    with pytest.raises(OptionError, match=r"pairs is a list: give what `crossband\.open_pairs` opens"):
+        cb.evaluate(cb.load("average", device="cpu").system, ["a.png"], bands=["both"])
+
+
+@pytest.mark.parametrize("command", ["predict", "fuse"])
+def test_a_name_given_for_a_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--visible", "nowhere.png", "--out", str(tmp_path / "out")]
+    line = refused([command, "csknet", *arguments], capsys)
+    assert "csknet must be trained before it is used" in line
+    assert "nowhere" not in line
+    assert "run folder missing is not there" in refused([command, "missing", *arguments], capsys)
+
+
+def test_training_without_labels_what_cannot_fuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "csknet", "--data", "scenes", "--out", str(tmp_path / "run"), "--without_labels"]
+    line = refused(arguments, capsys)
+    assert "csknet cannot be trained without labels, since it does not fuse; these can: amdanet" in line
+    assert not (tmp_path / "run").exists()
