@@ -16,7 +16,7 @@ from crossband.systems.base import NetworkSettings, Output, Phase, System
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.training.resolving import resolve
-from tiny_systems import CLASSES, TINY, tiny
+from tiny_systems import CLASSES, TINY, labelled, tiny
 
 STEPS = 10
 
@@ -221,3 +221,13 @@ def test_old_spellings_go_on_working_and_say_what_takes_their_place() -> None:
     assert set(system.phases()[-1].trained) == {"system"}, "no projection heads without the contrastive loss"
     with pytest.warns(DeprecationWarning, match="use variant="):
         assert create("cen", CLASSES, preset="as-published", **TINY).settings.freeze_bn
+
+
+def test_a_system_of_a_variant_is_trained_by_that_variant() -> None:
+    system = create("mrfs", CLASSES, variant="fmb", **TINY)
+    assert system.given_training == make_training("mrfs", variant="fmb") != make_training("mrfs")
+    torch.manual_seed(0)
+    (ours,), (plain,) = system.phases(), system.phases(make_training("mrfs"))
+    batch = labelled()
+    system.eval()
+    assert ours.loss(batch)["gradient"] > 2 * plain.loss(batch)["gradient"]

@@ -76,6 +76,8 @@ def create(
     system.encoder_origin = None if encoder_weights is None else str(encoder_weights)
     if loss:
         warn_old(f"create({name!r}, {next(iter(loss))}=...)", "make_training(...), and give it to phases()")
+    if cls.trained_by is not None and (loss or variant is not None):
+        # A variant's training belongs to it: `phases` must not take the default's in its place.
         system.given_training = make_training(name, variant=variant, **loss)
     return system
 
