@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,14 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from crossband.errors import CrossbandError, FolderInUseError, WeightsError
+from crossband.errors import CrossbandError, FolderInUseError, OptionError, WeightsError
 from crossband.locks import folder_lock
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
-from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_run, read_card
+from crossband.weights import CARD_NAME, WEIGHTS_NAME, load_run, read_card, save_weights
 from mutations import garbled
 from tiny_runs import TINY_DATA, tiny_options
 from tiny_systems import one_line
@@ -114,6 +116,48 @@ def test_a_training_that_fails_early_leaves_no_lock(tmp_path: Path, monkeypatch:
         pass
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux")
+def test_a_process_whose_parent_ended_while_it_started_ends_too(tmp_path: Path) -> None:
+    """The parent names itself and is gone before its child has come to ask."""
+    asks = "import sys; from crossband.interruption import die_with_parent; die_with_parent(int(sys.argv[1]))"
+    child = f"import os, time\nwhile os.getppid() == {{}}: time.sleep(0.01)\n{asks}; open('lives', 'w')"
+    parent = (
+        "import os, subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}.format(os.getpid()), str(os.getpid())])"
+    )
+    # Their common standard output ends with the last of them.
+    done = subprocess.run(
+        [sys.executable, "-c", parent], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert not (tmp_path / "lives").exists()
+
+
+# --- full disks
+
+
+def test_a_full_disk_names_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("crossband.weights.save_file", full)
+    with pytest.raises(OptionError, match="No space left on device") as caught:
+        save_weights(torch.nn.Linear(2, 2), tmp_path / WEIGHTS_NAME)
+    assert str(tmp_path / WEIGHTS_NAME) in one_line(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_names_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/another-file")
+
+    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    with pytest.raises(OptionError, match="No space left on device") as caught:
+        train(tiny_options(tmp_path / "run"), quiet=True)
+    assert str(tmp_path / "run" / "checkpoints" / "segmentation.ckpt") in one_line(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 # --- checkpoints
 
 
@@ -144,7 +188,11 @@ class Malicious:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "empty", "malicious", "none of the network", "one part less", "another epoch"]
+    "damage",
+    [
+        *("cut", "empty", "malicious", "none of the network", "one part less", "another epoch"),
+        *("optimizer_states", "lr_schedulers", "loops", "global_step", "pytorch-lightning_version"),
+    ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused(damage: str, interrupted: Path) -> None:
     (path,) = (interrupted / "checkpoints").glob("*.ckpt")
@@ -160,8 +208,12 @@ def test_a_checkpoint_that_is_not_whole_is_refused(damage: str, interrupted: Pat
             stored["state_dict"] = {}
         elif damage == "one part less":
             del stored["state_dict"][next(iter(stored["state_dict"]))]
-        else:
+        elif damage == "another epoch":
             stored["rows"] = []
+        elif damage == "lr_schedulers":
+            del stored[damage]
+        else:
+            stored[damage] = type(stored[damage])()
         torch.save(stored, path)
     with pytest.raises(WeightsError, match="delete it, and the phase is trained anew") as caught:
         resume(interrupted, quiet=True)
@@ -207,6 +259,16 @@ def test_a_strangers_card_fetches_opens_and_builds_nothing(
     with pytest.raises(CrossbandError, match=message) as caught:
         load_run(tmp_path)
     one_line(caught.value)
+
+
+def test_nothing_is_made_of_which_the_file_has_no_weights(run: Path, tmp_path: Path) -> None:
+    fields = json.loads((run / CARD_NAME).read_text())
+    network = fields["network"] | {"decoder_channels": 200_000}
+    (tmp_path / CARD_NAME).write_text(json.dumps(fields | {"network": network, "weights_sha256": None}))
+    save_file({}, tmp_path / WEIGHTS_NAME)
+    # Made with values, it would take some terabytes, which PyTorch refuses by a RuntimeError.
+    with pytest.raises(WeightsError, match="does not hold the weights of this network"):
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize(

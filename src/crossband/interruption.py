@@ -53,16 +53,17 @@ def number_of(interruption: KeyboardInterrupt) -> int:
     return interruption.number if isinstance(interruption, Interrupted) else int(signal.SIGINT)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Let the system end this process when the one that started it ends, however it ends. Linux only.
+
+    parent: that process, as it said itself; who asks the system is told of another one if it has ended.
 
     For the further processes of a training on several devices, which would otherwise wait for a first one
     that was killed.
     """
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        # It ended before the system was asked.
+        # It ended before the system was asked, perhaps while Python was still starting here.
         os.kill(os.getpid(), signal.SIGKILL)

@@ -132,7 +132,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     # Not safetensors' own save_model: it cannot tell shared tensors apart in channels_last memory.
     tensors = module.state_dict(keep_vars=True)
     stored = {names[0]: tensors[names[0]].detach().contiguous() for names in _shared_names(module)}
-    with replacing(path) as temporary:
+    with replacing(path, raises=(SafetensorError,)) as temporary:
         # safetensors 0.8 makes its files unreadable for everyone else, whatever the umask says.
         temporary.touch()
         permissions = stat.S_IMODE(temporary.stat().st_mode)
@@ -242,10 +242,7 @@ def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[st
         with safe_open(path, framework="pt") as file:
             there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         with torch.device("meta"):
-            wanted = {
-                name: tuple(tensor.shape)
-                for name, tensor in create(card.system, classes, **network).state_dict().items()
-            }
+            system = create(card.system, classes, **network)
     except OptionError:
         raise
     except (
@@ -258,7 +255,10 @@ def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[st
         MemoryError,
     ) as error:
         raise WeightsError(f"{path} does not hold the weights of this network ({_short(error)})") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
     differing = sorted(name for name, shape in there.items() if wanted.get(name) != shape)
+    # What the file lacks must not be made either; of names that share a tensor, it holds one.
+    differing += [names[0] for names in _shared_names(system) if there.keys().isdisjoint(names)]
     if differing:
         raise WeightsError(
             f"{path} does not hold the weights of this network (they differ in {quoted(differing[0])})"

@@ -36,15 +36,20 @@ from crossband.interruption import die_with_parent, number_of, signals_interrupt
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
 from crossband.version import __version__
 
+_FIRST_PROCESS = "CROSSBAND_FIRST_PROCESS"
+"""The environment variable by which the further processes of a training know the one that started them."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # Read when PyTorch starts its threads: a waiting one spins for a moment, then sleeps. Without a bound it
     # spins on, which makes small networks several times slower where another program wants the core.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[_FIRST_PROCESS] = str(os.getpid())
+    elif _FIRST_PROCESS in os.environ:
         # A further process of a training on several devices, which Lightning starts by the same command.
-        die_with_parent()
+        die_with_parent(int(os.environ[_FIRST_PROCESS]))
     parser, commands = _build_parser()
     try:
         options = parser.parse_args(

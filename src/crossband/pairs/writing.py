@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crossband.errors import OptionError, quoted
+from crossband.errors import OptionError, first_line, quoted
 from crossband.pairs.base import IGNORE_COLOUR
 from crossband.words import IGNORE_INDEX
 
@@ -32,13 +32,16 @@ _FORMATS = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, raises: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to ``path`` if the block ends without an error.
+
+    raises: what another library's writer raises beside OSError, when the file system refuses it.
 
     Missing folders are made. A file that is there already hands its permissions on to the new one. Whatever
     happens, no half-written file and no temporary one stays behind. Raises OptionError if the file system
     refuses.
     """
+    refusals: tuple[type[Exception], ...] = (OSError, *raises)
     # Short, so that every name which the file system takes can be written.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -51,8 +54,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if mode is not None:
             temporary.chmod(mode)
         os.replace(temporary, path)
-    except OSError as error:
-        raise OptionError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise OptionError(f"cannot write {path}: {reason}; choose another place") from error
     finally:
         # An error here would hide the one that says why nothing was written.
         with suppress(OSError):

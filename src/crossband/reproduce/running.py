@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import torch
 
 from crossband.errors import CrossbandError, FolderInUseError, OptionError
 from crossband.evaluation import evaluate
+from crossband.interruption import ENDING, Interrupted
 from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
@@ -146,8 +148,9 @@ def _train_apart(options: TrainOptions, begun: bool, folder: Path, lock: int) ->
         check=False,
         pass_fds=(lock,),
     )
-    if done.returncode == -2 or done.returncode == 130:
-        raise KeyboardInterrupt
+    number = -done.returncode if done.returncode < 0 else done.returncode - 128
+    if number in (signal.SIGINT, *ENDING):
+        raise Interrupted(number)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise CrossbandError(

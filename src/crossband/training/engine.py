@@ -7,10 +7,10 @@ and ``card.json`` are there, and the checkpoints are gone.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from crossband.errors import OptionError, PairError
 from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.suspicions import suspicions
-from crossband.pairs.writing import write_text
+from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
@@ -245,6 +245,12 @@ class _Run:
             except KeyboardInterrupt:
                 self.progress.say(f"go on with `crossband train --resume {self.folder}`")
                 raise
+            except OSError as error:
+                # What Lightning and TensorBoard write by themselves; our own files are named.
+                raise OptionError(
+                    f"cannot train in {self.folder}: {error.strerror or error}; make room there, or choose "
+                    "another place"
+                ) from error
         module.release()
         phase.keeps.to(memory_format=torch.contiguous_format)
         self.rows += module.rows
@@ -269,11 +275,10 @@ class _Run:
         ):
             save_weights(phase.keeps, self._best(phase))
         checkpoint = self._checkpoint(phase)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(temporary)
+        # Every process has a part in it, and the first one writes.
+        with replacing(checkpoint) if trainer.is_global_zero else nullcontext(checkpoint) as temporary:
+            trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            os.replace(temporary, checkpoint)
             write_curves(self.folder, [*self.rows, *module.rows])
             self.progress.epoch(module)
 

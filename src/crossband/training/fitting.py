@@ -24,6 +24,9 @@ from crossband.training.phase_module import PhaseModule
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
+# Of a checkpoint, beside the network: Lightning passes over those of these that are empty.
+_RESUMED = ("optimizer_states", "loops", "global_step", "pytorch-lightning_version")
+
 
 def is_main_process() -> bool:
     """Whether this is the first process of the run, which alone writes. Known before a trainer exists."""
@@ -98,6 +101,10 @@ def check_checkpoint(path: Path, module: PhaseModule) -> None:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         names, epochs = set(stored["state_dict"]), len(stored["rows"])
+        lacking = [key for key in _RESUMED if not stored.get(key)]
+        # Always empty, since a phase sets its rate by itself; but Lightning asks for it.
+        lacking += [] if "lr_schedulers" in stored else ["lr_schedulers"]
+        lacking += [] if "fit_loop" in (stored.get("loops") or {}) else ["loops.fit_loop"]
         shapes = {name: tuple(stored["state_dict"][name].shape) for name in names}
     except Exception as error:  # whatever PyTorch's reader, or what it read, comes to
         # PyTorch's own words would tell the user to load the file without care.
@@ -109,6 +116,8 @@ def check_checkpoint(path: Path, module: PhaseModule) -> None:
         raise WeightsError(
             f"{path} is not of this phase's network (they differ in {quoted(differing)}); {mend}"
         )
+    if lacking:
+        raise WeightsError(f"{path} lacks {quoted(lacking[0])}, without which nothing goes on; {mend}")
     if epochs != stored.get("epoch", -1) + 1:
         raise WeightsError(f"{path} has the curves of {epochs} epochs but is of another one; {mend}")
 
