@@ -207,7 +207,7 @@ class TestEvaluate:
         assert main([*arguments, "--by", "none", "--protocol", "all-zero", "--batch_size", "3"]) == 0
         assert "mIoU (all-zero)" in capsys.readouterr().out
         written = {path.suffix for path in (run / "evaluation-test").iterdir()}
-        assert written == {".txt", ".json", ".csv", ".html"}
+        assert written == {".txt", ".json", ".csv", ".html", ".npz"}
         # The same data may be scored again; scores on other data are not replaced without a word.
         assert main(arguments) == 0
         capsys.readouterr()

@@ -101,7 +101,7 @@ def test_evaluate_scores_every_combination_and_labels_the_fallback(
     for protocol in ("present", "all-nan", "all-zero", "no-background"):
         assert protocol in text
     scores = json.loads((out / "evaluation.json").read_text())
-    assert {suffix.suffix for suffix in out.iterdir()} == {".json", ".csv", ".txt", ".html"}
+    assert {suffix.suffix for suffix in out.iterdir()} == {".json", ".csv", ".txt", ".html", ".npz"}
     assert "csknet" in json.dumps(scores)
 
 

@@ -15,6 +15,8 @@ Palette = Sequence[tuple[int, int, int]]
 
 RIGHT_COLOUR = (158, 158, 158)
 WRONG_COLOUR = (220, 38, 38)
+AGREEMENT_COLOURS = (RIGHT_COLOUR, (59, 125, 216), (217, 119, 43), (40, 40, 40), IGNORE_COLOUR)
+"""Of `agreement_map`: both right, only the first, only the second, both wrong, no truth."""
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -100,6 +102,18 @@ def error_map(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     _check_same_size("the labels", labels, "the truth", truth)
     colours = np.array([RIGHT_COLOUR, WRONG_COLOUR, IGNORE_COLOUR], np.uint8)
     return colours[np.where(truth == IGNORE_INDEX, 2, labels != truth)]
+
+
+def agreement_map(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Show which of two predictions is right where, in `AGREEMENT_COLOURS`.
+
+    first, second, truth: uint8 (H, W). Gives uint8 (H, W, 3), sRGB. Raises OptionError if the sizes differ.
+    """
+    for name, labels in (("the first labels", first), ("the second labels", second)):
+        _check_same_size(name, labels, "the truth", truth)
+    which = (first != truth) * 2 + (second != truth)
+    # both right 0, only the first right 1, only the second right 2, both wrong 3
+    return np.array(AGREEMENT_COLOURS, np.uint8)[np.where(truth == IGNORE_INDEX, 4, which)]
 
 
 def _check_same_size(name: str, image: np.ndarray, other_name: str, other: np.ndarray) -> None:

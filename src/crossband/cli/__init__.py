@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
@@ -119,6 +120,11 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         evaluate_arguments,
         evaluate,
         "score runs on labelled pairs, or fused pictures against their pairs",
+    ),
+    "compare": (
+        compare_arguments,
+        compare,
+        "say which of several runs is better, how sure that is, and what carries it",
     ),
     "reproduce": (
         reproduce_arguments,

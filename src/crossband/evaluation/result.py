@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from crossband.deprecation import old_method
+from crossband.evaluation.pair_counts import PairCounts
 from crossband.metrics.segmentation import SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
 from crossband.words import Bands, Precision, Support
@@ -60,6 +61,7 @@ class Evaluation:
     system: the system's name. source, split: those of the pairs. pairs: how many were read.
     pairs_by_condition: how many of them each condition has; empty without a split by condition.
     results: one per band combination, in the order asked for.
+    counts: what was counted in every pair; None where nobody kept it.
     provenance: what the caller wants kept beside the numbers, such as the command and the weights; anything
         that JSON can hold.
     """
@@ -73,6 +75,7 @@ class Evaluation:
     results: dict[Bands, BandResult]
     pairs_by_condition: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    counts: PairCounts | None = None
 
     def scopes(self) -> Iterator[Scope]:
         """Every band combination on all pairs, then on each condition."""

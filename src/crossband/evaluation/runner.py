@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crossband.errors import BandError, OptionError, PairError
+from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import (
     UNSPECIFIED,
     autocast,
@@ -18,7 +20,7 @@ from crossband.evaluation.passing import (
     ready,
 )
 from crossband.evaluation.result import BandResult, Evaluation
-from crossband.metrics.segmentation import SegmentationMetric
+from crossband.metrics.segmentation import confusion_matrix
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
@@ -40,8 +42,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a system on labelled pairs, each read once and run with every combination of bands.
 
-    Pixels of all pairs are counted into one matrix per combination and condition, at the labels' own size
-    and without test-time augmentation.
+    Pixels are counted per pair and added up per combination and condition, at the labels' own size and
+    without test-time augmentation.
 
     bands: the combinations to run. by: "condition" splits the counts by day, night, ... where the pairs
         tell; None does not.
@@ -55,39 +57,59 @@ def evaluate(
     """
     supports = {name: system.check_bands(name) for name in bands}
     classes = _check_request(pairs, supports, by, precision)
-    metrics: dict[tuple[Bands, str], SegmentationMetric] = {}
-    counts: Counter[str] = Counter()
+    matrices: dict[Bands, list[np.ndarray]] = {name: [] for name in supports}
+    names: list[str] = []
+    conditions: list[str] = []
     loader = evaluation_loader(pairs, batch_size=batch_size, workers=workers)
     with ready(system, device), torch.inference_mode(), autocast(device, precision):
         for batch in loader:
             moved = batch.to(device)
             label = _label(moved, pairs)
-            conditions = [(by and condition) or UNSPECIFIED for condition in batch.conditions]
             for name in supports:
                 prediction = _predict(system, moved, name, len(classes), batch.names)
-                for condition in set(conditions):
-                    members = [index for index, other in enumerate(conditions) if other == condition]
-                    metric = metrics.setdefault((name, condition), SegmentationMetric(len(classes)))
-                    metric.update(prediction[members], label[members])
-            counts.update(conditions)
+                matrices[name].extend(
+                    confusion_matrix(*one, len(classes)).to(torch.int32).cpu().numpy()
+                    for one in zip(prediction, label, strict=True)
+                )
+            names.extend(batch.names)
+            conditions.extend((by and condition) or UNSPECIFIED for condition in batch.conditions)
             if progress is not None:
-                progress(counts.total(), len(pairs))
-    split = pairs_by_condition(counts)
-    results = {}
-    for name, support in supports.items():
-        by_condition = {condition: metrics[name, condition].confusion for condition in split or counts}
-        total = torch.stack(list(by_condition.values())).sum(0)
-        results[name] = BandResult(name, support, total, by_condition if split else {})
+                progress(len(names), len(pairs))
+    counts = PairCounts(
+        source=pairs.source,
+        split=pairs.split,
+        classes=classes.names,
+        names=tuple(names),
+        conditions=tuple(conditions),
+        matrices={name: np.stack(each) for name, each in matrices.items()},
+    )
+    split = pairs_by_condition(Counter(conditions))
+    results = {name: _band_result(name, support, counts, list(split)) for name, support in supports.items()}
     return Evaluation(
         system=system.name,
         source=pairs.source,
         split=pairs.split,
         classes=classes,
-        pairs=counts.total(),
+        pairs=len(names),
         precision=precision,
         results=results,
         pairs_by_condition=split,
+        counts=counts,
     )
+
+
+def _band_result(bands: Bands, support: Support, counts: PairCounts, conditions: Sequence[str]) -> BandResult:
+    """The matrices of the pairs added up: over all, and over those of each condition."""
+    matrices = counts.matrices[bands]
+    by_condition = {
+        condition: _added(matrices[[other == condition for other in counts.conditions]])
+        for condition in conditions
+    }
+    return BandResult(bands, support, _added(matrices), by_condition)
+
+
+def _added(matrices: np.ndarray) -> Tensor:
+    return torch.from_numpy(matrices.sum(axis=0, dtype=np.int64))
 
 
 def _check_request(pairs: Pairs, supports: dict[Bands, Support], by: str | None, precision: str) -> Classes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a confusion matrix says of every class: int64 (C,) each, pixels, in the order of the ids.
+    """What a confusion matrix says of every class: int64 (..., C) each, pixels, in the order of the ids.
 
     right: of truth and predicted so. truth: of the class in the labels. predicted: taken for the class.
     """
@@ -28,6 +28,11 @@ class Counts:
     right: np.ndarray
     truth: np.ndarray
     predicted: np.ndarray
+
+    @classmethod
+    def of(cls, confusion: np.ndarray) -> Counts:
+        """The counts of confusion matrices (..., C, C), rows = truth, columns = prediction."""
+        return cls(confusion.diagonal(axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2))
 
     @property
     def union(self) -> np.ndarray:
@@ -40,7 +45,7 @@ class Protocol:
     """A rule for which classes a mean IoU averages.
 
     meaning: the classes, as "mean over ..." goes on. users: whose published code has the rule.
-    averages: from `Counts` to bool (C,), True for the classes to average.
+    averages: from `Counts` to bool (..., C), True for the classes to average.
     """
 
     name: str
@@ -51,7 +56,7 @@ class Protocol:
 
 def _in_truth_but_the_first(counts: Counts) -> np.ndarray:
     in_truth = counts.truth > 0
-    in_truth[:1] = False
+    in_truth[..., :1] = False
     return in_truth
 
 

@@ -54,11 +54,11 @@ class ProtocolScore:
 
 
 def _iou(counts: Counts) -> np.ndarray:
-    return _ratio(counts.right, counts.union)
+    return ratio(counts.right, counts.union)
 
 
 def _accuracy(counts: Counts) -> np.ndarray:
-    return _ratio(counts.right, counts.truth)
+    return ratio(counts.right, counts.truth)
 
 
 def _mean_class_accuracy(counts: Counts) -> float:
@@ -66,7 +66,7 @@ def _mean_class_accuracy(counts: Counts) -> float:
 
 
 def _pixel_accuracy(counts: Counts) -> np.ndarray:
-    return _ratio(counts.right.sum(), counts.truth.sum())
+    return ratio(counts.right.sum(), counts.truth.sum())
 
 
 @dataclass(frozen=True)
@@ -243,11 +243,11 @@ def _counts(confusion: Tensor) -> Counts:
     matrix = confusion.cpu().numpy()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"a confusion matrix is square, not {matrix.shape}")
-    return Counts(matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0))
+    return Counts.of(matrix)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole in float64, NaN where whole is 0."""
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole in float64, of any shape, NaN where whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from crossband.metrics.resampling import Interval
     from crossband.metrics.segmentation import SegmentationScores
 
 SERIES_COLOURS = ("#3b7dd8", "#d9772b", "#1a9e8f", "#a463c9", "#c2507a", "#7d8a99", "#8f9a2c", "#5b62d6")
@@ -90,6 +91,23 @@ def learning_curves(
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     _legend_above(figure, grid[0])
+    return figure
+
+
+def difference_chart(differences: Mapping[str, Interval]) -> Figure:
+    """Differences of shares in [-1, 1] as dots with their intervals, in points, around a line at zero."""
+    figure = _new_figure(7.6, max(1.5, 0.3 * len(differences)) + 0.7)
+    axes = figure.subplots()
+    for place, found in enumerate(differences.values()):
+        colour = SERIES_COLOURS[0 if found.excludes_zero else 5]
+        axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=2)
+        axes.plot([100 * found.value], [place], "o", color=colour, markersize=5)
+    axes.axvline(0, color=_GRID_COLOUR, linewidth=1)
+    axes.set_yticks(range(len(differences)), [_literal(name) for name in differences])
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.set_xlabel("points")
+    _quiet(axes, "x")
+    axes.tick_params(axis="y", length=0)
     return figure
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
 from crossband.evaluation import BandResult, Evaluation
-from crossband.metrics.protocols import DEFAULT_PROTOCOL, protocols_from
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
+from crossband.metrics.resampling import Interval, mean_iou_interval
 from crossband.metrics.segmentation import SCORES, Score, SegmentationScores
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import csv_text
 from crossband.report.files import or_none, pairs_line
 from crossband.text import counted, listed, percent, text_table
+from crossband.words import Bands
 
 CSV_COLUMNS = (
     *("bands", "support", "condition", "pairs", "measure"),
@@ -56,13 +59,34 @@ def evaluation_text(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) ->
         "\n\n".join(
             [
                 f"{evaluation.system} on {evaluation.source}\n{describe_pairs(evaluation)}\n"
-                f"mIoU ({protocol}): {', '.join(heads)}",
+                f"mIoU ({protocol}): {', '.join(heads)}{_intervals_line(evaluation, protocol)}",
                 f"Mean IoU (%), in brackets the number of classes averaged; {titles} (%)\n\n{summary}",
                 *(_per_class_text(evaluation, name) for name in HEADLINES),
             ]
         )
         + "\n"
     )
+
+
+def mean_iou_range(evaluation: Evaluation, bands: Bands, protocol: str) -> Interval | None:
+    """The 95 % interval over pairs of a mean IoU; None where pairs were not kept, or are too few."""
+    if evaluation.counts is None:
+        return None
+    found = mean_iou_interval(evaluation.counts.matrices[bands], protocol)
+    return None if math.isnan(found.low) else found
+
+
+def _intervals_line(evaluation: Evaluation, protocol: str) -> str:
+    ranges = {
+        band_label(result): mean_iou_range(evaluation, bands, protocol)
+        for bands, result in evaluation.results.items()
+    }
+    told = [
+        f"{label} {100 * found.low:.1f} to {100 * found.high:.1f}"
+        for label, found in ranges.items()
+        if found is not None
+    ]
+    return f"\n95 % interval over pairs: {', '.join(told)}" if told else ""
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
@@ -107,6 +131,11 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
             bands: {
                 "support": result.support,
                 "overall": _scores_dict(result.overall, result.confusion),
+                "mean_iou_interval": {
+                    name: found and [found.low, found.high]
+                    for name in PROTOCOLS
+                    for found in (mean_iou_range(evaluation, bands, name),)
+                },
                 "by_condition": {
                     name: _scores_dict(scores, result.confusion_by_condition[name])
                     for name, scores in result.by_condition.items()

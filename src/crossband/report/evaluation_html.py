@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossband.evaluation import ALL, Evaluation, Scope
+from crossband.evaluation.pair_counts import PAIR_COUNTS_NAME, write_pair_counts
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
 from crossband.metrics.segmentation import SCORES
 from crossband.report.charts import per_class_iou_chart
@@ -51,7 +52,12 @@ def evaluation_page(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) ->
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, protocol: str = DEFAULT_PROTOCOL) -> None:
-    """Write ``evaluation.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all."""
+    """Write ``evaluation.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all.
+
+    What was counted in every pair goes into ``evaluation-pairs.npz``, for `crossband compare`.
+    """
+    if evaluation.counts is not None:
+        write_pair_counts(folder / PAIR_COUNTS_NAME, evaluation.counts)
     write_files(
         folder,
         "evaluation",

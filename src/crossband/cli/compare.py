@@ -1,0 +1,275 @@
+"""``crossband compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError, quoted
+from crossband.locks import folder_lock
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
+from crossband.version import __version__
+from crossband.words import BAND_COMBINATIONS
+
+if TYPE_CHECKING:
+    from crossband.evaluation.comparison import Difference, MethodRun
+    from crossband.pairs.base import Classes, Pairs
+    from crossband.predictor import Predictor
+    from crossband.report.comparison_html import ComparedPair
+
+
+def compare_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "methods",
+        type=str,
+        nargs="+",
+        metavar="[NAME=]RUN[,RUN...][@BANDS]",
+        help="two methods or more; the first is compared with each other one. RUN: a run folder, or the "
+        "folder of an evaluation; several runs of one method, such as seeds, with commas. @infrared, "
+        "@visible or @both: the bands that it is given (default: both where it takes both)",
+    )
+    parser.add_argument("--data", type=str | None, help=f"{SOURCE_HELP}; not for folders of evaluations")
+    parser.add_argument("--split", type=str, default="test", help="the split to score")
+    parser.add_argument(
+        "--seeds",
+        type=Literal["pooled", "apart"],
+        default="pooled",
+        help="several runs of a method: their mean with the spread between them, or each run as a method",
+    )
+    parser.add_argument(
+        "--protocol",
+        type=choice(PROTOCOLS),
+        default=DEFAULT_PROTOCOL,
+        help="which classes a mean IoU averages",
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="probability of the intervals")
+    parser.add_argument("--replicates", type=int, default=2000, help="draws of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument(
+        "--block",
+        type=int,
+        default=1,
+        help="pairs that follow each other and are drawn together, for frames of one sequence",
+    )
+    parser.add_argument("--examples", type=int, default=10, help="pairs shown with pictures, of runs")
+    parser.add_argument("--out", type=str, default="comparison", help="folder for JSON, CSV, text and HTML")
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def compare(options: Namespace) -> None:
+    """Say which of several runs is better, how sure that is, and why."""
+    named = _named(options.methods, apart=options.seeds == "apart")
+    folders = [folder for runs, _ in named.values() for folder in runs]
+    evaluated = [folder for folder in folders if (folder / "evaluation.json").exists()]
+    if evaluated and len(evaluated) < len(folders):
+        raise OptionError(
+            f"{evaluated[0]} is the folder of an evaluation, and others are not: name runs, or evaluations"
+        )
+    if not evaluated and options.data is None:
+        raise OptionError("give --data, the pairs to compare the runs on")
+    if evaluated and options.data is not None:
+        raise OptionError("--data belongs to runs; evaluations were made on data of their own: leave it out")
+    if options.examples < 0:
+        raise OptionError(f"--examples must be at least 0, not {options.examples}")
+
+    from crossband.evaluation.comparison import compare as compared
+    from crossband.report.comparison_files import comparison_text
+    from crossband.report.comparison_html import write_comparison
+
+    with folder_lock(Path(options.out)):
+        pairs = None
+        predictors: dict[str, Predictor] = {}
+        if evaluated:
+            methods, classes = _from_evaluations(named)
+        else:
+            predictors = _load(named, options.device)
+            pairs = _open(options, predictors)
+            assert pairs.classes is not None
+            methods, classes = _from_runs(named, predictors, pairs, options), pairs.classes
+        comparison = compared(
+            methods,
+            protocol=options.protocol,
+            replicates=options.replicates,
+            level=options.level,
+            seed=options.seed,
+            block=options.block,
+        )
+        examples = {}
+        if pairs is not None:
+            shown = {name: (predictors[str(runs[0])], methods[name][0]) for name, (runs, _) in named.items()}
+            for difference in comparison.differences:
+                examples[difference.second] = _examples(difference, shown, pairs, options.examples)
+        print(comparison_text(comparison))
+        provenance = {"command": command_line(), "crossband": __version__}
+        write_comparison(comparison, Path(options.out), classes, examples, provenance)
+    print(f"written: {options.out}/comparison.{{txt,json,csv,html}}")
+
+
+def _named(given: Sequence[str], *, apart: bool) -> dict[str, tuple[list[Path], str | None]]:
+    """Methods by name: their folders, and the bands that were asked for. Raises OptionError for a name given
+    twice, or bands that are none."""
+    named: dict[str, tuple[list[Path], str | None]] = {}
+    for text in given:
+        rest, at, bands = text.rpartition("@")
+        if not at or Path(text).exists():
+            rest, bands = text, ""
+        elif bands not in BAND_COMBINATIONS:
+            raise OptionError(
+                f"{quoted(text)}: bands are one of {', '.join(BAND_COMBINATIONS)}, not {quoted(bands)}"
+            )
+        name, equals, runs = rest.partition("=")
+        if not (name and equals) or Path(rest).exists():
+            name, runs = "", rest
+        folders = [Path(run) for run in runs.split(",")] if not Path(runs).exists() else [Path(runs)]
+        for folder in folders:
+            if not folder.is_dir():
+                raise OptionError(f"run folder {folder} is not there")
+        name = name or " + ".join(_label(folder) for folder in folders) + (f"@{bands}" if bands else "")
+        for own, members in (
+            [(f"{name} {_label(folder)}", [folder]) for folder in folders]
+            if apart and len(folders) > 1
+            else [(name, folders)]
+        ):
+            if own in named:
+                raise OptionError(f"two methods are called {quoted(own)}: write NAME=RUN with another name")
+            named[own] = (members, bands or None)
+    return named
+
+
+def _label(folder: Path) -> str:
+    """The last part of a path; of the default folder of an evaluation, its run's."""
+    resolved = folder.resolve()
+    return resolved.parent.name if resolved.name.startswith("evaluation-") else resolved.name
+
+
+def _load(named: dict[str, tuple[list[Path], str | None]], device: str | None) -> dict[str, Predictor]:
+    from crossband.predictor import load
+
+    predictors = {str(run): load(run, device=device) for runs, _ in named.values() for run in runs}
+    for run, predictor in predictors.items():
+        if not predictor.system.segments:
+            raise OptionError(f"{run} only fuses, so it has no labels to compare")
+    return predictors
+
+
+def _open(options: Namespace, predictors: dict[str, Predictor]) -> Pairs:
+    from crossband.pairs.opening import open_pairs
+
+    rules = {predictor.card.infrared_scaling for predictor in predictors.values()}
+    if len(rules) > 1:
+        raise OptionError(
+            f"the runs read infrared by different rules ({', '.join(sorted(rules))}): evaluate each by "
+            "itself, then compare the folders of their evaluations"
+        )
+    pairs = open_pairs(options.data, options.split, infrared_scaling=rules.pop())
+    for run, predictor in predictors.items():
+        trained = predictor.card.classes
+        if pairs.classes is not None and trained is not None and len(trained) != len(pairs.classes):
+            raise OptionError(
+                f"{run} was trained on {len(trained)} classes, but {pairs.source} has {len(pairs.classes)}"
+            )
+    if pairs.classes is None:
+        raise OptionError(f"{pairs.source}, split {pairs.split}, has no labels, so nothing can be compared")
+    return pairs
+
+
+def _from_runs(
+    named: dict[str, tuple[list[Path], str | None]],
+    predictors: dict[str, Predictor],
+    pairs: Pairs,
+    options: Namespace,
+) -> dict[str, list[MethodRun]]:
+    """Every run scored on the pairs; a run that is asked for on two combinations is read once for each."""
+    from crossband.evaluation import evaluate
+    from crossband.evaluation.comparison import MethodRun
+
+    methods: dict[str, list[MethodRun]] = {}
+    for name, (runs, asked) in named.items():
+        methods[name] = []
+        for run in runs:
+            predictor = predictors[str(run)]
+            bands: Any = asked or _widest(predictor.system.supports, pairs.bands, str(run))
+            with progress_bar(f"evaluating {run}") as progress:
+                found = evaluate(
+                    predictor.system,
+                    pairs,
+                    bands=[bands],
+                    workers=options.workers,
+                    batch_size=options.batch_size,
+                    device=predictor.device,
+                    progress=progress,
+                )
+            assert found.counts is not None
+            methods[name].append(MethodRun(str(run), bands, found.counts))
+    return methods
+
+
+def _from_evaluations(
+    named: dict[str, tuple[list[Path], str | None]],
+) -> tuple[dict[str, list[MethodRun]], Classes]:
+    import json
+
+    from crossband.evaluation.comparison import MethodRun
+    from crossband.evaluation.pair_counts import PAIR_COUNTS_NAME, read_pair_counts
+    from crossband.pairs.base import Classes
+
+    methods: dict[str, list[MethodRun]] = {}
+    classes: Classes | None = None
+    for name, (folders, asked) in named.items():
+        methods[name] = []
+        for folder in folders:
+            counts = read_pair_counts(folder / PAIR_COUNTS_NAME)
+            bands: Any = asked or next(bands for bands in BAND_COMBINATIONS if bands in counts.matrices)
+            methods[name].append(MethodRun(str(folder), bands, counts))
+            try:
+                fields = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["classes"]
+                palette = tuple(tuple(int(value) for value in colour) for colour in fields["palette"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise OptionError(f"{folder / 'evaluation.json'} cannot be read: evaluate again") from error
+            classes = classes or Classes(counts.classes, palette)  # type: ignore[arg-type]
+    assert classes is not None
+    return methods, classes
+
+
+def _widest(supports: Any, bands: Sequence[str], run: str) -> str:
+    """The widest combination that a system takes and the pairs have."""
+    for name in BAND_COMBINATIONS:
+        if name in supports and (name in bands or (name == "both" and len(bands) == 2)):
+            return name
+    raise OptionError(f"{run} runs on {', '.join(supports)}, but the data has only {' and '.join(bands)}")
+
+
+def _examples(
+    difference: Difference,
+    shown: dict[str, tuple[Predictor, MethodRun]],
+    pairs: Pairs,
+    number: int,
+) -> list[ComparedPair]:
+    """What the first run of both methods sees in the pairs that differ most."""
+    from crossband.pairs.base import Pair
+    from crossband.report.comparison_html import ComparedPair
+
+    found = []
+    for place in difference.pairs[:number]:
+        pair = pairs[place.index]
+        seen = []
+        for name in (difference.first, difference.second):
+            predictor, run = shown[name]
+            given = Pair(
+                pair.name,
+                None if run.bands == "infrared" else pair.visible,
+                None if run.bands == "visible" else pair.infrared,
+            )
+            labels = predictor.predict(given).labels
+            assert labels is not None
+            seen.append(labels)
+        found.append(ComparedPair(pair, *seen))
+    return found

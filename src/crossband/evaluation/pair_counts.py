@@ -1,0 +1,92 @@
+"""What was counted in every single pair, kept so that intervals and comparisons can draw pairs again."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossband.errors import OptionError, quoted
+from crossband.pairs.writing import replacing
+from crossband.words import Bands
+
+PAIR_COUNTS_NAME = "evaluation-pairs.npz"
+_COUNTS = "counts_"
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """The confusion matrix of every pair.
+
+    source, split: those of the pairs. classes: names in the order of the ids.
+    names, conditions: of the pairs, in order.
+    matrices: per band combination int32 (N, C, C), rows = truth, columns = prediction.
+    """
+
+    source: str
+    split: str
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    conditions: tuple[str, ...]
+    matrices: Mapping[Bands, np.ndarray]
+
+
+def write_pair_counts(path: Path, counts: PairCounts) -> None:
+    """Write counts as a compressed NumPy archive, whole or not at all.
+
+    Raises OptionError if it cannot be written.
+    """
+    arrays: dict[str, Any] = {
+        "source": np.array(counts.source),
+        "split": np.array(counts.split),
+        **{name: np.array(getattr(counts, name), dtype=str) for name in ("classes", "names", "conditions")},
+        **{f"{_COUNTS}{bands}": matrices for bands, matrices in counts.matrices.items()},
+    }
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_pair_counts(path: Path) -> PairCounts:
+    """Read what `write_pair_counts` wrote. Nothing is unpickled.
+
+    Raises OptionError for a file that is not there, is damaged, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            texts = {name: _texts(archive[name]) for name in ("classes", "names", "conditions")}
+            matrices = {
+                name.removeprefix(_COUNTS): archive[name]
+                for name in archive.files
+                if name.startswith(_COUNTS)
+            }
+            counts = PairCounts(str(archive["source"]), str(archive["split"]), **texts, matrices=matrices)
+    except FileNotFoundError as error:
+        raise OptionError(
+            f"{path} is not there: `crossband evaluate` writes it beside its other results"
+        ) from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        raise OptionError(f"{path} holds no counts per pair ({quoted(error)}): evaluate again") from error
+    _check(path, counts)
+    return counts
+
+
+def _texts(array: np.ndarray) -> tuple[str, ...]:
+    return tuple(str(text) for text in array.ravel())
+
+
+def _check(path: Path, counts: PairCounts) -> None:
+    pairs, classes = len(counts.names), len(counts.classes)
+    shapes: Sequence[tuple[int, ...]] = [matrices.shape for matrices in counts.matrices.values()]
+    sound = (
+        len(counts.conditions) == pairs
+        and shapes
+        and all(shape == (pairs, classes, classes) for shape in shapes)
+        and all(array.dtype.kind in "iu" and array.min(initial=0) >= 0 for array in counts.matrices.values())
+        and set(counts.matrices) <= {"both", "infrared", "visible"}
+    )
+    if not sound:
+        raise OptionError(f"{path} holds no counts per pair (its parts do not fit together): evaluate again")

@@ -1,0 +1,341 @@
+"""Which of two methods is better: intervals against scipy, simulation and counts by hand; the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from command_line import refused
+from crossband.cli import main
+from crossband.errors import OptionError
+from crossband.evaluation.comparison import MethodRun, compare
+from crossband.evaluation.pair_counts import PairCounts, read_pair_counts, write_pair_counts
+from crossband.metrics import PROTOCOLS, protocol_scores, segmentation_scores
+from crossband.metrics.resampling import class_ious, interval, mean_ious, resampled, runs_error
+from crossband.pairs.base import Classes, Pair
+from crossband.pictures import AGREEMENT_COLOURS, agreement_map
+from crossband.report.comparison_files import comparison_csv, comparison_dict, comparison_text, verdict
+from crossband.report.comparison_html import ComparedPair, comparison_page, write_comparison
+from crossband.training.engine import train
+from tiny_runs import TINY_DATA, tiny_options
+
+NAMES = ("road", "car <b>", "person")
+CLASSES = Classes(NAMES, ((0, 0, 0), (200, 0, 0), (0, 200, 0)))
+
+
+def drawn_matrices(rng: np.random.Generator, pairs: int, skill: float, classes: int = 3) -> np.ndarray:
+    """Pairs of different difficulty: int32 (N, C, C), the share of right pixels being about ``skill``."""
+    hard = rng.beta(4, 4, size=pairs) - 0.5
+    truth = rng.multinomial(400, np.array([0.7, 0.25, 0.05])[:classes], size=pairs)
+    right = np.clip(skill + 0.4 * hard, 0.02, 0.98)
+    matrices = np.zeros((pairs, classes, classes), np.int32)
+    for pair in range(pairs):
+        for label in range(classes):
+            shares = np.full(classes, (1 - right[pair]) / (classes - 1))
+            shares[label] = right[pair]
+            matrices[pair, label] = rng.multinomial(truth[pair, label], shares)
+    return matrices
+
+
+def counts_of(matrices: np.ndarray, **changes: object) -> PairCounts:
+    pairs = len(matrices)
+    made = PairCounts(
+        "memory",
+        "test",
+        NAMES,
+        tuple(f"p{i}" for i in range(pairs)),
+        tuple("night" if i % 2 else "day" for i in range(pairs)),
+        {"both": matrices},
+    )
+    return replace(made, **changes)
+
+
+def run_of(matrices: np.ndarray, name: str = "run", **changes: object) -> MethodRun:
+    return MethodRun(name, "both", counts_of(matrices, **changes))
+
+
+def with_errors(matrices: np.ndarray, share: float) -> np.ndarray:
+    """The same truth, where a share of the right pixels of every class is taken for the next one."""
+    worse = matrices.copy()
+    for label in range(matrices.shape[-1]):
+        moved = (matrices[:, label, label] * share).astype(np.int32)
+        worse[:, label, label] -= moved
+        worse[:, label, (label + 1) % matrices.shape[-1]] += moved
+    return worse
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_stack_of_matrices_is_scored_as_each_alone(protocol: str) -> None:
+    stack = np.random.default_rng(0).integers(0, 50, (6, 4, 4))
+    stack[2, 1] = 0
+    stack[3, :, 2] = stack[3, 2] = 0
+    alone = [protocol_scores(torch.from_numpy(matrix), protocol).mean_iou for matrix in stack]
+    np.testing.assert_allclose(mean_ious(stack, protocol), alone, rtol=1e-12)
+    each = [segmentation_scores(torch.from_numpy(matrix)).iou for matrix in stack]
+    np.testing.assert_allclose(class_ious(stack), each, rtol=1e-12)
+
+
+def test_replicates_are_sums_of_drawn_pairs_and_shared_by_runs() -> None:
+    # Powers of two, so that a sum tells how often each pair was drawn.
+    one = (16 ** np.arange(5, dtype=np.int64))[:, None, None] * np.eye(2, dtype=np.int64)
+    drawn = resampled(np.stack([one, 3 * one]), replicates=50)
+    assert drawn.shape == (2, 50, 2, 2)
+    np.testing.assert_array_equal(drawn[1], 3 * drawn[0])
+    for total in drawn[0, :, 0, 0].astype(int):
+        times = [total // 16**pair % 16 for pair in range(5)]
+        assert sum(times) == 5
+    assert len(set(drawn[0, :, 0, 0])) > 10
+    np.testing.assert_array_equal(resampled(one, replicates=50), drawn[0])
+    assert (resampled(one, replicates=50, seed=1) != drawn[0]).any()
+
+
+def test_blocks_stay_together() -> None:
+    one = (16 ** np.arange(6, dtype=np.int64))[:, None, None] * np.eye(2, dtype=np.int64)
+    for total in resampled(one, replicates=30, block=3)[:, 0, 0].astype(int):
+        times = [total // 16**pair % 16 for pair in range(6)]
+        assert times[0] == times[1] == times[2]
+        assert times[3] == times[4] == times[5]
+    with pytest.raises(OptionError, match="two blocks"):
+        resampled(one, block=6)
+
+
+def test_the_error_of_few_runs_is_students() -> None:
+    a, b = np.array([0.51, 0.55, 0.50]), np.array([0.47, 0.52, 0.49, 0.48])
+    draws = a.mean() - b.mean() + runs_error((a, b), 400_000)
+    expected = stats.ttest_ind(a, b).confidence_interval(0.95)
+    found = interval(float(a.mean() - b.mean()), draws)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=3e-4)
+    mean = stats.t.interval(0.95, len(a) - 1, a.mean(), stats.sem(a))
+    alone = interval(float(a.mean()), a.mean() + runs_error((a,), 400_000))
+    assert (alone.low, alone.high) == pytest.approx(mean, abs=2e-3)
+    assert not runs_error((a[:1], b[:1]), 10).any()
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """300 test sets of 60 pairs from one population, whose true difference a very large set tells."""
+    rng = np.random.default_rng(3)
+    share, trials = 0.03, 300
+
+    def difference(base: np.ndarray) -> float:
+        ours, theirs = base.sum(axis=0), with_errors(base, share).sum(axis=0)
+        return float(mean_ious(ours) - mean_ious(theirs))
+
+    true = difference(drawn_matrices(rng, 40_000, 0.7))
+    held = 0
+    for trial in range(trials):
+        base = drawn_matrices(rng, 60, 0.7)
+        draws = mean_ious(resampled(np.stack([base, with_errors(base, share)]), replicates=400, seed=trial))
+        found = interval(difference(base), draws[0] - draws[1])
+        held += found.low <= true <= found.high
+    # 95 % of 300 is 285 +- 3.8; the bootstrap is known to be a little short with few pairs.
+    assert 0.90 <= held / trials <= 0.985
+
+
+def test_equal_methods_are_rarely_told_apart() -> None:
+    """Two methods of one skill that err independently: a difference is claimed in about 5 % of the cases."""
+    rng = np.random.default_rng(5)
+    claimed = 0
+    for _ in range(150):
+        truth = rng.multinomial(400, [0.7, 0.25, 0.05], size=40)
+        right = np.clip(0.7 + 0.2 * rng.standard_normal(40), 0.05, 0.95)
+        both = []
+        for _ in range(2):
+            matrices = np.zeros((40, 3, 3), np.int32)
+            for pair in range(40):
+                for label in range(3):
+                    hits = rng.binomial(truth[pair, label], right[pair])
+                    matrices[pair, label, label] = hits
+                    matrices[pair, label, (label + 1) % 3] = truth[pair, label] - hits
+            both.append(run_of(matrices))
+        found = compare({"a": [both[0]], "b": [both[1]]}, replicates=300).differences[0]
+        claimed += found.mean_iou.excludes_zero
+    assert claimed / 150 <= 0.11
+
+
+def test_what_is_better_and_what_carries_it() -> None:
+    base = drawn_matrices(np.random.default_rng(1), 50, 0.8)
+    worse = base.copy()
+    worse[:, 2, 0] += worse[:, 2, 2]
+    worse[:, 2, 2] = 0
+    comparison = compare({"a": [run_of(base)], "b": [run_of(worse)]})
+    difference = comparison.differences[0]
+    assert difference.mean_iou.low > 0
+    assert verdict(difference, comparison).startswith("a is better than b by ")
+    assert [found.index for found in difference.classes] == [0, 1, 2]
+    parts = [found.part for found in difference.classes]
+    assert sum(parts) == pytest.approx(difference.mean_iou.value)
+    assert max(parts) == parts[2]
+    # Nothing of the third class is found any more, all of it is taken for the first.
+    assert (difference.confusions[0].truth, difference.confusions[0].prediction) == (2, 0)
+    assert difference.classes[2].second == 0
+    assert {name: pairs for name, (pairs, _) in difference.conditions.items()} == {"day": 25, "night": 25}
+    gaps = [abs(pair.first - pair.second) for pair in difference.pairs]
+    assert gaps == sorted(gaps, reverse=True)
+    turned = compare({"b": [run_of(worse)], "a": [run_of(base)]})
+    assert turned.differences[0].mean_iou.high == pytest.approx(-difference.mean_iou.low)
+    assert verdict(turned.differences[0], turned).startswith("b is worse than a by ")
+
+
+def test_no_difference_is_said_to_be_none() -> None:
+    base = drawn_matrices(np.random.default_rng(1), 20, 0.8)
+    comparison = compare({"a": [run_of(base)], "b": [run_of(base)]})
+    assert "No difference between a and b can be shown with these 20 pairs" in comparison_text(comparison)
+    assert "what another seed would give" in comparison_text(comparison)
+
+
+def test_the_spread_of_seeds_widens_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    base = drawn_matrices(rng, 60, 0.8)
+    seeds = [run_of(with_errors(base, share), f"s{share}") for share in (0.0, 0.1, 0.2)]
+    other = with_errors(base, 0.12)
+    alone = compare({"a": [seeds[1]], "b": [run_of(other)]}).differences[0].mean_iou
+    pooled = compare({"a": seeds, "b": [run_of(other)]})
+    assert pooled.methods[0].runs.keys() == {"s0.0", "s0.1", "s0.2"}
+    found = pooled.differences[0].mean_iou
+    assert found.high - found.low > 3 * (alone.high - alone.low)
+    assert "The spread of the runs of a is in them. b has one run" in comparison_text(pooled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"names": tuple(f"q{i}" for i in range(10))}, "other pairs"),
+        ({"classes": ("x", "y", "z")}, "other classes"),
+    ],
+)
+def test_only_scores_on_the_same_pairs_are_compared(changes: dict[str, object], said: str) -> None:
+    base = drawn_matrices(np.random.default_rng(1), 10, 0.8)
+    with pytest.raises(OptionError, match=said):
+        compare({"a": [run_of(base)], "b": [run_of(base, **changes)]})
+
+
+def test_other_labels_under_the_same_names_are_refused() -> None:
+    base = drawn_matrices(np.random.default_rng(1), 10, 0.8)
+    with pytest.raises(OptionError, match="other labels"):
+        compare({"a": [run_of(base)], "b": [run_of(base + np.eye(3, dtype=np.int32))]})
+    with pytest.raises(OptionError, match="two methods"):
+        compare({"a": [run_of(base)]})
+
+
+def test_counts_are_read_as_they_were_written(tmp_path: Path) -> None:
+    counts = counts_of(drawn_matrices(np.random.default_rng(1), 5, 0.8))
+    write_pair_counts(tmp_path / "x.npz", counts)
+    read = read_pair_counts(tmp_path / "x.npz")
+    np.testing.assert_array_equal(read.matrices["both"], counts.matrices["both"])
+    assert replace(read, matrices={}) == replace(counts, matrices={})
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_damaged_counts_are_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "x.npz"
+    write_pair_counts(path, counts_of(drawn_matrices(np.random.default_rng(1), 5, 0.8)))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(OptionError, match=r"x\.npz holds no counts"):
+        read_pair_counts(path)
+
+
+def test_counts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    counts = counts_of(drawn_matrices(np.random.default_rng(1), 5, 0.8))
+    for wrong in (
+        replace(counts, names=("a",)),
+        replace(counts, matrices={"both": -1 - counts.matrices["both"]}),
+        replace(counts, matrices={}),
+    ):
+        write_pair_counts(tmp_path / "x.npz", wrong)
+        with pytest.raises(OptionError, match="do not fit together"):
+            read_pair_counts(tmp_path / "x.npz")
+
+
+def test_who_is_right_is_painted() -> None:
+    truth = np.array([[0, 0, 1, 1, 255]], np.uint8)
+    first, second = np.array([[0, 0, 0, 0, 0]], np.uint8), np.array([[0, 1, 1, 2, 0]], np.uint8)
+    painted = agreement_map(first, second, truth)
+    assert [tuple(int(v) for v in colour) for colour in painted[0]] == list(AGREEMENT_COLOURS)
+
+
+def test_the_files_say_the_same(tmp_path: Path) -> None:
+    base = drawn_matrices(np.random.default_rng(1), 12, 0.8)
+    comparison = compare({"a <i>": [run_of(base)], "b": [run_of(with_errors(base, 0.2))]})
+    label = np.zeros((6, 8), np.uint8)
+    pair = Pair("p", np.zeros((6, 8, 3), np.float32), np.zeros((6, 8), np.float32), label)
+    examples = {"b": [ComparedPair(pair, label, label + 1)]}
+    write_comparison(comparison, tmp_path, CLASSES, examples, {"command": "x"})
+    document = json.loads((tmp_path / "comparison.json").read_text())
+    found = comparison.differences[0]
+    assert document["differences"][0]["mean_iou"]["value"] == found.mean_iou.value
+    assert document["differences"][0]["verdict"] == verdict(found, comparison)
+    assert document["differences"][0]["conditions"]["day"]["pairs"] == 6
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    assert float(rows[0]["difference"]) == found.mean_iou.value
+    assert {row["measure"] for row in rows} == {"mean_iou", "iou"}
+    page = (tmp_path / "comparison.html").read_text()
+    assert "<i>" not in page
+    assert "a &lt;i&gt; is better than b" in page
+    assert page.count("<img") == 6
+    assert comparison_page(comparison, CLASSES, examples).html().count("<img") == 6
+    assert comparison_csv(comparison) == (tmp_path / "comparison.csv").read_text()
+    assert comparison_dict(comparison)["pairs"] == 12
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    made = []
+    for name, seed, band in (("ir", 0, "infrared"), ("ir-1", 1, "infrared"), ("vis", 0, "visible")):
+        options = tiny_options(folder / name, seed=seed)
+        train(replace(options, network={**options.network, "band": band}), quiet=True)
+        made.append(folder / name)
+    return made
+
+
+def test_the_command_compares_runs_and_their_evaluations(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, visible = map(str, runs)
+    out = str(tmp_path / "out")
+    arguments = ["--data", TINY_DATA, "--workers", "0", "--replicates", "200", "--examples", "2"]
+    assert main(["compare", f"ir={first},{second}", visible, *arguments, "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "4 pairs" in said
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [m["name"] for m in document["methods"]] == ["ir", "vis"]
+    assert [m["bands"] for m in document["methods"]] == ["infrared", "visible"]
+    # 2 pairs, each with both bands, truth, two predictions, and who is right.
+    assert (tmp_path / "out" / "comparison.html").read_text().count("<img") == 12
+    folders = []
+    for run in runs[:1] + runs[2:]:
+        assert main(["evaluate", str(run), "--data", TINY_DATA, "--workers", "0"]) == 0
+        folders.append(str(run / "evaluation-test"))
+    capsys.readouterr()
+    assert main(["compare", *folders, "--replicates", "200", "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "comparison.json").read_text())
+    assert [m["name"] for m in again["methods"]] == ["ir", "vis"]
+    alone = ["compare", first, visible, *arguments, "--out", str(tmp_path / "alone")]
+    assert main(alone) == 0
+    direct = json.loads((tmp_path / "alone" / "comparison.json").read_text())
+    assert direct["differences"] == again["differences"]
+    apart = ["compare", f"ir={first},{second}", visible, *arguments, "--seeds", "apart", "--out", out]
+    assert main(apart) == 0
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [m["name"] for m in document["methods"]] == ["ir ir", "ir ir-1", "vis"]
+
+
+def test_mistakes_are_told_in_a_line(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, visible = map(str, runs)
+    out = ["--out", str(tmp_path / "out")]
+    data = ["--data", TINY_DATA]
+    assert "--data" in refused(["compare", first, visible, *out], capsys)
+    assert "two methods" in refused(["compare", first, *data, *out], capsys)
+    assert "nowhere is not there" in refused(["compare", first, "nowhere", *data, *out], capsys)
+    assert "not 'thermal'" in refused(["compare", f"{first}@thermal", visible, *data, *out], capsys)
+    assert "called 'ir'" in refused(["compare", first, f"ir={visible}", *data, *out], capsys)
+    assert not (tmp_path / "out" / "comparison.json").exists()
