@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,7 +18,8 @@ def check_types(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any])
     """The values, each as its type wants it: an integer for a number becomes a float, a list a tuple.
 
     owner: what has these options, for messages. hints: the type of each option; it must hold every name in
-    values. Raises OptionError, naming the option, for a value of another type.
+    values. Raises OptionError, naming the option, for a value of another type, and for NaN and infinity, also
+    within a list: they mean nothing for any option, and a comparison with NaN would let it pass.
     """
     return {name: _converted(f"{owner}.{name}", hints[name], value) for name, value in values.items()}
 
@@ -28,9 +30,19 @@ def _converted(option: str, hint: Any, value: Any) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
-        return parser.parse_object({"value": value})["value"]
+        converted = parser.parse_object({"value": value})["value"]
     except ArgumentError:
         raise OptionError(f"{option} must be {spoken(hint)}, not {quoted(value)}") from None
+    if not _is_finite(converted):
+        raise OptionError(f"{option} must be finite, not {quoted(value)}")
+    return converted
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in a value is NaN or infinite."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _takes_none(hint: Any) -> bool:
