@@ -18,6 +18,7 @@ from crossband.pairs.batch import Batch
 from crossband.systems.amdanet.network import AMDANet
 from crossband.training.resolving import ResolvedTraining
 from crossband.words import IGNORE_INDEX
+from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import resolved
 from tiny_systems import CLASSES, build, labelled
 
@@ -303,3 +304,20 @@ def test_augmentations_of_the_published_code() -> None:
         assert (augmentation.crop, augmentation.scale, augmentation.flip) == ((480, 640), (0.5, 1.75), 0.5)
     assert options("quick").augmentation().crop is None
     assert options("quick").recipe().optimizer == "adamw"
+
+
+# --- it learns
+
+
+@pytest.mark.slow
+def test_it_overfits_four_scenes_in_classes_and_picture() -> None:
+    batch = four_scenes()
+    system = amdanet(SCENE_CLASS_COUNT, decoder_channels=64)
+    (phase,) = system.phases()
+    course = fit(phase, batch, 150, 1e-2)
+    fusion = [sum(terms[name] for name in FUSION) for terms in course]
+    assert sum(fusion[-10:]) / 10 < 0.5 * fusion[0]
+    # A masked pass is all that trains the masked terms, and it learns too.
+    masked = [sum(terms[name] for name in MASKED) for terms in course]
+    assert sum(masked[-10:]) / 10 < 0.5 * masked[0]
+    assert mean_iou(system, batch) > 0.8
