@@ -17,7 +17,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchmetrics.functional.image import visual_information_fidelity as torchmetrics_vif
 
 from crossband.metrics import fusion, fusion_scores
-from crossband.metrics.fusion import METRICS, feature_information, filters, scores
+from crossband.metrics.fusion import METRICS, filters, scores
 from crossband.metrics.fusion.images import FusedPair
 
 FUNCTIONS = {metric.name: metric.function for metric in METRICS}
@@ -176,12 +176,13 @@ def test_fmi_of_a_window_by_hand() -> None:
     # Both windows hold two equal masses, of neighbours in the one, of the first and the last in the other:
     # r = (1/4 - 1/9) / (1/2 - 1/9) = 5/14. Their upper bound puts 1/2 on (1, 1) and 1/2 on (2, 9), so its
     # correlation is 1 and p = 5/14. The mixture: (1 + p) / 4 twice and (1 - p) / 4 twice.
-    first = torch.tensor([[1.0, 1, 0, 0, 0, 0, 0, 0, 0]])
-    second = torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0, 1]])
+    # A picture of 3 x 3 is one window, which is read down its columns.
+    first = torch.tensor([1.0, 1, 0, 0, 0, 0, 0, 0, 0]).reshape(3, 3).T
+    second = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0, 1]).reshape(3, 3).T
     shares = np.array([19, 19, 9, 9]) / 56
     information = 2 * math.log(2) + np.sum(shares * np.log(shares))
-    expected = [information / math.log(2)]
-    assert_allclose(feature_information._window_scores(first.double(), second.double()), expected, rtol=1e-12)
+    found = fusion.feature_mutual_information(second, first, second, data_range=1, reduction="none")
+    assert_allclose(found, [information / math.log(2), 1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", ["synth1/max", "synth2/mean"])

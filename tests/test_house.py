@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -106,6 +107,83 @@ def test_networks_do_not_import_what_trains_them() -> None:
 def test_no_file_is_longer_than_one_thing() -> None:
     long = {name: n for name, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 400}
     assert not long
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def reaches_into(tree: ast.AST) -> Iterator[str]:
+    """Names with a leading underscore that are imported from our package, or taken of what is imported of it."""
+    ours: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "crossband":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if private(alias.name))
+            ours |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            named = [alias for alias in node.names if alias.name.partition(".")[0] == "crossband"]
+            ours |= {alias.asname or "crossband" for alias in named}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in ours:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr") and len(node.args) > 1:
+            owner, name = node.args[0], node.args[1]
+            root = ast.unparse(owner).partition(".")[0]
+            if root in ours and isinstance(name, ast.Constant) and private(str(name.value)):
+                yield ast.unparse(node)
+
+
+def private_names_of_the_package() -> set[str]:
+    """What our modules call self._name; an object's is seen by its name alone."""
+    found: set[str] = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "self"
+            ):
+                found |= {node.attr} if private(node.attr) else set()
+    return found
+
+
+@pytest.mark.parametrize("folder", ["tests", "speed"])
+def test_nothing_outside_reaches_into_private_names(folder: str) -> None:
+    paths = sorted((Path(__file__).resolve().parents[1] / folder).rglob("*.py"))
+    ours = private_names_of_the_package()
+    assert len(ours) > 20
+    found = []
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found += [f"{path.name}: {name}" for name in reaches_into(tree)]
+        found += [
+            f"{path.name}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in ours
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+        ]
+    assert not found
+
+
+def test_a_reach_into_private_names_is_seen() -> None:
+    code = """
+import crossband as cb
+import crossband.pairs.reading
+from crossband.training import engine
+from crossband.locks import _secret
+from torch.utils._python_dispatch import TorchDispatchMode
+engine._Run._after_epoch
+engine.__name__, cb._x, crossband.pairs.reading._y, os._exit
+monkeypatch.setattr(engine, "_keep", 1)
+"""
+    assert sorted(reaches_into(ast.parse(code))) == [
+        *("cb._x", "crossband.locks._secret", "crossband.pairs.reading._y", "engine._Run"),
+        *("engine._Run._after_epoch", "monkeypatch.setattr(engine, '_keep', 1)"),
+    ]
 
 
 def test_the_ground_floor_loads_nothing_heavy() -> None:

@@ -203,21 +203,15 @@ def test_a_phase_is_prepared_with_what_was_logged_of_it(
     assert system.prepared == [("again", epoch, scores[:epoch]) for epoch in range(3)]
 
 
-def test_a_phase_that_is_cut_off_is_prepared_as_if_it_were_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_phase_that_is_cut_off_is_prepared_as_if_it_were_not(tmp_path: Path) -> None:
     whole = train(options(tmp_path / "whole"), quiet=True)
-    after_epoch = engine._Run._after_epoch
 
-    def cut(run: engine._Run, module: PhaseModule) -> None:
-        after_epoch(run, module)
-        if module.phase.name == "again" and module.rows[-1].epoch == 2:
+    def cut(row: EpochRow) -> None:
+        if (row.phase, row.epoch) == ("again", 2):
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(engine._Run, "_after_epoch", cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(options(tmp_path / "cut"), quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(options(tmp_path / "cut"), quiet=True, after_epoch=cut)
     resume(tmp_path / "cut", quiet=True)
     assert curves_without_seconds(tmp_path / "cut") == curves_without_seconds(whole)
     name = "weights.safetensors"

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.systems.base import EpochRow
-from crossband.training import engine
 from crossband.training.curves import read_curves, write_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
@@ -51,21 +50,23 @@ def test_resume_ends_with_the_same_bits(
 ) -> None:
     """Cut at the end of an epoch, before or after its checkpoint is written (in the last epoch: before the
     phase's own weights are)."""
-    after_epoch = engine._Run._after_epoch
+    end = PhaseModule.on_train_epoch_end
 
-    def cut(run: engine._Run, module: PhaseModule) -> None:
-        here = module.phase.name == phase and module.rows[-1].epoch == epoch
-        if here and not written:
+    def cut_before(module: PhaseModule) -> None:
+        if (module.phase.name, module.current_epoch + 1) == (phase, epoch):
             raise PowerCutError
-        after_epoch(run, module)
-        if here:
+        end(module)
+
+    def cut_after(row: EpochRow) -> None:
+        if (row.phase, row.epoch) == (phase, epoch):
             raise PowerCutError
 
     folder = tmp_path / "cut"
     with monkeypatch.context() as patch:
-        patch.setattr(engine._Run, "_after_epoch", cut)
+        if not written:
+            patch.setattr(PhaseModule, "on_train_epoch_end", cut_before)
         with pytest.raises(PowerCutError):
-            train(three_epochs(folder), quiet=True)
+            train(three_epochs(folder), quiet=True, after_epoch=cut_after if written else None)
     assert not (folder / "card.json").exists()
     # Whatever a program did before it resumed must not matter.
     torch.manual_seed(99)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import cv2
@@ -294,16 +293,3 @@ def test_the_package_opens_without_opencv():
     code = "import sys, crossband.pairs.scenes; print('cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_speed():
-    # 50 pairs/s is 20 ms; twice that is allowed for a busy machine. The best of five batches counts.
-    scenes = Scenes("train", count=60)
-    scenes[0]
-    batches = []
-    for batch in range(5):
-        start = time.process_time()
-        for index in range(10):
-            scenes[10 * batch + index]
-        batches.append((time.process_time() - start) / 10)
-    assert min(batches) < 0.040

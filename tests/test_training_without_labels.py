@@ -24,9 +24,8 @@ from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.predictor import load
-from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
+from crossband.systems.base import EpochRow, NetworkSettings, Output, Phase, System, Training
 from crossband.systems.registry import registered
-from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
@@ -182,15 +181,18 @@ def test_the_epoch_with_the_lowest_loss_is_kept_unless_the_last_is_asked_for(
     select: str, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With validation losses that are told to it: the second of three is the lowest."""
-    told = iter([0.5, 0.2, 0.4])
-    end = PhaseModule.on_train_epoch_end
-    seen = []
+    loss, end = Mixer.loss, PhaseModule.on_train_epoch_end
+    seen: list[dict[str, Tensor]] = []
+
+    def told(system: Mixer, batch: Batch) -> dict[str, Tensor]:
+        number = [0.5, 0.2, 0.4][min(len(seen), 2)]
+        return loss(system, batch) if system.training else {"intensity": torch.tensor(number)}
 
     def on_train_epoch_end(module: PhaseModule) -> None:
-        module._validation_losses = [(next(told), 3)]
         end(module)
         seen.append({key: value.clone() for key, value in module.phase.keeps.state_dict().items()})
 
+    monkeypatch.setattr(Mixer, "loss", told)
     monkeypatch.setattr(PhaseModule, "on_train_epoch_end", on_train_epoch_end)
     folder = train(options(tmp_path / "run", select=select), quiet=True)
     state = load_run(folder)[0].state_dict()
@@ -238,23 +240,18 @@ def test_a_named_validation_split_and_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_bits(
-    epoch: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int, run: Path, tmp_path: Path
 ) -> None:
     class PowerCutError(BaseException):
         """Not an Exception: nothing on the way out may clean up after it."""
 
-    after_epoch = engine._Run._after_epoch
-
-    def cut(running: engine._Run, module: PhaseModule) -> None:
-        after_epoch(running, module)
-        if module.rows[-1].epoch == epoch:
+    def cut(row: EpochRow) -> None:
+        if row.epoch == epoch:
             raise PowerCutError
 
     folder = tmp_path / "cut"
-    with monkeypatch.context() as patch:
-        patch.setattr(engine._Run, "_after_epoch", cut)
-        with pytest.raises(PowerCutError):
-            train(options(folder), quiet=True)
+    with pytest.raises(PowerCutError):
+        train(options(folder), quiet=True, after_epoch=cut)
     assert not (folder / "card.json").exists()
     torch.rand(7)
     assert resume(folder, quiet=True) == folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,10 +35,22 @@ from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save
 from crossband.words import BANDS
 
 
-def train(options: TrainOptions, *, command: str | None = None, quiet: bool = False) -> Path:
+AfterEpoch = Callable[[EpochRow], None]
+"""What is done with every epoch's row of the learning curves, on every process."""
+
+
+def train(
+    options: TrainOptions,
+    *,
+    command: str | None = None,
+    quiet: bool = False,
+    after_epoch: AfterEpoch | None = None,
+) -> Path:
     """Train a system and return its finished run folder.
 
-    command: the command line that asked for it, to keep in the folder. quiet: print nothing.
+    command: the command line that asked for it, to keep in the folder. quiet: print nothing. after_epoch: called
+    with each epoch's row when the epoch is over and its weights, checkpoint and curves are written; what it
+    raises ends the run, which can be resumed from there.
 
     A run that fails before its first epoch has ended leaves nothing behind; one that fails later, or is
     killed, can be resumed.
@@ -49,7 +61,7 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
     folder = Path(options.out)
     if is_main_process():
         check_folder(folder)
-    run = _Run(options, quiet)
+    run = _Run(options, quiet, after_epoch)
     with only_writer(folder):
         if is_main_process():
             # Again, now that nobody else can write there.
@@ -63,8 +75,8 @@ def train(options: TrainOptions, *, command: str | None = None, quiet: bool = Fa
             raise
 
 
-def resume(folder: Path | str, *, quiet: bool = False) -> Path:
-    """Go on with a run that was interrupted, from its last finished epoch.
+def resume(folder: Path | str, *, quiet: bool = False, after_epoch: AfterEpoch | None = None) -> Path:
+    """Go on with a run that was interrupted, from its last finished epoch. after_epoch: as in `train`.
 
     On a CPU the result is bit for bit that of a run that was not interrupted. A finished run is left as it
     is. Raises OptionError if the folder holds no run.
@@ -78,14 +90,15 @@ def resume(folder: Path | str, *, quiet: bool = False) -> Path:
     with only_writer(folder):
         options = TrainOptions.from_yaml(folder / "config.yaml")
         options.out = str(folder)
-        return _Run(options, quiet).complete()
+        return _Run(options, quiet, after_epoch).complete()
 
 
 class _Run:
     """One training run; exists for as long as `train` or `resume` does."""
 
-    def __init__(self, options: TrainOptions, quiet: bool):
+    def __init__(self, options: TrainOptions, quiet: bool, after_epoch: AfterEpoch | None = None):
         self.options = options
+        self.after_epoch = after_epoch
         self.resolved = resolve(options)
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
@@ -229,7 +242,7 @@ class _Run:
             None if self.classes is None else len(self.classes),
             self.options.seed,
             channels_last=self.options.channels_last,
-            after_epoch=self._after_epoch,
+            after_epoch=self._keep_epoch,
         )
         if self.options.compile:
             phase.keeps.compile()
@@ -263,8 +276,8 @@ class _Run:
         if not is_main_process():
             load_weights(phase.keeps, self._finished(phase))
 
-    def _after_epoch(self, module: PhaseModule) -> None:
-        """Keep the weights if they are the best so far, then the checkpoint, then the curves."""
+    def _keep_epoch(self, module: PhaseModule) -> None:
+        """Keep the weights if they are the best so far, then the checkpoint, then the curves; then say so."""
         phase, trainer = module.phase, module.trainer
         chooses = self.options.select == "best" and self.validation is not None
         if (
@@ -281,6 +294,8 @@ class _Run:
         if trainer.is_global_zero:
             write_curves(self.folder, [*self.rows, *module.rows])
             self.progress.epoch(module)
+        if self.after_epoch is not None:
+            self.after_epoch(module.rows[-1])
 
     def _history(self, chosen: dict[str, Any]) -> dict[str, Any]:
         """The card's account of the training."""
