@@ -114,7 +114,7 @@ def private(name: str) -> bool:
 
 
 def reaches_into(tree: ast.AST) -> Iterator[str]:
-    """Names with a leading underscore that are imported from our package, or taken of what is imported of it."""
+    """Names with a leading underscore that are imported from our package, or taken of what comes from it."""
     ours: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "crossband":

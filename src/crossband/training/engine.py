@@ -34,7 +34,6 @@ from crossband.training.training_pairs import open_training_pairs
 from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
 from crossband.words import BANDS
 
-
 AfterEpoch = Callable[[EpochRow], None]
 """What is done with every epoch's row of the learning curves, on every process."""
 
@@ -48,9 +47,9 @@ def train(
 ) -> Path:
     """Train a system and return its finished run folder.
 
-    command: the command line that asked for it, to keep in the folder. quiet: print nothing. after_epoch: called
-    with each epoch's row when the epoch is over and its weights, checkpoint and curves are written; what it
-    raises ends the run, which can be resumed from there.
+    command: the command line that asked for it, to keep in the folder. quiet: print nothing.
+    after_epoch: called with each epoch's row when the epoch is over and its weights, checkpoint and curves
+    are written; what it raises ends the run, which can be resumed from there.
 
     A run that fails before its first epoch has ended leaves nothing behind; one that fails later, or is
     killed, can be resumed.
