@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -102,6 +103,29 @@ def test_a_packages_system_and_benchmark_are_used_like_ours(site: Path, yard: Pa
     assert listed in done.stdout.splitlines()
     assert f"latemean on {data}" in done.stdout
     assert len(list((tmp_path / "out" / "label").iterdir())) == 2
+
+
+def test_a_packages_system_has_a_row_in_a_table(site: Path, tmp_path: Path) -> None:
+    """Trained and scored under the table's budget and data, beside the printed rows."""
+    out = tmp_path / "tables"
+    done = commands(
+        site,
+        "reproduce csknet/table-4 --with latemean --rows ^latemean --on scenes,train=4,val=0,test=2,size=32x48 "
+        f"--budget quick --seeds 1 --epochs 1 --recipe.batch_size 2 --workers 0 --accelerator cpu --out {out}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 job, 1 to do" in done.stdout
+    with (out / "tables" / "csknet-table-4.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["row"] == "latemean"]
+    scores = [row for row in rows if row["measure"] == "mean_iou"]
+    assert {(row["system"], row["bands"], row["ours_on"]) for row in scores} == {
+        ("latemean", "both", "generated scenes")
+    }
+    assert all(row["ours_mean"] and not row["published"] and not row["source"] for row in scores)
+    sizes = [row for row in rows if row["measure"] == "parameters_deployed_as_run"]
+    assert len(sizes) == 1
+    text = (out / "tables" / "csknet-table-4.md").read_text()
+    assert "Not a row of the paper: latemean, from latemean 0.3, with its own defaults." in text
 
 
 def test_the_contract_of_a_packages_system_is_tested_in_a_few_lines(site: Path) -> None:

@@ -25,7 +25,7 @@ from crossband.reproduce.settings import Compute, Settings
 from crossband.reproduce.settings_file import agree, keep
 from crossband.reproduce.settings_words import read_settings
 from crossband.reproduce.table import Row
-from crossband.reproduce.tables import TABLES, find_tables
+from crossband.reproduce.tables import TABLES, find_tables, with_systems
 from crossband.systems import create
 from crossband.systems.csknet.training import CSKNetTraining
 from crossband.training.options import TrainOptions
@@ -450,3 +450,31 @@ def test_a_job_is_described_by_what_differs_from_the_defaults() -> None:
     plan = plan_of("csknet/table-4")
     job = job_of(plan, "csknet/table-4", 3, "msrs")
     assert job.switches == f"csknet (decoder_channels=64, exchange=False, encoder {quick.ENCODER})"
+
+
+def test_a_further_system_has_a_row_for_what_it_was_designed_for() -> None:
+    (table,) = find_tables(["csknet/table-3"])
+    (longer,) = with_systems([table], ["csknet", "deeplabv3plus", "csknet"])
+    assert longer.rows[: len(table.rows)] == table.rows
+    added = [(row.system, row.bands) for row in longer.rows[len(table.rows) :]]
+    assert added == [("csknet", "both"), ("csknet", "infrared"), ("deeplabv3plus", "visible")]
+    # As it stands, the baseline is the row that is printed: they share its training.
+    plans = [make_plan([one], QUICK, seeds=1) for one in (table, longer)]
+    assert plans[0].jobs.keys() == plans[1].jobs.keys()
+    assert not plans[1].problems
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nosuch", "nosuch"),
+        ("average", "average is not trained, and the tables are about trained segmentation"),
+    ],
+)
+def test_a_further_system_that_fills_no_table_is_one_line(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["reproduce", "csknet/table-3", "--on", TINY_SCENES, "--with", name, "--out", str(out)]
+    assert message in refused(arguments, capsys)
+    assert not out.exists()

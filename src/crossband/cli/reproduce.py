@@ -58,6 +58,14 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
         "expression; may be given several times",
     )
     parser.add_argument(
+        "--with",
+        type=str,
+        action="append",
+        metavar="SYSTEM",
+        help="a further system, such as one of another package, that gets a row in every table; may be given "
+        "several times",
+    )
+    parser.add_argument(
         "--plan", action="store_true", help="print the jobs and how long they will take, and do nothing"
     )
     _add(parser, "--encoder", Settings, "encoder", "one encoder for all systems")
@@ -124,10 +132,10 @@ def reproduce(options: Namespace) -> int | None:
     from crossband.reproduce.reproducing import reproduce as run
     from crossband.reproduce.settings_file import agree
     from crossband.reproduce.settings_words import read_settings
-    from crossband.reproduce.tables import choose_rows, find_tables
+    from crossband.reproduce.tables import choose_rows, find_tables, with_systems
 
     out = Path(options.out).expanduser().resolve()
-    tables = find_tables(options.tables)
+    tables = with_systems(find_tables(options.tables), options["with"] or [])
     rows = choose_rows(tables, options.rows or [])
     epochs = {} if options.epochs is None else {"epochs": options.epochs}
     settings = read_settings(
