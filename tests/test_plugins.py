@@ -105,7 +105,8 @@ def test_a_packages_system_and_benchmark_are_used_like_ours(site: Path, yard: Pa
     assert len(list((tmp_path / "out" / "label").iterdir())) == 2
 
 
-def test_a_packages_system_has_a_row_in_a_table(site: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_reproduce_gives_a_packages_system_a_row_in_a_table(site: Path, tmp_path: Path) -> None:
     """Trained and scored under the table's budget and data, beside the printed rows."""
     out = tmp_path / "tables"
     done = commands(
