@@ -111,8 +111,9 @@ def test_reproduce_gives_a_packages_system_a_row_in_a_table(site: Path, tmp_path
     out = tmp_path / "tables"
     done = commands(
         site,
-        "reproduce csknet/table-4 --with latemean --rows ^latemean --on scenes,train=4,val=0,test=2,size=32x48 "
-        f"--budget quick --seeds 1 --epochs 1 --recipe.batch_size 2 --workers 0 --accelerator cpu --out {out}",
+        "reproduce csknet/table-4 --with latemean --rows ^latemean --budget quick --seeds 1 --epochs 1 "
+        "--on scenes,train=4,val=0,test=2,size=32x48 --recipe.batch_size 2 --workers 0 --accelerator cpu "
+        f"--out {out}",
     )
     assert done.returncode == 0, done.stderr
     assert "1 job, 1 to do" in done.stdout
