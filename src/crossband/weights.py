@@ -26,7 +26,7 @@ from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
 from crossband.option_types import check_types
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
-from crossband.systems import create, split_options
+from crossband.systems import create, list_systems, split_options, system_class
 from crossband.systems.base import System
 from crossband.version import __version__
 
@@ -197,6 +197,9 @@ def read_card(folder: Path) -> Card:
         if unknown:
             raise ValueError(f"it has a field {quoted(unknown[0])}, which no card has")
         fields = check_types("card", hints, fields)
+        # A card of a system that is not installed can be read all the same.
+        if fields["system"] in list_systems():
+            fields["network"] = system_class(fields["system"]).of_older_card(fields["network"])
         return Card(classes=None if classes is None else _classes(classes), **fields)
     except WeightsError:
         raise

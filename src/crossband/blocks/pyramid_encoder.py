@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 from torch import Tensor, nn
 
+from crossband.errors import OptionError
+
+Padding = Literal["edge", "none"]
 LEVELS = (1, 2, 3, 4)
 REDUCTIONS = (8, 4, 2, 1)
+SMALLEST_SIDE = 29
+"""Of an image, in pixels: with less, the first level does not hold one square of 8 x 8."""
+
+
+def check_side(system: str, image: Tensor) -> None:
+    """Raises OptionError for an image (B, C, H, W) that is too small for attention on all levels."""
+    if min(image.shape[-2:]) < SMALLEST_SIDE:
+        raise OptionError(
+            f"{system}: without padding, as published, an image must have {SMALLEST_SIDE} pixels a side or "
+            f"more, not {image.shape[-2]} x {image.shape[-1]}; make it larger, or set padding to edge"
+        )
 
 
 class PyramidEncoder(nn.Module, ABC):

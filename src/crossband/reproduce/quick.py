@@ -26,6 +26,10 @@ RECIPE: Mapping[str, Any] = {
 """Of every phase of every system."""
 
 
+DECAY_POWER = 0.9
+"""Of the polynomial decay that a recipe has unless it says otherwise."""
+
+
 @dataclass(frozen=True)
 class Quick:
     """What is particular to a system.
@@ -59,8 +63,11 @@ QUICK_OPTIONS: Mapping[str, Quick] = {
     # the training of others.
     "segmif": Quick(
         options={"rounds": 2, "fusion_width": 8},
-        # Its own recipe spreads one decay over seven rounds; here each round has a whole one, as others do.
-        phases={f"segmentation-{number}": {"horizon": 1.0} for number in (1, 2)},
+        # Its own recipe spreads one decay over seven rounds; here it ends with the second.
+        phases={
+            "segmentation-1": {"horizon": 2.0},
+            "segmentation-2": {"lr": RECIPE["lr"] / 2**DECAY_POWER, "horizon": 1.0, "warmup_steps": 0},
+        },
         shares=dict.fromkeys(("fusion-1", "segmentation-1", "fusion-2", "segmentation-2"), 0.5),
     ),
 }

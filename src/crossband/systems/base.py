@@ -217,6 +217,14 @@ class System(nn.Module, ABC):
         values = asdict(self.settings)
         return {name: None if name == "encoder_weights" else value for name, value in values.items()}
 
+    @classmethod
+    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a run's card, with what it means by leaving out those that are younger than it.
+
+        What is left out here gets its default in `create`.
+        """
+        return dict(network)
+
     def forward(
         self, visible: Tensor | None = None, infrared: Tensor | None = None, *, features: bool | None = None
     ) -> Output:

@@ -28,7 +28,7 @@ from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsamp
 from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.luma import luma
 from crossband.blocks.mix_transformer import to_map
-from crossband.blocks.pyramid_encoder import LEVELS
+from crossband.blocks.pyramid_encoder import LEVELS, Padding, check_side
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "norm_momentum": 0.01,
         "evaluation_norm_eps": 1e-5,
         "masked_in_evaluation": True,
+        "padding": "none",
     },
 }
 """The defaults, and how the published code's network differs from them."""
@@ -68,6 +69,9 @@ class AMDANetSettings(NetworkSettings):
     expect, "auto" is none for Mix Transformers, as published, and the encoder's for all others.
     decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
     channels. norm_eps, norm_momentum, evaluation_norm_eps: of the decoders' batch norms; see `HeadNorm`.
+
+    padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
+    published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
 
     gate, tau, similarity_scale, swap_streams, train_lambda: see `SemanticConsistency`.
     local_alignment, global_alignment, salient_enhancement: see `AlignedEncoder`.
@@ -97,6 +101,7 @@ class AMDANetSettings(NetworkSettings):
     norm_eps: float = 1e-5
     norm_momentum: float = 0.1
     evaluation_norm_eps: float | None = None
+    padding: Padding = "edge"
     gate: ConsistencyGate = "sample"
     tau: float = 0.4
     similarity_scale: float = 1.0
@@ -157,6 +162,8 @@ class AMDANet(System):
         alone: Support = "designed" if self.restores else "fallback"
         self.supports: Mapping[Bands, Support] = {"both": "designed", "infrared": alone, "visible": alone}
         self.segments = classes is not None
+        if settings.padding == "none":
+            self.multiple = 1
         normalisation = settings.input_normalisation
         if normalisation == "auto":
             normalisation = "none" if is_mix_transformer(settings.encoder) else "encoder"
@@ -213,6 +220,7 @@ class AMDANet(System):
         `AlignedEncoder`. The reliability is empty without a gate.
         """
         pictures = stand_in(visible, infrared)
+        check_side(self.name, pictures[0])
         if not self.restores:
             levels = self.enc(*(self._prepared(picture) for picture in pictures))
             return levels, pictures, {}

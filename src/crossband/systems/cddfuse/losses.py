@@ -2,7 +2,10 @@
 
 Stage I, the reconstruction of both grey images by themselves:
 
-    sum over both of [5 (1 - SSIM(x, x^)) / 2 + MSE(x, x^)] + 5 L1(grad V, grad V^) + 2 L_dec
+    sum over both of [5 S(x, x^) + MSE(x, x^)] + 5 L1(grad V, grad V^) + 2 L_dec
+
+with S(x, x^) = clamp(1 - SSIM, 0, 1) / 2 for each pixel, the form of the library that its code pins: where
+images are unlike one another (SSIM below 0), S is 1/2 and has no gradient.
 
 Stage II, the fused image F:
 
@@ -44,13 +47,13 @@ def correlation(first: Tensor, second: Tensor, valid: Tensor | None = None) -> T
 
 
 def ssim_loss(restored: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
-    """(1 - SSIM) / 2, in [0, 1], as a mean over the pixels that count; for SSIM see `similarity_map`.
+    """clamp(1 - SSIM, 0, 1) / 2 as a mean over the pixels that count; for SSIM see `similarity_map`.
 
     restored, image: (B, 1, H, W). valid: bool (B, H, W), the pixels that count, or None for all. Returns a
     scalar.
     """
     similarity = similarity_map(restored, image, valid)
-    return masked_mean(((1 - similarity) / 2).clamp(0, 1), _mask(similarity, valid))
+    return masked_mean((1 - similarity).clamp(0, 1) / 2, _mask(similarity, valid))
 
 
 def squared_error(restored: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:

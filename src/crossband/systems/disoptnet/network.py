@@ -17,7 +17,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base import initialization as smp_initialization
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoders import check_exchangeable, unread_modules
 from crossband.blocks.tied import copy_weights
+from crossband.errors import OptionError
 from crossband.option_types import check_types
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.deeplabv3plus import (
@@ -41,6 +42,8 @@ from crossband.words import Band, Bands, Support
 Deploy = Literal["fused", "student"]
 
 FIRST_COPIED_STAGE = 4
+PLAIN_HEAD_KERNEL = 1
+"""Of a DeepLabV3+'s own head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +53,15 @@ class DisOptNetSettings(NetworkSettings):
     deploy: what is the prediction and is counted as deployed. "fused" is the published network; "student" is
         the DeepLabV3+ within it alone, which is what the 11.68 M parameters count that CSK-Net's paper gives
         for it. Training is the same and so are the weights (where ``kept_epoch`` is "last").
+    head_kernel: side of the convolution that is each of the three heads. 3 is the published network's; 1 is
+        that of the teacher, and of the DeepLabV3+ with 11.68 M.
     """
 
     encoder: str = "efficientnet-b3"
     encoder_weights: str | Path | None = None
     decoder_channels: int = 256
     deploy: Deploy = "fused"
+    head_kernel: Literal[1, 3] = 3
 
 
 @dataclass
@@ -82,17 +88,29 @@ class DisOptNet(System):
         classes, encoder, width = self.need_classes(classes), settings.encoder, settings.decoder_channels
         self.band_input = BandInput(encoder)
         self.student = build_network(classes, encoder, settings.encoder_weights, width)
+
+        def head() -> SegmentationHead:
+            return SegmentationHead(width, classes, kernel_size=settings.head_kernel, upsampling=4)
+
+        if settings.head_kernel != PLAIN_HEAD_KERNEL:
+            self.student.segmentation_head = head()
+            smp_initialization.initialize_head(self.student.segmentation_head)
         check_exchangeable(self.student.encoder, encoder, ())
         self.tail = EncoderTail(self.student.encoder, FIRST_COPIED_STAGE)
         self.imitating_decoder = copy.deepcopy(self.student.decoder)
-        self.imitating_head = SegmentationHead(width, classes, kernel_size=1, upsampling=4)
+        self.imitating_head = head()
         self.fusion = ExcitedFusion(width)
-        self.fused_head = SegmentationHead(width, classes, kernel_size=1, upsampling=4)
+        self.fused_head = head()
         # Random starts of their own, as smp draws them.
         for decoder in (self.imitating_decoder, self.fusion):
             smp_initialization.initialize_decoder(decoder)
         for head in (self.imitating_head, self.fused_head):
             smp_initialization.initialize_head(head)
+
+    @classmethod
+    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Without a ``head_kernel``, it is from when all heads were 1 x 1 convolutions."""
+        return {"head_kernel": PLAIN_HEAD_KERNEL, **network}
 
     @property
     def deploy(self) -> Deploy:
@@ -137,7 +155,7 @@ class DisOptNet(System):
         return [self.student.encoder]
 
     def baseline(self, band: Band) -> DeepLabV3Plus:
-        """A DeepLabV3+ on one band, like the student, from a random start."""
+        """A DeepLabV3+ on one band, like the student but for its head, from a random start."""
         settings: DisOptNetSettings = self.settings
         return DeepLabV3Plus(
             self.classes,
@@ -147,7 +165,15 @@ class DisOptNet(System):
         )
 
     def student_system(self) -> DeepLabV3Plus:
-        """The student as a DeepLabV3+ of its own on infrared, with a copy of its weights."""
+        """The student as a DeepLabV3+ of its own on infrared, with a copy of its weights.
+
+        Raises OptionError for a student with another head than a DeepLabV3+ has.
+        """
+        if self.settings.head_kernel != PLAIN_HEAD_KERNEL:
+            raise OptionError(
+                f"disoptnet: a student whose head_kernel is {self.settings.head_kernel} is no deeplabv3plus; "
+                f'set deploy to "student", or train with head_kernel {PLAIN_HEAD_KERNEL}'
+            )
         alone = self.baseline("infrared")
         copy_weights(self.student, alone.network)
         return alone.train(self.training)

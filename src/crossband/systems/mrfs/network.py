@@ -26,7 +26,7 @@ from crossband.blocks.decoders import FusionDecoder, SegmentationDecoder, upsamp
 from crossband.blocks.encoders import is_mix_transformer
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, build_pyramid
-from crossband.blocks.pyramid_encoder import LEVELS
+from crossband.blocks.pyramid_encoder import LEVELS, Padding, check_side
 from crossband.blocks.stand_in import stand_in
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
@@ -41,7 +41,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mfnet": {},
     "pst900": {},
     "fmb": {},
-    "as-published": {"stage2_depth": "published", "norm_eps": 0.01, "norm_momentum": 0.01},
+    "as-published": {
+        "stage2_depth": "published",
+        "norm_eps": 0.01,
+        "norm_momentum": 0.01,
+        "evaluation_norm_eps": 1e-5,
+        "padding": "none",
+    },
 }
 """The published code's settings for each benchmark, which are of the loss, and how its network differs."""
 
@@ -54,8 +60,10 @@ class MRFSSettings(NetworkSettings):
     input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights expect, "auto" is none
     for Mix Transformers, as published, and the encoder's for all others.
     decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
-    channels. norm_eps, norm_momentum: of the decoders' batch norms.
+    channels. norm_eps, norm_momentum, evaluation_norm_eps: of the decoders' batch norms; see `HeadNorm`.
 
+    padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
+    published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
     missing: what stands in the place of a band that is missing: a "copy" of the other, or "zeros".
 
     Raises OptionError for values that do not go together.
@@ -71,6 +79,8 @@ class MRFSSettings(NetworkSettings):
     dropout: float = 0.1
     norm_eps: float = 1e-5
     norm_momentum: float = 0.1
+    evaluation_norm_eps: float | None = None
+    padding: Padding = "edge"
     missing: Literal["copy", "zeros"] = "copy"
 
     def __post_init__(self) -> None:
@@ -106,6 +116,8 @@ class MRFS(System):
     def __init__(self, classes: int | None, settings: MRFSSettings):
         super().__init__(classes, settings)
         self.segments = classes is not None
+        if settings.padding == "none":
+            self.multiple = 1
         normalisation = settings.input_normalisation
         if normalisation == "auto":
             normalisation = "none" if is_mix_transformer(settings.encoder) else "encoder"
@@ -125,7 +137,11 @@ class MRFS(System):
         if settings.encoder_weights is not None:
             copy_weights(self.visible, self.infrared)
         channels = self.visible.channels
-        norm = {"eps": settings.norm_eps, "momentum": settings.norm_momentum}
+        norm = {
+            "eps": settings.norm_eps,
+            "momentum": settings.norm_momentum,
+            "evaluation_eps": settings.evaluation_norm_eps,
+        }
         self.mixes = nn.ModuleList(GatedMix(width) for width in channels)
         self.cycles = self.segmentation = None
         if classes is not None:
@@ -143,6 +159,7 @@ class MRFS(System):
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         pictures = stand_in(visible, infrared, copy=self.settings.missing == "copy")
+        check_side(self.name, pictures[0])
         x, y = (self._prepared(picture) for picture in pictures)
         mixed: list[tuple[Tensor, Tensor]] = []
         for level, mix in zip(LEVELS, self.mixes, strict=True):

@@ -6,10 +6,10 @@ sizes and its recipe are those of the authors' public code, github.com/JinyuanLi
 from a description in words; nothing of it is used here. We did not check the licences of that code and of its
 weights. The published Mix Transformer weights are non-commercial (see `crossband.blocks.mix_transformer`).
 
-The segmentation network's first two stages look at the visible image; the fusion network makes one grey
-picture of luma, infrared and these two maps; it gets the visible image's colour, and the segmentation network
-classifies it. Both networks are trained in turns. docs/systems/segmif.md lists what is left open, and how we
-decided.
+The segmentation network's first two stages look at a grey picture that stands for the pair, the fusion's
+target; the fusion network makes one grey picture of luma, infrared and these two maps; it gets the visible
+image's colour, and the segmentation network classifies it. Both networks are trained in turns.
+docs/systems/segmif.md lists what is left open, and how we decided.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
-from crossband.systems.segmif.semantic_fusion import HEAD_WIDTH, SemanticFusion
+from crossband.systems.segmif.semantic_fusion import HEAD_WIDTH, Interaction, SemanticFusion
 from crossband.words import Bands, Support
 
 SEMANTIC_LEVELS = (1, 2)
@@ -69,9 +69,12 @@ class SegFormer(nn.Module):
         return upsample(self.head([to_grid(each) for each in maps]), picture.shape[-2:])
 
     @torch.no_grad()
-    def semantics(self, picture: Tensor) -> list[Tensor]:
-        """The maps of the first two levels, as in evaluation whatever the mode, and without gradient."""
-        maps, features = [], self.band_input(picture)
+    def semantics(self, image: Tensor) -> list[Tensor]:
+        """The maps of the first two levels, as in evaluation whatever the mode, and without gradient.
+
+        image: (B, 3, H, W), normalised or not: as the encoder is to get it.
+        """
+        maps, features = [], image
         with _evaluating(self.encoder):
             for level in SEMANTIC_LEVELS:
                 features = self.encoder.blocks(level, self.encoder.embed(level, features))
@@ -85,10 +88,12 @@ class SegMiFSettings(NetworkSettings):
     stochastic_depth: of transformers. decoder_channels, dropout: of the segmentation's head. fusion_width:
     channels of the fusion network, a multiple of 8.
 
-    semantics: the picture whose features guide the fusion, in training and afterwards: the "visible" image,
-    or the "target" of the fusion in the visible image's colour. target: see `pseudo_target`; the training
-    aims at it too. shared_interaction: one attention for both of its places, as published. published_extras:
-    also hold the published network's weights that nothing reads (see `dead`).
+    semantics: the picture whose features guide the fusion, in training and afterwards: its "target", grey in
+    three channels and not normalised, as published; the "visible" image, or the "coloured-target" with the
+    visible image's colour, both with the encoder's mean and deviation. target: see `pseudo_target`; the
+    training aims at it too. interaction: see `SemanticFusion`. shared_interaction: one attention for both of
+    its places, as published. published_extras: also hold the published network's weights that nothing reads
+    (see `dead`).
 
     Raises OptionError for a width that does not fit.
     """
@@ -99,8 +104,9 @@ class SegMiFSettings(NetworkSettings):
     decoder_channels: int = 256
     dropout: float = 0.1
     fusion_width: int = 64
-    semantics: Literal["visible", "target"] = "visible"
+    semantics: Literal["target", "visible", "coloured-target"] = "target"
     target: TargetKind = "saliency"
+    interaction: Interaction = "replaces"
     shared_interaction: bool = True
     published_extras: bool = True
 
@@ -144,9 +150,20 @@ class SegMiF(System):
         self.fusion = SemanticFusion(
             self.segmenter.encoder.channels,
             settings.fusion_width,
+            interaction=settings.interaction,
             shared_interaction=settings.shared_interaction,
             unused_interaction=settings.published_extras,
         )
+
+    @classmethod
+    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Without ``interaction``, it is from when that was added to the maps, and a target was coloured."""
+        if "interaction" in network:
+            return dict(network)
+        older = {"interaction": "adds", **network}
+        if older.get("semantics", "visible") == "target":
+            older["semantics"] = "coloured-target"
+        return {"semantics": "visible", **older}
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         visible, infrared = stand_in(visible, infrared)
@@ -157,15 +174,23 @@ class SegMiF(System):
             output.features = SegMiFFeatures(grey)
         return output
 
-    def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
+    def fuse(self, visible: Tensor, infrared: Tensor, valid: Tensor | None = None) -> Tensor:
         """The fused grey picture (B, 1, H, W) of both bands, about in [0, 1] but not clipped to it.
 
-        visible: (B, 3, H, W), infrared: (B, 1, H, W), of a size that is a multiple of ``multiple``.
+        visible: (B, 3, H, W), infrared: (B, 1, H, W), of a size that is a multiple of ``multiple``. valid:
+        bool (B, H, W), the pixels that show an image, or None if all do.
         """
-        brightness, seen = luma(visible), visible
+        semantics = self.segmenter.semantics(self._guide(visible, infrared, valid))
+        return self.fusion(luma(visible), infrared, semantics)
+
+    def _guide(self, visible: Tensor, infrared: Tensor, valid: Tensor | None) -> Tensor:
+        """What the encoder gets, to say what is where: (B, 3, H, W)."""
+        if self.settings.semantics == "visible":
+            return self.segmenter.band_input(visible)
+        target = pseudo_target(luma(visible), infrared, valid, kind=self.settings.target).to(visible.dtype)
         if self.settings.semantics == "target":
-            seen = with_luma(visible, pseudo_target(brightness, infrared, kind=self.settings.target))
-        return self.fusion(brightness, infrared, self.segmenter.semantics(seen))
+            return target.expand(-1, 3, -1, -1)
+        return self.segmenter.band_input(with_luma(visible, target))
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.blocks.decoders import upsample
-from crossband.blocks.mix_transformer import to_grid, to_map
+from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.tensors import at_least_float32
 
 HEAD_WIDTH = 8
+Interaction = Literal["replaces", "adds"]
 
 
 class DilatedDenseBlock(nn.Module):
@@ -58,7 +60,8 @@ class SemanticInteraction(nn.Module):
     k^T v grows with the number of pixels, as published, so that the softmax is sharp for large images. It is
     computed in float32 whatever the precision. As k = t K and v = t U, k^T v is K^T (t^T t) U, and the last
     linear layer can be applied to the small matrices C: neither k, v, p nor o is ever made. 66,304 parameters
-    for 64 channels. channels: a multiple of 8, the width of a head.
+    for 64 channels. It starts as the Mix Transformer's linear layers do: with small weights, so that no
+    softmax is near a choice, and without biases. channels: a multiple of 8, the width of a head.
     """
 
     def __init__(self, channels: int):
@@ -69,6 +72,7 @@ class SemanticInteraction(nn.Module):
         for band in ("visible", "infrared"):
             self.add_module(f"{band}_end", nn.Linear(2 * channels, channels))
             self.add_module(f"{band}_norm", nn.LayerNorm(channels))
+        self.apply(initialise)
 
     def forward(self, visible: Tensor, infrared: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
         """Three grids (B, h, w, C) -> the two bands' grids, of the same shape."""
@@ -114,12 +118,14 @@ def _matmul(grid: Tensor, matrices: Tensor) -> Tensor:
 class SemanticFusion(nn.Module):
     """SegMiF's fusion network: luma, infrared and two semantic maps -> one grey picture.
 
-    Per band a 3 x 3 convolution, and two rounds of a dense block and the interaction with a semantic map
-    (added to what goes in); then three 3 x 3 convolutions on both. A PReLU with one weight, which all share,
-    follows the 3 x 3 convolutions.
+    Per band a 3 x 3 convolution, and two rounds of a dense block and the interaction with a semantic map;
+    then three 3 x 3 convolutions on both. A PReLU with one weight, which all share, follows the 3 x 3
+    convolutions.
 
-    semantic_channels: of the two semantic maps. width: 64 as published. shared_interaction: both rounds use
-    one interaction. unused_interaction: keep the second one all the same, as the published network does.
+    semantic_channels: of the two semantic maps. width: 64 as published. interaction: whether what it gives
+    "replaces" the maps that went in, as published (it has them within), or "adds" to them.
+    shared_interaction: both rounds use one interaction. unused_interaction: keep the second one all the same,
+    as the published network does.
     """
 
     def __init__(
@@ -127,10 +133,12 @@ class SemanticFusion(nn.Module):
         semantic_channels: Sequence[int],
         width: int = 64,
         *,
+        interaction: Interaction = "replaces",
         shared_interaction: bool = True,
         unused_interaction: bool = True,
     ):
         super().__init__()
+        self.interaction: Interaction = interaction
         self.shared_interaction = shared_interaction
         self.activation = nn.PReLU()
         self.visible_stem = nn.Conv2d(1, width, 3, padding=1)
@@ -161,8 +169,9 @@ class SemanticFusion(nn.Module):
             # A 1 x 1 convolution and bilinear upsampling commute; the small map is the cheaper one.
             meaning = upsample(getattr(self, f"semantic{number}")(seen), size)
             own = None if self.shared_interaction or number == 1 else self.interaction2
-            added = (own or self.interaction1)(to_grid(x), to_grid(y), to_grid(meaning))
-            x, y = x + to_map(added[0]), y + to_map(added[1])
+            found = (own or self.interaction1)(to_grid(x), to_grid(y), to_grid(meaning))
+            of_x, of_y = (to_map(grid) for grid in found)
+            x, y = (x + of_x, y + of_y) if self.interaction == "adds" else (of_x, of_y)
         fused = torch.cat([x, y], dim=1)
         for convolution in (self.mix1, self.mix2, self.mix3):
             fused = self.activation(convolution(fused))
