@@ -200,7 +200,7 @@ def test_variants_are_the_two_columns() -> None:
     )
     assert {key for key, value in ours.items() if theirs[key] != value} == {
         *("swap_streams", "gate", "similarity_scale", "train_lambda", "stage2_depth", "norm_eps"),
-        *("norm_momentum", "evaluation_norm_eps", "masked_in_evaluation"),
+        *("norm_momentum", "evaluation_norm_eps", "masked_in_evaluation", "padding"),
         *("dice_ignored_as_zero", "dice_classes", "fusion_mean"),
     }
     assert clean.network_options == build("amdanet", 4, encoder="mit_tiny").network_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -31,18 +31,28 @@ def disoptnet(**options: Any) -> DisOptNet:
 
 
 @pytest.mark.parametrize(
-    ("classes", "fused", "student"), [(9, 22_767_952, 11_682_241), (26, 22_781_059, 11_686_610)]
+    ("classes", "kernel", "fused", "student"),
+    [
+        # As published. The student alone is a DeepLabV3+ with another head: 8 x 256 weights more for a class.
+        (9, 3, 22_823_248, 11_682_241 + 9 * 8 * 256),
+        (26, 3, 22_940_803, 11_686_610 + 26 * 8 * 256),
+        # All heads as a DeepLabV3+ has them: the 11.68 M of CSK-Net's table.
+        (9, 1, 22_767_952, 11_682_241),
+        (26, 1, 22_781_059, 11_686_610),
+    ],
 )
-def test_published_size(classes: int, fused: int, student: int) -> None:
+def test_published_size(classes: int, kernel: Literal[1, 3], fused: int, student: int) -> None:
     with torch.device("meta"):
-        whole = create("disoptnet", classes=classes)
-        part = create("disoptnet", classes=classes, deploy="student")
+        whole = create("disoptnet", classes=classes, head_kernel=kernel)
+        part = create("disoptnet", classes=classes, head_kernel=kernel, deploy="student")
+        teacher = count_parameters(whole.baseline("visible"))
         counts = [count_all(system)["infrared"] for system in (whole, part)]
     assert count_parameters(*whole.deployed("infrared")) == fused
     assert count_parameters(*part.deployed("infrared")) == student
     # Both train the same network, and beside it a teacher, which is a DeepLabV3+ like the student.
     assert [(count.deployed, count.dead) for count in counts] == [(fused, 592_896), (student, 592_896)]
-    assert [count.training_only for count in counts] == [student, fused]
+    assert teacher == count_parameters(create("deeplabv3plus", classes=classes))
+    assert [count.training_only for count in counts] == [teacher, teacher + fused - student]
 
 
 def test_size_of_every_part() -> None:
@@ -52,7 +62,7 @@ def test_size_of_every_part() -> None:
     assert count_parameters(system.fusion) == 157_747
     assert count_parameters(excitation(256)) == 8_721
     assert count_parameters(system.imitating_decoder) == count_parameters(system.student.decoder) == 983_696
-    assert count_parameters(system.imitating_head) == count_parameters(system.fused_head) == 257 * 9
+    assert count_parameters(system.imitating_head) == count_parameters(system.fused_head) == 2305 * 9
 
 
 # --- blocks
@@ -160,7 +170,7 @@ def test_the_network_is_written_out() -> None:
 
 
 def test_deployed_as_a_student_it_is_a_plain_deeplabv3plus_and_runs_nothing_else() -> None:
-    system = disoptnet().eval()
+    system = disoptnet(head_kernel=1).eval()
     randomise_norms(system)
     infrared = images(41, 55)[1]
     plain = system.student_system()
@@ -182,6 +192,17 @@ def test_deployed_as_a_student_it_is_a_plain_deeplabv3plus_and_runs_nothing_else
         assert torch.allclose(logits, system(infrared=infrared, features=True).logits, atol=1e-6)
     assert not torch.allclose(logits, fused, atol=1e-3)
     assert not {p.data_ptr() for p in plain.parameters()} & {p.data_ptr() for p in system.parameters()}
+
+
+def test_a_student_with_another_head_is_no_deeplabv3plus() -> None:
+    system = disoptnet(deploy="student").eval()
+    infrared = images(41, 55)[1]
+    with torch.no_grad():
+        assert torch.equal(
+            system(infrared=infrared).logits, system(infrared=infrared, features=True).branches["student"]
+        )
+    with pytest.raises(OptionError, match=r"disoptnet: a student whose head_kernel is 3 is no deeplabv3plus"):
+        system.student_system()
 
 
 def test_a_trained_system_cannot_deploy_what_does_not_exist() -> None:

@@ -172,8 +172,9 @@ def test_sums_over_a_large_image_do_not_overflow_in_half_precision(dtype: torch.
         assert all(torch.isfinite(result).all() for result in hia(*grids))
 
 
-def test_the_fusion_network_is_its_parts_in_order() -> None:
-    fusion = segmif().fusion.double()
+@pytest.mark.parametrize("interaction", ["replaces", "adds"])
+def test_the_fusion_network_is_its_parts_in_order(interaction: str) -> None:
+    fusion = segmif(interaction=interaction).fusion.double()
     luma_of, infrared = (draw(2, 1, 8, 12, seed=seed).double() for seed in (0, 1))
     semantics = [each.double() for each in _semantics(fusion)]
 
@@ -186,10 +187,10 @@ def test_the_fusion_network_is_its_parts_in_order() -> None:
         upsampled = F.interpolate(semantic, size=(8, 12), mode="bilinear", align_corners=False)
         maps["semantic"] = fusion.get_submodule(f"semantic{number}")(upsampled)
         grids = {name: each.permute(0, 2, 3, 1) for name, each in maps.items()}
-        added = plain_interaction(fusion.interaction1, grids)
+        found = plain_interaction(fusion.interaction1, grids)
         maps = {
-            band: maps[band] + each.permute(0, 3, 1, 2)
-            for band, each in zip(("visible", "infrared"), added, strict=True)
+            band: each.permute(0, 3, 1, 2) + (maps[band] if interaction == "adds" else 0)
+            for band, each in zip(("visible", "infrared"), found, strict=True)
         }
     fused = torch.cat([maps["visible"], maps["infrared"]], dim=1)
     for convolution in (fusion.mix1, fusion.mix2, fusion.mix3):
@@ -274,7 +275,7 @@ def test_semantics_are_the_first_two_maps_as_in_evaluation_and_leave_no_trace() 
     assert not any(each.requires_grad for each in maps)
     assert all(torch.equal(value, before[key]) for key, value in system.state_dict().items())
     system.eval()
-    wanted = system.segmenter.encoder(system.segmenter.band_input(picture))[:2]
+    wanted = system.segmenter.encoder(picture)[:2]
     assert all(torch.equal(one, other) for one, other in zip(maps, wanted, strict=True))
     assert [each.shape[-1] for each in maps] == [16, 8]
 
@@ -307,22 +308,51 @@ def test_what_is_segmented_is_the_fused_picture() -> None:
         output = system(visible, infrared, features=True)
         assert torch.equal(output.fused, with_luma(visible, output.features.grey))
         assert torch.allclose(output.logits, system.segmenter(output.fused), atol=1e-5)
-        semantic = system.segmenter.semantics(visible)
+        target = pseudo_target(luma(visible), infrared)
+        semantic = system.segmenter.semantics(target.expand(-1, 3, -1, -1))
         grey = system.fusion(luma(visible), infrared, semantic)
     assert torch.allclose(output.features.grey, grey, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["saliency", "maximum"])
-def test_semantics_can_be_those_of_the_target(kind: TargetKind) -> None:
+def test_the_picture_that_guides_the_fusion(kind: TargetKind) -> None:
     visible, infrared = images(64, 96)
-    system = segmif(semantics="target", target=kind).eval()
-    target = with_luma(visible, pseudo_target(luma(visible), infrared, kind=kind))
+    target = pseudo_target(luma(visible), infrared, kind=kind)
+    systems = {
+        semantics: segmif(semantics=semantics, target=kind).eval()
+        for semantics in ("target", "coloured-target", "visible")
+    }
+    normalised = systems["visible"].segmenter.band_input
+    guides = {
+        "target": target.expand(-1, 3, -1, -1),
+        "coloured-target": normalised(with_luma(visible, target)),
+        "visible": normalised(visible),
+    }
     with torch.no_grad():
-        found = system.fuse(visible, infrared)
-        wanted = system.fusion(luma(visible), infrared, system.segmenter.semantics(target))
-        other = system.fusion(luma(visible), infrared, system.segmenter.semantics(visible))
-    assert torch.equal(found, wanted)
-    assert not torch.allclose(found, other, atol=1e-5)
+        found = {name: system.fuse(visible, infrared) for name, system in systems.items()}
+        for name, system in systems.items():
+            wanted = system.fusion(luma(visible), infrared, system.segmenter.semantics(guides[name]))
+            assert torch.equal(found[name], wanted)
+    assert not torch.allclose(found["target"], found["coloured-target"], atol=1e-5)
+    assert not torch.allclose(found["target"], found["visible"], atol=1e-5)
+
+
+def test_a_guide_in_training_counts_what_shows_an_image() -> None:
+    """A padded pair is guided by what the pair shows."""
+    visible, infrared = images(64, 96)
+    valid = torch.ones(2, 64, 96, dtype=torch.bool)
+    valid[:, 32:] = False
+    system = segmif().eval()
+    seen: list[Tensor] = []
+    system.segmenter.semantics = lambda image: seen.append(image) or []  # type: ignore[method-assign]
+    system.fusion.forward = lambda *_: visible[:, :1]  # type: ignore[method-assign]
+    system.fuse(visible, infrared, valid)
+    darker = visible.clone()
+    darker[:, :, 32:] = 0
+    system.fuse(darker, infrared, valid)
+    system.fuse(darker, infrared)
+    assert torch.allclose(seen[0][:, :, :32], seen[1][:, :, :32])
+    assert not torch.allclose(seen[0][:, :, :32], seen[2][:, :, :32], atol=1e-3)
 
 
 def test_an_untrained_picture_is_not_black() -> None:
@@ -357,7 +387,11 @@ def test_stand_ins_for_a_missing_band() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"semantics": "fused"}, "segmif.semantics must be one of visible, target, not 'fused'"),
+        (
+            {"semantics": "fused"},
+            "segmif.semantics must be one of target, visible, coloured-target, not 'fused'",
+        ),
+        ({"interaction": "both"}, "segmif.interaction must be one of replaces, adds, not 'both'"),
         ({"target": "mean"}, "segmif.target must be one of saliency, maximum, not 'mean'"),
         ({"rounds": 0}, "segmif.rounds must be one of 1, 2, 3, 4, 5, 6, 7, not 0"),
         ({"rounds": 8}, "rounds must be one of .* not 8"),

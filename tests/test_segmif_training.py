@@ -24,9 +24,10 @@ from crossband.systems.segmif.network import SegMiF
 from crossband.systems.segmif.pseudo_target import imitation_loss, likeness_loss, pseudo_target
 from crossband.training.curves import read_curves
 from crossband.training.engine import train
+from crossband.training.phase_module import PhaseModule
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import resolved, tiny_options
-from tiny_systems import TINY, build, labelled, resting, tiny
+from tiny_systems import CLASSES, TINY, build, labelled, resting, tiny
 
 
 def segmif(**options: Any) -> SegMiF:
@@ -61,7 +62,7 @@ def test_phases_take_turns() -> None:
         assert phase.keeps is system
         assert phase.chosen_by == ("loss" if fuses else "score")
         assert phase.validate == ("both",)
-    assert phases[1].groups == {"head": system.segmenter.head}
+    assert phases[1].groups["head"] is system.segmenter.head
     assert len(build("segmif", 3, encoder="mit_tiny", fusion_width=8).phases()) == 14
 
 
@@ -166,7 +167,7 @@ def test_padded_pixels_change_no_fusion_term(name: str) -> None:
     valid[:, 32:] = False
     batch.valid = valid
     grey = torch.rand(2, 1, 64, 96, generator=torch.Generator().manual_seed(0))
-    system.fuse = lambda visible, infrared: grey  # type: ignore[method-assign]
+    system.fuse = lambda *_: grey  # type: ignore[method-assign]
     before = loss_of(system, name, batch)
     assert batch.visible is not None
     other = replace(batch, visible=batch.visible.clone())  # type: ignore[typeddict-item]
@@ -205,16 +206,47 @@ def test_recipe_of_the_published_fusion() -> None:
 
 
 def test_recipe_of_the_published_segmentation() -> None:
-    """10,000 steps of a linear decay over 160,000, of which 3,000 warm up; ten times the rate in the head."""
+    """10,000 steps a round of one linear decay over 160,000, ten times the rate in the head.
+
+    The first 3,000 of all warm up.
+    """
     for number in range(1, 8):
         recipe = recipe_of("paper", f"segmentation-{number}")
-        assert (recipe.optimizer, recipe.weight_decay, recipe.decay_norms) == ("adamw", 0.01, False)
+        assert (recipe.optimizer, recipe.weight_decay, recipe.decay_norms) == ("adamw", 0.01, True)
         assert recipe.epochs * 392 == pytest.approx(10000, rel=0.03)
         head = recipe.of_group("head")
         for step, share in ((1499, 1500 / 3001), (3000, 1.0), (10000, 1.0)):
+            past = (number - 1) * 26 * 392 + step
             rate = recipe.learning_rate(step // 392, step, 392)
-            assert rate == pytest.approx(8e-5 * share * (1 - step / (16 * 26 * 392)), rel=1e-3)
+            share = share if number == 1 else 1.0
+            assert rate == pytest.approx(8e-5 * share * (1 - past / (16 * 26 * 392)), rel=1e-3)
             assert head.learning_rate(step // 392, step, 392) == pytest.approx(10 * rate)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "quick"])
+def test_weight_decay_spares_the_norms_of_the_encoder_and_nothing_else(recipe: str) -> None:
+    system = segmif()
+    phase = phase_of(system, "segmentation-1")
+    module = PhaseModule(phase, recipe_of(recipe, phase.name), CLASSES, seed=0)
+    groups = module.configure_optimizers().param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    names = {name for name, p in system.segmenter.named_parameters() if decay[id(p)] == 0}
+    norms = {name for name, _ in system.segmenter.encoder.named_parameters() if "norm" in name}
+    assert names == {f"encoder.{name}" for name in norms}
+    assert set(decay.values()) == {0.0, 0.01}
+
+
+@pytest.mark.parametrize("recipe", ["paper", "common", "quick"])
+def test_segmentation_goes_on_where_the_round_before_ended(recipe: str) -> None:
+    """On MFNet the first 3,000 steps warm up; what comes after a warm-up is no part of a later round."""
+    for number in range(1, 7):
+        before, after = (recipe_of(recipe, f"segmentation-{n}") for n in (number, number + 1))
+        end = before.epochs * 392
+        # The rate that one step (or one epoch) more of the round would have.
+        next_epoch, next_step = before.epochs, end
+        wanted = before.learning_rate(next_epoch, next_step, 392)
+        assert after.learning_rate(0, 0, 392) == pytest.approx(wanted)
+        assert after.warmup_steps == 0
 
 
 def test_other_recipes_have_every_phase_too() -> None:

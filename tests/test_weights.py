@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -180,6 +181,47 @@ def test_a_card_of_format_1_still_loads(run: Path) -> None:
     assert (card.network, card.loss) == (now.network, {"contrastive_weight": 0.5})
     assert card.format == FORMAT
     assert all(torch.equal(value, before.state_dict()[key]) for key, value in system.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "left_out", "meant"),
+    [
+        ("disoptnet", {"head_kernel": 1}, ["head_kernel"], {"head_kernel": 1}),
+        (
+            "segmif",
+            {"interaction": "adds", "semantics": "visible"},
+            ["interaction"],
+            {"interaction": "adds", "semantics": "visible"},
+        ),
+        (
+            "segmif",
+            {"interaction": "adds", "semantics": "target"},
+            ["interaction"],
+            {"interaction": "adds", "semantics": "coloured-target"},
+        ),
+        ("mrfs", {}, ["padding", "evaluation_norm_eps"], {"padding": "edge", "evaluation_norm_eps": None}),
+    ],
+    ids=str,
+)
+def test_a_card_from_before_an_option_means_what_there_was(
+    name: str, given: dict[str, Any], left_out: list[str], meant: dict[str, Any], tmp_path: Path
+) -> None:
+    system = tiny(name, **given).eval()
+    save_run(tmp_path, system, make_card(system, SCENE, "minmax", {}))
+    fields = json.loads((tmp_path / CARD_NAME).read_text())
+    for option in left_out:
+        del fields["network"][option]
+    (tmp_path / CARD_NAME).write_text(json.dumps(fields))
+    again, _ = load_run(tmp_path)
+    assert meant.items() <= again.network_options.items()
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in system.state_dict().items())
+    # What the card does not say is said here.
+    wanted = tiny(name, **meant).eval()
+    wanted.load_state_dict(system.state_dict())
+    visible, infrared = images(40, 60)
+    inputs = [visible if "both" in system.supports else None, infrared]
+    with torch.no_grad():
+        assert torch.equal(again(*inputs).logits, wanted(*inputs).logits)
 
 
 def test_a_card_whose_classes_are_not_those_of_its_arguments_is_none(run: Path) -> None:

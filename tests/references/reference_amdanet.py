@@ -3,7 +3,9 @@
 Tokens (B, N, C) between the layers and maps (B, C, h, w) for convolutions, attention by two matrix products
 and a softmax, every decoder layer at the resolution at which it is defined. The parameters have the names of
 `crossband.systems.amdanet.AMDANet`, so that ``load_state_dict`` carries weights over. Only what the system
-is by default: the variant "clean" with a Mix Transformer, on both bands.
+is by default, the variant "clean" with a Mix Transformer, on both bands; and, with ``published``, the output
+of the published code, in which consistency inference always acts and gives the streams back exchanged.
+Nothing is padded: a size that is no multiple of 32 is rounded where the convolutions round it.
 """
 
 from __future__ import annotations
@@ -105,8 +107,9 @@ class Stream(nn.Module):
 
 
 class Consistency(nn.Module):
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, published: bool):
         super().__init__()
+        self.published = published
         self.mlp1 = nn.Linear(2 * channels, channels)
         self.mlp2 = nn.Linear(channels, 1)
         self.lam = nn.Parameter(torch.tensor(0.5))
@@ -114,6 +117,8 @@ class Consistency(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         similarity = F.cosine_similarity(a, b, dim=-1).mean(dim=1)
         m = torch.sigmoid(self.mlp2(F.relu(self.mlp1(torch.cat([a, b], dim=-1)))))
+        if self.published:
+            return b - self.lam * m * (b - a), a - self.lam * m * (a - b)
         disagree = (similarity < TAU)[:, None, None]
         return (
             torch.where(disagree, a - self.lam * m * (a - b), a),
@@ -166,11 +171,11 @@ class Global(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, channels: tuple[int, ...], depths: tuple[int, ...]):
+    def __init__(self, channels: tuple[int, ...], depths: tuple[int, ...], published: bool):
         super().__init__()
         self.rgb, self.ir = Stream(channels, depths), Stream(channels, depths)
         for i in range(4):
-            self.add_module(f"sci{i + 1}", Consistency(channels[i]))
+            self.add_module(f"sci{i + 1}", Consistency(channels[i], published))
             self.add_module(f"local{i + 1}", Local(channels[i]))
             self.add_module(f"global{i + 1}", Global(channels[i], HEADS[i], REDUCTIONS[i]))
 
@@ -232,10 +237,18 @@ class Fusion(nn.Module):
 class ReferenceAMDANet(nn.Module):
     """classes, encoder, decoder_channels, fusion_channels: as in AMDANet. No dropout, no stochastic depth."""
 
-    def __init__(self, classes: int, encoder: str, decoder_channels: int = 512, fusion_channels: int = 16):
+    def __init__(
+        self,
+        classes: int,
+        encoder: str,
+        decoder_channels: int = 512,
+        fusion_channels: int = 16,
+        *,
+        published: bool = False,
+    ):
         super().__init__()
         channels = CHANNELS.get(encoder, (64, 128, 320, 512))
-        self.enc = Encoder(channels, DEPTHS[encoder])
+        self.enc = Encoder(channels, DEPTHS[encoder], published)
         self.seg = Segmentation(channels, classes, decoder_channels)
         self.fus = Fusion(channels, fusion_channels)
 
