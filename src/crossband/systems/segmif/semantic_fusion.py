@@ -170,7 +170,9 @@ class SemanticFusion(nn.Module):
             meaning = upsample(getattr(self, f"semantic{number}")(seen), size)
             own = None if self.shared_interaction or number == 1 else self.interaction2
             found = (own or self.interaction1)(to_grid(x), to_grid(y), to_grid(meaning))
-            of_x, of_y = (to_map(grid) for grid in found)
+            # In one piece: in channels-last memory, gradients of narrow dilated convolutions are not finite
+            # in bfloat16 on CPUs.
+            of_x, of_y = (to_map(grid).contiguous() for grid in found)
             x, y = (x + of_x, y + of_y) if self.interaction == "adds" else (of_x, of_y)
         fused = torch.cat([x, y], dim=1)
         for convolution in (self.mix1, self.mix2, self.mix3):
