@@ -16,6 +16,8 @@ __all__ = ["answer", "images", "labelled", "randomise_norms", "resting"]
 TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
 TINY_OPTIONS: dict[str, dict[str, Any]] = {
     "cddfuse": {"width": 8, "heads": 2, "blocks": 1},
+    # One hidden unit of an excitation, as with 16 channels, may be dead from the start.
+    "disoptnet": {"decoder_channels": 64},
     "segmif": {"fusion_width": 8, "rounds": 2},
 }
 """What else makes a system small, by name."""
