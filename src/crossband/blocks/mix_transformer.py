@@ -171,6 +171,7 @@ class MixTransformer(PyramidEncoder):
     """
 
     heads = HEADS
+    ends_in_norm = True
 
     def __init__(
         self, size: MixTransformerSize, *, drop_path: float = 0.1, stage2_rate_of: int | None = None

@@ -82,6 +82,7 @@ class PyramidVisionTransformer(PyramidEncoder):
     name: smp's name for it, ``tu-pvt_v2_b0`` and so on. Other arguments: as in `build_pyramid`.
     """
 
+    ends_in_norm = True
     network: Any  # nn.Module says of its children only that they may be tensors
 
     def __init__(self, name: str, encoder_weights: str | Path | None, drop_path: float):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ class PyramidEncoder(nn.Module, ABC):
 
     channels: of the four maps.
     embed_channels: of the maps between embedding and blocks; some convolutional encoders widen them again.
+    ends_in_norm: whether each level ends in a norm of its map at every position, so that all maps have one
+        scale. A batch norm before a residual sum or an activation is none: it does not normalise the map.
     heads: how many an attention on the four maps should have; it divides the channels.
     reductions: the factor by which an attention on the four maps should shrink the map that keys and
         values are taken from, so that all four have about as many.
@@ -41,6 +43,7 @@ class PyramidEncoder(nn.Module, ABC):
     embed_channels: tuple[int, ...]
     heads: tuple[int, ...]
     reductions: tuple[int, ...] = REDUCTIONS
+    ends_in_norm: ClassVar[bool] = False
 
     @abstractmethod
     def embed(self, level: int, features: Tensor) -> Tensor:

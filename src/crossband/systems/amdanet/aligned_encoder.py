@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.alignment import GlobalAlignment, LocalAlignment, SummedBands, Trust
+from crossband.blocks.alignment import GlobalAlignment, SummedBands, Trust
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
 from crossband.blocks.pyramid import ConvolutionalPyramid, PyramidEncoder, build_pyramid
 from crossband.blocks.pyramid_encoder import LEVELS
 from crossband.blocks.tied import copy_weights
 from crossband.systems.amdanet.attention_slots import CBAM, DualAttention, PerBand
 from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
+from crossband.systems.amdanet.local_alignment import AlignmentStart, SteppedAlignment
 from crossband.systems.amdanet.reliability import Reconstruction, ReliabilityEstimate, blend, trust_of
 
 LocalKind = Literal["local", "none", "cbam", "danet"]
@@ -77,6 +78,9 @@ class AlignedEncoder(nn.Module):
     consistency: arguments of `SemanticConsistency`.
     local_alignment: "local" is AMDANet's; "cbam" and "danet" are attention in each band by itself, "none" is
     nothing at all. global_alignment: False sums the bands; None makes no shared map.
+    alignment_start: of "local", see `SteppedAlignment`. alignment_scaling: whether "local" scales the maps
+    of an encoder whose levels do not end in a norm (`PyramidEncoder.ends_in_norm`); those of others have one
+    scale already, and are never scaled.
     salient_enhancement: see `GlobalAlignment`.
     reliability_gate, reconstruction: whether bands are weighed, and what is not trusted (or missing) is
     predicted from the other band; see `crossband.systems.amdanet.reliability`.
@@ -92,6 +96,8 @@ class AlignedEncoder(nn.Module):
         share_encoder: bool = False,
         consistency: Mapping[str, Any],
         local_alignment: LocalKind = "local",
+        alignment_start: AlignmentStart = "published",
+        alignment_scaling: bool = False,
         global_alignment: bool | None = True,
         salient_enhancement: bool = True,
         reliability_gate: bool = False,
@@ -115,8 +121,11 @@ class AlignedEncoder(nn.Module):
         )
         for level, channels, embed_channels, heads, reduction in sizes:
             modules: dict[str, nn.Module] = {"sci": SemanticConsistency(embed_channels, **consistency)}
-            if local_alignment != "none":
-                modules["local"] = _local(local_alignment, channels, reduction)
+            if local_alignment == "local":
+                scaled = alignment_scaling and not self.rgb.ends_in_norm
+                modules["local"] = SteppedAlignment(channels, start=alignment_start, scaled=scaled)
+            elif local_alignment != "none":
+                modules["local"] = _attention(local_alignment, channels, reduction)
             if global_alignment:
                 modules["global"] = GlobalAlignment(channels, heads, reduction, enhance=salient_enhancement)
             elif global_alignment is not None:
@@ -238,11 +247,7 @@ def _run_where(there: Tensor | None, run: Callable[[Tensor], Tensor], features: 
     return result
 
 
-def _local(kind: LocalKind, channels: int, reduction: int) -> nn.Module:
-    match kind:
-        case "local":
-            return LocalAlignment(channels)
-        case "cbam":
-            return PerBand(CBAM(channels), CBAM(channels))
-        case _:
-            return PerBand(DualAttention(channels, reduction), DualAttention(channels, reduction))
+def _attention(kind: Literal["cbam", "danet"], channels: int, reduction: int) -> nn.Module:
+    if kind == "cbam":
+        return PerBand(CBAM(channels), CBAM(channels))
+    return PerBand(DualAttention(channels, reduction), DualAttention(channels, reduction))

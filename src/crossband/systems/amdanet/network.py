@@ -33,6 +33,7 @@ from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
 from crossband.systems.amdanet.consistency import ConsistencyGate
+from crossband.systems.amdanet.local_alignment import AlignmentStart
 from crossband.systems.amdanet.reliability import blend
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.words import Band, Bands, Support
@@ -45,6 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "similarity_scale": 0.1,
         "train_lambda": False,
         "stage2_depth": "published",
+        "alignment_start": "published",
+        "alignment_scaling": False,
         "norm_eps": 0.01,
         "norm_momentum": 0.01,
         "evaluation_norm_eps": 1e-5,
@@ -74,7 +77,8 @@ class AMDANetSettings(NetworkSettings):
     published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
 
     gate, tau, similarity_scale, swap_streams, train_lambda: see `SemanticConsistency`.
-    local_alignment, global_alignment, salient_enhancement: see `AlignedEncoder`.
+    local_alignment, alignment_start, alignment_scaling, global_alignment, salient_enhancement: see
+    `AlignedEncoder`.
 
     mask_keep: the share of elements that the masked pass keeps. mask_site "code": with probability 1/2 the
     four shared maps are masked for the segmentation decoder, and the fused picture stays as it is; else the
@@ -108,6 +112,8 @@ class AMDANetSettings(NetworkSettings):
     swap_streams: bool = False
     train_lambda: bool = True
     local_alignment: LocalKind = "local"
+    alignment_start: AlignmentStart = "published"
+    alignment_scaling: bool = False
     global_alignment: bool = True
     salient_enhancement: bool = True
     mask_keep: float = 0.85
@@ -153,6 +159,7 @@ class AMDANet(System):
     built_from = AMDANetSettings
     trained_by = "crossband.systems.amdanet.training:AMDANetTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    unrecorded: ClassVar[Mapping[str, Any]] = {"alignment_start": "published", "alignment_scaling": False}
     fuses = True
     multiple = 32
 
@@ -182,6 +189,8 @@ class AMDANet(System):
                 "train_lambda": settings.train_lambda,
             },
             local_alignment=settings.local_alignment,
+            alignment_start=settings.alignment_start,
+            alignment_scaling=settings.alignment_scaling,
             global_alignment=settings.global_alignment if self.segments else None,
             salient_enhancement=settings.salient_enhancement,
             reliability_gate=settings.reliability_gate,

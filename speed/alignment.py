@@ -1,0 +1,256 @@
+"""Train AMDANet with every start of its local alignment, over seeds: what docs/results/alignment.md tells.
+
+    python speed/alignment.py scenes cwfid msrs_boxes --pairs PATH --weights tf_efficientnet_lite0.safetensors
+
+PATH holds the real sets as folders of pairs; ``scenes`` are generated and need none. Each run adds one line
+to ``runs.csv``, and what has a line is not run again, so the script may be stopped and started. With
+``--summarise`` it trains nothing and prints the tables of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossband.evaluation import evaluate
+from crossband.pairs.augmentation import Augmentation, augment
+from crossband.pairs.base import Pair, Pairs, PairView
+from crossband.pairs.opening import open_pairs
+from crossband.systems.base import System
+from crossband.training.engine import train
+from crossband.training.options import TrainOptions
+from crossband.weights import load_run
+
+ENCODER = "tf_efficientnet_lite0"
+RECIPE = {
+    "name": "quick",
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 1e-2,
+    "schedule_per": "step",
+    "warmup_steps": 10,
+}
+STARTS: dict[str, dict[str, Any]] = {
+    "published": {"alignment_start": "published", "alignment_scaling": False},
+    "without": {"local_alignment": "none"},
+    "identity": {"alignment_start": "identity", "alignment_scaling": False},
+    "identity, scaled": {"alignment_start": "identity", "alignment_scaling": True},
+    "published, scaled": {"alignment_start": "published", "alignment_scaling": True},
+}
+GAMMAS = [(level, band) for level in (1, 2, 3, 4) for band in ("visible", "infrared")]
+COLUMNS = [
+    *("set", "epochs", "start", "seed", "mean_iou", "mean_iou_gamma_0", "seconds", "iou"),
+    *(f"gamma_abs_{level}_{band}" for level, band in GAMMAS),
+    *(f"gamma_mean_{level}_{band}" for level, band in GAMMAS),
+]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """source: as on the command line, with {pairs} for the folder of all real pairs. epochs: its own number.
+
+    factor: by which pictures and labels are resized, to train and to score. crop: of training pairs, then.
+    """
+
+    source: str
+    epochs: int
+    batch_size: int
+    crop: tuple[int, int] | None = None
+    factor: float = 1.0
+
+
+DATASETS = {
+    "scenes": Dataset("scenes,seed=0,train=128,val=0,test=60,size=96x128", 6, 8),
+    "cwfid": Dataset("folder:{pairs}/cwfid", 10, 4, (128, 192), 0.5),
+    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 2, 4, (128, 192), 0.5),
+}
+
+
+class Resized(PairView):
+    """Pairs, pictures and labels resized by a factor."""
+
+    def __init__(self, pairs: Pairs, factor: float):
+        super().__init__(pairs)
+        self.geometry = Augmentation(flip=0.0, scale=(factor, factor))
+
+    def __getitem__(self, index: int) -> Pair:
+        return augment(self.pairs[index], self.geometry, np.random.default_rng(0))
+
+
+def options(name: str, start: str, seed: int, arguments: argparse.Namespace) -> TrainOptions:
+    """The same encoder, widths, recipe and length for every start."""
+    dataset = DATASETS[name]
+    epochs = arguments.epochs or dataset.epochs
+    augmentation: dict[str, Any] = {"scale": [dataset.factor, dataset.factor]}
+    if dataset.crop is not None:
+        augmentation["crop"] = list(dataset.crop)
+    return TrainOptions(
+        system="amdanet",
+        data=dataset.source.format(pairs=arguments.pairs),
+        out=str(arguments.out / name / f"{epochs}-epochs" / f"seed{seed}" / start.replace(", ", "-")),
+        encoder=ENCODER,
+        encoder_weights=str(arguments.weights),
+        network={"decoder_channels": 64, **STARTS[start]},
+        recipe={**RECIPE, "epochs": epochs, "batch_size": dataset.batch_size},
+        augmentation=augmentation,
+        # All training pairs train: no epoch is chosen, least of all on the test split.
+        hold_out=0.0,
+        select="last",
+        accelerator="cpu",
+        workers=0,
+        seed=seed,
+    )
+
+
+def score(system: System, name: str, arguments: argparse.Namespace) -> tuple[float, str]:
+    """Mean IoU (protocol "present") on the test split, and the IoU of every class in words."""
+    dataset = DATASETS[name]
+    pairs: Pairs = open_pairs(dataset.source.format(pairs=arguments.pairs), "test")
+    if dataset.factor != 1.0:
+        pairs = Resized(pairs, dataset.factor)
+    evaluation = evaluate(system, pairs, bands=["both"], by=None)
+    overall = evaluation.results["both"].overall
+    classes = zip(evaluation.classes.names, overall.iou, strict=True)
+    return overall.protocols["present"].mean_iou, "; ".join(f"{each} {iou:.4f}" for each, iou in classes)
+
+
+def gammas(system: System) -> dict[str, torch.Tensor]:
+    """The steps of a system that has some, by level and band."""
+    return {
+        key: parameter.detach()
+        for key, parameter in system.named_parameters()
+        if key.split(".")[-1].startswith("gamma_")
+    }
+
+
+def run(name: str, start: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train, score and look at gamma: one line of ``runs.csv``."""
+    made = options(name, start, seed, arguments)
+    began = time.process_time()
+    train(made, command=f"python speed/alignment.py {name}", quiet=True)
+    seconds = time.process_time() - began
+    system, _ = load_run(made.out)
+    mean_iou, iou = score(system, name, arguments)
+    line: dict[str, Any] = {
+        **{"set": name, "epochs": made.recipe["epochs"], "start": start, "seed": seed},
+        **{"mean_iou": f"{mean_iou:.4f}", "seconds": f"{seconds:.0f}", "iou": iou},
+    }
+    steps = gammas(system)
+    for level, band in GAMMAS:
+        gamma = steps.get(f"enc.local{level}.gamma_{band}")
+        if gamma is not None:
+            line[f"gamma_abs_{level}_{band}"] = f"{gamma.abs().mean():.4f}"
+            line[f"gamma_mean_{level}_{band}"] = f"{gamma.mean():.4f}"
+    if steps:
+        for gamma in steps.values():
+            gamma.zero_()
+        line["mean_iou_gamma_0"] = f"{score(system, name, arguments)[0]:.4f}"
+    return line
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    """What ``runs.csv`` holds."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line, and the head to a new file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(line)
+
+
+def summarise(lines: list[dict[str, str]]) -> str:
+    """Markdown: a table of scores per set and length, and one of gamma."""
+    parts = []
+    for name, epochs in dict.fromkeys((line["set"], line["epochs"]) for line in lines):
+        here = [line for line in lines if (line["set"], line["epochs"]) == (name, epochs)]
+        parts += [f"**`{name}`**, {epochs} epochs.", "", *_scores(here), "", *_gammas(here), ""]
+    return "\n".join(parts)
+
+
+def _scores(lines: list[dict[str, str]]) -> list[str]:
+    seeds = sorted({int(line["seed"]) for line in lines})
+    rows = ["| start | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " | with gamma = 0 |"]
+    rows.append("|---" * (len(seeds) + 3) + "|")
+    for start in STARTS:
+        own = {int(line["seed"]): line for line in lines if line["start"] == start}
+        if own:
+            cells = [_percent([own[seed]["mean_iou"]]) if seed in own else "" for seed in seeds]
+            average = _percent([line["mean_iou"] for line in own.values()])
+            zeroed = _percent([line["mean_iou_gamma_0"] for line in own.values() if line["mean_iou_gamma_0"]])
+            rows.append("| " + " | ".join([start, average, *cells, zeroed]) + " |")
+    return rows
+
+
+def _gammas(lines: list[dict[str, str]]) -> list[str]:
+    rows = ["| mean of abs(gamma), of gamma | " + " | ".join(f"{b}, stage {n}" for n, b in GAMMAS) + " |"]
+    rows.append("|---" * (len(GAMMAS) + 1) + "|")
+    for start in STARTS:
+        own = [line for line in lines if line["start"] == start and line["gamma_abs_1_visible"]]
+        if own:
+            cells = []
+            for level, band in GAMMAS:
+                size, signed = (
+                    mean(float(line[f"gamma_{kind}_{level}_{band}"]) for line in own)
+                    for kind in ("abs", "mean")
+                )
+                cells.append(f"{size:.3f}, {signed:+.3f}")
+            rows.append("| " + " | ".join([start, *cells]) + " |")
+    return rows
+
+
+def _percent(values: list[str]) -> str:
+    return f"{100 * mean(map(float, values)):.1f}" if values else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("datasets", nargs="*", choices=list(DATASETS))
+    parser.add_argument("--pairs", type=Path, default=Path("."), help="folder of the real sets")
+    parser.add_argument("--weights", type=Path, help=f"ImageNet weights of timm's {ENCODER}")
+    parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
+    parser.add_argument("--epochs", type=int, help="in place of the set's own number")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--starts", nargs="+", choices=list(STARTS), default=list(STARTS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--summarise", action="store_true", help="train nothing; print the tables")
+    arguments = parser.parse_args()
+    path: Path = arguments.out / "runs.csv"
+    if arguments.summarise:
+        print(summarise(lines_of(path)))
+        return
+    if arguments.weights is None:
+        parser.error("--weights is needed to train")
+    torch.set_num_threads(arguments.threads)
+    for seed in arguments.seeds:
+        for name in arguments.datasets:
+            for start in arguments.starts:
+                epochs = str(arguments.epochs or DATASETS[name].epochs)
+                key = (name, epochs, start, str(seed))
+                if key not in {
+                    tuple(line[c] for c in ("set", "epochs", "start", "seed")) for line in lines_of(path)
+                }:
+                    append(path, run(name, start, seed, arguments))
+
+
+if __name__ == "__main__":
+    main()
