@@ -26,7 +26,7 @@ from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import Pair, Pairs, PairView
 from crossband.pairs.opening import open_pairs
 from crossband.systems.base import System
-from crossband.training.engine import train
+from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run
 
@@ -136,7 +136,10 @@ def run(name: str, start: str, seed: int, arguments: argparse.Namespace) -> dict
     """Train, score and look at gamma: one line of ``runs.csv``."""
     made = options(name, start, seed, arguments)
     began = time.process_time()
-    train(made, command=f"python speed/alignment.py {name}", quiet=True)
+    if (Path(made.out) / "config.yaml").exists():
+        resume(made.out, quiet=True)
+    else:
+        train(made, command=f"python speed/alignment.py {name}", quiet=True)
     seconds = time.process_time() - began
     system, _ = load_run(made.out)
     mean_iou, iou = score(system, name, arguments)
