@@ -191,8 +191,6 @@ def read_card(folder: Path) -> Card:
             fields = _from_format_1(fields)
         if not isinstance(fields["network"], dict) or not isinstance(fields["loss"], dict):
             raise ValueError("its network or its loss is no mapping")
-        if fields["system"] in list_systems():
-            fields["network"] = {**system_class(fields["system"]).unrecorded, **fields["network"]}
         classes = fields.pop("classes")
         hints = get_type_hints(Card)
         unknown = sorted(set(fields) - set(hints))

@@ -137,7 +137,6 @@ class System(nn.Module, ABC):
         "package.module:Class", if it lives in a module that imports this one; None for a system without
         parameters, which is ready as it is created.
     variants: named changes of the settings, for `create`.
-    unrecorded: settings that older cards do not have, with the values that their networks were built with.
     supports: the band combinations that the system runs on, and whether it was designed for them or
         offers them as a labelled fallback.
     segments, fuses: whether its output has logits, and whether it has a fused picture.
@@ -157,7 +156,6 @@ class System(nn.Module, ABC):
     built_from: ClassVar[type[NetworkSettings]] = NetworkSettings
     trained_by: ClassVar[type[Training[Any]] | str | None] = None
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    unrecorded: ClassVar[Mapping[str, Any]] = {}
     supports: Mapping[Bands, Support]
     segments: bool = True
     fuses: bool = False

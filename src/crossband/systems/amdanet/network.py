@@ -159,7 +159,6 @@ class AMDANet(System):
     built_from = AMDANetSettings
     trained_by = "crossband.systems.amdanet.training:AMDANetTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
-    unrecorded: ClassVar[Mapping[str, Any]] = {"alignment_start": "published", "alignment_scaling": False}
     fuses = True
     multiple = 32
 
@@ -219,6 +218,11 @@ class AMDANet(System):
         if features:
             output.features = AMDANetFeatures(levels, pictures)
         return output
+
+    @classmethod
+    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Without an ``alignment_start``, it is from when local alignment was the published module alone."""
+        return {"alignment_start": "published", "alignment_scaling": False, **network}
 
     def encode(
         self, visible: Tensor | None, infrared: Tensor | None, present: Trust | None = None
