@@ -51,7 +51,12 @@ def passes(settings: Settings, part: str, names: tuple[str, ...] = (OURS, REFERE
     weights = None
     if OURS in names:
         ours = create(
-            "amdanet", classes=CLASSES, encoder=settings.encoder, stochastic_depth=0.0, dropout=0.0
+            "amdanet",
+            classes=CLASSES,
+            encoder=settings.encoder,
+            stochastic_depth=0.0,
+            dropout=0.0,
+            alignment_start="published",
         ).to(settings.device)
         weights = ours.state_dict()
         ours.train(part == "training")

@@ -35,7 +35,10 @@ def inputs(height: int = SIZE[0], width: int = SIZE[1], batch: int = 2) -> tuple
 def published() -> dict[str, System]:
     """The published sizes with 9 classes, without memory for their weights."""
     with torch.device("meta"):
-        return {size: build("amdanet", 9, encoder=size) for size in ("mit_b1", "mit_b2", "mit_b4")}
+        return {
+            size: build("amdanet", 9, encoder=size, alignment_start="published")
+            for size in ("mit_b1", "mit_b2", "mit_b4")
+        }
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_masked_decoding_costs_evaluation_nothing_but_in_the_published_form() ->
 
 def test_an_encoder_can_be_shared_and_is_then_saved_once() -> None:
     with torch.device("meta"):
-        shared = build("amdanet", 9, encoder="mit_b1", share_encoder=True)
+        shared = build("amdanet", 9, encoder="mit_b1", share_encoder=True, alignment_start="published")
     assert count_parameters(shared) == 40_352_924 - 13_151_424
     system = amdanet(share_encoder=True)
     assert system.enc.ir is system.enc.rgb
@@ -200,6 +203,7 @@ def test_variants_are_the_two_columns() -> None:
     )
     assert {key for key, value in ours.items() if theirs[key] != value} == {
         *("swap_streams", "gate", "similarity_scale", "train_lambda", "stage2_depth", "norm_eps"),
+        "alignment_start",
         *("norm_momentum", "evaluation_norm_eps", "masked_in_evaluation", "padding"),
         *("dice_ignored_as_zero", "dice_classes", "fusion_mean"),
     }

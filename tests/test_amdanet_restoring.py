@@ -36,8 +36,8 @@ def amdanet(**options: Any) -> AMDANet:
     defaults = {"encoder": "mit_tiny", "decoder_channels": 16, "stochastic_depth": 0.0, "dropout": 0.0}
     system = build("amdanet", CLASSES, **{**defaults, **options})
     assert isinstance(system, AMDANet)
-    for parameter in system.parameters():
-        if parameter.ndim > 1:
+    for name, parameter in system.named_parameters():
+        if parameter.ndim > 1 or "gamma_" in name:
             parameter.data.normal_(0, 0.3)
     randomise_norms(system)
     return system.double().eval()

@@ -96,7 +96,7 @@ class AlignedEncoder(nn.Module):
         share_encoder: bool = False,
         consistency: Mapping[str, Any],
         local_alignment: LocalKind = "local",
-        alignment_start: AlignmentStart = "published",
+        alignment_start: AlignmentStart = "identity",
         alignment_scaling: bool = False,
         global_alignment: bool | None = True,
         salient_enhancement: bool = True,

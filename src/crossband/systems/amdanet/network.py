@@ -112,7 +112,7 @@ class AMDANetSettings(NetworkSettings):
     swap_streams: bool = False
     train_lambda: bool = True
     local_alignment: LocalKind = "local"
-    alignment_start: AlignmentStart = "published"
+    alignment_start: AlignmentStart = "identity"
     alignment_scaling: bool = False
     global_alignment: bool = True
     salient_enhancement: bool = True
