@@ -39,7 +39,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "ground",
         "words, errors, texts, locks: light, without torch (but tensors)",
         (
-            *("words", "errors", "text", "tensors", "colour", "locks", "plugins", "deprecation"),
+            *("words", "errors", "text", "tensors", "colour", "locks", "leftovers", "plugins", "deprecation"),
             *("yaml_files", "option_types", "recipe", "version", "interruption"),
         ),
     ),

@@ -1,7 +1,7 @@
 """An hour of abuse: damaged files, kills, full disks, two writers, two processes, many predictions.
 
     python tests/soak.py            the whole, about an hour
-    python tests/soak.py --short    a few minutes of each kind, for continuous integration
+    python tests/soak.py --short    some of each kind in a minute, for continuous integration
 
 Prints a table of what was tried, and what was wrong; the exit code is 1 if anything was. The same seed gives
 the same damage and the same moments of killing, as shares of an uninterrupted command's time.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import random
@@ -22,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,20 +29,19 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.pairs.export import export_folder
+from crossband.errors import CrossbandError
+from crossband.predicting import MANIFEST_NAME, read_manifest
 from crossband.predictor import load
 from crossband.text import text_table
-from crossband.weights import WEIGHTS_NAME
+from crossband.training.curves import read_curves
+from crossband.training.options import TrainOptions
+from crossband.weights import load_run
 from mutations import damaged, garbled
+from soak_commands import DATA, HANG, TINY, Command, run, writings
 from test_mutated_files import READERS, WHOLE, attempt, is_a_good_error
 
-DATA = "scenes,train=8,val=3,test=4,size=32x48"
-TINY = [
-    *("--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16", "--workers", "0"),
-    *("--accelerator", "cpu", "--recipe.batch_size", "2"),
-]
-HANG = 120
-"""Seconds after which a command that should have ended counts as one that hangs."""
+MOST = 20
+"""Faults of a kind that are told in full."""
 
 
 @dataclass
@@ -61,30 +60,26 @@ class Tally:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much of each kind: damaged files and texts, kills, predictions."""
+    """How much of each kind: damaged files and texts, kills and races of each command, predictions."""
 
     damaged: int
     kills: int
+    races: int
     predictions: int
 
 
-SHORT, WHOLE_HOUR = Amount(300, 2, 300), Amount(10_000, 20, 10_000)
+SHORT, WHOLE_HOUR = Amount(300, 1, 1, 300), Amount(10_000, 40, 10, 10_000)
 
 
-def crossband(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    """A command of its own process group, whose output is kept."""
-    return subprocess.Popen(
+def crossband(*arguments: str) -> tuple[int, str]:
+    """The exit code and standard error of the command as a user starts it, in a process group of its own."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "crossband", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **options,  # type: ignore[call-overload]
     )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code and standard error of a command; -1 and "hangs" for one that does not end."""
     try:
         _, error = process.communicate(timeout=HANG)
     except subprocess.TimeoutExpired:
@@ -96,155 +91,188 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def complain(error: str) -> bool:
     """Whether standard error has what no user should see."""
-    return "Traceback" in error or "hangs" in error
+    return "Traceback" in error or "hangs" in error or "Error:" in error
 
 
-def contents(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """A hash of every file of a folder, by its place in it."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part in str(path) for part in without)
-    }
+class TakesTooLongError(BaseException):
+    """Not an Exception: what turns a reader's errors into lines must not take it for one."""
+
+
+@contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    """Raise TakesTooLongError inside of the block after some seconds."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TakesTooLongError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def heard(path: Path) -> Iterator[None]:
+    """Keep what is written to standard error inside of the block, by C libraries too, in a file."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def peak() -> float:
+    """MiB that this process ever took."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def soak_images(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     tally = Tally("damaged images, every reader")
-    names = sorted(WHOLE)
+    names, before = sorted(WHOLE), peak()
     for number in range(amount.damaged):
         name = names[number % len(names)]
         path = out / name
         path.write_bytes(damaged(WHOLE[name], seed + number))
         for reader, read in READERS.items():
+            said = out / "said"
             try:
-                _, message = attempt(read, path)
+                with bounded(10), heard(said), warnings.catch_warnings(record=True):
+                    _, message = attempt(read, path)
                 good = not message or is_a_good_error(message, path)
-            except Exception as error:
+                if said.stat().st_size:
+                    good, message = False, f"on standard error: {said.read_text(errors='replace')}"
+                    said.unlink()
+            except (Exception, TakesTooLongError) as error:
                 good, message = False, repr(error)
             tally.expect(good, f"{reader} on {name}, seed {seed + number}: {message[:200]}")
+    tally.expect(peak() - before < 1024, f"damaged images made the process {peak() - before:.0f} MiB larger")
     yield tally
+
+
+def one_picture(folder: Path) -> Path:
+    """A small visible image in a file."""
+    path = folder / "picture.png"
+    path.write_bytes(WHOLE["colour.bmp"])
+    return path
 
 
 def soak_texts(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Cards, options and curves of a finished run, damaged; nothing of them may end in a traceback."""
     tally = Tally("damaged cards, options and curves")
-    run = out / "run"
-    finish(
-        crossband("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "1")
-    )
-    whole = {name: (run / name).read_text() for name in ("card.json", "config.yaml", "curves.csv")}
-    from crossband.errors import CrossbandError
-    from crossband.training.curves import read_curves
-    from crossband.training.options import TrainOptions
-    from crossband.weights import load_run
-
+    train = ["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "1"]
+    run(["fuse", "average", "--visible", str(one_picture(out)), "--out", "run"], out)
+    (out / "run" / MANIFEST_NAME).rename(out / MANIFEST_NAME)
+    shutil.rmtree(out / "run")
+    run([*train, "--out", "run"], out)
+    folder = out / "run"
+    (out / MANIFEST_NAME).rename(folder / MANIFEST_NAME)
+    whole = {
+        name: (folder / name).read_text()
+        for name in ("card.json", "config.yaml", "curves.csv", MANIFEST_NAME)
+    }
     read: dict[str, Callable[[], object]] = {
-        "card.json": lambda: load_run(run),
-        "config.yaml": lambda: TrainOptions.from_yaml(run / "config.yaml"),
-        "curves.csv": lambda: read_curves(run),
+        "card.json": lambda: load_run(folder),
+        "config.yaml": lambda: TrainOptions.from_yaml(folder / "config.yaml"),
+        "curves.csv": lambda: read_curves(folder),
+        MANIFEST_NAME: lambda: read_manifest(folder),
     }
     for number in range(amount.damaged):
         name = sorted(whole)[number % len(whole)]
-        (run / name).write_bytes(garbled(whole[name], seed + number))
+        (folder / name).write_bytes(garbled(whole[name], seed + number))
         message = ""
         try:
-            read[name]()
+            with bounded(20):
+                read[name]()
         except CrossbandError as error:
             message = str(error)
-        except Exception as error:
+        except (Exception, TakesTooLongError) as error:
             tally.expect(False, f"{name}, seed {seed + number}: {error!r}"[:300])
             continue
         finally:
-            (run / name).write_text(whole[name])
+            (folder / name).write_text(whole[name])
         tally.expect("\n" not in message and len(message) < 1200, f"{name}, seed {seed + number}: {message}")
     yield tally
 
 
 def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
-    """Every command killed at random moments, and ended by the same command: the result must be the same."""
+    """Every command killed at random moments, then brought to its end: the result must be the same."""
     rng = random.Random(seed)
-    pairs = out / "pairs"
-    export_folder(DATA, pairs)
-    run = out / "run"
-    train = ["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "4"]
-    finish(crossband(*train, "--out", str(run)))
-    images = ["--visible", str(pairs / "test" / "visible")]
-    commands: dict[str, tuple[list[str], list[str]]] = {
-        "train": (train, ["train", "--resume"]),
-        "predict": (["predict", str(run), *images], ["predict", str(run), *images, "--resume"]),
-        "fuse": (["fuse", "average", *images], ["fuse", "average", *images, "--resume"]),
-        "data export": (["data", "export", DATA], ["data", "export", DATA]),
-    }
-    for name, (begin, again) in commands.items():
+    for name, writing in writings(out, epochs=4).items():
         tally = Tally(f"kills of {name}")
-        reference = out / f"reference-{name.replace(' ', '-')}"
+        whole = out / f"whole-{name}"
         started = time.monotonic()
-        code, error = finish(crossband(*begin, "--out", str(reference)))
+        code, error = writing.begin(whole).finish()
         took = time.monotonic() - started
         tally.expect(code == 0, f"{name} ended with {code}: {error[-300:]}")
         for number in range(amount.kills):
-            target = out / f"{name.replace(' ', '-')}-{number}"
-            process = crossband(*begin, "--out", str(target))
-            time.sleep(took * rng.uniform(0.3, 1.0))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            if name == "train":
-                resume = (target / "config.yaml").is_file()
-                ending = [*again, str(target)] if resume else [*begin, "--out", str(target)]
-            else:
-                ending = [*again, "--out", str(target)]
-                if name == "data export" and target.exists() and any(target.iterdir()):
-                    ending = []
-            if ending:
-                code, error = finish(crossband(*ending))
-                tally.expect(code == 0 and not complain(error), f"{name} after a kill: {code} {error[-300:]}")
-            if name == "train":
-                same = _bytes(reference / WEIGHTS_NAME) == _bytes(target / WEIGHTS_NAME)
-            else:
-                ignored = ("manifest.json", ".crossband")
-                same = contents(reference, without=ignored) == contents(target, without=ignored)
-            tally.expect(same, f"{name}, kill {number}: another result than without the kill")
-            shutil.rmtree(target, ignore_errors=True)
+            place = out / f"killed-{name}"
+            command = writing.begin(place)
+            moment = took * rng.random()
+            time.sleep(moment)
+            command.kill()
+            code, error = writing.end(place)
+            tally.expect(code == 0 and not complain(error), f"{name} after a kill: {code} {error[-300:]}")
+            differing = sorted(set(writing.kept(whole).items()) ^ set(writing.kept(place).items()))
+            tally.expect(
+                not differing, f"{name}, kill {number} after {moment:.2f} s: another result, {differing[:4]}"
+            )
+            shutil.rmtree(place)
         yield tally
 
 
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
-
-
 def soak_writers(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
-    tally = Tally("two writers of one folder")
-    for number in range(max(1, amount.kills // 2)):
-        run = out / f"run{number}"
-        both = [
-            crossband(
-                *("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY),
-                *("--recipe.epochs", "3", "--seed", str(side)),
-            )
-            for side in (0, 1)
-        ]
-        codes, errors = zip(*(finish(process) for process in both), strict=True)
-        tally.expect(sorted(codes) == [0, 2], f"two trainings of one folder ended with {codes}")
-        tally.expect(not any(map(complain, errors)), f"two trainings of one folder: {errors}")
-        if (run / "card.json").is_file():
-            seed_of = json.loads((run / "card.json").read_text())["training"]["seed"]
-            tally.expect(codes[seed_of] == 0, "the card is of the training that was refused")
-    yield tally
+    """Two of each command into one folder: what is there is one's, and never a mixture."""
+    for name, writing in writings(out, epochs=3).items():
+        tally = Tally(f"two writers: {name}")
+        alone = []
+        for side in (0, 1):
+            code, error = writing.begin(out / f"{name}-{side}", side).finish()
+            tally.expect(code == 0, f"{name} ended with {code}: {error[-300:]}")
+            alone.append(writing.kept(out / f"{name}-{side}"))
+        for _ in range(amount.races):
+            place = out / f"both-{name}"
+            both = [writing.begin(place, 0), writing.begin(place, 1)]
+            codes, errors = zip(*(command.finish() for command in both), strict=True)
+            allowed = ([0, 2], [0, 0]) if writing.shared or writing.again else ([0, 2],)
+            tally.expect(sorted(codes) in allowed, f"two of {name} ended with {codes}: {errors}")
+            tally.expect(not any(map(complain, errors)), f"two of {name}: {errors}")
+            for code, error in zip(codes, errors, strict=True):
+                tally.expect(code == 0 or error.count("\n") == 1, f"two of {name}: {error[-300:]}")
+            kept = writing.kept(place)
+            its = [of for of, code in zip(alone, codes, strict=True) if code == 0]
+            tally.expect(kept in its, f"two of {name} with {codes}: the result is neither's")
+            shutil.rmtree(place)
+        yield tally
 
 
 def soak_signals(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
+    """Signals while a training goes on, by itself and inside of reproduce."""
     tally = Tally("signals while training")
-    for number, what in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
-        run = out / f"run{number}"
-        train = ("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "500")
-        process = crossband(*train)
-        deadline = time.monotonic() + HANG
-        while not (run / "curves.csv").is_file() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(what)
-        code, error = finish(process)
-        tally.expect(code == 128 + what, f"{what.name} ended a training with {code}")
-        tally.expect(not complain(error), f"{what.name}: {error[-300:]}")
+    train = ["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "500"]
+    tables = ["reproduce", "csknet/table-3", "--on", DATA, "--budget", "quick", "--accelerator", "cpu"]
+    tables += ["--workers", "0", "--encoder", "mobilenetv3_small_050", "--seeds", "1", "--rows", "^VI"]
+    tables += ["--epochs", "500", "--recipe.batch_size", "2", "--recipe.warmup_steps", "0"]
+    for begin in (train, tables):
+        for what in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            place = out / f"{begin[0]}-{what.name}"
+            place.mkdir()
+            command = Command([*begin, "--out", "out"], place)
+            deadline = time.monotonic() + HANG
+            while not any(place.rglob("curves.csv")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.kill(command.pid, what)
+            code, error = command.finish()
+            tally.expect(code == 128 + what, f"{what.name} ended {begin[0]} with {code}: {error[-300:]}")
+            tally.expect(not complain(error), f"{what.name}: {error[-300:]}")
+            tally.expect(not any(place.rglob("*.lock")), f"{what.name}: a lock was left")
     yield tally
 
 
@@ -255,16 +283,19 @@ def soak_full_disk(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
             tally.kind += " (skipped: no tmpfs can be mounted here)"
             yield tally
             return
-        run = disk / "run"
-        code, error = finish(
-            crossband(
-                "train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "3"
-            )
-        )
+        train = ["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "3", "--out", "run"]
+        code, error = run(train, disk)
         tally.expect(code == 2 and not complain(error), f"training on a full disk: {code} {error[-400:]}")
         tally.expect(error.count("\n") <= 2 and "No space left" in error, f"full disk: {error[-400:]}")
-        code, error = finish(crossband("data", "export", DATA, "--out", str(disk / "pairs")))
-        tally.expect(not complain(error), f"export to a full disk: {code} {error[-400:]}")
+        (disk / "filler").write_bytes(bytes(free_bytes(disk)))
+        rooms = writings(out, epochs=1)
+        for name, writing in rooms.items():
+            if writing.prepared is None:
+                code, error = run(writing.sides[0], disk)
+                tally.expect(code in (1, 2) and not complain(error), f"{name} on a full disk: {code} {error}")
+                tally.expect("No space left" in error, f"{name} on a full disk: {error[-400:]}")
+                tally.expect(".tmp" not in error, f"{name} names its temporary file: {error[-400:]}")
+                shutil.rmtree(disk / "out", ignore_errors=True)
     yield tally
 
 
@@ -282,19 +313,26 @@ def small_disk(place: Path) -> Iterator[Path | None]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+def free_bytes(folder: Path) -> int:
+    """What a file system has room for, less a little for an empty folder or two."""
+    there = os.statvfs(folder)
+    return max(0, there.f_bavail * there.f_frsize - 8192)
+
+
 def soak_processes(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Two CPU processes validate an odd number of pairs as one process does."""
     tally = Tally("two CPU processes (DDP)")
     run = out / "run"
     train = ("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--validation", "val")
-    code, error = finish(crossband(*train, "--devices", "2", "--recipe.epochs", "1", "--select", "last"))
-    tally.expect(code == 0, f"training in two processes ended with {code}: {error[-400:]}")
+    code, error = crossband(*train, "--devices", "2", "--recipe.epochs", "1", "--select", "last")
+    tally.expect(code == 0 and not error, f"training in two processes ended with {code}: {error[-400:]}")
     if code == 0:
         with open(run / "curves.csv", newline="", encoding="utf-8") as file:
             (row,) = csv.DictReader(file)
         scores = out / "scores"
-        evaluate = ("evaluate", str(run), "--data", DATA, "--split", "val", "--out", str(scores))
-        code, error = finish(crossband(*evaluate, "--workers", "0"))
+        code, error = crossband(
+            *("evaluate", str(run), "--data", DATA, "--split", "val", "--out", str(scores), "--workers", "0")
+        )
         tally.expect(code == 0, f"evaluate ended with {code}: {error[-300:]}")
         document = json.loads(next(scores.glob("*.json")).read_text())
         value = document["results"]["visible"]["overall"]["mean_iou"]["present"]["value"]
@@ -304,33 +342,32 @@ def soak_processes(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 
 def soak_memory(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     tally = Tally("memory over many predictions")
-    run = out / "run"
-    train = ("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "1")
-    finish(crossband(*train))
-    predictor = load(run, device="cpu")
+    run(["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "1", "--out", "run"], out)
+    predictor = load(out / "run", device="cpu")
     image = np.random.default_rng(seed).integers(0, 256, (32, 48, 3), np.uint8)
     for _ in range(100):
         predictor(visible=image)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     for _ in range(amount.predictions):
         predictor(visible=image)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     tally.tried += amount.predictions
+    grown = peak() - before
     tally.expect(grown < 50, f"{amount.predictions} predictions made the process {grown:.0f} MiB larger")
     yield tally
 
 
 def soak_names(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     tally = Tally("names with markup, and umask")
+    train = ["train", "deeplabv3plus", "--data", DATA, *TINY, "--recipe.epochs", "1", "--out"]
     for name in ("r[/x]", "[bold]r", "a b", "é[link=x]"):
-        run = out / name
-        train = ("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "1")
-        code, error = finish(crossband(*train))
+        code, error = run([*train, str(out / name)], out)
         tally.expect(code == 0 and not complain(error), f"run folder {name!r}: {code} {error[-300:]}")
-    run = out / "private"
-    train = ("train", "deeplabv3plus", "--data", DATA, "--out", str(run), *TINY, "--recipe.epochs", "1")
-    finish(crossband(*train, umask=0o077))
-    modes = {path.name: path.stat().st_mode & 0o777 for path in run.iterdir() if path.is_file()}
+        for what in (["predict", name], ["fuse", "average"]):
+            ending = ["--visible", str(one_picture(out)), "--out", f"{name}-{what[0]}"]
+            code, error = run([*what, *ending], out)
+            tally.expect(code == 0 and not complain(error), f"{what} {name!r}: {code} {error[-300:]}")
+    Command([*train, "private"], out, umask=0o077).finish()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (out / "private").iterdir() if path.is_file()}
     tally.expect(bool(modes) and not any(mode & 0o077 for mode in modes.values()), f"umask 077: {modes}")
     yield tally
 
@@ -345,26 +382,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--short", action="store_true", help="a few minutes, for continuous integration")
+    parser.add_argument("--short", action="store_true", help="a minute, for continuous integration")
     parser.add_argument("--seed", type=int, default=0, help="of the damage and of the moments of killing")
     parser.add_argument("--only", default="", help="kinds whose name this is a part of, such as kills")
     options = parser.parse_args()
-    amount = SHORT if options.short else WHOLE_HOUR
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    tallies: list[Tally] = []
+    amount = SHORT if options.short else WHOLE_HOUR
+    tallies, began = [], time.monotonic()
     for soak in SOAKS:
         if options.only not in soak.__name__:
             continue
         with tempfile.TemporaryDirectory() as folder:
             for tally in soak(Path(folder), amount, options.seed):
                 tallies.append(tally)
-                print(f"{tally.kind}: {tally.tried} tried, {len(tally.faults)} wrong", flush=True)
+                seconds = time.monotonic() - began
+                print(
+                    f"{seconds:6.0f} s  {tally.kind}: {tally.tried} tried, {len(tally.faults)} wrong",
+                    flush=True,
+                )
+                for fault in tally.faults[:MOST]:
+                    print(f"          wrong: {fault}", flush=True)
     rows = [[tally.kind, str(tally.tried), str(len(tally.faults))] for tally in tallies]
     print(text_table(["kind", "tried", "wrong"], rows))
-    faults = [fault for tally in tallies for fault in tally.faults]
-    for fault in faults[:50]:
-        print(f"wrong: {fault}")
-    return 1 if faults else 0
+    return 1 if any(tally.faults for tally in tallies) else 0
 
 
 if __name__ == "__main__":

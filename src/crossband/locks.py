@@ -1,8 +1,7 @@
 """One writer per folder: a lock that the operating system drops when its holder ends, however it ends.
 
 The lock is `flock` on a file in the folder, which says who holds it. The file is there while the folder is
-held, or after a crash, when it holds nobody back. What appears whole, by one rename, needs no lock, and
-cannot have one in its place.
+held, or after a crash, when it holds nobody back.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossband.errors import FolderInUseError, OptionError, first_line
+from crossband.leftovers import is_temporary, remove_leftovers
 
 LOCK_NAME = ".crossband.lock"
 
@@ -37,6 +37,7 @@ _holds: dict[Path, _Hold] = {}
 def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[int]:
     """Hold a folder as its only writer. A folder that does not exist is made, and removed if it stays empty.
 
+    Temporary files directly in it, which a killed writer left, are removed first.
     wait: for another holder to end, for as long as it takes, in the place of an error. A thread may take a
     lock that it holds already; the outermost block lets go of it. Processes that are forked inside of the
     block do not hold it, nor do programs that are started, but for those that get the descriptor.
@@ -54,6 +55,7 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[int]:
     hold = _acquire(folder, place, wait)
     _holds[place] = hold
     try:
+        remove_leftovers(place)
         yield hold.descriptor
     finally:
         # Not there in a forked process that comes this way: the lock is its parent's.
@@ -88,10 +90,21 @@ def holder_of(folder: Path) -> str | None:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether nothing is at a path, or a folder with nothing in it but a lock."""
+    """Whether nothing is at a path, or a folder with nothing in it but a lock and what a killed writer left."""
     if not folder.is_dir():
         return not os.path.lexists(folder)
-    return all(entry.name == LOCK_NAME for entry in folder.iterdir())
+    return all(entry.name == LOCK_NAME or is_temporary(entry.name) for entry in folder.iterdir())
+
+
+def fill_held(folder: Path, content: Path) -> None:
+    """Put a folder that was made elsewhere in the place of an empty one that is held, which stays held.
+
+    Raises OSError if the file system refuses, or the held folder is not empty.
+    """
+    place = folder.resolve()
+    # The lock goes along: a folder takes the place of an empty one only.
+    os.replace(place / LOCK_NAME, content / LOCK_NAME)
+    os.replace(content, place)
 
 
 def _acquire(folder: Path, place: Path, wait: bool) -> _Hold:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from crossband.errors import OptionError
-from crossband.locks import is_vacant
+from crossband.locks import fill_held, folder_lock, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
@@ -30,19 +31,33 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     become 255. Splits that only repeat pairs of others, such as ``test_night``, are left out; the conditions
     they tell are in each split's conditions.csv.
 
-    progress is called with (pairs done, pairs in all). The folder appears whole or not at all.
+    progress is called with (pairs done, pairs in all). The pairs appear all at once or not at all; what a
+    killed export into the same folder left, in a hidden folder beside it, is removed first.
 
-    Raises OptionError if out exists and is not an empty folder, or cannot be written; what `open_pairs`
-    raises for the source; PairError for a pair that cannot be read, or whose name leads out of the folder.
+    Raises OptionError if out exists and is not an empty folder, or cannot be written; FolderInUseError if
+    another export into it is at work; what `open_pairs` raises for the source; PairError for a pair that
+    cannot be read, or whose name leads out of the folder.
     """
-    out = out.absolute()
+    # A link is followed: what it leads to is filled.
+    out = out.resolve()
     if not is_vacant(out):
         raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    with folder_lock(out):
+        if not is_vacant(out):
+            raise OptionError(f"{out} has been filled in the meantime; give --out a new name")
+        _export_into(source, out, progress)
+
+
+def _export_into(source: str, out: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Fill a held, empty folder."""
     opened = [open_pairs(source, split) for split in main_splits(source)]
     deep = any(_is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
-    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    # The same one for every export into a folder, which one alone holds; short, whatever that is called.
+    temporary = out.with_name(f".{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:12]}.export")
     try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
         for pairs in opened:
             folder = temporary / checked_name(pairs.split)
             for pair in pairs:
@@ -54,8 +69,7 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
         classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
         if classes is not None:
             _write_classes(temporary / "classes.yaml", classes)
-        # Takes the place of an empty folder, and fails if it has been filled since.
-        temporary.replace(out)
+        fill_held(out, temporary)
     except OSError as error:
         raise OptionError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
     finally:

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from crossband.errors import OptionError, first_line, quoted
+from crossband.leftovers import temporary_name
 from crossband.pairs.base import IGNORE_COLOUR
 from crossband.words import IGNORE_INDEX
 
@@ -42,8 +42,7 @@ def replacing(path: Path, *, raises: tuple[type[Exception], ...] = ()) -> Iterat
     refuses.
     """
     refusals: tuple[type[Exception], ...] = (OSError, *raises)
-    # Short, so that every name which the file system takes can be written.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    temporary = path.with_name(temporary_name())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossband.locks import folder_lock
 from crossband.reproduce.filling import fill
 from crossband.reproduce.folders import is_finished
 from crossband.reproduce.jobs import Plan
@@ -44,6 +45,8 @@ def reproduce(
 
 def write_tables(plan: Plan, out: Path, command: str, failed: Mapping[str, str]) -> int:
     """Write the tables of a plan with what is finished; returns how many jobs are not."""
-    for table in plan.tables:
-        write_table(fill(table, plan, out, failed, {"command": command}), out / TABLES_NAME)
+    # Several workers may share the folder, each of which writes the tables in its turn.
+    with folder_lock(out / TABLES_NAME, wait=True):
+        for table in plan.tables:
+            write_table(fill(table, plan, out, failed, {"command": command}), out / TABLES_NAME)
     return sum(not is_finished(out, job) for job in plan.jobs.values())

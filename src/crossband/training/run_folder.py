@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from crossband.errors import OptionError
+from crossband.leftovers import remove_leftovers
 from crossband.locks import LOCK_NAME, folder_lock, is_vacant
 from crossband.training.fitting import is_main_process
 from crossband.weights import CARD_NAME
@@ -27,9 +29,15 @@ def check_folder(folder: Path) -> None:
         raise OptionError(f"run folder {folder} is not empty; choose another one")
 
 
-def only_writer(folder: Path) -> AbstractContextManager[object]:
-    """The run folder, held by the first process of a training; the others work for that one."""
-    return folder_lock(folder) if is_main_process() else nullcontext()
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the run folder in the first process of a training; the others work for that one."""
+    if not is_main_process():
+        yield
+        return
+    with folder_lock(folder):
+        remove_leftovers(folder / "phases", folder / "checkpoints")
+        yield
 
 
 def clear(folder: Path) -> None:
