@@ -30,8 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import CrossbandError
-from crossband.predicting import MANIFEST_NAME, read_manifest
 from crossband.predictor import load
+from crossband.result_folder import MANIFEST_NAME, read_manifest
 from crossband.text import text_table
 from crossband.training.curves import read_curves
 from crossband.training.options import TrainOptions
@@ -205,7 +205,7 @@ def soak_texts(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Every command killed at random moments, then brought to its end: the result must be the same."""
     rng = random.Random(seed)
-    for name, writing in writings(out, epochs=4).items():
+    for name, writing in writings().items():
         tally = Tally(f"kills of {name}")
         whole = out / f"whole-{name}"
         started = time.monotonic()
@@ -230,7 +230,7 @@ def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 
 def soak_writers(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Two of each command into one folder: what is there is one's, and never a mixture."""
-    for name, writing in writings(out, epochs=3).items():
+    for name, writing in writings().items():
         tally = Tally(f"two writers: {name}")
         alone = []
         for side in (0, 1):
@@ -288,8 +288,7 @@ def soak_full_disk(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
         tally.expect(code == 2 and not complain(error), f"training on a full disk: {code} {error[-400:]}")
         tally.expect(error.count("\n") <= 2 and "No space left" in error, f"full disk: {error[-400:]}")
         (disk / "filler").write_bytes(bytes(free_bytes(disk)))
-        rooms = writings(out, epochs=1)
-        for name, writing in rooms.items():
+        for name, writing in writings().items():
             if writing.prepared is None:
                 code, error = run(writing.sides[0], disk)
                 tally.expect(code in (1, 2) and not complain(error), f"{name} on a full disk: {code} {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import io
 import multiprocessing
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from crossband.cli import main
 from crossband.pairs.export import export_folder
-from crossband.predicting import MANIFEST_NAME
+from crossband.result_folder import MANIFEST_NAME
 
 HANG = 180
 """Seconds after which a command that should have ended counts as one that hangs."""
@@ -42,7 +44,9 @@ class Command:
     """A command as a process of its own group. place: the folder that it runs in."""
 
     def __init__(self, arguments: list[str], place: Path, umask: int | None = None):
-        self._said = Path(tempfile.mkstemp(dir=place, prefix=".said-")[1])
+        file, path = tempfile.mkstemp()
+        os.close(file)
+        self._said = Path(path)
         details = (arguments, place, self._said, umask)
         self.process = _FORKS.Process(target=_run, args=details)
         self.process.start()
@@ -154,8 +158,11 @@ class Writing:
         return beside | self.keep(place / "out")
 
 
-def writings(out: Path, epochs: int) -> Mapping[str, Writing]:
-    """Every command that writes into a folder, with what it needs. epochs: of a training that is killed."""
+@functools.cache
+def writings() -> Mapping[str, Writing]:
+    """Every command that writes into a folder, with the pairs and runs that it needs."""
+    out = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
     pairs = out / "pairs"
     export_folder(DATA, pairs)
     images = ["--visible", str(pairs / "test" / "visible"), "--infrared", str(pairs / "test" / "infrared")]
@@ -168,7 +175,7 @@ def writings(out: Path, epochs: int) -> Mapping[str, Writing]:
             raise RuntimeError(f"{name}: {code} {error}")
 
     def train(seed: int) -> list[str]:
-        options = ["--recipe.epochs", str(epochs), "--seed", str(seed), "--out", "out"]
+        options = ["--recipe.epochs", "4", "--seed", str(seed), "--out", "out"]
         return ["train", "deeplabv3plus", "--data", DATA, *TINY, *options]
 
     unfinished = out / "unfinished" / "out"
@@ -224,6 +231,11 @@ def writings(out: Path, epochs: int) -> Mapping[str, Writing]:
             contents,
             finished="classes.yaml",
         ),
-        Writing("reproduce", (tables, tables), _only(".safetensors", "both.json", "infrared.json", "visible.json"), shared=True),
+        Writing(
+            "reproduce",
+            (tables, tables),
+            _only(".safetensors", "both.json", "infrared.json", "visible.json"),
+            shared=True,
+        ),
     )
     return {writing.name: writing for writing in listed}

@@ -95,7 +95,7 @@ def test_folders_give_pictures_of_the_same_names_and_sizes(
 ) -> None:
     assert main(fuse(name, visible, infrared, tmp_path / "out")) == 0
     assert f"written: 3 fused pictures in {tmp_path / 'out'}" in capsys.readouterr().out
-    assert below(tmp_path / "out") == ["c.png", "day/a.png", "day/b.png", "manifest.json"]
+    assert below(tmp_path / "out") == ["c.png", "day/a.png", "day/b.png", "manifest.json", "results.csv"]
     predictor = load(name, device="cpu")
     for path in visible.rglob("*.*"):
         picture = read(tmp_path / "out" / path.relative_to(visible).with_suffix(".png"))
@@ -109,7 +109,7 @@ def test_two_files_of_different_names(tmp_path: Path, capsys: pytest.CaptureFixt
     left, right = save(colour, tmp_path / "left.png"), save(heat, tmp_path / "right.png")
     assert main(fuse("average", left, right, tmp_path / "new" / "out")) == 0
     assert "written: 1 fused picture in" in capsys.readouterr().out
-    assert below(tmp_path / "new" / "out") == ["left.png", "manifest.json"]
+    assert below(tmp_path / "new" / "out") == ["left.png", "manifest.json", "results.csv"]
     check(read(tmp_path / "new" / "out" / "left.png"), average(colour / 255, heat / 255))
 
 
@@ -293,7 +293,7 @@ def test_a_broken_file_is_named_and_only_whole_pictures_are_left(
     stopping = [*fuse("laplacian", visible, infrared, tmp_path / "out"), "--on_error", "stop"]
     line = refused(stopping, capsys)
     assert f"{broken}: cannot be read" in line
-    assert below(tmp_path / "out") == ["c.png", "day/a.png", "manifest.json"]
+    assert below(tmp_path / "out") == ["c.png", "day/a.png", "manifest.json", "results.csv"]
     assert read(tmp_path / "out" / "day" / "a.png").shape == (20, 30, 3)
 
 
@@ -382,7 +382,7 @@ def test_a_folder_of_pictures_does_not_hide_the_system_of_its_name(
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(fuse("average", visible, infrared, Path("average"))) == 0
-    assert below(tmp_path / "average") == ["c.png", "day/a.png", "day/b.png", "manifest.json"]
+    assert below(tmp_path / "average") == ["c.png", "day/a.png", "day/b.png", "manifest.json", "results.csv"]
     (tmp_path / "csknet").mkdir()
     with pytest.raises(WeightsError, match="csknet must be trained before it is used"):
         load("csknet")

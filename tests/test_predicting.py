@@ -13,8 +13,9 @@ from PIL import Image
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
 from crossband.pairs.folder import match_images
-from crossband.predicting import FAILURES_NAME, MANIFEST_NAME, fuse_files, read_manifest
+from crossband.predicting import fuse_files
 from crossband.predictor import load
+from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_folder_of_results_says_what_made_it(images: Path) -> None:
     assert (manifest.infrared_scaling, manifest.stretch, manifest.weights_sha256) == ("minmax", False, None)
     document = json.loads((images / "out" / MANIFEST_NAME).read_text())
     assert document["counts"] == {"done": 4, "there_already": 0, "failed": 0}
-    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME]
+    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME, RESULTS_NAME]
 
 
 def test_other_results_are_not_mixed_in_without_being_asked_to(
@@ -85,13 +86,13 @@ def test_a_bad_pair_is_left_out_and_told(images: Path, capsys: pytest.CaptureFix
     error = capsys.readouterr().err
     assert "1 of 4 pairs could not be used" in error
     assert error.count("\n") == 1
-    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME]
+    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME]
     with open(images / "out" / FAILURES_NAME, newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["pair"] == "1"
     assert "1.png" in row["error"]
     assert fuse(images, "--on_error", "stop", out="other") == 2
-    assert written(images, "other") == ["0.png", MANIFEST_NAME]
+    assert written(images, "other") == ["0.png", MANIFEST_NAME, RESULTS_NAME]
 
 
 def test_a_rerun_goes_on_where_it_was(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +106,9 @@ def test_a_rerun_goes_on_where_it_was(images: Path, capsys: pytest.CaptureFixtur
     assert fuse(images, "--resume") == 0
     assert "there already: 3" in capsys.readouterr().out
     assert {n: (images / "out" / n).stat().st_mtime_ns for n in times} == times
-    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME], "no failure is left"
+    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME, RESULTS_NAME], (
+        "no failure is left"
+    )
     assert fuse(images, "--resume", system="maximum") == 2, "what is there was made otherwise"
 
 
@@ -123,4 +126,4 @@ def test_nothing_of_earlier_results_passes_for_new_ones(images: Path) -> None:
     assert fuse(images) == 0
     (images / "visible" / "1.png").write_bytes(b"no image")
     assert fuse(images, "--overwrite", system="maximum") == 3
-    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME]
+    assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME]

@@ -11,7 +11,7 @@ _NAME = re.compile(r"\.[0-9a-f]{12}\.tmp")
 
 
 def temporary_name() -> str:
-    """A new hidden name; short, so that every name which the file system takes can be written by way of it."""
+    """A new hidden name; short, so that any name which the file system takes can be written by way of it."""
     return f".{uuid.uuid4().hex[:12]}.tmp"
 
 

@@ -90,7 +90,7 @@ def holder_of(folder: Path) -> str | None:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether nothing is at a path, or a folder with nothing in it but a lock and what a killed writer left."""
+    """Whether nothing is at a path, or a folder with nothing but a lock and what a killed writer left."""
     if not folder.is_dir():
         return not os.path.lexists(folder)
     return all(entry.name == LOCK_NAME or is_temporary(entry.name) for entry in folder.iterdir())

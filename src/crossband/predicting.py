@@ -1,64 +1,35 @@
-"""Folders of images in, folders of labels or of fused pictures out, with word of what made them.
-
-A folder of results holds ``manifest.json``, so that results of two kinds are never mixed unseen, and
-``failures.csv`` where pairs could not be used.
-"""
+"""Folders of images in, folders of labels or of fused pictures out, with word of what made them."""
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
 from crossband.pairs.base import Pair, PairFiles
 from crossband.pairs.batch import bands_of
 from crossband.pairs.names import checked_name, place_of
-from crossband.pairs.writing import csv_text, write_image, write_label, write_text
+from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import stretched, to_uint8
 from crossband.predictor import Prediction, Predictor
+from crossband.result_folder import (
+    Command,
+    Manifest,
+    Outcome,
+    ResultFolder,
+    source_folder,
+)
 from crossband.systems import list_systems, system_class
-from crossband.version import __version__
 from crossband.words import BANDS, OnError
 
-MANIFEST_NAME = "manifest.json"
-FAILURES_NAME = "failures.csv"
 Progress = Callable[[int, int], None]
-Command = Literal["predict", "fuse"]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What made the results of a folder. Results that agree in all of it are alike.
-
-    command: "predict" or "fuse". system: its name. weights_sha256: of the run's weights, None for a system
-    without. bands: those that were given. infrared_scaling, false_colour: how infrared was read; None before
-    a first image settled the scaling. stretch: whether each picture was spread over the whole range.
-    """
-
-    command: Command
-    system: str
-    weights_sha256: str | None
-    bands: str
-    infrared_scaling: str | None
-    false_colour: str
-    stretch: bool
-
-
-@dataclass
-class Outcome:
-    """How many pairs were done now, how many were there already, and (name, why) of those that failed."""
-
-    done: int = 0
-    there: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def predict_files(
@@ -80,8 +51,8 @@ def predict_files(
     in ``workers`` threads. progress: called with (done, in all).
 
     on_error: "skip" goes on after a pair that cannot be used, and tells of it in ``failures.csv``; "stop"
-    raises. resume: leave out pairs whose results are there, made alike. overwrite: take a folder whose
-    results were made otherwise; they are replaced where names agree.
+    raises. resume: leave out pairs whose results are there, made alike and of the images as they are.
+    overwrite: take a folder whose results were made otherwise, which are removed.
 
     Raises OptionError if the system only fuses, if ``out`` holds image pairs or results that were made
     otherwise, or if it cannot be written; PairError for the first pair that cannot be used, when those before
@@ -110,9 +81,8 @@ def predict_files(
         predictor,
         files,
         out,
-        _manifest("predict", predictor, files),
+        _manifest("predict", predictor, files, stretch=False),
         write,
-        lambda name: out / "label" / f"{name}.png",
         _Choices(workers, progress, on_error, resume, overwrite),
     )
 
@@ -155,25 +125,10 @@ def fuse_files(
         predictor,
         files,
         out,
-        replace(_manifest("fuse", predictor, files), stretch=stretch),
+        _manifest("fuse", predictor, files, stretch=stretch),
         write,
-        lambda name: out / f"{name}.png",
         _Choices(workers, progress, on_error, resume, overwrite),
     )
-
-
-def read_manifest(out: Path) -> Manifest | None:
-    """What made the results of a folder; None where it does not say. Raises OptionError for a damaged one."""
-    path = out / MANIFEST_NAME
-    if not path.is_file():
-        return None
-    try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8"))["made_by"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise OptionError(
-            f"{path} does not say what made the results beside it ({type(error).__name__}); choose another "
-            "folder, or replace them with --overwrite"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -185,20 +140,20 @@ class _Choices:
     overwrite: bool
 
 
-def _manifest(
-    command: Literal["predict", "fuse"], predictor: Predictor, files: Sequence[PairFiles]
-) -> Manifest:
+def _manifest(command: Command, predictor: Predictor, files: Sequence[PairFiles], stretch: bool) -> Manifest:
     if predictor.scaling is None:
         predictor.examine(list(files))
-    given = {band: any(getattr(file, band) is not None for file in files) or None for band in BANDS}
+    folders = {band: source_folder(files, band) for band in BANDS}
     return Manifest(
         command=command,
         system=predictor.system.name,
         weights_sha256=predictor.card.weights_sha256,
-        bands=bands_of(given["visible"], given["infrared"]) if any(given.values()) else "none",
+        bands=bands_of(folders["visible"], folders["infrared"]) if any(folders.values()) else "none",
+        visible=folders["visible"],
+        infrared=folders["infrared"],
         infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
         false_colour=str(predictor.false_colour),
-        stretch=False,
+        stretch=stretch,
     )
 
 
@@ -208,88 +163,41 @@ def _run(
     out: Path,
     manifest: Manifest,
     write: Callable[[Prediction], None],
-    place: Callable[[str], Path],
     choices: _Choices,
 ) -> Outcome:
     """Predict and write pair by pair, in a folder that nobody else writes to meanwhile."""
     if choices.workers < 0:
         raise OptionError(f"the number of workers must be 0 or more, not {choices.workers}")
     with folder_lock(out):
-        places = [place(file.name) for file in files]
-        if choices.overwrite:
-            _clear_unlike(out, manifest, places)
-        else:
-            _check_alike(out, manifest, places)
-        outcome = Outcome()
-        waiting = list(files)
-        if choices.resume:
-            waiting = [file for file in files if not place(file.name).is_file()]
-            outcome.there = len(files) - len(waiting)
+        folder = ResultFolder(out, manifest, predictor.origin, files, choices.resume)
+        folder.prepare(choices.overwrite)
+        outcome = folder.outcome
+        waiting = [file for file in files if not (choices.resume and folder.is_there(file.name))]
         report = choices.progress or (lambda done, total: None)
         report(outcome.there, len(files))
-        for number, (file, pair) in enumerate(_read_ahead(waiting, predictor.read, choices.workers), start=1):
-            try:
-                if isinstance(pair, PairError):
-                    raise pair
-                result = predictor.predict(pair)
-                if not outcome.done:
-                    # Before the first result, so that none is ever without word of what made it.
-                    _keep(out, manifest, outcome)
-                write(result)
-                outcome.done += 1
-            except PairError as error:
-                if choices.on_error == "stop":
-                    raise
-                outcome.failed.append((file.name, str(error)))
-            report(outcome.there + number, len(files))
-        _keep(out, manifest, outcome)
+        try:
+            read_ahead = _read_ahead(waiting, predictor.read, choices.workers)
+            for number, (file, pair) in enumerate(read_ahead, start=1):
+                try:
+                    if isinstance(pair, PairError):
+                        raise pair
+                    result = predictor.predict(pair)
+                    folder.begin()
+                    write(result)
+                    folder.done(file.name)
+                except PairError as error:
+                    if choices.on_error == "stop":
+                        raise
+                    outcome.failed.append((file.name, str(error)))
+                report(outcome.there + number, len(files))
+        except BaseException:
+            if outcome.done:
+                # Should this fail as well, the manifest of the beginning says that it is unfinished.
+                with suppress(CrossbandError):
+                    folder.keep(finished=False)
+            raise
+        folder.keep(finished=True)
         return outcome
-
-
-def _clear_unlike(out: Path, manifest: Manifest, places: Sequence[Path]) -> None:
-    """Remove results of these names that were made otherwise, or nobody knows how.
-
-    None of them may pass for one of ours where a pair fails, or where this run is interrupted and resumed.
-    """
-    try:
-        before = read_manifest(out)
-    except OptionError:
-        before = None
-    if before != manifest:
-        for place in places:
-            place.unlink(missing_ok=True)
-
-
-def _check_alike(out: Path, manifest: Manifest, places: Sequence[Path]) -> None:
-    """Raise OptionError where results that were made otherwise, or nobody knows how, would meet ours."""
-    before = read_manifest(out)
-    if before is None:
-        if any(place.is_file() for place in places):
-            raise OptionError(
-                f"{out} holds results of these names and does not say what made them; choose another folder, "
-                "or replace them with --overwrite"
-            )
-        return
-    ours, theirs = asdict(manifest), asdict(before)
-    differing = next((name for name in ours if ours[name] != theirs[name]), None)
-    if differing is not None:
-        raise OptionError(
-            f"{out} holds results of {theirs['command']} with {differing.replace('_', ' ')} "
-            f"{theirs[differing]}, not {ours[differing]}; choose another folder, or replace them with "
-            "--overwrite"
-        )
-
-
-def _keep(out: Path, manifest: Manifest, outcome: Outcome) -> None:
-    counts = {"done": outcome.done, "there_already": outcome.there, "failed": len(outcome.failed)}
-    document = {"made_by": asdict(manifest), "counts": counts, "crossband": __version__}
-    write_text(out / MANIFEST_NAME, json.dumps(document, indent=2) + "\n")
-    failures = out / FAILURES_NAME
-    if outcome.failed:
-        rows = [{"pair": name, "error": why} for name, why in outcome.failed]
-        write_text(failures, csv_text(("pair", "error"), rows))
-    else:
-        failures.unlink(missing_ok=True)
 
 
 def _read_ahead(

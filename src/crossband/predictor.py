@@ -92,11 +92,14 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         false_colour: str = REFUSE,
+        origin: str | Path | None = None,
     ):
         """device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
 
-        false_colour: what to do with infrared images in false colours (`false_colour_rule`).
+        false_colour: what to do with infrared images in false colours (`false_colour_rule`). origin: the run
+        folder that the system comes from, for those who ask what made a result; None is the system's name.
         """
+        self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.device = find_device(device)
         self.system = system.eval().to(self.device)
         self.card = card
@@ -243,7 +246,7 @@ def load(
             raise OptionError(
                 f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
             )
-        return Predictor(system, card, device=device, false_colour=false_colour)
+        return Predictor(system, card, device=device, false_colour=false_colour, origin=run)
     if system_class(name).trained_by is not None:
         raise WeightsError(
             f"{name} must be trained before it is used: name a run folder "

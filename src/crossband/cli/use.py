@@ -39,10 +39,14 @@ def _batch_arguments(parser: ArgumentParser) -> None:
         help="after a pair that cannot be used: skip it (list it in failures.csv, end with code 3) or stop",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="leave out pairs whose results are there, made alike"
+        "--resume",
+        action="store_true",
+        help="leave out pairs whose results are there, made alike and of the same images",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace results in --out that were made otherwise"
+        "--overwrite",
+        action="store_true",
+        help="take a folder whose results were made otherwise, and remove these",
     )
 
 
@@ -176,6 +180,8 @@ def _ending(outcome: Outcome, out: str) -> int:
     """Say what was left out; the exit code."""
     if outcome.there:
         print(f"there already: {outcome.there}")
+    if outcome.removed:
+        print(f"removed: earlier results of {outcome.removed} other pairs, which were made otherwise")
     if not outcome.failed:
         return 0
     failed, (_, why) = len(outcome.failed), outcome.failed[0]

@@ -22,6 +22,7 @@ from crossband.pairs.image_files import (
     open_with_pillow,
     rawmode,
 )
+from crossband.pairs.libtiff import libtiff_heard
 from crossband.pairs.png_pixels import check_pixels
 
 _START_OF_SCAN = b"\xff\xda"
@@ -138,7 +139,7 @@ def _decode_tiff(path: Path, page: tifffile.TiffPage) -> Stored:
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         raise PairError("a TIFF whose zero is white; save it with zero as black")
     if not _within_tifffile(page):
-        with open_with_pillow(path, "TIFF") as image:
+        with libtiff_heard(), open_with_pillow(path, "TIFF") as image:
             return _decode_with_pillow(path, image)
     check_inflated(page)
     # One strip or tile after the other, so that no more than one of them is inflated at once.
