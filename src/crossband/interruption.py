@@ -53,6 +53,14 @@ def number_of(interruption: KeyboardInterrupt) -> int:
     return interruption.number if isinstance(interruption, Interrupted) else int(signal.SIGINT)
 
 
+def spoken(interruption: KeyboardInterrupt) -> str:
+    """What ended the program, and how to go on, where somebody on the way out has left a note of that."""
+    number = number_of(interruption)
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    notes = getattr(interruption, "__notes__", [])
+    return "; ".join([what, *notes[-1:]])
+
+
 def die_with_parent(parent: int) -> None:
     """Let the system end this process when the one that started it ends, however it ends. Linux only.
 

@@ -190,7 +190,9 @@ def _run(
                         raise
                     outcome.failed.append((file.name, str(error)))
                 report(outcome.there + number, len(files))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note("go on with the same command and --resume")
             if outcome.done:
                 # Should this fail as well, the manifest of the beginning says that it is unfinished.
                 with suppress(CrossbandError):

@@ -8,7 +8,6 @@ Mistakes in what was given end with one line and exit code 2, a signal with one 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from crossband.cli.use import (
     systems_arguments,
 )
 from crossband.errors import CrossbandError
-from crossband.interruption import die_with_parent, number_of, signals_interrupt
+from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
 from crossband.version import __version__
 
@@ -70,10 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as interruption:
-        number = number_of(interruption)
-        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        print(f"crossband: {what}", file=sys.stderr)
-        return 128 + number
+        print(f"crossband: {spoken(interruption)}", file=sys.stderr)
+        return 128 + number_of(interruption)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         print(f"crossband: error: {what}{error.strerror or error}", file=sys.stderr)

@@ -154,7 +154,12 @@ def reproduce(options: Namespace) -> int | None:
         print(plan_text(plan, out, compute))
         return None
     launcher = Launcher(options.launcher, options.address, options.cpus)
-    failed = run(plan, out, compute=compute, launcher=launcher, command=command_line())
+    try:
+        failed = run(plan, out, compute=compute, launcher=launcher, command=command_line())
+    except KeyboardInterrupt as interruption:
+        # The last word, behind that of the training that was at work.
+        interruption.add_note("go on with the same command")
+        raise
     print(f"written: {out / TABLES_NAME}/*.{{md,csv,html}}")
     for name, problem in failed.items():
         print(f"crossband: {name} failed: {problem}", file=sys.stderr)

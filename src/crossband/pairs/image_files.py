@@ -37,8 +37,9 @@ DEFAULT_LIMIT = 1 << 30
 
 Kind = Literal["PNG", "JPEG", "TIFF", "BMP"]
 
-# A damaged TIFF is reported once, as a PairError; without a handler tifffile also logs it to stderr.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+# A damaged image is reported once, as a PairError; without a handler both also log it to stderr.
+for _logger in ("tifffile", "PIL"):
+    logging.getLogger(_logger).addHandler(logging.NullHandler())
 
 _MAGIC: dict[bytes, Kind] = {
     b"\x89PNG\r\n\x1a\n": "PNG",

@@ -196,6 +196,13 @@ class _Run:
             write_text(self.folder / "command.txt", command + "\n")
 
     def complete(self) -> Path:
+        try:
+            return self._complete()
+        except KeyboardInterrupt as interruption:
+            interruption.add_note(f"go on with `crossband train --resume {self.folder}`")
+            raise
+
+    def _complete(self) -> Path:
         chosen = {phase.name: self._complete_phase(phase) for phase in self.phases}
         if is_main_process():
             card = make_card(
@@ -254,9 +261,6 @@ class _Run:
             trainer = make_trainer(self.options, recipe, phase.name, self.progress.callback())
             try:
                 fit(trainer, module, loaders, checkpoint if checkpoint.is_file() else None)
-            except KeyboardInterrupt:
-                self.progress.say(f"go on with `crossband train --resume {self.folder}`")
-                raise
             except OSError as error:
                 # What Lightning and TensorBoard write by themselves; our own files are named.
                 raise OptionError(
