@@ -65,6 +65,9 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(str(message).split())
+        if text.startswith("--print_shtab "):
+            # An option that jsonargparse once gave every program, and of which it tells how to have it back.
+            text = "unrecognized arguments: --print_shtab"
         for pattern, plain in _PLAINER:
             text = re.sub(pattern, plain, text)
         if len(text) > _LONGEST_ERROR:

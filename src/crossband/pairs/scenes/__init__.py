@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from crossband.errors import OptionError, quoted
 from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.image_files import LIMIT_VARIABLE, max_image_bytes
 from crossband.pairs.scenes.surfaces import SCENE_CLASSES
 from crossband.pairs.scenes.weather import CONDITIONS
 from crossband.words import BANDS
@@ -26,6 +27,10 @@ __all__ = [
 
 SMALLEST_SIDE = 16
 _SPLIT_ROOM = 1 << 30
+_MOST_SCENES = 1_000_000
+"""Of a split: what is made on the spot is asked for by a typing error sooner than meant."""
+_BYTES_OF_PIXEL = 100
+"""What rendering takes for one pixel, measured from 1 to 4 million of them."""
 _MOST_DIGITS = 18
 """Of an option: all that 64 bits hold, and fewer than Python refuses to read."""
 _SPLITS = {"train": 0, "val": 1, "test": 2}
@@ -79,8 +84,8 @@ class Scenes(Pairs):
         """Raise OptionError if the split is none of train, val, test, or an option does not fit."""
         if split not in _SPLITS:
             raise OptionError(f"scenes: no split {quoted(split)}; choose one of {', '.join(_SPLITS)}")
-        if not 0 <= count <= _SPLIT_ROOM:
-            raise OptionError(f"scenes: {split} must have 0 to {_SPLIT_ROOM} scenes, not {count}")
+        if not 0 <= count <= _MOST_SCENES:
+            raise OptionError(f"scenes: {split} must have 0 to {_MOST_SCENES} scenes, not {count}")
         if not conditions:
             raise OptionError(f"scenes: conditions is empty; choose from {', '.join(CONDITIONS)}")
         _check_start("seed", seed)
@@ -130,7 +135,7 @@ def parse_scene_options(options: Mapping[str, str]) -> dict:
         {"seed": int, "train": int, "val": int, "test": int, "size": (H, W), "conditions": (name, ...)}
 
     Raises:
-        OptionError: an unknown key or a value that cannot be read.
+        OptionError: an unknown key, a value that cannot be read, or one that is too large.
     """
     known = (*_DEFAULTS, "conditions")
     for key in options:
@@ -168,6 +173,12 @@ def _check_size(size: tuple[int, int]) -> None:
     if min(size) < SMALLEST_SIDE:
         raise OptionError(
             f"scenes: size {size[0]}x{size[1]}: a side must have {SMALLEST_SIDE} pixels or more"
+        )
+    most = max_image_bytes() // _BYTES_OF_PIXEL
+    if size[0] * size[1] > most:
+        raise OptionError(
+            f"scenes: size {size[0]}x{size[1]} has more than the {most} pixels that can be rendered within "
+            f"{LIMIT_VARIABLE}; choose a smaller one"
         )
 
 
