@@ -15,7 +15,7 @@ help:
 	@echo "make test-slow           the tests that take longer as well"
 	@echo "make test-changed        of those, the ones that go with what was changed lately"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
-	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: minutes"
+	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: a minute"
 	@echo "make lint                ruff and mypy"
 	@echo "make speed               time and memory, as ratios to plain references"
 	@echo "make reproduce-two-rows  two rows of a paper's table on generated scenes; a minute"

@@ -12,10 +12,11 @@ from PIL import Image
 
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
+from crossband.pairs.base import Pair
 from crossband.pairs.folder import match_images
 from crossband.predicting import fuse_files
-from crossband.predictor import load
-from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest
+from crossband.predictor import Prediction, Predictor, load
+from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest, read_results
 
 
 @pytest.fixture
@@ -119,6 +120,65 @@ def test_the_library_raises_unless_asked_to_skip(images: Path) -> None:
         fuse_files(load("average"), files, images / "out")
     outcome = fuse_files(load("average"), files, images / "out", on_error="skip")
     assert (outcome.done, outcome.there, [name for name, _ in outcome.failed]) == (3, 0, ["0"])
+
+
+def test_an_image_that_was_edited_is_computed_anew(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuse(images) == 0
+    before = (images / "out" / "2.png").read_bytes()
+    Image.fromarray(np.full((24, 32), 200, np.uint8)).save(images / "infrared" / "2.png")
+    capsys.readouterr()
+    assert fuse(images, "--resume") == 0
+    assert "there already: 3" in capsys.readouterr().out
+    assert (images / "out" / "2.png").read_bytes() != before
+
+
+def test_other_images_of_the_same_names_are_not_mixed_in(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fuse(images) == 0
+    (images / "visible").rename(images / "elsewhere")
+    bands = ["--visible", str(images / "elsewhere"), "--infrared", str(images / "infrared")]
+    again = ["fuse", "average", *bands, "--out", str(images / "out")]
+    capsys.readouterr()
+    for more in ([], ["--resume"]):
+        assert main([*again, *more]) == 2
+        line = capsys.readouterr().err
+        assert f"with visible images of {images / 'visible'}, not {images / 'elsewhere'}" in line
+        assert line.count("\n") == 1
+    for band in ("elsewhere", "infrared"):
+        (images / band / "3.png").unlink()
+    (images / "out" / "mine.png").write_bytes(b"mine")
+    assert main([*again, "--overwrite"]) == 0
+    assert "removed: earlier results of 1 other pairs" in capsys.readouterr().out
+    assert written(images) == ["0.png", "1.png", "2.png", MANIFEST_NAME, "mine.png", RESULTS_NAME]
+
+
+def test_an_interrupted_batch_says_that_it_is_unfinished(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict = Predictor.predict
+
+    def cut(predictor: Predictor, pair: Pair) -> Prediction:
+        if pair.name == "2":
+            raise KeyboardInterrupt
+        return predict(predictor, pair)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "predict", cut)
+        assert fuse(images) == 130
+    assert capsys.readouterr().err == "crossband: interrupted; go on with the same command and --resume\n"
+    document = json.loads((images / "out" / MANIFEST_NAME).read_text())
+    assert (document["state"], document["counts"]["done"], document["pairs"]) == ("unfinished", 2, 4)
+    with open(images / "out" / RESULTS_NAME, "a", encoding="utf-8") as file:
+        file.write("3,1")  # as a kill cuts a line
+    left = images / "out" / ".0123456789ab.tmp"
+    left.touch()
+    assert fuse(images, "--resume") == 0
+    document = json.loads((images / "out" / MANIFEST_NAME).read_text())
+    assert (document["state"], document["run"]) == ("finished", "average")
+    assert document["counts"] == {"done": 2, "there_already": 2, "failed": 0}
+    assert not left.exists()
+    assert set(read_results(images / "out")) == {"0", "1", "2", "3"}
 
 
 def test_nothing_of_earlier_results_passes_for_new_ones(images: Path) -> None:

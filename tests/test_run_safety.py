@@ -191,6 +191,7 @@ class Malicious:
     "damage",
     [
         *("cut", "empty", "malicious", "none of the network", "one part less", "another epoch"),
+        *("no moments", "moments of another shape", "fewer groups", "fewer parameters"),
         *("optimizer_states", "lr_schedulers", "loops", "global_step", "pytorch-lightning_version"),
     ],
 )
@@ -208,6 +209,15 @@ def test_a_checkpoint_that_is_not_whole_is_refused(damage: str, interrupted: Pat
             stored["state_dict"] = {}
         elif damage == "one part less":
             del stored["state_dict"][next(iter(stored["state_dict"]))]
+        elif damage == "no moments":
+            stored["optimizer_states"][0]["state"] = {}
+        elif damage == "moments of another shape":
+            state = stored["optimizer_states"][0]["state"]
+            state[0] = {key: value[:0] if value.ndim else value for key, value in state[0].items()}
+        elif damage == "fewer groups":
+            stored["optimizer_states"][0]["param_groups"].pop()
+        elif damage == "fewer parameters":
+            stored["optimizer_states"][0]["param_groups"][0]["params"].pop()
         elif damage == "another epoch":
             stored["rows"] = []
         elif damage == "lr_schedulers":
@@ -246,6 +256,8 @@ def test_a_flipped_bit_is_found(run: Path, tmp_path: Path) -> None:
     [
         ({"encoder": "tu-hf-hub:someone/evil"}, "is no plain name of an encoder"),
         ({"encoder": "/etc/passwd"}, "is no plain name of an encoder"),
+        ({"encoder": ["/etc/passwd"]}, "is no plain name of an encoder"),
+        ({"teacher_encoder": "hf-hub:someone/evil"}, "teacher_encoder .+ is no plain name"),
         ({"decoder_channels": 200_000}, "does not hold the weights of this network"),
         ({"decoder_channels": "many"}, "decoder_channels must be an integer"),
     ],

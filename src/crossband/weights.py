@@ -11,6 +11,7 @@ import json
 import re
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,14 +216,14 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     """
     folder = Path(folder)
     card = read_card(folder)
-    network = {**card.network, "encoder_weights": None}
-    if "encoder_weights" not in card.network:
-        del network["encoder_weights"]
-    if not _PLAIN_NAME.fullmatch(str(network.get("encoder", "plain"))):
-        raise WeightsError(
-            f"{folder / CARD_NAME}: encoder {quoted(network['encoder'])} is no plain name of an encoder, and "
-            "what it names is not fetched for a card"
-        )
+    # The weights are in the folder; what they began as is not fetched or opened again.
+    network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}
+    for name, value in network.items():
+        if not _is_plain(value):
+            raise WeightsError(
+                f"{folder / CARD_NAME}: {name} {quoted(value)} is no plain name of an encoder or choice, and "
+                "what it names is not fetched for a card"
+            )
     classes = None if card.classes is None else len(card.classes)
     weights = folder / WEIGHTS_NAME
     _check_sizes(folder, card, classes, network)
@@ -234,6 +235,15 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     system.encoder_origin = card.encoder_origin
     load_weights(system, weights)
     return system.eval(), card
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an option holds no text, at any depth, that could be a path or a place on a network."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return not isinstance(value, str) or _PLAIN_NAME.fullmatch(value) is not None
 
 
 def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[str, Any]) -> None:

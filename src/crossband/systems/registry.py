@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
-from crossband.errors import OptionError, did_you_mean
+from crossband.errors import OptionError, did_you_mean, quoted
 from crossband.plugins import load_plugin, origin_of, plugins
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def system_class(name: str) -> type[System]:
     if name in _installed():
         return _load(_installed()[name])
     raise OptionError(
-        f"there is no system {name!r}; there are {', '.join(list_systems())}"
+        f"there is no system {quoted(name)}; there are {', '.join(list_systems())}"
         f"{did_you_mean(name, list_systems())}"
     )
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
+from crossband.errors import CrossbandError, OptionError, WeightsError, first_line, quoted
 from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import evaluation_loader, training_loader
@@ -118,8 +118,35 @@ def check_checkpoint(path: Path, module: PhaseModule) -> None:
         )
     if lacking:
         raise WeightsError(f"{path} lacks {quoted(lacking[0])}, without which nothing goes on; {mend}")
+    if reason := _unlike_optimizer(stored["optimizer_states"], module):
+        raise WeightsError(f"{path} has no whole state of this phase's optimiser ({reason}); {mend}")
     if epochs != stored.get("epoch", -1) + 1:
         raise WeightsError(f"{path} has the curves of {epochs} epochs but is of another one; {mend}")
+
+
+def _unlike_optimizer(states: Any, module: PhaseModule) -> str | None:
+    """How the stored states of optimisers differ from what a phase's one takes and has after a step, if so.
+
+    PyTorch takes what it finds, and begins anew with a parameter's moments where there are none.
+    """
+    wanted = module.configure_optimizers()
+    try:
+        (state,) = states
+        wanted.load_state_dict(state)
+        moments = [dict(wanted.state[p]) for group in wanted.param_groups for p in group["params"]]
+        parameters = [p for group in wanted.param_groups for p in group["params"]]
+    except Exception as error:  # whatever PyTorch makes of what it read
+        return first_line(error)
+    # A parameter that no loss reaches has no moments, and plain descent has none at all.
+    kinds = {frozenset(moment) for moment in moments if moment}
+    plain = not any(group.get("momentum", True) for group in wanted.param_groups)
+    if len(kinds) != 1 and not (plain and not kinds):
+        return "its parameters' moments are of several kinds" if kinds else "it has no moments"
+    for parameter, moment in zip(parameters, moments, strict=True):
+        shapes = {value.shape for value in moment.values() if isinstance(value, torch.Tensor) and value.ndim}
+        if shapes - {parameter.shape}:
+            return "its moments have other shapes than its parameters"
+    return None
 
 
 class Loaders(pl.LightningDataModule):
