@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from crossband.cli import main
+from crossband.locks import LOCK_NAME
 from crossband.pairs.export import export_folder
 from crossband.result_folder import MANIFEST_NAME
 
@@ -108,7 +109,7 @@ def _only(*endings: str) -> Callable[[Path], dict[str, str]]:
 
     def chosen(folder: Path) -> dict[str, str]:
         there = contents(folder)
-        return {n: h for n, h in there.items() if n.endswith((*endings, ".tmp", ".export", ".lock"))}
+        return {n: h for n, h in there.items() if n.endswith((*endings, ".tmp", ".export"))}
 
     return chosen
 
@@ -155,7 +156,8 @@ class Writing:
     def kept(self, place: Path) -> dict[str, str]:
         """What must be the same, of what it wrote; and what lies beside its folder, where nothing should."""
         beside = {path.name: "beside" for path in place.iterdir() if path.name != "out"}
-        return beside | self.keep(place / "out")
+        # The lock's file stays where a kill came after the last of the work, and holds nobody back.
+        return beside | {n: h for n, h in self.keep(place / "out").items() if n != LOCK_NAME}
 
 
 @functools.cache
