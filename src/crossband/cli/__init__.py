@@ -18,6 +18,7 @@ from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
+from crossband.cli.robustness import robustness, robustness_arguments
 from crossband.cli.train import train, train_arguments
 from crossband.cli.use import (
     fuse,
@@ -122,6 +123,11 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         compare_arguments,
         compare,
         "say which of several runs is better, how sure that is, and what carries it",
+    ),
+    "robustness": (
+        robustness_arguments,
+        robustness,
+        "score runs under everything that goes wrong with cameras",
     ),
     "reproduce": (
         reproduce_arguments,

@@ -6,6 +6,7 @@ therefore the same for any number of workers, on any process of a multi-GPU run,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -317,10 +318,17 @@ def _process_options(workers: int) -> dict[str, Any]:
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "collate_fn": _as_it_is,
+        "worker_init_fn": _start_worker,
         # A loader without its own generator draws from torch's global one whenever an iteration begins, so
         # that a validation pass would change the dropout masks of the training around it.
         "generator": torch.Generator(),
     }
+
+
+def _start_worker(number: int) -> None:
+    """OpenCV's threads do not survive a fork: a worker that hands them work may wait for ever."""
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(0)
 
 
 def _as_it_is(answer: list[Batch] | CrossbandError) -> list[Batch] | CrossbandError:

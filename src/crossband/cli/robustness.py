@@ -1,0 +1,144 @@
+"""``crossband robustness``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.cli.evaluate import named_runs
+from crossband.errors import OptionError, quoted
+from crossband.locks import folder_lock
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
+from crossband.version import __version__
+
+if TYPE_CHECKING:
+    from crossband.evaluation.robustness import Robustness
+    from crossband.pairs.base import Pairs
+
+
+def robustness_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="finished run folders, side by side")
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
+    parser.add_argument("--split", type=str, default="test", help="the split to score")
+    parser.add_argument(
+        "--corruptions",
+        type=str,
+        default="all",
+        help="some of them, such as fog,column-noise; all: band states, random losses and noise as well",
+    )
+    parser.add_argument(
+        "--severities", type=str, default="1,2,3,4,5", help="some of 1 (slight) to 5, such as 1,3,5"
+    )
+    parser.add_argument("--limit", type=int | None, help="only the first so many pairs")
+    parser.add_argument(
+        "--protocol",
+        type=choice(PROTOCOLS),
+        default=DEFAULT_PROTOCOL,
+        help="which classes a mean IoU averages",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the corruptions")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="robustness",
+        help="folder for JSON, CSV, text and HTML; goes on where it was",
+    )
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def robustness(options: Namespace) -> None:
+    """Score runs under everything that goes wrong with cameras."""
+    severities = _severities(options.severities)
+    if options.limit is not None and options.limit < 1:
+        raise OptionError(f"--limit must be at least 1, not {options.limit}")
+    runs = named_runs(options.runs)
+
+    from crossband.evaluation.robustness import assess, conditions
+    from crossband.pairs.base import PairSubset
+    from crossband.pairs.opening import open_pairs
+    from crossband.predictor import load
+    from crossband.report.robustness_files import robustness_text, write_progress, write_robustness
+
+    names = None if options.corruptions == "all" else [n.strip() for n in options.corruptions.split(",")]
+    out = Path(options.out)
+    found: dict[str, Robustness] = {}
+    with folder_lock(out):
+        for name, run in runs.items():
+            predictor = load(run, device=options.device)
+            if not predictor.system.segments:
+                raise OptionError(f"{run} only fuses, so it has no labels to score")
+            pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
+            if options.limit is not None and options.limit < len(pairs):
+                pairs = PairSubset(pairs, range(options.limit), pairs.split)
+            wanted = conditions(predictor.system, pairs, names, severities)
+            progress_file = out / f"{name}.progress.json"
+            facts = {
+                "command": command_line(),
+                "crossband": __version__,
+                "run": run,
+                "weights": predictor.card.weights_sha256,
+            }
+            done = _earlier(progress_file, facts, pairs, options)
+            with progress_bar(f"breaking cameras of {name}") as progress:
+                for state in assess(
+                    predictor.system,
+                    pairs,
+                    wanted,
+                    protocol=options.protocol,
+                    seed=options.seed,
+                    done=done,
+                    progress=progress,
+                    workers=options.workers,
+                    batch_size=options.batch_size,
+                    device=predictor.device,
+                ):
+                    state.provenance = facts
+                    write_progress(progress_file, state)
+                    found[name] = state
+        print(robustness_text(found))
+        write_robustness(found, out)
+        for name in runs:
+            (out / f"{name}.progress.json").unlink(missing_ok=True)
+    print(f"written: {out}/robustness.{{txt,json,csv,html}}")
+
+
+def _severities(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"--severities are numbers from 1 to 5 with commas, such as 1,3,5, not {quoted(text)}"
+        ) from error
+
+
+def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Namespace) -> Robustness | None:
+    """What an interrupted command knew of the same run on the same pairs. Raises OptionError for others'."""
+    from crossband.report.robustness_files import read_robustness
+
+    if not path.exists():
+        return None
+    before = read_robustness(path)
+    asked = {
+        "weights": facts["weights"],
+        "source": pairs.source,
+        "split": pairs.split,
+        "pairs": len(pairs),
+        "protocol": options.protocol,
+        "seed": options.seed,
+    }
+    for name, value in asked.items():
+        there = before.provenance.get("weights") if name == "weights" else getattr(before, name)
+        if there != value:
+            raise OptionError(
+                f"{path} holds an unfinished assessment with {name} {quoted(there)}, not {quoted(value)}: "
+                "give another --out, or remove it"
+            )
+    return before

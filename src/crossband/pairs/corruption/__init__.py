@@ -1,0 +1,26 @@
+"""What goes wrong with cameras, as seeded changes to pairs; labels stay true."""
+
+from crossband.pairs.corruption.band_states import BAND_STATES, InState, Noisy, RandomlyMissing
+from crossband.pairs.corruption.catalogue import (
+    CORRUPTIONS,
+    SEVERITIES,
+    CorruptedPairs,
+    Corruption,
+    NamedCorruption,
+    find_corruption,
+)
+from crossband.pairs.corruption.visible import overexpose
+
+__all__ = [
+    "BAND_STATES",
+    "CORRUPTIONS",
+    "SEVERITIES",
+    "CorruptedPairs",
+    "Corruption",
+    "InState",
+    "NamedCorruption",
+    "Noisy",
+    "RandomlyMissing",
+    "find_corruption",
+    "overexpose",
+]

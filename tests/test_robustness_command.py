@@ -1,0 +1,177 @@
+"""What a system loses when a camera breaks: the averages, the bookkeeping, and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import refused
+from crossband.cli import main
+from crossband.errors import OptionError
+from crossband.evaluation import evaluate
+from crossband.evaluation.robustness import Robustness, assess, band_failures, conditions
+from crossband.pairs.corruption import NamedCorruption
+from crossband.pairs.opening import open_pairs
+from crossband.predictor import load
+from crossband.report.robustness_files import read_robustness, robustness_text, verdict, write_progress
+from crossband.training.engine import train
+from tiny_runs import TINY_DATA, tiny_options
+
+# Liao et al., CVPR 2025 workshops, arXiv 2503.18445: average, and expected for p = 0.2, 0.1 and 0.05, of four
+# bands on DELIVER; by table (entirely missing, then 75, 50 and 25 % of the pixels) and method.
+PUBLISHED = {
+    "CMNeXt": ((37.90, 54.46, 60.41, 63.38), (42.17, 56.66, 61.60, 63.99)),
+    "GeminiFusion": ((37.07, 54.33, 60.62, 63.77), (39.78, 55.88, 61.47, 64.22)),
+    "MAGIC": ((44.97, 58.66, 62.68, 64.47), (45.30, 58.77, 62.72, 64.49)),
+    "MAGIC++": ((44.85, 59.18, 63.52, 65.50), (47.06, 59.81, 63.78, 65.62)),
+    "StitchFusion": ((41.98, 58.02, 63.29, 65.80), (45.16, 59.44, 64.02, 66.17)),
+}
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_the_averages_are_those_of_the_published_tables(method: str) -> None:
+    """Each published row is four linear equations for the summed scores with 0, 1, 2 and 3 bands failing.
+
+    Solved by our weights, two tables of one method must give one score with all bands whole.
+    """
+    number = (1, 4, 6, 4)
+    units = [[float(k == failing) for k in range(1, 4) for _ in range(number[k])] for failing in range(1, 4)]
+    columns = [band_failures(1, [0] * 14, bands=4), *(band_failures(0, unit, bands=4) for unit in units)]
+    equations = np.array([[c.average, *c.expected.values()] for c in columns]).T
+    whole = [np.linalg.solve(equations, row)[0] for row in PUBLISHED[method]]
+    assert whole[0] == pytest.approx(whole[1], abs=0.04)
+
+
+def test_two_bands_by_hand() -> None:
+    found = band_failures(60, [40, 20], probabilities=[0.2])
+    assert found.average == 40
+    # 0.64 both, 0.16 either; 0.96 in all.
+    assert found.expected[0.2] == pytest.approx((0.64 * 60 + 0.16 * 40 + 0.16 * 20) / 0.96)
+    with pytest.raises(ValueError, match="2 damaged"):
+        band_failures(60, [40])
+
+
+def made() -> Robustness:
+    return Robustness(
+        "sys",
+        "memory",
+        "test",
+        4,
+        "present",
+        0,
+        "both",
+        clean=0.6,
+        alone={"infrared": 0.5, "visible": 0.4},
+        scores={
+            "fog/1": 0.55,
+            "fog/5": 0.48,
+            "halo/1": 0.45,
+            "shift/1": 0.52,
+            "black visible": 0.3,
+            "noise/0.1": 0.2,
+            **{
+                f"random-missing {band}/0.5": score for band, score in (("visible", 0.45), ("infrared", 0.35))
+            },
+        },
+    )
+
+
+def test_a_margin_is_over_the_band_that_is_left() -> None:
+    one = made()
+    assert one.margins() == pytest.approx(
+        {"fog/1": 0.05, "fog/5": -0.02, "halo/1": 0.05, "shift/1": 0.02, "black visible": -0.2}
+    )
+    # fog (0.55 + 0.48) / 2, halo 0.45, shift 0.52, each alike, over 0.6
+    assert one.retention == pytest.approx((0.515 + 0.45 + 0.52) / 3 / 0.6)
+    assert one.failures() == band_failures(0.6, (0.5, 0.4))
+    assert one.random_losses()[0.5].average == pytest.approx((0.6 + 0.45 + 0.35) / 3)
+    assert "under 2 of 5 conditions" in verdict("x", one)
+    assert "black visible, -20.0" in verdict("x", one)
+    assert "fog" in robustness_text({"x": one})
+
+
+def test_what_is_known_is_read_as_it_was_written(tmp_path: Path) -> None:
+    one = made()
+    one.scores["halo/2"] = float("nan")
+    write_progress(tmp_path / "x.json", one)
+    read = read_robustness(tmp_path / "x.json")
+    assert np.isnan(read.scores.pop("halo/2"))
+    del one.scores["halo/2"]
+    assert read == one
+    for text in ("", "[]", "{}", '{"scores": 3}'):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(OptionError, match="no unfinished assessment"):
+            read_robustness(tmp_path / "x.json")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    plain = tiny_options(folder / "plain")
+    train(replace(plain, network={**plain.network, "band": "infrared"}), quiet=True)
+    train(tiny_options(folder / "csknet", "csknet", recipe={"epochs": 1, "batch_size": 2}), quiet=True)
+    return {"plain": folder / "plain", "csknet": folder / "csknet"}
+
+
+def test_a_score_is_that_of_the_corrupted_pairs(runs: dict[str, Path]) -> None:
+    system = load(runs["csknet"], device="cpu").system
+    pairs = open_pairs(TINY_DATA, "test")
+    wanted = conditions(system, pairs, ["fog", "halo"], [2, 5])
+    assert [condition.key for condition in wanted] == ["fog/2", "fog/5", "halo/2", "halo/5"]
+    *_, found = assess(system, pairs, wanted)
+    alone = evaluate(system, NamedCorruption(pairs, "fog", 5), bands=["both"]).results["both"]
+    assert found.scores["fog/5"] == alone.overall.protocols["present"].mean_iou
+    assert set(found.alone) == {"infrared", "visible"}
+    plain = load(runs["plain"], device="cpu").system
+    assert {c.kind for c in conditions(plain, pairs)} == {"infrared", "noise"}
+    with pytest.raises(OptionError, match="severities"):
+        conditions(system, pairs, ["fog"], [7])
+
+
+def test_the_command_goes_on_where_it_was(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["robustness", *map(str, runs.values()), "--data", TINY_DATA, "--workers", "0"]
+    arguments += ["--corruptions", "fog,halo", "--severities", "1,5", "--limit", "2"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert main([*arguments, "--out", str(whole)]) == 0
+    told = json.loads((whole / "robustness.json").read_text())
+    assert set(told) == {"plain", "csknet"}
+    assert set(told["plain"]["scores"]) == {"halo/1", "halo/5"}
+    assert {path.suffix for path in whole.iterdir()} == {".json", ".csv", ".txt", ".html"}
+
+    asked = NamedCorruption.__getitem__
+    seen: list[str] = []
+
+    def ends_at_halo(self: NamedCorruption, index: int) -> object:
+        seen.append(self.corruption.name)
+        if self.corruption.name == "halo" and len(runs) and not (out / "go").exists() and "fog" in seen:
+            raise KeyboardInterrupt
+        return asked(self, index)
+
+    monkeypatch.setattr(NamedCorruption, "__getitem__", ends_at_halo)
+    assert main([*arguments, "--out", str(out)]) == 130
+    assert not (out / "robustness.json").exists()
+    (out / "go").touch()
+    seen.clear()
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert "fog" not in seen
+    (out / "go").unlink()
+    again = json.loads((out / "robustness.json").read_text())
+    for name in told:
+        assert again[name]["scores"] == told[name]["scores"]
+    assert not list(out.glob("*.progress.json"))
+    capsys.readouterr()
+
+
+def test_mistakes_are_told_in_a_line(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["robustness", str(runs["csknet"]), "--data", TINY_DATA, "--out", str(tmp_path / "out")]
+    assert "did you mean" in refused([*base, "--corruptions", "fogg"], capsys)
+    assert "--severities" in refused([*base, "--severities", "a"], capsys)
+    assert "--limit" in refused([*base, "--limit", "0"], capsys)
