@@ -177,7 +177,7 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
     [
         ({"recipe": {"epochs": "many"}}, "recipe.epochs must be an integer, not 'many'"),
         ({"recipe": {"epochs": 1.5}}, "recipe.epochs must be an integer"),
-        ({"recipe": {"lr": float("nan")}}, "recipe.lr must be above 0"),
+        ({"recipe": {"lr": float("nan")}}, "recipe.lr must be finite"),
         ({"recipe": {"momentum": -1}}, "recipe.momentum must be 0 or more"),
         ({"recipe": {"optimizer": "lion"}}, "recipe.optimizer must be one of sgd, adamw, adam"),
         ({"recipe": {"schedule": "cosine"}}, "recipe.schedule must be one of poly, constant"),
