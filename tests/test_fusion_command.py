@@ -26,6 +26,9 @@ from tiny_systems import CLASSES, tiny
 
 FEW = ["--metrics", "SD, MI", "--workers", "0", "--device", "cpu"]
 
+ALONE = ["visible alone", "infrared alone"]
+"""Each band by itself stands in every table."""
+
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,10 +72,11 @@ def test_runs_systems_and_folders_stand_side_by_side(
     assert main([*fusion(pairs, run, "average"), *folders, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     header = next(line for line in text.splitlines() if line.startswith("metric "))
-    assert header.split() == ["metric", "better", "mine", "average", "saved", "again"]
+    alone = ["visible", "alone", "infrared", "alone"]
+    assert header.split() == ["metric", "better", "mine", "average", "saved", "again", *alone]
     found = values(out)
     names = [path.stem for path in sorted((test / "visible").iterdir())]
-    assert len(found) == 4 * len(names) * 2
+    assert len(found) == (4 + len(ALONE)) * len(names) * 2
     predictor = load("average", device="cpu")
     for name in names:
         visible, infrared, picture = (
@@ -107,7 +111,7 @@ def test_a_folder_alone_needs_neither_run_nor_flag(pairs: Path, tmp_path: Path) 
     arguments = ["evaluate", "--fused", f"copy={visible}", "--data", f"folder:{pairs}", *FEW]
     assert main([*arguments, "--convention", "cddfuse", "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "fusion.json").read_text())
-    assert list(told["methods"]) == ["copy"]
+    assert list(told["methods"]) == ["copy", *ALONE]
     assert told["convention"]["name"] == "cddfuse"
     assert told["metrics"]["MI"]["unit"] == "nats"
 
@@ -151,7 +155,7 @@ def test_two_spellings_of_a_rule_are_one(pairs: Path, tmp_path: Path) -> None:
 def test_runs_of_equal_names_are_told_apart(run: str, pairs: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "elsewhere" / "mine")
     assert main([*fusion(pairs, run, other), "--out", str(tmp_path / "out")]) == 0
-    assert list(json.loads((tmp_path / "out" / "fusion.json").read_text())["methods"]) == [run, other]
+    assert list(json.loads((tmp_path / "out" / "fusion.json").read_text())["methods"]) == [run, other, *ALONE]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_labels_are_not_looked_at(pairs: Path, tmp_path: Path) -> None:
     (damaged / "label" / "stray.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert main([*fusion(damaged.parent, "average"), "--out", str(out)]) == 0
-    assert len(values(out)) == 4 * 2
+    assert len(values(out)) == (1 + len(ALONE)) * 4 * 2
 
 
 def test_runs_are_named_by_their_folder_however_it_is_written(

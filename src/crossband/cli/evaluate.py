@@ -18,10 +18,12 @@ from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
 from crossband.version import __version__
-from crossband.words import PRECISIONS
+from crossband.words import BANDS, PRECISIONS, Band
 
 # What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
 _FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": False, "infrared_scaling": None}
+# Rows of every table of fused pictures: a fusion is often no better than one of the two.
+_BANDS_ALONE: dict[str, Band] = {f"{band} alone": band for band in BANDS}
 _LABELS_ONLY = {"bands": ("all", "both"), "protocol": (DEFAULT_PROTOCOL,)}
 
 
@@ -200,7 +202,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     scaling = _shared_scaling(rules, options.infrared_scaling)
     pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
     out = _fusion_out(options, pairs.source)
-    twice = sorted(set(loaded) & set(folders))
+    twice = sorted((set(loaded) & set(folders)) | (_BANDS_ALONE.keys() & (set(loaded) | set(folders))))
     if twice:
         raise OptionError(
             f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another name"
@@ -210,7 +212,7 @@ def _evaluate_fusion(options: Namespace) -> None:
         _fusion_out(options, pairs.source)
         with progress_bar("evaluating") as progress:
             evaluation = evaluations.evaluate_fusion(
-                {**loaded, **folders},
+                {**loaded, **folders, **_BANDS_ALONE},
                 pairs,
                 convention=options.convention,
                 metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,

@@ -32,7 +32,7 @@ from crossband.pairs.loading import evaluation_loader
 from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
 from crossband.systems.base import System
-from crossband.words import BANDS, Precision
+from crossband.words import BANDS, Band, Precision
 
 
 class HoldsSystem(Protocol):
@@ -65,7 +65,7 @@ class _Method:
 
 @renamed_keyword("preset", "convention")
 def evaluate_fusion(
-    methods: Mapping[str, System | HoldsSystem | Path],
+    methods: Mapping[str, System | HoldsSystem | Path | Band],
     pairs: Pairs,
     *,
     convention: str = DEFAULT_CONVENTION,
@@ -85,8 +85,8 @@ def evaluate_fusion(
     Values are per picture, in float64. Labels are not looked at.
 
     methods: by the name that tables show: a system, a predictor (whose system is taken: the pairs must have
-        been opened with its card's infrared scaling), or a folder of fused pictures under the names of the
-        pairs, with any suffix.
+        been opened with its card's infrared scaling), a folder of fused pictures under the names of the
+        pairs, with any suffix, or "visible" or "infrared", the image of that band as it is.
     convention, metrics: a name of `CONVENTIONS`, and which of its metrics; as for
         `crossband.metrics.fusion_scores`.
     stretch: stretch each picture of a system to the whole of 0..255, as `crossband fuse --stretch` does.
@@ -121,6 +121,8 @@ def evaluate_fusion(
         for name, method in methods.items():
             if isinstance(method, Path):
                 origin, stretching, fuse = str(method), None, _reading(method, names)
+            elif isinstance(method, str):
+                origin, stretching, fuse = f"the {method} image", False, _band_alone(method)
             else:
                 system = _fusing_system(method)
                 stack.enter_context(ready(system, device))
@@ -177,6 +179,18 @@ def _fusing(system: System, stretch: bool, device: str | torch.device, precision
             )
         pictures = to_uint8(fused.float().cpu().numpy())
         return np.stack([stretched(picture) for picture in pictures]) if stretch else pictures
+
+    return fuse
+
+
+def _band_alone(band: Band) -> Fuse:
+    """The image of one band as it is. Raises OptionError for another name."""
+    if band not in BANDS:
+        raise OptionError(f"{band!r} is no band: use {' or '.join(BANDS)}, a system, or a folder as a Path")
+
+    def fuse(batch: Batch) -> np.ndarray:
+        image = to_uint8(_present(getattr(batch, band)).numpy())
+        return np.repeat(image, 3, axis=1) if image.shape[1] == 1 else image
 
     return fuse
 
