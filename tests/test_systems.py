@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from crossband.errors import BandError, OptionError
-from crossband.pairs.batch import Batch, bands_of
+from crossband.pairs.base import bands_of
+from crossband.pairs.batch import Batch
 from crossband.systems import create, list_systems, make_training, network_options
 from crossband.systems.base import System
 from crossband.testing import SystemContract, given

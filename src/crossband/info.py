@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from crossband.card import Card
 from crossband.errors import OptionError
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
-from crossband.weights import Card, count_parameters, load_run
+from crossband.weights import count_parameters, load_run
 from crossband.words import Bands
 
 

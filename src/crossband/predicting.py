@@ -13,8 +13,7 @@ import numpy as np
 
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
-from crossband.pairs.base import Pair, PairFiles
-from crossband.pairs.batch import bands_of
+from crossband.pairs.base import Pair, PairFiles, bands_of
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import stretched, to_uint8
@@ -26,7 +25,6 @@ from crossband.result_folder import (
     ResultFolder,
     source_folder,
 )
-from crossband.systems import list_systems, system_class
 from crossband.words import BANDS, OnError
 
 Progress = Callable[[int, int], None]
@@ -108,6 +106,8 @@ def fuse_files(
     pictures that were made otherwise or cannot be written; PairError as `predict_files` does.
     """
     if not predictor.system.fuses:
+        from crossband.systems import list_systems, system_class
+
         able = ", ".join(name for name in list_systems() if system_class(name).fuses)
         raise OptionError(f"{predictor.system.name} does not fuse; systems that do: {able}")
     sources = {path.resolve() for file in files for path in (file.visible, file.infrared) if path}

@@ -5,29 +5,31 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
+from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
-from crossband.devices import find_device
 from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line, quoted
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
-from crossband.pairs.base import Classes, Pair, PairFiles
-from crossband.pairs.batch import bands_of
+from crossband.pairs.base import Classes, Pair, PairFiles, bands_of
 from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.pictures import overlay, to_uint8
-from crossband.systems import create, list_systems, system_class
-from crossband.systems.base import System
-from crossband.weights import CARD_NAME, Card, load_run, make_card
+from crossband.runtime.answer import Runtime
+from crossband.runtime.exported import Exported, is_exported, open_exported
 from crossband.words import Band, Bands, Support
+
+if TYPE_CHECKING:
+    import torch
+
+    from crossband.runtime.sessions import RuntimeName
+    from crossband.systems.base import System
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -87,21 +89,25 @@ class Predictor:
 
     def __init__(
         self,
-        system: System,
+        system: System | Exported,
         card: Card,
         *,
         device: str | torch.device | None = None,
         false_colour: str = REFUSE,
         origin: str | Path | None = None,
     ):
-        """device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
+        """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
+
+        device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
 
         false_colour: what to do with infrared images in false colours (`false_colour_rule`). origin: the run
         folder that the system comes from, for those who ask what made a result; None is the system's name.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
-        self.device = find_device(device)
-        self.system = system.eval().to(self.device)
+        self.runtime = _runtime(system, device)
+        self.device = self.runtime.device
+        # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
+        self.system: Any = system
         self.card = card
         self.false_colour = false_colour
         self.scaling = None if card.infrared_scaling == AUTO else InfraredScaling.parse(card.infrared_scaling)
@@ -161,7 +167,6 @@ class Predictor:
         if self.scaling is None and summary.infrared is not None:
             self.scaling = automatic_scaling(summary.infrared)
 
-    @torch.inference_mode()
     def predict(self, pair: Pair) -> Prediction:
         """What the system sees in a pair that has been read already.
 
@@ -177,34 +182,32 @@ class Predictor:
                 f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
                 "the two must be registered and of one size"
             )
-        output = self.system(self._tensor(pair.visible), self._tensor(pair.infrared))
-        if any(part is not None and part.isnan().any() for part in (output.logits, output.fused)):
-            # argmax and rounding would turn NaN into a class and a colour, and nothing would show it.
+        answer = self.runtime.answer(
+            *(None if image is None else image[None] for image in (pair.visible, pair.infrared))
+        )
+        if answer.diverged:
+            # argmax and rounding turn NaN into a class and a colour, and nothing would show it.
             raise OptionError(
                 f"{self.system.name} gave NaN for pair {quoted(pair.name)}: its training diverged"
             )
-        labels = confidence = fused = None
-        if output.logits is not None:
-            likeliest, ids = output.logits[0].float().softmax(dim=0).max(dim=0)
-            labels, confidence = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
-        if output.fused is not None:
-            fused = to_uint8(output.fused[0].float().permute(1, 2, 0).cpu().numpy())
         return Prediction(
-            labels=labels,
-            confidence=confidence,
-            fused=fused,
+            labels=None if answer.labels is None else answer.labels[0],
+            confidence=None if answer.confidence is None else answer.confidence[0],
+            fused=None if answer.fused is None else answer.fused[0],
             bands=bands,
             support=support,
             pair=pair,
             classes=self.card.classes,
-            reliability={band: w[0, 0].float().cpu().numpy() for band, w in output.reliability.items()},
+            reliability={band: weight[0] for band, weight in answer.reliability.items()},
         )
 
-    def _tensor(self, image: np.ndarray | None) -> Tensor | None:
-        if image is None:
-            return None
-        channels_first = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
-        return torch.from_numpy(channels_first)[None].to(self.device)
+
+def _runtime(system: System | Exported, device: str | torch.device | None) -> Runtime:
+    if isinstance(system, Exported):
+        return system
+    from crossband.runtime.pytorch import PyTorchRuntime
+
+    return PyTorchRuntime(system, device)
 
 
 def _trained_on(card: Card) -> PairsSummary | None:
@@ -225,16 +228,31 @@ def load(
     infrared_scaling: str | None = None,
     device: str | torch.device | None = None,
     false_colour: str = REFUSE,
+    runtime: RuntimeName | None = None,
 ) -> Predictor:
-    """The predictor of a finished run folder, or of a system that needs no training, by its name.
+    """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 
-    A folder of that name counts only if it holds a run; it may well be where pictures were put.
+    An exported file (``.onnx``, ``.xml``) or bundle needs no PyTorch. A system that needs no training goes by
+    its name; a folder of that name counts only if it holds a run, as it may well be where pictures were put.
     infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
     training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
     false_colour: what to do with infrared images in false colours (`false_colour_rule`).
+    runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one that its suffix is meant for.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
+    if is_exported(Path(run)):
+        exported = open_exported(Path(run), runtime=runtime, device=None if device is None else str(device))
+        if infrared_scaling is not None:
+            raise OptionError(
+                f"{run} was exported with infrared scaling {exported.card.infrared_scaling}; give no other"
+            )
+        return Predictor(exported, exported.card, false_colour=false_colour)
+    if runtime is not None:
+        raise OptionError(f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it")
+    from crossband.systems import create, list_systems, system_class
+    from crossband.weights import load_run, make_card
+
     name = str(run)
     if name not in list_systems() or (Path(run) / CARD_NAME).exists():
         ready = [other for other in list_systems() if system_class(other).trained_by is None]
@@ -259,8 +277,9 @@ def load(
     return Predictor(system, make_card(system, None, scaling, {}), device=device, false_colour=false_colour)
 
 
-def _refuse_tensor(band: Band, image: object) -> None:
-    if isinstance(image, Tensor):
+def _refuse_tensor(band: Band, image: Any) -> None:
+    # By name, so that images need no PyTorch.
+    if type(image).__module__.partition(".")[0] == "torch":
         raise PairError(
             f"{band} is a torch tensor of shape {tuple(image.shape)}: give an array (H, W, channels), as "
             "image.permute(1, 2, 0).numpy(), or call the system itself with a batch (B, channels, H, W)"

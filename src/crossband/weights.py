@@ -12,71 +12,26 @@ import re
 import stat
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from crossband.card import CARD_NAME, FORMAT, Card
 from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
-from crossband.option_types import check_types
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create, list_systems, split_options, system_class
 from crossband.systems.base import System
-from crossband.version import __version__
 
-FORMAT = 2
 WEIGHTS_NAME = "weights.safetensors"
-CARD_NAME = "card.json"
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
-
-
-@dataclass
-class Card:
-    """What must be known to use weights, and what should be known to judge them.
-
-    system, network, classes: rebuild the network with ``create(system, len(classes), **network)``.
-    classes: what the ids of a label mean; None for a system that only fuses.
-    variant: the name that the network's options started from. loss: what the training was made of.
-    encoder_origin: where the encoder's first weights came from; None is a random start.
-    infrared_scaling: the rule that turns stored infrared values into [0, 1].
-    channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
-    weights_sha256: of ``weights.safetensors``, so that damage is found; None in cards of earlier versions.
-    protocol: the one whose mean IoU is quoted. training: data, recipe, seed, what chose the checkpoint, ...
-    """
-
-    system: str
-    network: dict[str, Any]
-    classes: Classes | None
-    infrared_scaling: str
-    bands: dict[str, str]
-    parameters: dict[str, int]
-    variant: str | None = None
-    loss: dict[str, Any] = field(default_factory=dict)
-    encoder_origin: str | None = None
-    channels: str = "visible: R, G, B, sRGB in [0, 1]; infrared: one channel in [0, 1]"
-    protocol: str = "present"
-    training: dict[str, Any] = field(default_factory=dict)
-    crossband: str = __version__
-    torch: str = torch.__version__
-    git_revision: str | None = None
-    created: str = ""
-    weights_sha256: str | None = None
-    format: int = FORMAT
-
-    def to_json(self) -> str:
-        """The card as JSON; a colour of the palette is written as ``#rrggbb``."""
-        fields = asdict(self)
-        if self.classes is not None:
-            fields["classes"]["palette"] = ["#" + bytes(colour).hex() for colour in self.classes.palette]
-        return json.dumps(fields, indent=2) + "\n"
 
 
 def make_card(
@@ -100,6 +55,7 @@ def make_card(
         parameters={bands: count_parameters(*system.deployed(bands)) for bands in system.supports},
         encoder_origin=system.encoder_origin,
         training=training,
+        torch=torch.__version__,
         git_revision=git_revision(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -190,18 +146,11 @@ def read_card(folder: Path) -> Card:
             raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
         if fields["format"] < 2:
             fields = _from_format_1(fields)
-        if not isinstance(fields["network"], dict) or not isinstance(fields["loss"], dict):
-            raise ValueError("its network or its loss is no mapping")
-        classes = fields.pop("classes")
-        hints = get_type_hints(Card)
-        unknown = sorted(set(fields) - set(hints))
-        if unknown:
-            raise ValueError(f"it has a field {quoted(unknown[0])}, which no card has")
-        fields = check_types("card", hints, fields)
+        card = Card.from_fields(fields)
         # A card of a system that is not installed can be read all the same.
-        if fields["system"] in list_systems():
-            fields["network"] = system_class(fields["system"]).of_older_card(fields["network"])
-        return Card(classes=None if classes is None else _classes(classes), **fields)
+        if card.system in list_systems():
+            card.network = system_class(card.system).of_older_card(card.network)
+        return card
     except WeightsError:
         raise
     except (CrossbandError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -290,17 +239,3 @@ def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("its arguments build no system")
     network, loss = split_options(fields["system"], arguments)
     return {**fields, "network": network, "loss": loss, "format": FORMAT}
-
-
-def _classes(fields: dict[str, Any]) -> Classes:
-    return Classes(
-        names=tuple(fields["names"]),
-        palette=tuple(_colour(text) for text in fields["palette"]),
-        ignore=tuple(fields["ignore"]),
-    )
-
-
-def _colour(text: str) -> tuple[int, int, int]:
-    """(red, green, blue) of ``#rrggbb``. Raises ValueError for anything else."""
-    red, green, blue = bytes.fromhex(text.removeprefix("#"))
-    return red, green, blue

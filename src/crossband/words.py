@@ -19,6 +19,12 @@ Support = Literal["designed", "fallback"]
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """Of a forward pass under autocast, "float32" being without."""
+
+LevelType = Literal["uint8", "uint16", "float32"]
+"""How an exported graph takes an image: the type that a camera stores."""
+ExportFormat = Literal["onnx", "openvino", "torch-export"]
+ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What the weights of an exported file are stored or computed in."""
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 

@@ -70,7 +70,7 @@ def predict(options: Namespace) -> int:
     _check_bands(options)
     _check_run(options.run)
     files = _files(options.visible, options.infrared, options.out)
-    from crossband.pairs.batch import bands_of
+    from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import predict_files
     from crossband.predictor import load
@@ -124,7 +124,7 @@ def fuse(options: Namespace) -> int:
     _check_bands(options)
     _check_run(options.run)
     files = _files(options.visible, options.infrared, options.out)
-    from crossband.pairs.batch import bands_of
+    from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import fuse_files
     from crossband.predictor import load

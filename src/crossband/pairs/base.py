@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crossband.errors import BandError
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.infrared_scaling import InfraredScaling
-from crossband.words import Band
+from crossband.words import Band, Bands
 
 IGNORE_COLOUR = (224, 224, 192)
 """How ignored pixels are shown, in files and in pictures: the colour of PASCAL VOC's void, sRGB."""
@@ -78,6 +79,15 @@ class Pair:
             if image is not None:
                 return image.shape[0], image.shape[1]
         raise ValueError(f"pair {self.name!r} has no image at all")
+
+
+def bands_of(visible: object | None, infrared: object | None) -> Bands:
+    """Name the combination of bands that are present. Raises BandError if there is none."""
+    if visible is None and infrared is None:
+        raise BandError("no band was given: pass visible, infrared, or both")
+    if infrared is None:
+        return "visible"
+    return "infrared" if visible is None else "both"
 
 
 class Pairs(ABC):

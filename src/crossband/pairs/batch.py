@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from crossband.errors import BandError
+from crossband.pairs.base import bands_of
 from crossband.words import Bands
 
 
@@ -76,12 +76,3 @@ class Batch:
             label=of(self.label),
             valid=of(self.valid),
         )
-
-
-def bands_of(visible: object | None, infrared: object | None) -> Bands:
-    """Name the combination of bands that are present. Raises BandError if there is none."""
-    if visible is None and infrared is None:
-        raise BandError("no band was given: pass visible, infrared, or both")
-    if infrared is None:
-        return "visible"
-    return "infrared" if visible is None else "both"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from crossband.card import Card
 from crossband.pairs.opening import parse_source
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Table
 from crossband.text import counted, spoken_time
-from crossband.weights import Card
 
 
 def made_with(

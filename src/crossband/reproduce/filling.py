@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from crossband.card import Card
 from crossband.info import Parameters
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.reproduce.facts import made_with
@@ -16,7 +17,7 @@ from crossband.reproduce.jobs import Plan, Spot
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.sizes import published_size, run_size
 from crossband.reproduce.table import Column, Measure, Row, Table
-from crossband.weights import Card, read_card
+from crossband.weights import read_card
 
 OURS = DEFAULT_PROTOCOL
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from crossband.card import CARD_NAME
 from crossband.locks import holder_of
 from crossband.reproduce.jobs import Job, Scoring
-from crossband.weights import CARD_NAME
 
 State = Literal["finished", "running", "interrupted", "to do"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from crossband.card import Card
 from crossband.errors import CrossbandError
 from crossband.info import Parameters, count_all
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.reproduce.table import Row, Table
 from crossband.systems import create, make_training, split_options
-from crossband.weights import Card
 from crossband.words import Bands
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.errors import BandError, OptionError
-from crossband.pairs.batch import Batch, bands_of
+from crossband.pairs.base import bands_of
+from crossband.pairs.batch import Batch
 from crossband.words import IGNORE_INDEX, Band, Bands, Support
 
 
@@ -277,7 +278,8 @@ class System(nn.Module, ABC):
         if image is None:
             return None
         below, right = -image.shape[-2] % self.multiple, -image.shape[-1] % self.multiple
-        if not (below or right):
+        # Of an exported graph the amounts are formulas: it pads by them, be they 0.
+        if isinstance(below, int) and isinstance(right, int) and not (below or right):
             return image
         return F.pad(image, (0, right, 0, below), mode="replicate")
 
@@ -291,7 +293,7 @@ def _crop(image: Tensor | None, height: int, width: int) -> Tensor | None:
 
 
 def _check_shapes(visible: Tensor | None, infrared: Tensor | None) -> tuple[int, int]:
-    sizes = []
+    sizes: list[tuple[int, int, int]] = []
     for band, image, channels in (("visible", visible, 3), ("infrared", infrared, 1)):
         if image is None:
             continue
@@ -301,7 +303,8 @@ def _check_shapes(visible: Tensor | None, infrared: Tensor | None) -> tuple[int,
                 f"not {image.dtype} {tuple(image.shape)}"
             )
         sizes.append((image.shape[0], *image.shape[-2:]))
-    if len(set(sizes)) > 1:
+    # No set: the sizes of an exported graph are symbols, which have no hash.
+    if any(size != sizes[0] for size in sizes):
         raise OptionError(
             "visible and infrared must agree in batch size, height and width, "
             f"but are {tuple(visible.shape)} and {tuple(infrared.shape)}"  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from crossband.card import CARD_NAME
 from crossband.errors import OptionError, PairError
 from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.suspicions import suspicions
@@ -31,7 +32,7 @@ from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
 from crossband.training.run_folder import check_folder, clear, only_writer
 from crossband.training.training_pairs import open_training_pairs
-from crossband.weights import CARD_NAME, load_run, load_weights, make_card, save_run, save_weights
+from crossband.weights import load_run, load_weights, make_card, save_run, save_weights
 from crossband.words import BANDS
 
 AfterEpoch = Callable[[EpochRow], None]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crossband.card import CARD_NAME
 from crossband.errors import OptionError
 from crossband.leftovers import remove_leftovers
 from crossband.locks import LOCK_NAME, folder_lock, is_vacant
 from crossband.training.fitting import is_main_process
-from crossband.weights import CARD_NAME
 
 
 def check_folder(folder: Path) -> None:

@@ -145,7 +145,8 @@ class CEN(System):
         size = visible.shape[-2:]
         maps = self._encode(self.band_input(visible), self.band_input(infrared))
         # The decoder has no batch norm: it takes both streams as one batch.
-        streams = self.decoder([torch.cat(pair) for pair in maps[-LEVELS:]]).chunk(2)
+        both = self.decoder([torch.cat(pair) for pair in maps[-LEVELS:]])
+        streams = both[: visible.shape[0]], both[visible.shape[0] :]
         output = Output(upsample(self.ensemble(*streams), size))
         if features:
             output.branches = {

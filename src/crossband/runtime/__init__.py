@@ -1,0 +1,1 @@
+"""What computes: PyTorch, or an exported graph on ONNX Runtime or OpenVINO, which need no PyTorch."""

@@ -1,0 +1,190 @@
+"""Exported files, run by ONNX Runtime or OpenVINO: arrays by name in, arrays by name out.
+
+A runtime takes what it is given, converts types without a word, and chooses its own precision and device;
+so types are checked here, and precision and device are named.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from crossband.errors import OptionError, WeightsError, first_line
+from crossband.runtime.graph_card import KEY, GraphCard, read_graph_card
+
+Arrays = dict[str, np.ndarray]
+RuntimeName = Literal["onnxruntime", "openvino"]
+
+SUFFIXES: dict[str, RuntimeName] = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""Of exported files, and the runtime that is meant for them."""
+
+
+class Session(Protocol):
+    """A graph that is ready to run. runtime: its name. device, precision: where and how it computes."""
+
+    runtime: str
+    device: str
+    precision: str
+    card: GraphCard
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """The graph's outputs by name."""
+
+
+class OnnxRuntimeSession:
+    """An ONNX file on ONNX Runtime.
+
+    device: "cpu", or "cuda", which is refused where ONNX Runtime was not built for it. threads: None takes
+    OMP_NUM_THREADS, and all cores where that is not set.
+    Raises WeightsError for a file that cannot be used, OptionError for a device that is not there.
+    """
+
+    runtime = "onnxruntime"
+    _PROVIDERS: ClassVar[dict[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+    def __init__(self, path: Path | bytes, *, device: str = "cpu", threads: int | None = None):
+        onnxruntime = _module("onnxruntime", "runtime")
+        kind, _, number = device.partition(":")
+        provider = self._PROVIDERS.get(kind)
+        if provider is None or provider not in onnxruntime.get_available_providers():
+            raise OptionError(
+                f"ONNX Runtime cannot compute on device {device} here: it has "
+                f"{', '.join(onnxruntime.get_available_providers())}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = _threads(threads)
+        settings: dict[str, Any] = {"device_id": int(number)} if number else {}
+        source = path if isinstance(path, bytes) else str(path)
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
+        # Its errors have no common type of their own.
+        except Exception as error:
+            raise WeightsError(f"{_name(path)} cannot be run by ONNX Runtime ({first_line(error)})") from error
+        if self._session.get_providers()[0] != provider:
+            raise OptionError(
+                f"ONNX Runtime took {self._session.get_providers()[0]} where {provider} was asked for: "
+                "its drivers are missing or do not fit"
+            )
+        self.device = device
+        self.card = read_graph_card(self._session.get_modelmeta().custom_metadata_map, _name(path))
+        # What the file stores is what ONNX Runtime computes in.
+        self.precision = self.card.precision
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        check_arrays(self.card, arrays)
+        return dict(zip(self._outputs, self._session.run(None, dict(arrays)), strict=True))
+
+
+class OpenVinoSession:
+    """An OpenVINO or ONNX file on OpenVINO.
+
+    device: "cpu", or another that OpenVINO knows. The precision is the card's: OpenVINO's own choice on many
+    CPUs is bfloat16, which changes some labels. threads: as for `OnnxRuntimeSession`.
+    Raises WeightsError for a file that cannot be used, OptionError for a device that is not there.
+    """
+
+    runtime = "openvino"
+    _HINTS: ClassVar[dict[str, str]] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+
+    def __init__(self, path: Path | Any, *, device: str = "cpu", threads: int | None = None):
+        openvino = _module("openvino", "openvino")
+        core = openvino.Core()
+        if device.upper().partition(":")[0] not in {name.partition(".")[0] for name in core.available_devices}:
+            raise OptionError(
+                f"OpenVINO cannot compute on device {device} here: it has {', '.join(core.available_devices)}"
+            )
+        try:
+            model = core.read_model(str(path)) if isinstance(path, Path) else path
+            self.card = read_graph_card(_openvino_metadata(model), _name(path))
+            settings = {"INFERENCE_PRECISION_HINT": self._HINTS[self.card.precision]}
+            if number := _threads(threads):
+                settings["INFERENCE_NUM_THREADS"] = str(number)
+            self._model = core.compile_model(model, device.upper(), settings)
+        except RuntimeError as error:
+            raise WeightsError(f"{_name(path)} cannot be run by OpenVINO ({first_line(error)})") from error
+        self.device = device
+        self.precision = self.card.precision
+        self._outputs = [output.get_any_name() for output in self._model.outputs]
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        check_arrays(self.card, arrays)
+        made = self._model(dict(arrays))
+        return {name: np.array(made[name]) for name in self._outputs}
+
+
+def open_session(
+    path: Path, *, runtime: RuntimeName | None = None, device: str = "cpu", threads: int | None = None
+) -> Session:
+    """The session of an exported file. runtime: None takes the one that the suffix is meant for.
+
+    Raises WeightsError for a file that cannot be used, OptionError for a runtime that cannot run it.
+    """
+    if not path.is_file():
+        raise WeightsError(f"exported file {path} is not there")
+    runtime = runtime or SUFFIXES.get(path.suffix)
+    if runtime == "openvino":
+        return OpenVinoSession(path, device=device, threads=threads)
+    if path.suffix != ".onnx":
+        raise OptionError(f"{path} is no ONNX file; name one that ends in {' or '.join(SUFFIXES)}")
+    return OnnxRuntimeSession(path, device=device, threads=threads)
+
+
+def check_arrays(card: GraphCard, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise OptionError for arrays that are not what a graph takes; a runtime may convert them silently."""
+    if set(arrays) != set(card.types):
+        raise OptionError(
+            f"this graph takes {' and '.join(card.types)}, not {' and '.join(arrays) or 'nothing'}"
+        )
+    for band, type in card.types.items():
+        array = arrays[band]
+        wanted = "(B, H, W, 3)" if band == "visible" else "(B, H, W)"
+        fits = array.ndim == 4 and array.shape[3] == 3 if band == "visible" else array.ndim == 3
+        if array.dtype != np.dtype(type) or not fits:
+            raise OptionError(f"{band} must be {type} {wanted}, not {array.dtype} {array.shape}")
+        if array.shape[1] < card.smallest[0] or array.shape[2] < card.smallest[1]:
+            raise OptionError(
+                f"{band} is {array.shape[1]} x {array.shape[2]}, smaller than the {card.smallest[0]} x "
+                f"{card.smallest[1]} that this graph takes"
+            )
+
+
+def _module(name: str, extra: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise OptionError(
+            f"{name} is not installed, which runs this file: pip install 'crossband[{extra}]'"
+        ) from error
+
+
+def _threads(threads: int | None) -> int:
+    """0 leaves it to the runtime."""
+    if threads is not None:
+        return threads
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() else 0
+
+
+def _name(path: object) -> str:
+    return str(path) if isinstance(path, Path) else "the graph"
+
+
+def _openvino_metadata(model: Any) -> dict[str, str]:
+    """The metadata of an ONNX file reach OpenVINO under ``framework``, and so our own files keep them there."""
+    place = ["framework", KEY]
+    return {KEY: model.get_rt_info(place).astype(str)} if model.has_rt_info(place) else {}
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package, or "none"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
