@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
+from crossband.cli.export import export, export_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.robustness import robustness, robustness_arguments
 from crossband.cli.train import train, train_arguments
@@ -136,6 +137,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     ),
     "predict": (predict_arguments, predict, "segment images or folders of them"),
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
+    "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
     "recalibrate": (
         recalibrate_arguments,
         recalibrate,

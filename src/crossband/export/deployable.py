@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class Deployable(nn.Module):
     fused: uint8 (B, H, W, 3). reliability_visible, reliability_infrared: float32 (B, H, W) in [0, 1].
     logits: (B, C, H, W), for the check of a graph.
 
+    It does so in three parts, of which the network alone has a size in its own hands: multiples of its own.
     Raises OptionError for a scaling that does not fit the type of infrared.
     """
 
@@ -40,24 +43,54 @@ class Deployable(nn.Module):
         self.dtype = next((p.dtype for p in system.parameters() if p.is_floating_point()), torch.float32)
 
     def forward(self, visible: Tensor | None = None, infrared: Tensor | None = None) -> dict[str, Tensor]:
-        output = self.system(
-            None if visible is None else self._visible(visible).to(self.dtype),
-            None if infrared is None else self._infrared(infrared).to(self.dtype),
-        )
-        made: dict[str, Tensor] = {}
-        if output.logits is not None:
-            logits = output.logits.float()
-            made["labels"] = logits.argmax(dim=1).to(torch.uint8)
-            made["confidence"] = logits.softmax(dim=1).amax(dim=1)
-        if output.fused is not None:
-            levels = (output.fused.float().clamp(0, 1) * 255).round()
-            made["fused"] = levels.permute(0, 2, 3, 1).to(torch.uint8)
+        image = visible if visible is not None else infrared
+        assert image is not None
+        prepared = self.prepared(visible=visible, infrared=infrared)
+        return self.finished(image, **self.network(**prepared))
+
+    def prepared(
+        self, visible: Tensor | None = None, infrared: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What the network takes: (B, 3, H', W') and (B, 1, H', W'), of sides that are its multiples."""
+        images: dict[str, Tensor | None] = {
+            "visible": None if visible is None else self._visible(visible).to(self.dtype),
+            "infrared": None if infrared is None else self._infrared(infrared).to(self.dtype),
+        }
+        padded = {band: self.system.pad(image) for band, image in images.items()}
+        return {band: image for band, image in padded.items() if image is not None}
+
+    def network(self, visible: Tensor | None = None, infrared: Tensor | None = None) -> dict[str, Tensor]:
+        """The network's own outputs by name, of the size that it was given."""
+        output = self.system.run(visible, infrared, features=False)
+        made = {LOGITS: output.logits, "fused": output.fused}
+        made |= {f"reliability_{band}": output.reliability.get(band) for band in BANDS}
+        return {name: tensor for name, tensor in made.items() if tensor is not None}
+
+    def finished(self, image: Tensor, **made: Tensor) -> dict[str, Tensor]:
+        """The outputs as they are given, cut to the size of one of the images (B, H, W, ...) that came in."""
+        height, width = image.shape[1], image.shape[2]
+        cut = {name: tensor[..., :height, :width].float() for name, tensor in made.items()}
+        given: dict[str, Tensor] = {}
+        if LOGITS in cut:
+            given["labels"] = cut[LOGITS].argmax(dim=1).to(torch.uint8)
+            given["confidence"] = cut[LOGITS].softmax(dim=1).amax(dim=1)
+        if "fused" in cut:
+            levels = (cut["fused"].clamp(0, 1) * 255).round()
+            given["fused"] = levels.permute(0, 2, 3, 1).to(torch.uint8)
         for band in BANDS:
-            if band in output.reliability:
-                made[f"reliability_{band}"] = output.reliability[band][:, 0].float()
-        if output.logits is not None:
-            made[LOGITS] = logits
-        return made
+            name = f"reliability_{band}"
+            if name in cut:
+                given[name] = cut[name][:, 0]
+        if LOGITS in cut:
+            given[LOGITS] = cut[LOGITS]
+        return given
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what is given to a user, which are all but the logits."""
+        arrays = {band: torch.zeros((1, 8, 8, 3) if band == "visible" else (1, 8, 8)) for band in self.types}
+        with torch.inference_mode():
+            return tuple(name for name in self(**arrays) if name != LOGITS)
 
     def _visible(self, levels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""

@@ -1,0 +1,91 @@
+"""The commands for exported files: ``export`` and ``verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+from crossband.terminal import SOURCE_HELP
+from crossband.words import ExportFormat, ExportPrecision, LevelType
+
+
+def export_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=str, help="a finished run folder, or a system that needs no training, such as laplacian"
+    )
+    parser.add_argument("--format", type=ExportFormat, default="onnx", help="of the file")
+    parser.add_argument(
+        "--bands",
+        type=Literal["all", "both", "infrared", "visible"],
+        default="all",
+        help="one combination of bands into one file, or all that the system runs on into a folder",
+    )
+    parser.add_argument(
+        "--precision",
+        type=ExportPrecision,
+        default="fp32",
+        help="fp16: half the size; int8: calibrated on pairs; bf16: OpenVINO computes in it",
+    )
+    parser.add_argument("--out", type=str, required=True, help="FILE.onnx, FILE.xml, FILE.pt2, or a folder")
+    parser.add_argument(
+        "--visible_type", "--visible-type", type=LevelType, default="uint8", help="what the camera stores"
+    )
+    parser.add_argument(
+        "--infrared_type",
+        "--infrared-type",
+        type=LevelType | None,
+        help="what the camera stores (default: as the training pairs; uint16 for rules that look at the image)",
+    )
+    parser.add_argument(
+        "--infrared_scaling",
+        "--infrared-scaling",
+        type=str | None,
+        help="for a system that needs no training: the rule that is put into the graph; a run has its own",
+    )
+    parser.add_argument(
+        "--check",
+        type=str | None,
+        help=f"{SOURCE_HELP}; what the graph is held against PyTorch on (default: the run's own, or scenes)",
+    )
+    parser.add_argument("--split", type=str | None, help="the split of --check")
+    parser.add_argument(
+        "--check_pairs", "--check-pairs", type=int, default=12, help="pairs that tell the mIoU lost"
+    )
+    parser.add_argument(
+        "--calibration", type=str | None, help="pairs whose ranges int8 is made for (default: those of --check)"
+    )
+    parser.add_argument(
+        "--calibration_pairs", "--calibration-pairs", type=int, default=48, help="how many of them"
+    )
+    parser.add_argument(
+        "--least_agreement",
+        "--least-agreement",
+        type=float | None,
+        help="share of labels that must be PyTorch's, else nothing is written (default: by precision)",
+    )
+
+
+def export(options: Namespace) -> None:
+    from crossband.predictor import load
+
+    predictor = load(options.run, infrared_scaling=options.infrared_scaling, device="cpu")
+    from crossband.runtime.exported import Exported
+
+    if isinstance(predictor.system, Exported):
+        raise OptionError(f"{options.run} is exported already; name the run that it was made of")
+    from crossband.export.exporting import ExportOptions, export_run
+
+    names = ("format", "bands", "precision", "visible_type", "infrared_type", "check", "split")
+    more = ("check_pairs", "calibration", "calibration_pairs", "least_agreement")
+    out = Path(options.out)
+    export_run(
+        predictor.system,
+        predictor.card,
+        out,
+        ExportOptions(**{name: options[name] for name in (*names, *more)}),
+        lambda line: print(line, flush=True),
+    )
+    print(f"written: {out}")

@@ -1,0 +1,290 @@
+"""``crossband export``: from a run to files for other runtimes, each held against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+
+from crossband.card import Card
+from crossband.errors import CrossbandError, OptionError
+from crossband.export.deployable import LOGITS, Deployable
+from crossband.export.onnx_graph import (
+    OPSET,
+    onnx_graph,
+    output_names,
+    with_card,
+    without_output,
+)
+from crossband.export.openvino_graph import openvino_graph, save_openvino
+from crossband.export.openvino_graph import without_output as openvino_without
+from crossband.export.parity import Parity, compare, pairs_to_check
+from crossband.locks import folder_lock
+from crossband.pairs.auto_scaling import AUTO
+from crossband.pairs.base import Pair
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import replacing, write_text
+from crossband.runtime.exported import BUNDLE_NAME, bundle_text
+from crossband.runtime.graph_card import GraphCard
+from crossband.runtime.sessions import OnnxRuntimeSession, OpenVinoSession, Session, version_of
+from crossband.systems.base import System
+from crossband.words import BAND_COMBINATIONS, BANDS, Band, Bands, ExportFormat, ExportPrecision, LevelType
+
+SUFFIX: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+CHECK_SCENES = "scenes,train=0,val=0,test=3,size=240x320"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is exported, and how it is checked.
+
+    bands: one combination, into one file; "all": every one that the system runs on, into a bundle.
+    precision: of the weights, and of what is computed where the runtime can choose. visible_type,
+    infrared_type: what the cameras store; None takes what the run was trained on.
+    check, split: the pairs of the parity check; None takes what the run was validated on, else scenes.
+    check_pairs: how many of them tell the mean IoU that is lost. calibration: the source of int8's ranges;
+    None takes the pairs of the check. least_agreement: the share of labels that must agree; None for the
+    precision's own.
+    """
+
+    format: ExportFormat = "onnx"
+    bands: Bands | str = "all"
+    precision: ExportPrecision = "fp32"
+    visible_type: LevelType = "uint8"
+    infrared_type: LevelType | None = None
+    check: str | None = None
+    split: str | None = None
+    check_pairs: int = 12
+    calibration: str | None = None
+    calibration_pairs: int = 48
+    least_agreement: float | None = None
+
+
+@dataclass
+class Exporting:
+    """A run on its way into files. Its parts are made once, whatever is exported of them."""
+
+    system: System
+    card: Card
+    options: ExportOptions
+    tell: Tell
+    pairs: list[Pair] = field(default_factory=list)
+    data: str = ""
+
+    def types(self, bands: Bands) -> dict[Band, LevelType]:
+        """What each band of a combination is taken as."""
+        infrared = self.options.infrared_type or _stored_type(self.card)
+        chosen: dict[Band, LevelType] = {"visible": self.options.visible_type, "infrared": infrared}
+        return {band: chosen[band] for band in BANDS if bands in ("both", band)}
+
+
+def export_run(
+    system: System, card: Card, out: Path, options: ExportOptions, tell: Tell = print
+) -> dict[Bands, list[Parity]]:
+    """Export a run: one combination of bands into the file ``out``, or all into a bundle, the folder ``out``.
+
+    tell: is told, a line at a time, what is done and what the checks found.
+    Raises OptionError for options that do not go together, for what cannot be exported, and where a graph's
+    answer is not PyTorch's: then nothing is written.
+    """
+    _check_options(card, out, options)
+    job = Exporting(system.eval().cpu(), card, options, tell)
+    job.data, job.pairs = _open_check(card, options)
+    wanted: list[Bands] = [
+        bands for bands in BAND_COMBINATIONS if bands in system.supports and options.bands in ("all", bands)
+    ]
+    if not wanted:
+        system.check_bands(options.bands)  # type: ignore[arg-type]
+    found: dict[Bands, list[Parity]] = {}
+    suffix = SUFFIX[options.format]
+    if options.bands != "all":
+        found[wanted[0]] = _export_one(job, wanted[0], out)[1]
+        return found
+    if out.is_file():
+        raise OptionError(f"{out} is a file: all combinations of bands go into a folder")
+    with folder_lock(out):
+        files: dict[Bands, tuple[str, GraphCard]] = {}
+        for bands in wanted:
+            graph_card, found[bands] = _export_one(job, bands, out / f"{bands}{suffix}")
+            files[bands] = (f"{bands}{suffix}", graph_card)
+        write_text(out / BUNDLE_NAME, bundle_text(files))
+    return found
+
+
+def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
+    suffix = SUFFIX[options.format]
+    if card.infrared_scaling == AUTO:
+        raise OptionError(
+            "a graph holds one rule for infrared: give --infrared_scaling, such as full-range for 8-bit images"
+        )
+    if options.bands != "all" and out.suffix != suffix:
+        raise OptionError(f"one combination of bands is one file: name --out FILE{suffix}, not {out}")
+    if options.bands == "all" and out.suffix in SUFFIX.values():
+        raise OptionError(
+            f"all combinations of bands are a folder, but {out} is named like a file; name one, as in "
+            "--bands both"
+        )
+    if options.precision == "int8" and options.format == "torch-export":
+        raise OptionError("int8 is made for onnx and openvino, not for torch-export")
+    if options.precision == "bf16" and options.format != "openvino":
+        raise OptionError("bf16 is a way in which OpenVINO computes: use --format openvino")
+    if options.precision == "fp16" and options.format == "torch-export":
+        raise OptionError("a torch-export file is of fp32; PyTorch's autocast computes it in less")
+
+
+def _stored_type(card: Card) -> LevelType:
+    """What the infrared camera of a run's training pairs stores, as a graph takes it."""
+    trained_on: Any = (card.training.get("trained_on") or {}).get("infrared") or {}
+    kinds = set(trained_on.get("types", {}))
+    if any(kind.startswith("float") for kind in kinds):
+        return "float32"
+    rule = InfraredScaling.parse(card.infrared_scaling).rule
+    if kinds <= {"uint8"} and rule == "full-range":
+        return "uint8"
+    # Whatever has looked at the whole image has values between the levels of 8 bits.
+    return "uint16"
+
+
+def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
+    """The pairs of the check, and what they are."""
+    most = max(3, options.check_pairs)
+    if options.check is not None:
+        source, splits = options.check, [options.split or "test"]
+    else:
+        source = str(card.training.get("data", CHECK_SCENES))
+        splits = [options.split] if options.split else ["val", "test", "train"]
+    error: CrossbandError | None = None
+    for split in splits:
+        try:
+            pairs = open_pairs(source, split, infrared_scaling=card.infrared_scaling)
+            return f"{pairs.source} {split}", pairs_to_check(pairs, most)
+        except CrossbandError as caught:
+            error = error or caught
+    if options.check is not None:
+        assert error is not None
+        raise error
+    # What a run was validated on need not be on this machine.
+    return "generated scenes", pairs_to_check(open_pairs(CHECK_SCENES, "test"), 3)
+
+
+def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, list[Parity]]:
+    """Make, check and write the graph of one combination of bands."""
+    options = job.options
+    scaling = InfraredScaling.parse(job.card.infrared_scaling)
+    deployable = Deployable(job.system, bands, scaling, job.types(bands))
+    card = GraphCard(
+        run=job.card,
+        bands=bands,
+        support=job.system.supports[bands],
+        types=deployable.types,
+        outputs=deployable.outputs,
+        format_of_file=options.format,
+        precision=options.precision,
+        opset=None if options.format == "torch-export" else OPSET,
+        made_with={name: version_of(name) for name in ("torch", "onnx", "onnxruntime", "openvino", "nncf")},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.format == "torch-export":
+            from crossband.export.torch_program import export_program
+
+            return export_program(job, deployable, card, folder, out)
+        model = onnx_graph(deployable)
+        if options.format == "onnx":
+            return _export_onnx(job, deployable, model, card, folder, out)
+        return _export_openvino(job, deployable, model, card, folder, out)
+
+
+def _export_onnx(
+    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, out: Path
+) -> tuple[GraphCard, list[Parity]]:
+    import onnx
+
+    if job.options.precision != "fp32":
+        from crossband.export.lighter import lighter_onnx
+
+        model, layers = lighter_onnx(model, job, deployable, folder)
+        card = replace(card, float_layers=layers)
+    file = folder / "checked.onnx"
+    onnx.save(with_card(model, card), file)
+    sessions: list[Session] = [OnnxRuntimeSession(file)]
+    # OpenVINO has other ways with int8 and float16 of ONNX; its own format has its own.
+    if job.options.precision == "fp32" and version_of("openvino") != "none":
+        sessions.append(OpenVinoSession(file))
+    found = held_against(job, deployable, sessions)
+    card = replace(card, checked=_checked(found))
+    final = with_card(without_output(model, LOGITS), card)
+    assert tuple(output_names(final)) == card.outputs
+    with replacing(out) as temporary:
+        onnx.save(final, temporary, format="protobuf")
+    return card, found
+
+
+def _export_openvino(
+    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, out: Path
+) -> tuple[GraphCard, list[Parity]]:
+    import onnx
+
+    file = folder / "plain.onnx"
+    onnx.save(model, file)
+    graph = openvino_graph(file)
+    if job.options.precision == "int8":
+        from crossband.export.lighter import lighter_openvino
+
+        graph, layers = lighter_openvino(graph, job, deployable)
+        card = replace(card, float_layers=layers)
+    checked = folder / "checked.xml"
+    save_openvino(graph, checked, card)
+    found = held_against(job, deployable, [OpenVinoSession(checked)])
+    card = replace(card, checked=_checked(found))
+    final = folder / "final.xml"
+    save_openvino(openvino_without(graph, LOGITS), final, card)
+    with replacing(out) as xml, replacing(out.with_suffix(".bin")) as weights:
+        _copy(final, xml)
+        _copy(final.with_suffix(".bin"), weights)
+    return card, found
+
+
+def held_against(job: Exporting, deployable: Deployable, sessions: list[Session]) -> list[Parity]:
+    """What the parity check finds for each runtime. Raises OptionError where one is beyond tolerance."""
+    classes = len(job.card.classes) if job.card.classes and deployable.system.segments else 0
+    found = []
+    for session in sessions:
+        parity = compare(
+            session,
+            deployable,
+            job.pairs,
+            job.data,
+            count_iou=classes if job.options.precision != "fp32" else 0,
+        )
+        job.tell(f"{deployable.bands}: {parity.text()}")
+        failure = parity.failure(job.options.least_agreement)
+        if failure is not None:
+            raise OptionError(
+                f"{deployable.bands} on {parity.runtime} is not what PyTorch gives: {failure}; "
+                "nothing is written"
+            )
+        found.append(parity)
+    return found
+
+
+def _checked(found: list[Parity]) -> dict[str, Any]:
+    return {parity.runtime: asdict(parity) for parity in found}
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as read, open(target, "wb") as write:
+        while block := read.read(1 << 20):
+            write.write(block)
+        os.fsync(write.fileno())
+
+
