@@ -237,7 +237,7 @@ def load(
     infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
     training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
     false_colour: what to do with infrared images in false colours (`false_colour_rule`).
-    runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one that its suffix is meant for.
+    runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one its suffix is meant for.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
@@ -249,7 +249,9 @@ def load(
             )
         return Predictor(exported, exported.card, false_colour=false_colour)
     if runtime is not None:
-        raise OptionError(f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it")
+        raise OptionError(
+            f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it"
+        )
     from crossband.systems import create, list_systems, system_class
     from crossband.weights import load_run, make_card
 

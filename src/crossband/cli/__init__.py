@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
-from crossband.cli.export import export, export_arguments
+from crossband.cli.export import export, export_arguments, verify, verify_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.robustness import robustness, robustness_arguments
 from crossband.cli.train import train, train_arguments
@@ -40,6 +40,13 @@ from crossband.version import __version__
 
 _FIRST_PROCESS = "CROSSBAND_FIRST_PROCESS"
 """The environment variable by which the further processes of a training know the one that started them."""
+
+
+_OF_TRAIN = (
+    *("torch", "torchvision", "timm", "segmentation_models_pytorch", "lightning", "torchmetrics"),
+    *("safetensors", "matplotlib"),
+)
+"""What the extra `train` brings, and an installation that only predicts goes without."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +72,15 @@ def main(arguments: list[str] | None = None) -> int:
             return commands[command](options[command]) or 0
     except CrossbandError as error:
         print(f"crossband: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_TRAIN:
+            raise
+        print(
+            f"crossband: error: {error.name} is not installed, which this needs: "
+            "pip install 'crossband[train]' (exported files need only 'crossband[runtime]')",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone; there is nobody left to tell.
@@ -138,6 +154,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     "predict": (predict_arguments, predict, "segment images or folders of them"),
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
     "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
+    "verify": (verify_arguments, verify, "hold an exported file against the run it came from"),
     "recalibrate": (
         recalibrate_arguments,
         recalibrate,

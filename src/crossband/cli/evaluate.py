@@ -196,7 +196,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     from crossband.report import fusion_text, write_fusion_evaluation
 
     device = find_device(options.device)
-    loaded = {name: load(run, device=device) for name, run in named_runs(options.run).items()}
+    loaded = {name: load(run, device=options.device) for name, run in named_runs(options.run).items()}
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
     rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
     scaling = _shared_scaling(rules, options.infrared_scaling)

@@ -37,7 +37,7 @@ def export_arguments(parser: ArgumentParser) -> None:
         "--infrared_type",
         "--infrared-type",
         type=LevelType | None,
-        help="what the camera stores (default: as the training pairs; uint16 for rules that look at the image)",
+        help="what the camera stores (default: as the training pairs; uint16 for minmax and percentile)",
     )
     parser.add_argument(
         "--infrared_scaling",
@@ -55,7 +55,9 @@ def export_arguments(parser: ArgumentParser) -> None:
         "--check_pairs", "--check-pairs", type=int, default=12, help="pairs that tell the mIoU lost"
     )
     parser.add_argument(
-        "--calibration", type=str | None, help="pairs whose ranges int8 is made for (default: those of --check)"
+        "--calibration",
+        type=str | None,
+        help="pairs whose ranges int8 is made for (default: those of --check)",
     )
     parser.add_argument(
         "--calibration_pairs", "--calibration-pairs", type=int, default=48, help="how many of them"
@@ -89,3 +91,52 @@ def export(options: Namespace) -> None:
         lambda line: print(line, flush=True),
     )
     print(f"written: {out}")
+
+
+def verify_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=str, help="an exported file, or the folder of a bundle")
+    parser.add_argument("run", type=str, help="the run folder, or the system, that it was exported from")
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
+    parser.add_argument("--split", type=str, default="test", help="the split to compare on")
+    parser.add_argument("--pairs", type=int, default=12, help="how many pairs tell the mIoU lost")
+    parser.add_argument(
+        "--runtime",
+        type=Literal["onnxruntime", "openvino"] | None,
+        help="what computes (default: what the file is meant for)",
+    )
+    parser.add_argument(
+        "--device",
+        type=str,
+        default="cpu",
+        help="where; it is an error if that is not what the runtime takes",
+    )
+    parser.add_argument(
+        "--least_agreement",
+        "--least-agreement",
+        type=float | None,
+        help="share of labels that must be PyTorch's (default: by precision)",
+    )
+
+
+def verify(options: Namespace) -> None:
+    from crossband.runtime.exported import is_exported, open_exported
+
+    path = Path(options.file)
+    if not is_exported(path):
+        raise OptionError(f"{path} is no exported file: name what `crossband export` wrote")
+    exported = open_exported(path, runtime=options.runtime, device=options.device)
+    from crossband.export.verifying import verify_exported
+
+    print(
+        f"of run {exported.card.weights_sha256 or 'without weights'}, by Crossband {exported.card.crossband}"
+    )
+    verify_exported(
+        exported,
+        options.run,
+        options.data,
+        options.split,
+        pairs=options.pairs,
+        least=options.least_agreement,
+        tell=lambda line: print(line, flush=True),
+    )
+    print(f"{path} gives what {options.run} gives")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def predict_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument("run", type=str, help="a finished run folder, or an exported file or bundle")
     parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
@@ -96,7 +96,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run",
         type=str,
-        help="a finished run folder, or a system that needs no training, such as laplacian "
+        help="a finished run folder, an exported file, or a system that needs no training, such as laplacian "
         "(see `crossband systems`)",
     )
     parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
@@ -265,7 +265,7 @@ def systems(options: Namespace) -> None:
 
 
 def info_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("what", type=str, help="a run folder, or the name of a system")
+    parser.add_argument("what", type=str, help="a run folder, an exported file, or the name of a system")
     parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
     parser.add_argument("--encoder", type=str | None, help="encoder, for a system's name")
     parser.add_argument(
@@ -274,6 +274,13 @@ def info_arguments(parser: ArgumentParser) -> None:
 
 
 def info(options: Namespace) -> None:
+    from crossband.runtime.exported import is_exported
+
+    if is_exported(Path(options.what)):
+        from crossband.runtime.describing import describe_exported
+
+        print(describe_exported(Path(options.what)))
+        return
     from crossband.info import describe
 
     print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))

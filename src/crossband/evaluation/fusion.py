@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +21,9 @@ from crossband.evaluation.fusion_result import FusedMethod, FusionEvaluation, Fu
 from crossband.evaluation.passing import (
     UNSPECIFIED,
     autocast,
+    check_exported,
     check_pass,
+    exported_answer,
     pairs_by_condition,
     ready,
 )
@@ -31,6 +34,7 @@ from crossband.pairs.folder import match_images
 from crossband.pairs.loading import evaluation_loader
 from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
+from crossband.runtime.exported import Exported
 from crossband.systems.base import System
 from crossband.words import BANDS, Band, Precision
 
@@ -38,7 +42,7 @@ from crossband.words import BANDS, Band, Precision
 class HoldsSystem(Protocol):
     """Something with a system in it, such as a `crossband.Predictor`."""
 
-    system: System
+    system: System | Exported
 
 
 Fuse = Callable[[Batch], np.ndarray]
@@ -65,7 +69,7 @@ class _Method:
 
 @renamed_keyword("preset", "convention")
 def evaluate_fusion(
-    methods: Mapping[str, System | HoldsSystem | Path | Band],
+    methods: Mapping[str, System | Exported | HoldsSystem | Path | Band],
     pairs: Pairs,
     *,
     convention: str = DEFAULT_CONVENTION,
@@ -154,9 +158,9 @@ def evaluate_fusion(
     )
 
 
-def _fusing_system(method: System | HoldsSystem) -> System:
+def _fusing_system(method: System | Exported | HoldsSystem) -> System | Exported:
     """The system of a method. Raises OptionError if it does not fuse, BandError if it cannot run on both."""
-    system = method if isinstance(method, System) else method.system
+    system = method if isinstance(method, System | Exported) else method.system
     if not system.fuses:
         raise OptionError(
             f"{system.name} gives no fused picture, so there is nothing to score: name a system that fuses"
@@ -165,7 +169,13 @@ def _fusing_system(method: System | HoldsSystem) -> System:
     return system
 
 
-def _fusing(system: System, stretch: bool, device: str | torch.device, precision: Precision) -> Fuse:
+def _fusing(
+    system: System | Exported, stretch: bool, device: str | torch.device, precision: Precision
+) -> Fuse:
+    check_exported(system, precision)
+    if isinstance(system, Exported):
+        return partial(_exported_pictures, system, stretch)
+
     def fuse(batch: Batch) -> np.ndarray:
         visible, infrared = (_present(getattr(batch, band)).to(device) for band in BANDS)
         with torch.inference_mode(), autocast(device, precision):
@@ -193,6 +203,13 @@ def _band_alone(band: Band) -> Fuse:
         return np.repeat(image, 3, axis=1) if image.shape[1] == 1 else image
 
     return fuse
+
+
+def _exported_pictures(system: Exported, stretch: bool, batch: Batch) -> np.ndarray:
+    fused = exported_answer(system, batch).fused
+    assert fused is not None
+    pictures = np.ascontiguousarray(fused.transpose(0, 3, 1, 2))
+    return np.stack([stretched(picture) for picture in pictures]) if stretch else pictures
 
 
 def _reading(folder: Path, names: Sequence[str]) -> Fuse:

@@ -10,6 +10,9 @@ import torch
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Pairs
+from crossband.pairs.batch import Batch
+from crossband.runtime.answer import Answer
+from crossband.runtime.exported import Exported
 from crossband.systems.base import System
 from crossband.words import PRECISIONS, Precision
 
@@ -34,8 +37,14 @@ def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:
 
 
 @contextmanager
-def ready(system: System, device: str | torch.device) -> Iterator[None]:
-    """The system on the device and in eval mode; afterwards every module is as it was."""
+def ready(system: System | Exported, device: str | torch.device) -> Iterator[None]:
+    """The system on the device and in eval mode; afterwards every module is as it was.
+
+    An exported one is ready as it is, on the device that it was opened for.
+    """
+    if isinstance(system, Exported):
+        yield
+        return
     modes = {module: module.training for module in system.modules()}
     tensor = next(chain(system.parameters(), system.buffers()), None)
     home = tensor.device if tensor is not None else device
@@ -53,6 +62,27 @@ def autocast(device: str | torch.device, precision: Precision) -> AbstractContex
     enabled = precision != "float32"
     dtype = getattr(torch, precision) if enabled else None
     return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)
+
+
+def exported_answer(system: Exported, batch: Batch) -> Answer:
+    """What an exported system gives for a batch. Raises OptionError if that is NaN."""
+    visible, infrared = batch.visible, batch.infrared
+    answer = system.answer(
+        None if visible is None else visible.permute(0, 2, 3, 1).cpu().numpy(),
+        None if infrared is None else infrared[:, 0].cpu().numpy(),
+    )
+    if answer.diverged:
+        raise OptionError(f"{system.name} gave NaN for {', '.join(batch.names)}: its training diverged")
+    return answer
+
+
+def check_exported(system: System | Exported, precision: str) -> None:
+    """Raise OptionError for a precision that an exported system was not asked for when it was made."""
+    if isinstance(system, Exported) and precision != "float32":
+        raise OptionError(
+            f"an exported file computes in the precision it was exported in; leave precision {precision} "
+            "out, or export it so"
+        )
 
 
 def pairs_by_condition(counts: Mapping[str, int]) -> dict[str, int]:

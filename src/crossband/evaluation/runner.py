@@ -15,7 +15,9 @@ from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import (
     UNSPECIFIED,
     autocast,
+    check_exported,
     check_pass,
+    exported_answer,
     pairs_by_condition,
     ready,
 )
@@ -24,12 +26,13 @@ from crossband.metrics.segmentation import confusion_matrix
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
+from crossband.runtime.exported import Exported
 from crossband.systems.base import System
 from crossband.words import Bands, Precision, Support
 
 
 def evaluate(
-    system: System,
+    system: System | Exported,
     pairs: Pairs,
     *,
     bands: Sequence[Bands],
@@ -45,6 +48,8 @@ def evaluate(
     Pixels are counted per pair and added up per combination and condition, at the labels' own size and
     without test-time augmentation.
 
+    system: PyTorch's, or an exported one (`crossband.load` of a file, its ``system``), whose images are
+        rounded to the levels that it takes.
     bands: the combinations to run. by: "condition" splits the counts by day, night, ... where the pairs
         tell; None does not.
     batch_size: pairs per forward pass; only pairs of one size share one.
@@ -56,6 +61,7 @@ def evaluate(
     labels, OptionError for a system without logits, with another number of classes or whose logits are NaN.
     """
     supports = {name: system.check_bands(name) for name in bands}
+    check_exported(system, precision)
     classes = _check_request(pairs, supports, by, precision)
     matrices: dict[Bands, list[np.ndarray]] = {name: [] for name in supports}
     names: list[str] = []
@@ -140,9 +146,27 @@ def _label(batch: Batch, pairs: Pairs) -> Tensor:
     return label
 
 
-def _predict(system: System, batch: Batch, bands: Bands, classes: int, names: Sequence[str]) -> Tensor:
+def batch_device(batch: Batch) -> torch.device:
+    """Where a batch lies."""
+    image = batch.visible if batch.visible is not None else batch.infrared
+    assert image is not None
+    return image.device
+
+
+def _predict(
+    system: System | Exported, batch: Batch, bands: Bands, classes: int, names: Sequence[str]
+) -> Tensor:
     """Class ids (B, H, W) for the batch with only these bands."""
     chosen = batch.only(bands)
+    if isinstance(system, Exported):
+        if system.card.classes is None or len(system.card.classes) != classes:
+            raise OptionError(
+                f"the exported {system.name} does not tell {classes} classes apart: evaluate on data with "
+                "the classes it was trained on"
+            )
+        labels = exported_answer(system, chosen).labels
+        assert labels is not None
+        return torch.from_numpy(labels).long().to(batch_device(batch))
     logits = system(chosen.visible, chosen.infrared).logits
     if logits is None:
         raise OptionError(f"{system.name} gives no class logits (it only fuses), so nothing can be scored")

@@ -1,1 +1,1 @@
-"""Systems as graphs for other runtimes, which give the same answer; held against PyTorch before they are kept."""
+"""Systems as graphs for other runtimes, held against PyTorch before they are kept."""

@@ -48,9 +48,7 @@ class Deployable(nn.Module):
         prepared = self.prepared(visible=visible, infrared=infrared)
         return self.finished(image, **self.network(**prepared))
 
-    def prepared(
-        self, visible: Tensor | None = None, infrared: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def prepared(self, visible: Tensor | None = None, infrared: Tensor | None = None) -> dict[str, Tensor]:
         """What the network takes: (B, 3, H', W') and (B, 1, H', W'), of sides that are its multiples."""
         images: dict[str, Tensor | None] = {
             "visible": None if visible is None else self._visible(visible).to(self.dtype),

@@ -1,4 +1,4 @@
-"""``crossband export``: from a run to files for other runtimes, each held against PyTorch before it is kept."""
+"""``crossband export``: from a run to files for other runtimes, each held against PyTorch first."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
-
 from crossband.card import Card
 from crossband.errors import CrossbandError, OptionError
 from crossband.export.deployable import LOGITS, Deployable
+from crossband.export.lighter import half_onnx, int8_onnx, int8_openvino
 from crossband.export.onnx_graph import (
     OPSET,
     onnx_graph,
@@ -25,6 +24,7 @@ from crossband.export.onnx_graph import (
 from crossband.export.openvino_graph import openvino_graph, save_openvino
 from crossband.export.openvino_graph import without_output as openvino_without
 from crossband.export.parity import Parity, compare, pairs_to_check
+from crossband.export.torch_program import save_program, torch_program
 from crossband.locks import folder_lock
 from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.base import Pair
@@ -33,7 +33,13 @@ from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import replacing, write_text
 from crossband.runtime.exported import BUNDLE_NAME, bundle_text
 from crossband.runtime.graph_card import GraphCard
-from crossband.runtime.sessions import OnnxRuntimeSession, OpenVinoSession, Session, version_of
+from crossband.runtime.sessions import (
+    OnnxRuntimeSession,
+    OpenVinoSession,
+    Session,
+    TorchExportSession,
+    version_of,
+)
 from crossband.systems.base import System
 from crossband.words import BAND_COMBINATIONS, BANDS, Band, Bands, ExportFormat, ExportPrecision, LevelType
 
@@ -123,7 +129,7 @@ def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
     suffix = SUFFIX[options.format]
     if card.infrared_scaling == AUTO:
         raise OptionError(
-            "a graph holds one rule for infrared: give --infrared_scaling, such as full-range for 8-bit images"
+            "a graph holds one rule for infrared: give --infrared_scaling, as full-range for 8-bit images"
         )
     if options.bands != "all" and out.suffix != suffix:
         raise OptionError(f"one combination of bands is one file: name --out FILE{suffix}, not {out}")
@@ -175,6 +181,14 @@ def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
     return "generated scenes", pairs_to_check(open_pairs(CHECK_SCENES, "test"), 3)
 
 
+def _calibration_pairs(job: Exporting) -> list[Pair]:
+    options = job.options
+    if options.calibration is None:
+        return job.pairs
+    pairs = open_pairs(options.calibration, "train", infrared_scaling=job.card.infrared_scaling, labels=False)
+    return pairs_to_check(pairs, options.calibration_pairs)
+
+
 def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, list[Parity]]:
     """Make, check and write the graph of one combination of bands."""
     options = job.options
@@ -195,9 +209,7 @@ def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, lis
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.format == "torch-export":
-            from crossband.export.torch_program import export_program
-
-            return export_program(job, deployable, card, folder, out)
+            return _export_program(job, deployable, card, folder, out)
         model = onnx_graph(deployable)
         if options.format == "onnx":
             return _export_onnx(job, deployable, model, card, folder, out)
@@ -209,10 +221,10 @@ def _export_onnx(
 ) -> tuple[GraphCard, list[Parity]]:
     import onnx
 
-    if job.options.precision != "fp32":
-        from crossband.export.lighter import lighter_onnx
-
-        model, layers = lighter_onnx(model, job, deployable, folder)
+    if job.options.precision == "fp16":
+        model = half_onnx(model)
+    elif job.options.precision == "int8":
+        model, layers = int8_onnx(model, deployable, _calibration_pairs(job), folder)
         card = replace(card, float_layers=layers)
     file = folder / "checked.onnx"
     onnx.save(with_card(model, card), file)
@@ -238,9 +250,7 @@ def _export_openvino(
     onnx.save(model, file)
     graph = openvino_graph(file)
     if job.options.precision == "int8":
-        from crossband.export.lighter import lighter_openvino
-
-        graph, layers = lighter_openvino(graph, job, deployable)
+        graph, layers = int8_openvino(graph, deployable, _calibration_pairs(job))
         card = replace(card, float_layers=layers)
     checked = folder / "checked.xml"
     save_openvino(graph, checked, card)
@@ -251,6 +261,20 @@ def _export_openvino(
     with replacing(out) as xml, replacing(out.with_suffix(".bin")) as weights:
         _copy(final, xml)
         _copy(final.with_suffix(".bin"), weights)
+    return card, found
+
+
+def _export_program(
+    job: Exporting, deployable: Deployable, card: GraphCard, folder: Path, out: Path
+) -> tuple[GraphCard, list[Parity]]:
+    program = torch_program(deployable)
+    checked, final = folder / "checked.pt2", folder / "final.pt2"
+    save_program(program, checked, card)
+    found = held_against(job, deployable, [TorchExportSession(checked)])
+    card = replace(card, checked=_checked(found))
+    save_program(program, final, card)
+    with replacing(out) as temporary:
+        _copy(final, temporary)
     return card, found
 
 
@@ -286,5 +310,3 @@ def _copy(source: Path, target: Path) -> None:
         while block := read.read(1 << 20):
             write.write(block)
         os.fsync(write.fileno())
-
-

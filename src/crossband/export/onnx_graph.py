@@ -27,8 +27,9 @@ MOST = 4096
 """The most of a network's multiples that a side has, which PyTorch wants to know."""
 
 AXES = {0: "batch", 1: "height", 2: "width"}
-EXAMPLE = 2, 80, 112
-"""Batch, height and width of what a system is traced with; none is 1, which PyTorch would keep as a constant."""
+EXAMPLE = 2, 75, 109
+"""Batch, height and width of what a system is traced with. None is 1, which PyTorch would keep as a constant,
+nor a multiple of a network's, which it would take to be of the size that the network gives."""
 
 
 def example_arrays(types: dict[Any, LevelType], size: tuple[int, int, int] = EXAMPLE) -> dict[str, Tensor]:
@@ -46,14 +47,14 @@ def example_arrays(types: dict[Any, LevelType], size: tuple[int, int, int] = EXA
 def onnx_graph(deployable: Deployable) -> Any:
     """An ``onnx.ModelProto`` of a system: constants folded, norms in their convolutions, axes named.
 
-    It is traced in three parts, and joined: the sizes inside the network are multiples of a free number, where
+    It is traced in three parts, and joined: the sizes in the network are multiples of a free number, where
     those of a padded image would be formulas of roundings, which PyTorch takes minutes to reason about.
     Raises OptionError where the system cannot be traced, or the graph has an operator that a runtime is known
     to compute wrongly.
     """
     onnx, onnxruntime = _modules()
     arrays = example_arrays(deployable.types)
-    with _quiet(), tempfile.TemporaryDirectory() as folder, torch.no_grad():
+    with quiet(), tempfile.TemporaryDirectory() as folder, torch.no_grad():
         images = deployable.prepared(**arrays)
         made = deployable.network(**images)
         image = next(iter(arrays.values()))
@@ -122,14 +123,14 @@ def free_levels(types: Iterable[Band]) -> dict[str, dict[int, Any]]:
 
 def _free_images(images: dict[str, Tensor], multiple: int) -> dict[str, dict[int, Any]]:
     if multiple == 1:
-        return dict.fromkeys(images, dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC))
+        return {band: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for band in images}
     batch, height, width = (torch.export.Dim(name, min=1, max=MOST) for name in ("batch", "rows", "columns"))
-    return dict.fromkeys(images, {0: batch, 2: multiple * height, 3: multiple * width})
+    return {band: {0: batch, 2: multiple * height, 3: multiple * width} for band in images}
 
 
 def _free_outputs(image: Tensor, made: dict[str, Tensor]) -> dict[str, dict[int, Any]]:
     free = torch.export.Dim.DYNAMIC
-    return {"image": dict.fromkeys(AXES, free), **dict.fromkeys(made, {0: free, 2: free, 3: free})}
+    return {"image": dict.fromkeys(AXES, free)} | {name: {0: free, 2: free, 3: free} for name in made}
 
 
 def _joined(deployable: Deployable, parts: Sequence[Any]) -> Any:
@@ -143,7 +144,7 @@ def _joined(deployable: Deployable, parts: Sequence[Any]) -> Any:
     whole.graph.input.extend(parts[0].graph.input)
     band = next(iter(deployable.types))
     # By the name of each part's inputs, what they are in the whole.
-    comes_from = {"in/image": band, **{f"in/{name}": name for name in deployable.types}}
+    comes_from: dict[str, str] = {"in/image": band, **{f"in/{name}": name for name in deployable.types}}
     for number, part in enumerate(parts):
 
         def renamed(edge: str, number: int = number, known: dict[str, str] = comes_from) -> str:
@@ -159,7 +160,7 @@ def _joined(deployable: Deployable, parts: Sequence[Any]) -> Any:
             copy.input[:] = [renamed(edge) for edge in node.input]
             copy.output[:] = [renamed(edge) for edge in node.output]
         outputs = [output.name for output in part.graph.output]
-        comes_from = {"in/image": band} | {
+        comes_from = {"in/image": str(band)} | {
             f"in/{edge.removeprefix('out/')}": renamed(edge) for edge in outputs
         }
     for value in (*whole.graph.input, *whole.graph.output):
@@ -241,7 +242,9 @@ def _spell_norms_out(model: Any) -> None:
             model.graph.initializer.append(tensor)
         scaled = f"{node.output[0]}/scaled"
         nodes += [
-            helper.make_node("Mul", [node.input[0], f"{node.output[0]}/factor"], [scaled], f"{node.name}/mul"),
+            helper.make_node(
+                "Mul", [node.input[0], f"{node.output[0]}/factor"], [scaled], f"{node.name}/mul"
+            ),
             helper.make_node("Add", [scaled, f"{node.output[0]}/sum"], [node.output[0]], f"{node.name}/add"),
         ]
     del model.graph.node[:]
@@ -283,7 +286,7 @@ def _modules() -> tuple[Any, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what exporters say of their own workings: what matters ends in an error."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch")]
     levels = [logger.level for logger in loggers]

@@ -23,7 +23,7 @@ def without_output(model: Any, name: str) -> Any:
 
 
 def save_openvino(model: Any, path: Path, card: GraphCard) -> None:
-    """Write ``path`` (.xml) and its weights (.bin beside it), the card within, where ONNX files have it too."""
+    """Write ``path`` (.xml), its weights beside it (.bin) and the card within, where ONNX files have it."""
     for key, value in card.metadata().items():
         model.set_rt_info(value, ["framework", key])
     _openvino().save_model(model, str(path), compress_to_fp16=card.precision == "fp16")

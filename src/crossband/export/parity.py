@@ -1,10 +1,10 @@
-"""Whether an exported graph gives the answer that PyTorch gives, on real pairs of several sizes and batches."""
+"""Whether an exported graph gives the answer that PyTorch gives, in several sizes and batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Runs(Protocol):
 
     runtime: str
     device: str
-    precision: str
+    precision: ExportPrecision
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays: ...
 
@@ -45,12 +45,12 @@ class Parity:
     pixels: how many were compared. agree: the share of them whose label is PyTorch's; None without labels.
     logits, confidence, reliability: the largest difference, logits as a share of the largest of them.
     fused: the share of fused values within one level of 255.
-    mean_iou: (PyTorch's, the graph's) under protocol present, where the pairs have labels and it was asked for.
+    mean_iou: (PyTorch's, the graph's) under protocol present, where it was asked for and pairs have labels.
     """
 
     runtime: str
     device: str
-    precision: str
+    precision: ExportPrecision
     data: str
     pixels: int = 0
     agree: float | None = None
@@ -80,8 +80,7 @@ class Parity:
 
     def failure(self, least: float | None = None) -> str | None:
         """What is beyond tolerance; None where nothing is. least: of labels that agree, as a share."""
-        precision: Any = self.precision
-        wanted = LABELS_AGREE[precision] if least is None else least
+        wanted = LABELS_AGREE[self.precision] if least is None else least
         if self.agree is not None and self.agree < wanted:
             return f"labels agree on {100 * self.agree:.4f} % of pixels, less than {100 * wanted:g} %"
         if self.precision != "fp32":
@@ -89,7 +88,9 @@ class Parity:
         if self.logits is not None and not self.logits <= LOGITS_WITHIN:
             return f"logits differ by {self.logits:.1e} of the largest, more than {LOGITS_WITHIN:g}"
         if self.fused is not None and self.fused < wanted:
-            return f"fused values agree to one level on {100 * self.fused:.4f} %, less than {100 * wanted:g} %"
+            return (
+                f"fused values agree to one level on {100 * self.fused:.4f} %, less than {100 * wanted:g} %"
+            )
         if self.reliability is not None and not self.reliability <= 10 * LOGITS_WITHIN:
             return f"reliability differs by {self.reliability:.1e}, more than {10 * LOGITS_WITHIN:g}"
         return None
@@ -104,9 +105,7 @@ def levels_of(
         image = getattr(pair, band)
         if image is None:
             raise OptionError(f"pair {pair.name!r} has no {band} image, which the graph takes")
-        levels = (
-            visible_levels(image, type) if band == "visible" else infrared_levels(image, scaling, type)
-        )
+        levels = visible_levels(image, type) if band == "visible" else infrared_levels(image, scaling, type)
         if size is not None:
             top, left = ((have - want) // 2 for have, want in zip(levels.shape, size, strict=False))
             levels = levels[top : top + size[0], left : left + size[1]]
@@ -125,7 +124,7 @@ def check_sizes(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
 def check_batches(
     pairs: Sequence[Pair], types: Mapping[Band, LevelType], scaling: InfraredScaling
 ) -> Iterator[Arrays]:
-    """The pairs in three sizes, each in batches of one and of three; pairs come again where they are fewer."""
+    """The pairs in three sizes, each in batches of one and of three; fewer pairs come again."""
     for size in check_sizes(pairs):
         singles = [levels_of(pair, types, scaling, size) for pair in pairs]
         for count in BATCHES:

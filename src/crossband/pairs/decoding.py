@@ -87,7 +87,7 @@ def _decode_with_pillow(path: Path, image: ImageFile) -> Stored:
     lossy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
     palette, grey_step = None, 1
     if image.mode in ("LA", "RGB", "RGBA") and ";16" in raw:
-        samples = _decode_deep_colour(path, image, raw)
+        samples = _decode_deep_colour(path, image)
     else:
         samples = np.asarray(image)
     # Only where the last row is black can pixels be missing; an interlaced image may miss them anywhere.
@@ -115,24 +115,20 @@ def _check_scans(path: Path, image: ImageFile) -> None:
         )
 
 
-def _decode_deep_colour(path: Path, image: ImageFile, raw: str) -> np.ndarray:
-    """The 16-bit samples of a colour or grey + alpha PNG, of which Pillow would keep the high bytes only.
+def _decode_deep_colour(path: Path, image: ImageFile) -> np.ndarray:
+    """The 16-bit samples of a colour or grey + alpha PNG, of which Pillow keeps the high bytes only."""
+    import cv2
 
-    Its unpackers for the other byte order keep the low bytes instead, so two passes give both; the four bytes
-    of a 16-bit grey + alpha pixel come out whole when unpacked as 8-bit RGBA.
-    """
     if image.format != "PNG":
         raise PairError("16-bit colour with this compression cannot be read; save it with deflate or none")
-    if raw == "LA;16B":
-        return _unpack(path, "RGBA").view(">u2")
-    high = np.asarray(image).astype(np.uint16)
-    return high << 8 | _unpack(path, raw.replace(";16B", ";16L"))
-
-
-def _unpack(path: Path, raw: str) -> np.ndarray:
-    with open_with_pillow(path, "PNG") as image:
-        image.tile = [tile._replace(args=raw) for tile in image.tile]
-        return np.asarray(image)
+    # Pillow refuses damaged files; OpenCV gives what it could read of them.
+    image.load()
+    samples = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    bands = len(image.getbands())
+    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] < bands:
+        raise PairError("its 16-bit colours cannot be read; save it again")
+    # OpenCV's order is blue, green, red, alpha; grey and a key colour come with all of them.
+    return samples[..., {2: [2, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[bands]]
 
 
 def _decode_tiff(path: Path, page: tifffile.TiffPage) -> Stored:

@@ -32,8 +32,8 @@ class Exported:
     """The exported graphs of one run, as a predictor uses them in place of a system.
 
     graphs: the file and the card by combination of bands. A graph is loaded when it is first asked for, so
-    that infrared alone costs nothing of the others. runtime, device, threads: as for `open_session`. sessions: those that are loaded
-    already.
+    that infrared alone costs nothing of the others. runtime, device, threads: as for `open_session`.
+    sessions: those that are loaded already.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from crossband.words import LevelType
 
 
 def visible_levels(image: np.ndarray, type: LevelType) -> np.ndarray:
-    """What a file of that type stores for an image (..., H, W, 3) in [0, 1]; nothing is lost for one of it."""
+    """What a file of that type stores for an image (..., H, W, 3) in [0, 1]; nothing is lost of its own."""
     return _quantised(image, type)
 
 
@@ -17,7 +17,7 @@ def infrared_levels(image: np.ndarray, scaling: InfraredScaling, type: LevelType
     """Levels that a graph's scaling rule turns into this image (..., H, W) in [0, 1].
 
     The very levels that were read under "full-range" and "fixed", but where they were clipped. Under rules
-    that look at the whole image they are others, which the rule brings to the same: to the 16th bit in uint16.
+    that look at the whole image they are others, which the rule brings to the same, to the 16th bit.
     """
     if scaling.rule != "fixed":
         return _quantised(image, type)

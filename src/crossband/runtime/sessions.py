@@ -16,11 +16,12 @@ import numpy as np
 
 from crossband.errors import OptionError, WeightsError, first_line
 from crossband.runtime.graph_card import KEY, GraphCard, read_graph_card
+from crossband.words import ExportPrecision
 
 Arrays = dict[str, np.ndarray]
-RuntimeName = Literal["onnxruntime", "openvino"]
+RuntimeName = Literal["onnxruntime", "openvino", "torch"]
 
-SUFFIXES: dict[str, RuntimeName] = {".onnx": "onnxruntime", ".xml": "openvino"}
+SUFFIXES: dict[str, RuntimeName] = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 """Of exported files, and the runtime that is meant for them."""
 
 
@@ -29,7 +30,7 @@ class Session(Protocol):
 
     runtime: str
     device: str
-    precision: str
+    precision: ExportPrecision
     card: GraphCard
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -65,7 +66,9 @@ class OnnxRuntimeSession:
             self._session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
         # Its errors have no common type of their own.
         except Exception as error:
-            raise WeightsError(f"{_name(path)} cannot be run by ONNX Runtime ({first_line(error)})") from error
+            raise WeightsError(
+                f"{_name(path)} cannot be run by ONNX Runtime ({first_line(error)})"
+            ) from error
         if self._session.get_providers()[0] != provider:
             raise OptionError(
                 f"ONNX Runtime took {self._session.get_providers()[0]} where {provider} was asked for: "
@@ -96,7 +99,9 @@ class OpenVinoSession:
     def __init__(self, path: Path | Any, *, device: str = "cpu", threads: int | None = None):
         openvino = _module("openvino", "openvino")
         core = openvino.Core()
-        if device.upper().partition(":")[0] not in {name.partition(".")[0] for name in core.available_devices}:
+        if device.upper().partition(":")[0] not in {
+            name.partition(".")[0] for name in core.available_devices
+        }:
             raise OptionError(
                 f"OpenVINO cannot compute on device {device} here: it has {', '.join(core.available_devices)}"
             )
@@ -119,6 +124,41 @@ class OpenVinoSession:
         return {name: np.array(made[name]) for name in self._outputs}
 
 
+class TorchExportSession:
+    """A program of ``torch.export`` on PyTorch.
+
+    Raises WeightsError for a file that cannot be used, OptionError for a device that is not there.
+    """
+
+    runtime = "torch"
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None):
+        torch = _module("torch", "train")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        extra = {KEY: ""}
+        try:
+            program = torch.export.load(str(path), extra_files=extra)
+        # Its errors have no common type of their own.
+        except Exception as error:
+            raise WeightsError(f"{path} cannot be run by PyTorch ({first_line(error)})") from error
+        if device != "cpu":
+            raise OptionError(f"a torch-export file computes where it was made, on the cpu, not on {device}")
+        self.card = read_graph_card({key: text for key, text in extra.items() if text}, path)
+        self.device = device
+        self.precision = self.card.precision
+        self._torch = torch
+        self._run = program.module()
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        check_arrays(self.card, arrays)
+        given = {
+            band: self._torch.from_numpy(np.ascontiguousarray(levels)) for band, levels in arrays.items()
+        }
+        with self._torch.inference_mode():
+            return {name: tensor.numpy() for name, tensor in self._run(**given).items()}
+
+
 def open_session(
     path: Path, *, runtime: RuntimeName | None = None, device: str = "cpu", threads: int | None = None
 ) -> Session:
@@ -129,6 +169,10 @@ def open_session(
     if not path.is_file():
         raise WeightsError(f"exported file {path} is not there")
     runtime = runtime or SUFFIXES.get(path.suffix)
+    if (path.suffix == ".pt2") != (runtime == "torch") or (path.suffix == ".xml" and runtime != "openvino"):
+        raise OptionError(f"{path} is not for runtime {runtime}; name none, or another file")
+    if runtime == "torch":
+        return TorchExportSession(path, device=device, threads=threads)
     if runtime == "openvino":
         return OpenVinoSession(path, device=device, threads=threads)
     if path.suffix != ".onnx":
@@ -177,7 +221,7 @@ def _name(path: object) -> str:
 
 
 def _openvino_metadata(model: Any) -> dict[str, str]:
-    """The metadata of an ONNX file reach OpenVINO under ``framework``, and so our own files keep them there."""
+    """An ONNX file's metadata reach OpenVINO under ``framework``, and so our own files keep them there."""
     place = ["framework", KEY]
     return {KEY: model.get_rt_info(place).astype(str)} if model.has_rt_info(place) else {}
 

@@ -1,0 +1,116 @@
+"""int8 and float16 forms of a graph: smaller, and on some machines faster, at a loss that the check measures.
+
+int8 is quantisation after training, from the ranges that real pairs give: per channel for weights. ONNX by
+ONNX Runtime's quantisation into QDQ form, OpenVINO by NNCF (whose ONNX output ONNX Runtime does not take).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossband.errors import OptionError
+from crossband.export.deployable import Deployable
+from crossband.export.onnx_graph import quiet
+from crossband.export.parity import levels_of
+from crossband.pairs.base import Pair
+
+FLOAT_ENDS = ("0/", "2/")
+"""How nodes begin that prepare the images and finish the outputs: their values are levels, or counts."""
+
+
+def half_onnx(model: Any) -> Any:
+    """The graph with float16 weights and values; what it takes and gives stays as it is."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with quiet():
+        return convert_float_to_float16(
+            model, keep_io_types=True, node_block_list=_ends(model), disable_shape_infer=True
+        )
+
+
+def int8_onnx(
+    model: Any, deployable: Deployable, pairs: Sequence[Pair], folder: Path
+) -> tuple[Any, tuple[str, ...]]:
+    """The graph in QDQ form, convolutions and matrix products in int8; and the layers that stay float."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches: Iterator[Mapping[str, np.ndarray]] = calibration(deployable, pairs)
+
+        def get_next(self) -> Mapping[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    plain, quantised = folder / "plain.onnx", folder / "int8.onnx"
+    onnx.save(model, plain)
+    layers = _last_layers(model)
+    with quiet():
+        quantize_static(
+            str(plain),
+            str(quantised),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            # Symmetric weights, which every runtime has; activations after ReLU have no use for a sign.
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            nodes_to_exclude=[*_ends(model), *layers],
+        )
+    return onnx.load(quantised), layers
+
+
+def int8_openvino(graph: Any, deployable: Deployable, pairs: Sequence[Pair]) -> tuple[Any, tuple[str, ...]]:
+    """The graph as NNCF quantises it, and the layers that stay float."""
+    try:
+        import nncf
+    except ImportError as error:
+        raise OptionError(
+            "nncf is not installed, which makes int8 for OpenVINO: pip install 'crossband[export]'"
+        ) from error
+    batches = list(calibration(deployable, pairs))
+    names = [operation.get_friendly_name() for operation in graph.get_ops()]
+    ends = [name for name in names if name.startswith(FLOAT_ENDS)]
+    with quiet():
+        made = nncf.quantize(
+            graph,
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batches),
+            ignored_scope=nncf.IgnoredScope(names=ends, validate=False) if ends else None,
+        )
+    return made, ()
+
+
+def calibration(deployable: Deployable, pairs: Sequence[Pair]) -> Iterator[Mapping[str, np.ndarray]]:
+    """Each pair as the graph takes it, one at a time."""
+    for pair in pairs:
+        yield levels_of(pair, deployable.types, deployable.scaling)
+
+
+def _ends(model: Any) -> list[str]:
+    return [node.name for node in model.graph.node if node.name.startswith(FLOAT_ENDS)]
+
+
+def _last_layers(model: Any) -> tuple[str, ...]:
+    """The layers that make the classes and the picture: the last with weights before each output."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    found: list[str] = []
+    for output in model.graph.output:
+        edges, seen = [output.name], set[str]()
+        while edges:
+            node = makers.get(edges.pop())
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            if node.op_type in ("Conv", "MatMul", "Gemm") and any(name in weights for name in node.input):
+                found.append(node.name)
+            else:
+                edges.extend(node.input)
+    return tuple(dict.fromkeys(found))

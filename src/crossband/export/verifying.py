@@ -1,0 +1,65 @@
+"""``crossband verify``: an exported file held against the run that it came from, on any pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from crossband.errors import OptionError, WeightsError
+from crossband.export.deployable import Deployable
+from crossband.export.parity import Parity, compare, pairs_to_check
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.opening import open_pairs
+from crossband.runtime.exported import Exported
+from crossband.systems import create, list_systems
+from crossband.systems.base import System
+from crossband.weights import load_run
+
+
+def verify_exported(
+    exported: Exported,
+    run: str,
+    data: str,
+    split: str,
+    *,
+    pairs: int = 12,
+    least: float | None = None,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Parity]:
+    """Compare every graph with PyTorch on some pairs, and tell what is found, a line for each.
+
+    least: the share of labels that must agree; None for the precision's own. Raises WeightsError if the file
+    was not made of this run, OptionError where an answer is not PyTorch's.
+    """
+    system = _system(run, exported)
+    card = exported.card
+    opened = open_pairs(data, split, infrared_scaling=card.infrared_scaling)
+    chosen = pairs_to_check(opened, max(3, pairs))
+    found: dict[str, Parity] = {}
+    for bands, (path, graph) in exported.graphs.items():
+        deployable = Deployable(system, bands, InfraredScaling.parse(card.infrared_scaling), graph.types)
+        classes = len(card.classes) if card.classes is not None and graph.segments else 0
+        session = exported.session(bands)
+        parity = compare(session, deployable, chosen, f"{opened.source} {split}", count_iou=classes)
+        tell(f"{bands}: {parity.text()}")
+        failure = parity.failure(least)
+        if failure is not None:
+            raise OptionError(f"{path} is not what {run} gives: {failure}")
+        found[bands] = parity
+    return found
+
+
+def _system(run: str, exported: Exported) -> System:
+    """The system that a file was exported from. Raises WeightsError if this is another."""
+    if run in list_systems() and not Path(run).is_dir():
+        system = create(run, **exported.card.network)
+        sha256 = None
+    else:
+        system, card = load_run(run)
+        sha256 = card.weights_sha256
+    if system.name != exported.name or sha256 != exported.card.weights_sha256:
+        raise WeightsError(
+            f"the file was exported from a {exported.name} with weights {exported.card.weights_sha256}, but "
+            f"{run} is a {system.name} with {sha256}: name the run that it was made of"
+        )
+    return system.eval()

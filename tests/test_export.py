@@ -1,0 +1,367 @@
+"""Exported graphs: the answer of PyTorch, without PyTorch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import crossband as cb
+from crossband.cli import main
+from crossband.errors import BandError, OptionError, WeightsError
+from crossband.pairs.base import Classes
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.writing import write_image
+from crossband.runtime.exported import open_exported
+from crossband.runtime.levels import infrared_levels, visible_levels
+from crossband.systems import list_systems, system_class
+from crossband.systems.base import System
+from crossband.weights import make_card, save_run
+from crossband.words import BAND_COMBINATIONS, BANDS
+from tiny_systems import CLASSES, randomise_norms, tiny
+
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+
+from crossband.export.deployable import Deployable  # noqa: E402
+from crossband.export.onnx_graph import check_operators, example_arrays, onnx_graph  # noqa: E402
+from crossband.export.parity import Parity  # noqa: E402
+
+SIZES = (1, 64, 96), (3, 37, 51)
+SCENES = "scenes,train=0,val=0,test=3,size=48x80"
+NAMES = Classes(tuple(f"class {i}" for i in range(CLASSES)), tuple((i, 2 * i, 3 * i) for i in range(CLASSES)))
+
+
+def ready(name: str, **options: Any) -> System:
+    system = tiny(name, **options)
+    randomise_norms(system)
+    return system.eval()
+
+
+def types_of(bands: str) -> dict[Any, Any]:
+    return {
+        band: type for band, type in zip(BANDS, ("uint8", "uint16"), strict=True) if bands in ("both", band)
+    }
+
+
+def designed(name: str) -> Any:
+    """The combination that a system was designed for, the widest first."""
+    supports = tiny(name).supports
+    return next(bands for bands in BAND_COMBINATIONS if supports.get(bands) == "designed")
+
+
+def run_onnx(model: Any, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    made = session.run(None, {name: tensor.numpy() for name, tensor in arrays.items()})
+    return dict(zip(names, made, strict=True))
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, np.ndarray]) -> None:
+    assert set(ours) == set(theirs)
+    for name, tensor in ours.items():
+        assert theirs[name].dtype == tensor.numpy().dtype
+        assert theirs[name].shape == tensor.shape
+        if name == "labels":
+            assert (theirs[name] == tensor.numpy()).mean() > 0.9999
+        elif name == "fused":
+            assert (np.abs(theirs[name].astype(int) - tensor.numpy()) <= 1).mean() > 0.9999
+        else:
+            scale = max(1.0, float(tensor.abs().max()))
+            np.testing.assert_allclose(theirs[name] / scale, tensor.numpy() / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list_systems())
+def test_every_system_gives_the_same_answer_in_onnx_at_any_size(name: str) -> None:
+    bands = designed(name)
+    deployable = Deployable(ready(name), bands, InfraredScaling(), types_of(bands))
+    model = onnx_graph(deployable)
+    for value in (*model.graph.input, *model.graph.output):
+        names = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        assert [name for name in names if isinstance(name, str)] == ["batch", "height", "width"]
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"TopK", "BatchNormalization", "Loop", "If"}
+    for size in SIZES:
+        arrays = example_arrays(deployable.types, size)
+        with torch.inference_mode():
+            same(deployable(**arrays), run_onnx(model, arrays))
+
+
+@pytest.mark.parametrize("rule", ["full-range", "minmax", "percentile(2, 98)", "fixed(1000, 40000.5)"])
+def test_the_scaling_rule_is_in_the_graph(rule: str) -> None:
+    scaling = InfraredScaling.parse(rule)
+    deployable = Deployable(ready("average"), "infrared", scaling, {"infrared": "uint16"})
+    levels = np.random.default_rng(1).integers(500, 60000, (2, 20, 30)).astype(np.uint16)
+    wanted = np.stack([scaling(image) for image in levels])
+    arrays = {"infrared": torch.from_numpy(levels)}
+    made = run_onnx(onnx_graph(deployable), arrays)["fused"]
+    assert np.abs(made[..., 0] - wanted * 255).max() <= 0.5 + 1e-3
+
+
+def test_a_constant_image_becomes_zeros_as_numpy_does_it() -> None:
+    deployable = Deployable(ready("average"), "infrared", InfraredScaling("minmax"), {"infrared": "uint8"})
+    with torch.inference_mode():
+        made = deployable(infrared=torch.full((1, 4, 5), 9, dtype=torch.uint8))
+    assert not made["fused"].any()
+
+
+@pytest.mark.parametrize(
+    ("rule", "type"),
+    [("full-range", "uint8"), ("full-range", "uint16"), ("fixed(10.5, 200.25)", "uint8")],
+)
+def test_levels_that_were_read_come_back(rule: str, type: Any) -> None:
+    scaling = InfraredScaling.parse(rule)
+    levels = np.arange(256, dtype=type).reshape(16, 16)
+    back = infrared_levels(scaling(levels), scaling, type)
+    inside = (levels > 10) & (levels < 200) if scaling.rule == "fixed" else np.full(levels.shape, True)
+    assert (back == levels)[inside].all()
+    assert np.abs(scaling(back) - scaling(levels)).max() < 1e-6
+
+
+def test_visible_levels_come_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    assert (visible_levels(levels.astype(np.float32) / 255, "uint8") == levels).all()
+
+
+def test_limits_that_a_type_cannot_hold_are_refused() -> None:
+    with pytest.raises(OptionError, match="float32"):
+        Deployable(ready("average"), "infrared", InfraredScaling("fixed", (-20, 40)), {"infrared": "uint16"})
+
+
+def graph(*nodes: Any) -> Any:
+    return onnx.helper.make_model(onnx.helper.make_graph(list(nodes), "g", [], []))
+
+
+@pytest.mark.parametrize(
+    ("node", "word"),
+    [
+        (("Resize", ["x"], ["y"], {"antialias": 1}), "antialias"),
+        (("BatchNormalization", ["x", "a", "b", "c", "d"], ["y"], {}), "batch norm"),
+        (("Loop", ["x"], ["y"], {}), "Loop"),
+        (("FusedConv", ["x"], ["y"], {"domain": "com.microsoft"}), "com.microsoft"),
+    ],
+)
+def test_operators_that_a_runtime_computes_wrongly_are_refused(node: Any, word: str) -> None:
+    kind, inputs, outputs, attributes = node
+    with pytest.raises(OptionError, match=word):
+        check_operators(graph(onnx.helper.make_node(kind, inputs, outputs, **attributes)))
+    check_operators(graph(onnx.helper.make_node("Relu", ["x"], ["y"])))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"agree": 0.9998}, {"logits": 2e-4}, {"logits": float("nan")}, {"fused": 0.99}, {"reliability": 0.01}],
+)
+def test_what_is_beyond_tolerance_fails(fields: dict[str, float]) -> None:
+    assert Parity("onnxruntime", "cpu", "fp32", "x", **fields).failure() is not None  # type: ignore[arg-type]
+    fine = Parity("onnxruntime", "cpu", "fp32", "x", agree=1.0, logits=1e-6, fused=1.0, reliability=1e-6)
+    assert fine.failure() is None
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a tiny DeepLabV3+ on infrared."""
+    folder = tmp_path_factory.mktemp("run")
+    system = ready("deeplabv3plus", band="infrared")
+    save_run(folder, system, make_card(system, NAMES, "full-range", {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    arguments = ["export", str(run), "--bands", "infrared", "--out", str(path), "--check", SCENES]
+    assert main(arguments) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "one.png"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (45, 61)).astype(np.uint8))
+    return path
+
+
+def test_an_exported_file_predicts_as_its_run(run: Path, exported: Path, image: Path) -> None:
+    ours, theirs = cb.load(run)(infrared=image), cb.load(exported)(infrared=image)
+    assert theirs.labels is not None
+    assert (ours.labels == theirs.labels).mean() > 0.999
+    assert theirs.classes == NAMES
+    assert (theirs.bands, theirs.support) == (ours.bands, ours.support)
+    np.testing.assert_allclose(ours.confidence, theirs.confidence, atol=1e-4)
+    assert theirs.overlay().size == (61, 45)
+
+
+def test_without_pytorch(exported: Path, image: Path, tmp_path: Path) -> None:
+    """The library and the commands, where importing PyTorch or what stands on it fails."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'lightning', 'safetensors', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "import crossband as cb\n"
+        "from crossband.cli import main\n"
+        "file, image, out = sys.argv[1:]\n"
+        "result = cb.load(file)(infrared=image)\n"
+        "assert result.labels.shape == (45, 61)\n"
+        "assert main(['predict', file, '--infrared', image, '--out', out]) == 0\n"
+        "assert main(['info', file]) == 0\n"
+        "assert main(['info', 'csknet']) == 2\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(exported), str(image), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "crossband[train]" in done.stderr
+    assert "infrared uint8" in done.stdout
+    assert (tmp_path / "out" / "label" / "one.png").is_file()
+
+
+def test_pytorch_is_not_imported(exported: Path, image: Path) -> None:
+    code = (
+        "import sys, crossband as cb\n"
+        f"cb.load({str(exported)!r})(infrared={str(image)!r})\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_card_is_in_the_file(exported: Path) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert metadata["class_names"].splitlines() == list(NAMES.names)
+    assert metadata["palette"].split()[2] == "#020406"
+    card = json.loads(metadata["crossband"])
+    assert card["precision"] == "fp32"
+    assert card["checked"]["onnxruntime"]["agree"] > 0.9999
+
+
+def test_bands_without_a_graph_are_refused(exported: Path, image: Path) -> None:
+    with pytest.raises(BandError, match="no graph for visible alone"):
+        cb.load(exported)(visible=np.zeros((8, 8, 3), np.uint8))
+
+
+def test_arrays_of_another_type_are_refused(exported: Path) -> None:
+    session = open_exported(exported).session("infrared")
+    with pytest.raises(OptionError, match="uint8"):
+        session.run({"infrared": np.zeros((1, 32, 32), np.float32)})
+
+
+def test_a_device_that_is_not_there_is_refused(exported: Path) -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(OptionError, match="cannot compute on device cuda"):
+            cb.load(exported, device="cuda")
+
+
+def test_a_graph_of_others_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stranger.onnx"
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    made = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
+    onnx.save(
+        onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path
+    )
+    with pytest.raises(WeightsError, match="holds no card"):
+        cb.load(path)
+
+
+def test_a_damaged_file_is_one_line(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(exported.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="cannot be run"):
+        cb.load(path)
+
+
+def test_verify_holds_a_file_against_its_run(
+    run: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", "scenes,train=0,val=0,test=3,size=48x80"]
+    assert main(["verify", str(exported), str(run), *data]) == 0
+    assert "labels agree on 100.0000 %" in capsys.readouterr().out
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    system = ready("deeplabv3plus", band="infrared")
+    with torch.no_grad():
+        next(system.parameters()).add_(0.1)
+    save_run(other, system, make_card(system, NAMES, "full-range", {}))
+    assert main(["verify", str(exported), str(other), *data]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--bands", "infrared", "--out", "x.xml"], "FILE.onnx"),
+        (["--bands", "all", "--out", "x.onnx"], "folder"),
+        (["--bands", "infrared", "--out", "x.onnx", "--precision", "bf16"], "OpenVINO"),
+        (["--bands", "visible", "--out", "x.onnx"], "cannot run on visible"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    run: Path, arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--check", SCENES, *arguments]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:
+    out = tmp_path / "average"
+    arguments = [
+        "export",
+        "average",
+        "--infrared_scaling",
+        "full-range",
+        "--check",
+        SCENES,
+        "--out",
+        str(out),
+    ]
+    assert main(arguments) == 0
+    predictor = cb.load(out)
+    assert predictor.system.supports == dict(system_class("average").supports)
+    visible = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    infrared = visible[..., 0]
+    assert (predictor(visible=visible).fused == visible).all()
+    fused = predictor(visible=visible, infrared=infrared).fused
+    plain = cb.load("average", infrared_scaling="full-range")(visible=visible, infrared=infrared).fused
+    assert fused is not None
+    assert plain is not None
+    assert np.abs(fused.astype(int) - plain).max() <= 1
+
+
+def test_evaluate_takes_an_exported_file(run: Path, exported: Path, tmp_path: Path) -> None:
+    pairs = cb.open_pairs("scenes,train=0,val=0,test=3,size=48x80", "test")
+    if pairs.classes is not None and len(pairs.classes) != CLASSES:
+        with pytest.raises(OptionError, match="classes"):
+            cb.evaluate(cb.load(exported).system, pairs, bands=["infrared"])
+
+
+class TestOpenVino:
+    @pytest.mark.parametrize("name", ["deeplabv3plus", "csknet", "laplacian"])
+    def test_the_same_answer_in_openvino(self, name: str, tmp_path: Path) -> None:
+        pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+        options = {"band": "infrared"} if name == "deeplabv3plus" else {}
+        system = ready(name, **options)
+        folder = tmp_path / "run"
+        folder.mkdir()
+        classes = NAMES if system.segments else None
+        save_run(folder, system, make_card(system, classes, "full-range", {}))
+        bands = "both" if name == "laplacian" else "infrared"
+        out = tmp_path / "model.xml"
+        arguments = ["export", str(folder), "--format", "openvino", "--bands", bands, "--out", str(out)]
+        assert main([*arguments, "--check", SCENES]) == 0
+        predictor = cb.load(out)
+        assert predictor.runtime.session(bands).precision == "fp32"  # type: ignore[attr-defined]
+        pair = cb.open_pairs("scenes,train=0,val=0,test=1,size=48x80", "test")[0]
+        given = {band: getattr(pair, band) for band in BANDS if bands in ("both", band)}
+        ours, theirs = cb.load(folder)(**given), predictor(**given)
+        if ours.labels is not None:
+            assert (ours.labels == theirs.labels).mean() > 0.99
