@@ -171,14 +171,14 @@ def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
     for split in splits:
         try:
             pairs = open_pairs(source, split, infrared_scaling=card.infrared_scaling)
-            return f"{pairs.source} {split}", pairs_to_check(pairs, most)
+            return f"{pairs.source} {split}", pairs_to_check(pairs, most, card.classes)
         except CrossbandError as caught:
             error = error or caught
     if options.check is not None:
         assert error is not None
         raise error
     # What a run was validated on need not be on this machine.
-    return "generated scenes", pairs_to_check(open_pairs(CHECK_SCENES, "test"), 3)
+    return "generated scenes", pairs_to_check(open_pairs(CHECK_SCENES, "test"), 3, card.classes)
 
 
 def _calibration_pairs(job: Exporting) -> list[Pair]:
@@ -186,7 +186,7 @@ def _calibration_pairs(job: Exporting) -> list[Pair]:
     if options.calibration is None:
         return job.pairs
     pairs = open_pairs(options.calibration, "train", infrared_scaling=job.card.infrared_scaling, labels=False)
-    return pairs_to_check(pairs, options.calibration_pairs)
+    return pairs_to_check(pairs, options.calibration_pairs, None)
 
 
 def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, list[Parity]]:

@@ -12,7 +12,7 @@ import torch
 from crossband.errors import OptionError
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.metrics.segmentation import confusion_matrix, protocol_scores
-from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.base import Classes, Pair, Pairs, WithoutLabels
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.runtime.levels import infrared_levels, visible_levels
 from crossband.words import Band, ExportPrecision, LevelType
@@ -191,7 +191,9 @@ def _worst(before: float | None, ours: np.ndarray, theirs: np.ndarray, unit: flo
     return difference if before is None or not difference <= before else before
 
 
-def pairs_to_check(pairs: Pairs, most: int) -> list[Pair]:
-    """Some pairs, spread evenly over a list."""
+def pairs_to_check(pairs: Pairs, most: int, classes: Classes | None) -> list[Pair]:
+    """Some pairs, spread evenly over a list; without labels where those are of another number of classes."""
+    if classes is None or pairs.classes is None or len(classes) != len(pairs.classes):
+        pairs = WithoutLabels(pairs)
     count = min(most, len(pairs))
     return [pairs[len(pairs) * number // count] for number in range(count)]

@@ -34,7 +34,7 @@ def verify_exported(
     system = _system(run, exported)
     card = exported.card
     opened = open_pairs(data, split, infrared_scaling=card.infrared_scaling)
-    chosen = pairs_to_check(opened, max(3, pairs))
+    chosen = pairs_to_check(opened, max(3, pairs), card.classes)
     found: dict[str, Parity] = {}
     for bands, (path, graph) in exported.graphs.items():
         deployable = Deployable(system, bands, InfraredScaling.parse(card.infrared_scaling), graph.types)
