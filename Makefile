@@ -6,7 +6,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One process per core, each with one thread; tests of a module or class share their fixtures.
 PARALLEL := -n auto --dist loadscope
 
-.PHONY: help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
+EXTRAS := runtime openvino train export track ray dev
+
+.PHONY: extras help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
 	reproduce-two-rows reproduce-scenes clean
 
 help:
@@ -17,6 +19,7 @@ help:
 	@echo "make test-release        before a release: all tests, and an hour of soak"
 	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: a minute"
 	@echo "make lint                ruff and mypy"
+	@echo "make extras              whether each extra can be installed, and all together"
 	@echo "make speed               time and memory, as ratios to plain references"
 	@echo "make reproduce-two-rows  two rows of a paper's table on generated scenes; a minute"
 	@echo "make reproduce-scenes    every table of both papers on generated scenes; hours on a CPU"
@@ -60,6 +63,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Asks the package index only, and installs nothing.
+extras: setup
+	@for extra in $(EXTRAS) "$$(echo $(EXTRAS) | tr ' ' ,)"; do \
+		echo "crossband[$$extra]"; \
+		$(BIN)/python -m pip install --quiet --dry-run --ignore-installed ".[$$extra]" || exit 1; \
+	done
 
 speed: setup
 	$(BIN)/python speed/run.py
