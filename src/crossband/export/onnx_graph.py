@@ -64,7 +64,7 @@ def onnx_graph(deployable: Deployable) -> Any:
             _traced(deployable, "finished", {"image": image, **made}, _free_outputs(image, made)),
         ]
         joined, folded = Path(folder) / "joined.onnx", Path(folder) / "folded.onnx"
-        onnx.save(_joined(deployable, parts), joined)
+        onnx.save(_single_convolutions(_joined(deployable, parts)), joined)
         # ONNX Runtime's basic rewrites change no value and keep to the standard's operators.
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -218,6 +218,37 @@ def check_operators(model: Any) -> None:
             wrong = f"{node.op_type} ({node.name}), as of pooling to a grid"
         if wrong is not None:
             raise OptionError(f"the graph has {wrong}: no runtime is trusted with it, and it is not written")
+
+
+def _single_convolutions(model: Any) -> Any:
+    """The graph with its float64 convolutions in float32, which ONNX Runtime has; their values go on in
+    float64. The check of the graph says whether that is enough."""
+    from onnx import TensorProto, helper, shape_inference
+
+    casts = {a.i for node in model.graph.node if node.op_type == "Cast" for a in node.attribute}
+    if TensorProto.DOUBLE not in casts:
+        return model
+    known = shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in known.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in known.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type != "Conv" or types.get(node.input[1]) != TensorProto.DOUBLE:
+            nodes.append(node)
+            continue
+        inputs, outcome = list(node.input), node.output[0]
+        for place, name in enumerate(inputs):
+            single = f"{node.name}/single/{place}"
+            nodes.append(helper.make_node("Cast", [name], [single], f"{single}/cast", to=TensorProto.FLOAT))
+            node.input[place] = single
+        node.output[0] = f"{outcome}/single"
+        cast = helper.make_node(
+            "Cast", [node.output[0]], [outcome], f"{node.name}/double", to=TensorProto.DOUBLE
+        )
+        nodes += [node, cast]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 def _spell_norms_out(model: Any) -> None:
