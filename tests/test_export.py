@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import crossband as cb
 from crossband.cli import main
@@ -31,6 +32,7 @@ onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
 from crossband.export.deployable import Deployable  # noqa: E402
+from crossband.export.lighter import half_onnx  # noqa: E402
 from crossband.export.onnx_graph import check_operators, example_arrays, onnx_graph  # noqa: E402
 from crossband.export.parity import Parity  # noqa: E402
 
@@ -253,6 +255,16 @@ def test_pytorch_is_not_imported(exported: Path, image: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_example_needs_the_file_alone(exported: Path, image: Path, tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "segment_onnxruntime.py"
+    command = [sys.executable, "-I", str(example), str(exported), str(tmp_path), str(image)]
+    subprocess.run(command, check=True, capture_output=True)
+    labels = cb.load(exported)(infrared=image).labels
+    with Image.open(tmp_path / "one.png") as made:
+        assert (np.asarray(made) == labels).all()
+        assert made.getpalette()[:6] == [*NAMES.palette[0], *NAMES.palette[1]]  # type: ignore[index]
+
+
 def test_the_card_is_in_the_file(exported: Path) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
     assert metadata["class_names"].splitlines() == list(NAMES.names)
@@ -359,6 +371,21 @@ def test_evaluate_takes_an_exported_file(run: Path, exported: Path, tmp_path: Pa
     if pairs.classes is not None and len(pairs.classes) != CLASSES:
         with pytest.raises(OptionError, match="classes"):
             cb.evaluate(cb.load(exported).system, pairs, bands=["infrared"])
+
+
+def test_weights_in_float16_are_computed_in_float32() -> None:
+    deployable = Deployable(
+        ready("deeplabv3plus", band="infrared"), "infrared", InfraredScaling(), types_of("infrared")
+    )
+    model = onnx_graph(deployable)
+    half = half_onnx(model)
+    assert half.ByteSize() < 0.6 * model.ByteSize()
+    arrays = example_arrays(deployable.types, SIZES[1])
+    with torch.inference_mode():
+        wanted, made = deployable(**arrays), run_onnx(half, arrays)
+    assert np.abs(made["logits"] - wanted["logits"].numpy()).max() < 0.02 * float(
+        wanted["logits"].abs().max()
+    )
 
 
 class TestOpenVino:

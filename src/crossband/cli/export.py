@@ -27,7 +27,7 @@ def export_arguments(parser: ArgumentParser) -> None:
         "--precision",
         type=ExportPrecision,
         default="fp32",
-        help="fp16: half the size; int8: calibrated on pairs; bf16: OpenVINO computes in it",
+        help="fp16: weights in half the size; int8: calibrated on pairs; bf16: OpenVINO computes in it",
     )
     parser.add_argument("--out", type=str, required=True, help="FILE.onnx, FILE.xml, FILE.pt2, or a folder")
     parser.add_argument(
