@@ -95,15 +95,41 @@ def int8_openvino(graph: Any, deployable: Deployable, pairs: Sequence[Pair]) -> 
     batches = list(calibration(deployable, pairs))
     names = [operation.get_friendly_name() for operation in graph.get_ops()]
     ends = [name for name in names if name.startswith(FLOAT_ENDS)]
+    first = _up_to_first_layers(graph)
     with quiet():
         made = nncf.quantize(
             graph,
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
-            ignored_scope=nncf.IgnoredScope(names=ends, validate=False) if ends else None,
+            ignored_scope=nncf.IgnoredScope(names=[*ends, *first], validate=False),
         )
-    return made, ()
+    return made, tuple(name for name, kind in first.items() if kind in _LAYERS)
+
+
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+
+
+def _up_to_first_layers(graph: Any) -> dict[str, str]:
+    """What stands between the prepared images and the first layers with weights, and these: kinds by name.
+
+    OpenVINO (2026.4, CPU, free sizes) would move the quantisation of the first layer's input before the
+    padding, and then pad by amounts that are none.
+    """
+    waiting = [operation for operation in graph.get_ops() if operation.get_friendly_name().startswith("0/")]
+    found: dict[str, str] = {}
+    while waiting:
+        operation = waiting.pop()
+        for output in operation.outputs():
+            for target in output.get_target_inputs():
+                follower = target.get_node()
+                name = follower.get_friendly_name()
+                if name.startswith(FLOAT_ENDS) or name in found or follower.get_type_name() == "Result":
+                    continue
+                found[name] = follower.get_type_name()
+                if found[name] not in _LAYERS:
+                    waiting.append(follower)
+    return found
 
 
 def calibration(deployable: Deployable, pairs: Sequence[Pair]) -> Iterator[Mapping[str, np.ndarray]]:

@@ -149,6 +149,7 @@ def compare(
     batches = list(check_batches(pairs[: max(BATCHES)], deployable.types, deployable.scaling))
     for arrays in batches:
         ours, theirs = reference(deployable, arrays), session.run(arrays)
+        _check_shapes(session, ours, theirs)
         if "labels" in ours:
             agreeing += int((ours["labels"] == theirs["labels"]).sum())
             found.pixels += ours["labels"].size
@@ -169,6 +170,16 @@ def compare(
     if count_iou and labelled:
         found.mean_iou = _mean_ious(session, deployable, labelled, count_iou)
     return found
+
+
+def _check_shapes(session: Runs, ours: Arrays, theirs: Arrays) -> None:
+    """Raise OptionError for a graph whose answer has another size, which a faulty runtime may give."""
+    for name, array in theirs.items():
+        if array.shape != ours[name].shape:
+            raise OptionError(
+                f"{session.runtime} gives {name} of {array.shape} where PyTorch gives {ours[name].shape}: "
+                "the runtime does not compute this graph, and nothing is written"
+            )
 
 
 def _mean_ious(
