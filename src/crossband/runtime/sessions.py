@@ -7,6 +7,7 @@ so types are checked here, and precision and device are named.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,7 +149,10 @@ class TorchExportSession:
         self.device = device
         self.precision = self.card.precision
         self._torch = torch
-        self._run = program.module()
+        # Its guards are of the sizes that it was traced with, and some refuse others for no reason that matters
+        # to the values: `check_arrays` and the check of the export say what it takes.
+        unguarded = "check_guards" in inspect.signature(program.module).parameters
+        self._run = program.module(**({"check_guards": False} if unguarded else {}))
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         check_arrays(self.card, arrays)
