@@ -16,7 +16,7 @@ from PIL import Image
 import crossband as cb
 from crossband.cli import main
 from crossband.errors import BandError, OptionError, WeightsError
-from crossband.pairs.base import Classes
+from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.writing import write_image
 from crossband.runtime.exported import open_exported
@@ -366,11 +366,36 @@ def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:
     assert np.abs(fused.astype(int) - plain).max() <= 1
 
 
-def test_evaluate_takes_an_exported_file(run: Path, exported: Path, tmp_path: Path) -> None:
-    pairs = cb.open_pairs("scenes,train=0,val=0,test=3,size=48x80", "test")
-    if pairs.classes is not None and len(pairs.classes) != CLASSES:
-        with pytest.raises(OptionError, match="classes"):
-            cb.evaluate(cb.load(exported).system, pairs, bands=["infrared"])
+class MadePairs(Pairs):
+    """Two labelled infrared images of 8-bit levels."""
+
+    source, split, classes, bands = "made", "test", NAMES, ("infrared",)
+
+    def __len__(self) -> int:
+        return 2
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def __getitem__(self, index: int) -> Pair:
+        random = np.random.default_rng(index)
+        levels = random.integers(0, 256, (40, 50)).astype(np.float32) / 255
+        return Pair(str(index), None, levels, random.integers(0, CLASSES, (40, 50)).astype(np.uint8))
+
+
+def test_evaluate_takes_an_exported_file(run: Path, exported: Path) -> None:
+    ours = cb.evaluate(cb.load(run, device="cpu").system, MadePairs(), bands=["infrared"])
+    theirs = cb.evaluate(cb.load(exported).system, MadePairs(), bands=["infrared"])
+    counts, others = (result.results["infrared"].confusion for result in (ours, theirs))
+    assert int((counts - others).abs().sum()) <= 2
+    with pytest.raises(OptionError, match="precision"):
+        cb.evaluate(cb.load(exported).system, MadePairs(), bands=["infrared"], precision="bfloat16")
+
+
+def test_other_classes_than_the_files_are_refused(exported: Path) -> None:
+    pairs = cb.open_pairs(SCENES, "test")
+    with pytest.raises(OptionError, match="classes"):
+        cb.evaluate(cb.load(exported).system, pairs, bands=["infrared"])
 
 
 def test_weights_in_float16_are_computed_in_float32() -> None:

@@ -149,7 +149,7 @@ class TorchExportSession:
         self.device = device
         self.precision = self.card.precision
         self._torch = torch
-        # Its guards are of the sizes that it was traced with, and some refuse others for no reason that matters
+        # Its guards are of the sizes that it was traced with, and some refuse others for nothing that matters
         # to the values: `check_arrays` and the check of the export say what it takes.
         unguarded = "check_guards" in inspect.signature(program.module).parameters
         self._run = program.module(**({"check_guards": False} if unguarded else {}))
