@@ -99,7 +99,7 @@ def _traced(
     names = list(module(example))
     try:
         program = torch.export.export(module, (example,), dynamic_shapes=(free,), strict=False)
-        # Guards of the trace, such as that two sizes are one. The check of the graph is ours, and PyTorch 2.14
+        # Guards of the trace, such as that two sizes are one. Our check takes their place, and PyTorch 2.14
         # stumbles over them where an input gives nothing but its size.
         if hasattr(program, "_guards_code"):
             program._guards_code = []
