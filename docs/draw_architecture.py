@@ -32,7 +32,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),
     ("runtime", "what computes: PyTorch, ONNX Runtime, OpenVINO", ("runtime",)),
-    ("weights", "a run folder: weights and card", ("weights", "card", "devices")),
+    ("weights", "a run folder: weights and card", ("weights", "card", "run_card", "devices")),
     ("systems", "one place per published system", ("systems",)),
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),
     ("metrics", "confusion matrices and protocols; fusion metrics", ("metrics",)),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from crossband.card import CARD_NAME
 from crossband.evaluation import evaluate, evaluate_fusion
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
@@ -31,7 +32,6 @@ from crossband.report import Page
 from crossband.robustness import overexpose, overexposed
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.weights import CARD_NAME
 from crossband.words import Bands
 
 ENCODER = "tf_efficientnet_lite0"

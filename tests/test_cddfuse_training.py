@@ -14,6 +14,7 @@ from crossband.cli import main
 from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
+from crossband.run_card import read_card
 from crossband.systems import create
 from crossband.systems.base import Phase
 from crossband.systems.cddfuse.network import CDDFuse
@@ -22,7 +23,7 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.training.resolving import ResolvedTraining, resolve
-from crossband.weights import load_run, read_card
+from crossband.weights import load_run
 from crossband.words import Band
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import TINY_DATA, curves_without_seconds

@@ -14,9 +14,9 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandWarning
 from crossband.pairs.export import export_folder
+from crossband.run_card import read_card
 from crossband.terminal import config_first
 from crossband.training.engine import train
-from crossband.weights import read_card
 from tiny_runs import TINY_DATA, tiny_options
 
 ANYWHERE = ["--data", TINY_DATA, "--out", "run"]

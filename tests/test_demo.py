@@ -8,7 +8,7 @@ import pytest
 from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
 from crossband.errors import OptionError
 from crossband.locks import LOCK_NAME
-from crossband.weights import read_card
+from crossband.run_card import read_card
 
 TINY = DemoSize(train=20, test=10, height=48, width=64, epochs=1)
 

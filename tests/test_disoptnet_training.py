@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from crossband.errors import OptionError
 from crossband.losses.distillation import soft_cross_entropy
 from crossband.recipe import Recipe
+from crossband.run_card import read_card
 from crossband.systems import create
 from crossband.systems.base import Phase
 from crossband.systems.disoptnet.network import DisOptNet
@@ -22,7 +23,7 @@ from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.training.resolving import resolve
-from crossband.weights import count_parameters, load_run, make_card, read_card, save_run
+from crossband.weights import count_parameters, load_run, make_card, save_run
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
 from tiny_runs import curves_without_seconds, tiny_options
 from tiny_systems import CLASSES, TINY, images, labelled, randomise_norms, tiny

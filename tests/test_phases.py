@@ -19,6 +19,7 @@ from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe
+from crossband.run_card import read_card
 from crossband.systems.base import EpochRow, NetworkSettings, Output, Phase, System, Training
 from crossband.systems.registry import registered
 from crossband.training import engine
@@ -27,7 +28,6 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.training.resolving import resolve
-from crossband.weights import read_card
 from crossband.words import IGNORE_INDEX, Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
 

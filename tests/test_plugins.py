@@ -92,7 +92,7 @@ def test_a_packages_system_and_benchmark_are_used_like_ours(site: Path, yard: Pa
     run, data = tmp_path / "run", f"yard:{yard}"
     done = commands(
         site,
-        "systems",
+        "systems --load",
         f"train latemean --data {data} --out {run} {' '.join(TINY)} --loss.dice_form global --workers 0 "
         "--recipe quick --recipe.epochs 1 --recipe.batch_size 2",
         f"evaluate {run} --data {data} --workers 0",

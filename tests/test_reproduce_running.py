@@ -29,9 +29,10 @@ from crossband.reproduce.reproducing import reproduce
 from crossband.reproduce.settings import Compute, Launcher, Settings
 from crossband.reproduce.table import Row
 from crossband.reproduce.tables import TABLES, choose_rows, find_tables
+from crossband.run_card import read_card
 from crossband.systems import create
 from crossband.training.options import TrainOptions
-from crossband.weights import load_run, load_weights, read_card
+from crossband.weights import load_run, load_weights
 
 DATA = "scenes,train=8,val=0,test=4,size=32x48"
 RECIPE = {"epochs": 2, "batch_size": 4, "warmup_steps": 0}

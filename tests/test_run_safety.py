@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from crossband.card import CARD_NAME
 from crossband.errors import CrossbandError, FolderInUseError, OptionError, WeightsError
 from crossband.locks import folder_lock
+from crossband.run_card import WEIGHTS_NAME, read_card
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
-from crossband.weights import WEIGHTS_NAME, load_run, read_card, save_weights
+from crossband.weights import load_run, save_weights
 from mutations import garbled
 from tiny_runs import TINY_DATA, tiny_options
 from tiny_systems import one_line

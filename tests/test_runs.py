@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.run_card import read_card
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.weights import load_run, read_card
+from crossband.weights import load_run
 from tiny_runs import curves_without_seconds, tiny_options
 
 DATA = "scenes,train=12,test=4,size=48x64"

@@ -22,11 +22,12 @@ from crossband.locks import LOCK_NAME
 from crossband.losses.segmentation import segmentation_loss
 from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, named_recipe
+from crossband.run_card import read_card
 from crossband.systems import deeplabv3plus
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
-from crossband.weights import load_run, read_card
+from crossband.weights import load_run
 from tiny_runs import TINY_DATA, curves_without_seconds, tiny_options
 
 

@@ -24,13 +24,14 @@ from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.predictor import load
+from crossband.run_card import read_card
 from crossband.systems.base import EpochRow, NetworkSettings, Output, Phase, System, Training
 from crossband.systems.registry import registered
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
-from crossband.weights import load_run, read_card
+from crossband.weights import load_run
 from crossband.words import Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
 

@@ -10,21 +10,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from crossband.card import CARD_NAME, FORMAT
 from crossband.errors import CrossbandError, OptionError
 from crossband.pairs.base import Classes
+from crossband.run_card import WEIGHTS_NAME
 from crossband.systems import list_systems, system_class
 from crossband.version import __version__
-from crossband.weights import (
-    CARD_NAME,
-    FORMAT,
-    WEIGHTS_NAME,
-    count_parameters,
-    load_run,
-    load_weights,
-    make_card,
-    save_run,
-    save_weights,
-)
+from crossband.weights import count_parameters, load_run, load_weights, make_card, save_run, save_weights
 from tiny_systems import CLASSES, TINY, csknet, images, one_line, randomise_norms, tiny
 
 ENCODER = TINY["encoder"]

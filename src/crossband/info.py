@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
@@ -16,19 +17,36 @@ from crossband.systems.base import System
 from crossband.weights import count_parameters, load_run
 from crossband.words import Bands
 
+_TRACED_FROM = 128 * 128
+"""Pixels from which it takes less to follow the shapes of a network's maps than to compute the maps."""
+
 
 def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """Floating-point operations of one pair of (height, width), a multiply-add counting as two.
 
     Counts convolutions and matrix products, which is what PyTorch's counter sees; the system is left in the
-    mode it was in.
+    mode it was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
+    count is the same.
     """
+    if size[0] * size[1] >= _TRACED_FROM:
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                return _counted(system, bands, size)
+        except RuntimeError:
+            # What is computed depends on values, which only the next line has.
+            pass
+    return _counted(system, bands, size)
+
+
+def _counted(system: System, bands: Bands, size: tuple[int, int]) -> int:
     training = system.training
     visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        system.eval()(visible, infrared)
-    system.train(training)
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            system.eval()(visible, infrared)
+    finally:
+        system.train(training)
     return counter.get_total_flops()
 
 

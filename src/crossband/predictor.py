@@ -12,7 +12,7 @@ from PIL import Image
 
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
-from crossband.errors import OptionError, PairError, WeightsError, did_you_mean, first_line, quoted
+from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
 from crossband.pairs.base import Classes, Pair, PairFiles, bands_of
@@ -21,6 +21,7 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.pictures import overlay, to_uint8
+from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
 from crossband.words import Band, Bands, Support
@@ -252,27 +253,18 @@ def load(
         raise OptionError(
             f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it"
         )
-    from crossband.systems import create, list_systems, system_class
+    ready = check_run(run) is None
+    from crossband.systems import create
     from crossband.weights import load_run, make_card
 
-    name = str(run)
-    if name not in list_systems() or (Path(run) / CARD_NAME).exists():
-        ready = [other for other in list_systems() if system_class(other).trained_by is None]
-        hint = did_you_mean(name, ready)
-        if hint and not Path(run).exists():
-            raise WeightsError(f"run folder {run} is not there, nor a system of that name{hint}")
+    if not ready:
         system, card = load_run(run)
         if infrared_scaling is not None:
             raise OptionError(
                 f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
             )
         return Predictor(system, card, device=device, false_colour=false_colour, origin=run)
-    if system_class(name).trained_by is not None:
-        raise WeightsError(
-            f"{name} must be trained before it is used: name a run folder "
-            f"(`crossband train {name} ...` makes one)"
-        )
-    system = create(name)
+    system = create(str(run))
     scaling = infrared_scaling or AUTO
     if scaling != AUTO:
         scaling = str(InfraredScaling.parse(scaling))

@@ -7,14 +7,12 @@ folder with a card is complete. Nothing is ever unpickled.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import stat
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -22,14 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from crossband.card import CARD_NAME, FORMAT, Card
-from crossband.errors import CrossbandError, OptionError, WeightsError, quoted
+from crossband.card import CARD_NAME, Card
+from crossband.errors import OptionError, WeightsError, quoted
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
-from crossband.systems import create, list_systems, split_options, system_class
+from crossband.run_card import WEIGHTS_NAME, find_weights, read_card, shortly
+from crossband.systems import create, system_class
 from crossband.systems.base import System
 
-WEIGHTS_NAME = "weights.safetensors"
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 
@@ -109,7 +107,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
                 state |= dict.fromkeys(names, stored[0])
         module.load_state_dict(state)
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise WeightsError(f"{path} does not hold the weights of this network ({_short(error)})") from error
+        raise WeightsError(f"{path} does not hold the weights of this network ({shortly(error)})") from error
 
 
 def _shared_names(module: nn.Module) -> list[list[str]]:
@@ -132,31 +130,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_card(folder: Path) -> Card:
-    """The card of a run folder, its fields of their types. Raises WeightsError for anything else."""
-    path = folder / CARD_NAME
-    if not path.is_file():
-        state = "is not there" if not folder.exists() else "has no card.json: its training did not finish"
-        raise WeightsError(f"run folder {folder} {state}")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or not isinstance(fields["format"], int):
-            raise ValueError("it is no mapping with a format")
-        if fields["format"] > FORMAT:
-            raise WeightsError(f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}")
-        if fields["format"] < 2:
-            fields = _from_format_1(fields)
-        card = Card.from_fields(fields)
-        # A card of a system that is not installed can be read all the same.
-        if card.system in list_systems():
-            card.network = system_class(card.system).of_older_card(card.network)
-        return card
-    except WeightsError:
-        raise
-    except (CrossbandError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path} is not a card of Crossband ({_short(error)})") from error
-
-
 def load_run(folder: Path | str) -> tuple[System, Card]:
     """The system of a finished run folder, in eval mode on the CPU, and its card.
 
@@ -165,6 +138,7 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     """
     folder = Path(folder)
     card = read_card(folder)
+    card.network = system_class(card.system).of_older_card(card.network)
     # The weights are in the folder; what they began as is not fetched or opened again.
     network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}
     for name, value in network.items():
@@ -197,9 +171,7 @@ def _is_plain(value: Any) -> bool:
 
 def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[str, Any]) -> None:
     """Build the network without values, and hold it against the file's header: before memory is taken."""
-    path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}: the file does not exist")
+    path = find_weights(folder)
     try:
         with safe_open(path, framework="pt") as file:
             there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -216,7 +188,7 @@ def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[st
         OverflowError,
         MemoryError,
     ) as error:
-        raise WeightsError(f"{path} does not hold the weights of this network ({_short(error)})") from error
+        raise WeightsError(f"{path} does not hold the weights of this network ({shortly(error)})") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
     differing = sorted(name for name, shape in there.items() if wanted.get(name) != shape)
     # What the file lacks must not be made either; of names that share a tensor, it holds one.
@@ -225,17 +197,3 @@ def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[st
         raise WeightsError(
             f"{path} does not hold the weights of this network (they differ in {quoted(differing[0])})"
         )
-
-
-def _short(error: BaseException) -> str:
-    return shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
-
-
-def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """A card in which the options of network and loss were one mapping, ``arguments``."""
-    arguments = dict(fields.pop("arguments"))
-    classes = fields["classes"]
-    if arguments.pop("classes") != (None if classes is None else len(classes["names"])):
-        raise ValueError("its arguments build no system")
-    network, loss = split_options(fields["system"], arguments)
-    return {**fields, "network": network, "loss": loss, "format": FORMAT}

@@ -126,6 +126,7 @@ def _take_old_spelling(options: Namespace) -> None:
 
 def _evaluate_labels(options: Namespace) -> None:
     run = _only_run(options)
+    _check_first([run], options)
     from crossband import evaluation as evaluations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
@@ -166,6 +167,18 @@ def _evaluate_labels(options: Namespace) -> None:
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
 
 
+def _check_first(runs: list[str], options: Namespace) -> None:
+    """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds."""
+    from crossband.pairs.opening import open_pairs
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    for run in runs:
+        if not is_exported(Path(run)):
+            check_run(run)
+    open_pairs(options.data, options.split, labels=False)
+
+
 def _only_run(options: Namespace) -> str:
     """The run whose labels are scored. Raises OptionError for none, several, or options of --fusion."""
     for name, given in _FUSION_ONLY.items():
@@ -188,6 +201,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     folders = _folders(options.fused or [])
     if not (options.run or folders):
         raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
+    _check_first(options.run, options)
 
     from crossband import evaluation as evaluations
     from crossband.devices import find_device

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -44,6 +46,10 @@ HELP = {
 """What each field of `TrainOptions` but the system is, for a person at a terminal."""
 
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""By which a launcher numbers the processes of a training; the first makes the folder, the others find it."""
+
+
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "system",
@@ -80,6 +86,9 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def train(options: Namespace) -> None:
     if options.resume is not None:
+        from crossband.training.run_folder import check_resumable
+
+        check_resumable(Path(options.resume))
         from crossband.training.engine import resume
 
         parser = Parser()
@@ -98,9 +107,26 @@ def train(options: Namespace) -> None:
         )
     values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
     _place_old(values)
+    chosen = TrainOptions(**values)
+    _check(chosen)
     from crossband.training import engine
 
-    engine.train(TrainOptions(**values), command=command_line())
+    engine.train(chosen, command=command_line())
+
+
+def _check(options: TrainOptions) -> None:
+    """Find what is wrong with a folder, a name or a source before PyTorch is loaded, which takes seconds."""
+    from crossband.run_card import read_card
+    from crossband.systems.registry import check_name
+    from crossband.training.run_folder import check_folder
+    from crossband.training.training_pairs import check_splits
+
+    if all(os.environ.get(rank, "0") == "0" for rank in _RANKS):
+        check_folder(Path(options.out))
+    check_name(options.system)
+    for run in options.reuse.values():
+        read_card(Path(run))
+    check_splits(options)
 
 
 def _place_old(values: dict[str, Any]) -> None:

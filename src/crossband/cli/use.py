@@ -67,9 +67,7 @@ def _false_colour_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(options: Namespace) -> int:
-    _check_bands(options)
-    _check_run(options.run)
-    files = _files(options.visible, options.infrared, options.out)
+    files = _checked(options)
     from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import predict_files
@@ -121,9 +119,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 
 def fuse(options: Namespace) -> int:
-    _check_bands(options)
-    _check_run(options.run)
-    files = _files(options.visible, options.infrared, options.out)
+    files = _checked(options)
     from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import fuse_files
@@ -153,18 +149,27 @@ def fuse(options: Namespace) -> int:
     return _ending(outcome, options.out)
 
 
-def _check_bands(options: Namespace) -> None:
+def _checked(options: Namespace) -> list[PairFiles]:
+    """The pairs that were given. Whatever is wrong is found before PyTorch is loaded, which takes seconds."""
+    from crossband.pairs.reading import check_sizes
+
     if options.visible is None and options.infrared is None:
         raise OptionError("give --visible, --infrared, or both")
+    # First what is wrong with the run: images cannot mend it.
+    _check_run(options.run)
+    files = _files(options.visible, options.infrared, options.out)
+    if len(files) == 1:
+        # One of many is left out and told of, when its turn comes.
+        check_sizes(files[0])
+    return files
 
 
 def _check_run(run: str) -> None:
-    """Find first what is wrong with the run: images cannot mend it. Raises WeightsError."""
-    if Path(run).is_dir():
-        return
-    from crossband.predictor import load
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
 
-    load(run)
+    if not is_exported(Path(run)):
+        check_run(run)
 
 
 def _choices(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
@@ -234,6 +239,12 @@ def recalibrate_arguments(parser: ArgumentParser) -> None:
 
 
 def recalibrate(options: Namespace) -> None:
+    from crossband.pairs.opening import open_pairs
+    from crossband.run_card import check_run
+
+    # Before PyTorch is loaded, which takes seconds.
+    check_run(options.run)
+    open_pairs(options.data, options.split, labels=False)
     from crossband.recalibration import recalibrate_run
 
     with progress_bar("recalibrating") as progress:
@@ -251,17 +262,18 @@ def recalibrate(options: Namespace) -> None:
 
 
 def systems_arguments(parser: ArgumentParser) -> None:
-    pass
+    parser.add_argument(
+        "--load",
+        action="store_true",
+        help="import the systems of other packages, so that they say what they are; else their names alone",
+    )
 
 
 def systems(options: Namespace) -> None:
-    from crossband.systems import list_systems, origin, system_class
+    from crossband.systems.registry import describe_systems
 
-    for name in list_systems():
-        system = system_class(name)
-        paper = "" if system.paper == "none" else f" ({system.paper})"
-        source = "" if origin(name) == "crossband" else f" [from {origin(name)}]"
-        print(f"{name:<15}{system.summary}{paper}{source}")
+    for line in describe_systems(load=options.load):
+        print(line)
 
 
 def info_arguments(parser: ArgumentParser) -> None:
@@ -281,6 +293,14 @@ def info(options: Namespace) -> None:
 
         print(describe_exported(Path(options.what)))
         return
+    from crossband.systems.registry import list_systems
+
+    if options.what not in list_systems():
+        if not Path(options.what).exists():
+            raise OptionError(
+                f"{options.what!r} is neither a run folder nor a system ({', '.join(list_systems())})"
+            )
+        _check_run(options.what)
     from crossband.info import describe
 
     print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))

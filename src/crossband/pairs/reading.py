@@ -207,6 +207,14 @@ def _same_file(visible: Path, infrared: Path) -> bool:
     return visible == infrared or (visible.is_file() and infrared.is_file() and visible.samefile(infrared))
 
 
+def check_sizes(files: PairFiles) -> None:
+    """Raise PairError if the images of a pair cannot be opened or differ in size; reads headers alone."""
+    paths = [path for path in (files.visible, files.infrared, files.label) if path is not None]
+    if len({image_size(path) for path in paths}) > 1:
+        # A header may not know how the pixels are turned: what counts is what was read.
+        _check_sizes(files.name, [(path, decode(path).levels()) for path in paths])
+
+
 def _check_sizes(name: str, images: list[tuple[Path | None, np.ndarray | None]]) -> None:
     sizes = {path: image.shape[:2] for path, image in images if path is not None and image is not None}
     if len(set(sizes.values())) > 1:

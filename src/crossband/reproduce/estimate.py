@@ -20,12 +20,12 @@ from crossband.pairs.opening import open_pairs
 from crossband.reproduce.folders import is_trained, run_of
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.settings import Compute
+from crossband.run_card import read_card
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.text import counted
 from crossband.training.options import TrainOptions
 from crossband.training.resolving import resolve
-from crossband.weights import read_card
 from crossband.words import Bands
 
 BACKWARD = 3

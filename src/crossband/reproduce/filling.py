@@ -17,7 +17,7 @@ from crossband.reproduce.jobs import Plan, Spot
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.sizes import published_size, run_size
 from crossband.reproduce.table import Column, Measure, Row, Table
-from crossband.weights import read_card
+from crossband.run_card import read_card
 
 OURS = DEFAULT_PROTOCOL
 

@@ -36,11 +36,12 @@ from crossband.reproduce.folders import (
 )
 from crossband.reproduce.jobs import Job, Scoring
 from crossband.reproduce.settings import Compute
+from crossband.run_card import WEIGHTS_NAME, read_card
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.weights import WEIGHTS_NAME, load_weights, read_card
+from crossband.weights import load_weights
 
 POLL_SECONDS = 2.0
 

@@ -20,6 +20,7 @@ from crossband.blocks.encoders import explaining, smp_name, unread_modules
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.batch import Batch
 from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
+from crossband.systems.registry import in_words
 from crossband.words import Band, Bands, Support
 
 OUTPUT_STRIDE = 16
@@ -80,8 +81,7 @@ class DeepLabV3Plus(System):
     """
 
     name = "deeplabv3plus"
-    summary = "DeepLabV3+ on one band: the baseline"
-    paper = "Chen et al., ECCV 2018, arXiv 1802.02611"
+    summary, paper = in_words(name)
     built_from = DeepLabV3PlusSettings
     trained_by = "crossband.systems.deeplabv3plus:DeepLabV3PlusTraining"
     multiple = OUTPUT_STRIDE

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
@@ -22,20 +23,90 @@ if TYPE_CHECKING:
 
 GROUP = "crossband.systems"
 
+
+@dataclass(frozen=True)
+class Listed:
+    """A system of ours as the list has it, so that the list can be read without what builds systems.
+
+    place: "module:Class". summary, paper: those of the class. ready: it needs no training.
+    """
+
+    place: str
+    summary: str
+    paper: str
+    ready: bool = False
+
+
 _OURS = {
-    "amdanet": "crossband.systems.amdanet:AMDANet",
-    "average": "crossband.systems.classical:Average",
-    "cddfuse": "crossband.systems.cddfuse:CDDFuse",
-    "cen": "crossband.systems.cen:CEN",
-    "csknet": "crossband.systems.csknet:CSKNet",
-    "deeplabv3plus": "crossband.systems.deeplabv3plus:DeepLabV3Plus",
-    "disoptnet": "crossband.systems.disoptnet:DisOptNet",
-    "guided": "crossband.systems.classical:Guided",
-    "laplacian": "crossband.systems.classical:Laplacian",
-    "maximum": "crossband.systems.classical:Maximum",
-    "mmanet": "crossband.systems.mmanet:MMANet",
-    "mrfs": "crossband.systems.mrfs:MRFS",
-    "segmif": "crossband.systems.segmif:SegMiF",
+    "amdanet": Listed(
+        "crossband.systems.amdanet:AMDANet",
+        "AMDANet: classes and a fused picture from both bands",
+        "AMDANet, ICCV 2025",
+    ),
+    "average": Listed(
+        "crossband.systems.classical:Average",
+        "the mean of both bands: a fusion without training",
+        "none",
+        ready=True,
+    ),
+    "cddfuse": Listed(
+        "crossband.systems.cddfuse:CDDFuse",
+        "CDDFuse: a fused picture from both bands, and classes from the picture",
+        "Zhao et al., CVPR 2023, arXiv 2211.14461",
+    ),
+    "cen": Listed(
+        "crossband.systems.cen:CEN",
+        "CEN: two RefineNet streams that exchange channels by the scales of their batch norms",
+        "Wang et al., TPAMI 2022, arXiv 2112.02252",
+    ),
+    "csknet": Listed(
+        "crossband.systems.csknet:CSKNet",
+        "CSK-Net: both bands by exchange and gated fusion, or infrared alone at the baseline's cost",
+        "Sikdar et al., 2023, arXiv 2312.02240",
+    ),
+    "deeplabv3plus": Listed(
+        "crossband.systems.deeplabv3plus:DeepLabV3Plus",
+        "DeepLabV3+ on one band: the baseline",
+        "Chen et al., ECCV 2018, arXiv 1802.02611",
+    ),
+    "disoptnet": Listed(
+        "crossband.systems.disoptnet:DisOptNet",
+        "DisOptNet: infrared alone, taught by a network that sees the visible image",
+        "Kang et al., IEEE TGRS 2022",
+    ),
+    "guided": Listed(
+        "crossband.systems.classical:Guided",
+        "two scales, weighted along edges (guided filter): a fusion without training",
+        "Li, Kang, Hu, IEEE Trans. Image Processing 2013",
+        ready=True,
+    ),
+    "laplacian": Listed(
+        "crossband.systems.classical:Laplacian",
+        "the stronger detail at every scale (Laplacian pyramid): a fusion without training",
+        "Burt and Adelson, IEEE Trans. Communications 1983",
+        ready=True,
+    ),
+    "maximum": Listed(
+        "crossband.systems.classical:Maximum",
+        "the brighter band at every pixel: a fusion without training",
+        "none",
+        ready=True,
+    ),
+    "mmanet": Listed(
+        "crossband.systems.mmanet:MMANet",
+        "MMANet: both bands or either alone, with modality dropout and a teacher that has both",
+        "Wei et al., CVPR 2023, arXiv 2304.08028",
+    ),
+    "mrfs": Listed(
+        "crossband.systems.mrfs:MRFS",
+        "MRFS: classes and a fused picture from both bands",
+        "Zhang et al., CVPR 2024",
+    ),
+    "segmif": Listed(
+        "crossband.systems.segmif:SegMiF",
+        "SegMiF: a fused picture made with the segmentation's features, and its classes",
+        "Liu et al., ICCV 2023, arXiv 2308.02097",
+    ),
 }
 
 _registered: dict[str, type[System]] = {}
@@ -44,6 +115,48 @@ _registered: dict[str, type[System]] = {}
 def list_systems() -> list[str]:
     """The names that `create` knows, sorted: ours, those of installed packages and those registered."""
     return sorted({*_OURS, *_installed(), *_registered})
+
+
+def in_words(name: str) -> tuple[str, str]:
+    """The summary and the paper of a system of ours."""
+    return _OURS[name].summary, _OURS[name].paper
+
+
+def describe_systems(*, load: bool = False) -> Iterator[str]:
+    """A line for each system: its name, what it is, its paper, and where it comes from if not from here.
+
+    load: import the systems of other packages, which say what they are; else they are listed by name alone.
+    Raises OptionError for one that cannot be loaded.
+    """
+    for name in list_systems():
+        summary, paper = "", "none"
+        if name in _OURS:
+            summary, paper = in_words(name)
+        elif name in _registered or load:
+            summary, paper = system_class(name).summary, system_class(name).paper
+        published = "" if paper == "none" else f" ({paper})"
+        source = "" if name in _OURS else f"[from {origin(name)}]"
+        yield f"{name:<15}{' '.join(part for part in (summary + published, source) if part)}"
+
+
+def ready_systems() -> list[str]:
+    """Systems that need no training, sorted; of other packages only what a program registered is known."""
+    registered = [name for name, system in _registered.items() if system.trained_by is None]
+    return sorted([name for name, listed in _OURS.items() if listed.ready] + registered)
+
+
+def needs_training(name: str) -> bool:
+    """Whether a system must be trained before it is used. Raises OptionError as `system_class` does."""
+    return not _OURS[name].ready if name in _OURS else system_class(name).trained_by is not None
+
+
+def check_name(name: str) -> None:
+    """Raise OptionError, with the nearest name, for a system that does not exist."""
+    if name not in list_systems():
+        raise OptionError(
+            f"there is no system {name!r}; there are {', '.join(list_systems())}"
+            f"{did_you_mean(name, list_systems())}"
+        )
 
 
 def register(system: type[System]) -> type[System]:
@@ -80,17 +193,13 @@ def system_class(name: str) -> type[System]:
     Raises OptionError, with the nearest name, for one that does not exist, and for a package's system that
     cannot be loaded.
     """
+    check_name(name)
     if name in _registered:
         return _registered[name]
     if name in _OURS:
-        module, attribute = _OURS[name].split(":")
+        module, attribute = _OURS[name].place.split(":")
         return getattr(importlib.import_module(module), attribute)
-    if name in _installed():
-        return _load(_installed()[name])
-    raise OptionError(
-        f"there is no system {quoted(name)}; there are {', '.join(list_systems())}"
-        f"{did_you_mean(name, list_systems())}"
-    )
+    return _load(_installed()[name])
 
 
 def origin(name: str) -> str:

@@ -30,7 +30,7 @@ from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
-from crossband.training.run_folder import check_folder, clear, only_writer
+from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
 from crossband.training.training_pairs import open_training_pairs
 from crossband.weights import load_run, load_weights, make_card, save_run, save_weights
 from crossband.words import BANDS
@@ -85,8 +85,7 @@ def resume(folder: Path | str, *, quiet: bool = False, after_epoch: AfterEpoch |
     if (folder / CARD_NAME).exists():
         Progress(quiet).say(f"{folder} holds a finished run; there is nothing left to do")
         return folder
-    if not (folder / "config.yaml").is_file():
-        raise OptionError(f"{folder} holds no run to go on with: it has no config.yaml")
+    check_resumable(folder)
     with only_writer(folder):
         options = TrainOptions.from_yaml(folder / "config.yaml")
         options.out = str(folder)

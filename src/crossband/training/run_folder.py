@@ -11,7 +11,6 @@ from crossband.card import CARD_NAME
 from crossband.errors import OptionError
 from crossband.leftovers import remove_leftovers
 from crossband.locks import LOCK_NAME, folder_lock, is_vacant
-from crossband.training.fitting import is_main_process
 
 
 def check_folder(folder: Path) -> None:
@@ -29,9 +28,17 @@ def check_folder(folder: Path) -> None:
         raise OptionError(f"run folder {folder} is not empty; choose another one")
 
 
+def check_resumable(folder: Path) -> None:
+    """Raise OptionError for a folder that holds neither a finished run nor one to go on with."""
+    if not (folder / CARD_NAME).exists() and not (folder / "config.yaml").is_file():
+        raise OptionError(f"{folder} holds no run to go on with: it has no config.yaml")
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the run folder in the first process of a training; the others work for that one."""
+    from crossband.training.fitting import is_main_process
+
     if not is_main_process():
         yield
         return

@@ -5,17 +5,23 @@ from __future__ import annotations
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, open_pairs
-from crossband.systems import system_class
 from crossband.training.options import TrainOptions
+
+
+def check_splits(options: TrainOptions) -> None:
+    """Raise OptionError or PairError for a source that is not there, a split that it lacks, or lost images.
+
+    Nothing heavy is loaded, and no image is read.
+    """
+    _check_train(options)
+    for split in (options.split, options.validation):
+        if split is not None:
+            open_pairs(options.data, split, labels=False)
 
 
 def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
     """The pairs to train on and those to validate on. Raises OptionError or PairError."""
-    splits = list_splits(options.data)
-    if options.split not in splits and options.split == "train":
-        raise OptionError(
-            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
-        )
+    _check_train(options)
 
     def opened(split: str, infrared_scaling: str) -> Pairs:
         return open_pairs(
@@ -24,6 +30,8 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
 
     pairs = opened(options.split, options.infrared_scaling)
     if pairs.classes is None and not options.without_labels:
+        from crossband.systems import system_class
+
         fuses = "; `--without-labels` trains it to fuse" if system_class(options.system).fuses else ""
         raise PairError(
             f"{options.data} has no labels in split {options.split!r}; training a segmentation needs them"
@@ -43,3 +51,11 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
             "a split that chooses the checkpoint with validation"
         )
     return kept, held
+
+
+def _check_train(options: TrainOptions) -> None:
+    splits = list_splits(options.data)
+    if options.split not in splits and options.split == "train":
+        raise OptionError(
+            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
+        )

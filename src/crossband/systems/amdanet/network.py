@@ -36,6 +36,7 @@ from crossband.systems.amdanet.consistency import ConsistencyGate
 from crossband.systems.amdanet.local_alignment import AlignmentStart
 from crossband.systems.amdanet.reliability import blend
 from crossband.systems.base import NetworkSettings, Output, System
+from crossband.systems.registry import in_words
 from crossband.words import Band, Bands, Support
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -154,8 +155,7 @@ class AMDANet(System):
     """AMDANet. classes: number of classes, or None for a system that only fuses."""
 
     name = "amdanet"
-    summary = "AMDANet: classes and a fused picture from both bands"
-    paper = "AMDANet, ICCV 2025"
+    summary, paper = in_words(name)
     built_from = AMDANetSettings
     trained_by = "crossband.systems.amdanet.training:AMDANetTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS

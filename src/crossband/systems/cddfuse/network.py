@@ -26,6 +26,7 @@ from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.cddfuse.coupling import DetailLayer
 from crossband.systems.cddfuse.restormer import BaseBlock, RestormerBlock
 from crossband.systems.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusSettings
+from crossband.systems.registry import in_words
 from crossband.tensors import at_least_float32
 from crossband.words import Bands, Support
 
@@ -131,8 +132,7 @@ class CDDFuse(System):
     """
 
     name = "cddfuse"
-    summary = "CDDFuse: a fused picture from both bands, and classes from the picture"
-    paper = "Zhao et al., CVPR 2023, arXiv 2211.14461"
+    summary, paper = in_words(name)
     built_from = CDDFuseSettings
     trained_by = "crossband.systems.cddfuse.training:CDDFuseTraining"
     fuses = True

@@ -35,6 +35,7 @@ from crossband.blocks.tied import copy_weights, tie
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.cen.refinenet import RefineNetDecoder
+from crossband.systems.registry import in_words
 from crossband.words import Bands, Support
 
 OUTPUT_STRIDE = 32
@@ -96,8 +97,7 @@ class CEN(System):
     """CEN. Raises OptionError for encoders that cannot exchange inside blocks."""
 
     name = "cen"
-    summary = "CEN: two RefineNet streams that exchange channels by the scales of their batch norms"
-    paper = "Wang et al., TPAMI 2022, arXiv 2112.02252"
+    summary, paper = in_words(name)
     built_from = CENSettings
     trained_by = "crossband.systems.cen.training:CENTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"as-published": {"freeze_bn": True}}

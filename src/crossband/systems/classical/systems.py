@@ -21,6 +21,7 @@ from crossband.blocks.luma import luma, with_luma
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.classical.rules import guided_fusion, laplacian_pyramid_fusion
+from crossband.systems.registry import in_words
 from crossband.words import Bands, Support
 
 
@@ -61,8 +62,7 @@ class Average(ClassicalFusion):
     """The mean of luma and infrared."""
 
     name = "average"
-    summary = "the mean of both bands: a fusion without training"
-    paper = "none"
+    summary, paper = in_words(name)
 
     def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
         return (visible + infrared) / 2
@@ -72,8 +72,7 @@ class Maximum(ClassicalFusion):
     """The brighter of luma and infrared at every pixel."""
 
     name = "maximum"
-    summary = "the brighter band at every pixel: a fusion without training"
-    paper = "none"
+    summary, paper = in_words(name)
 
     def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
         return torch.maximum(visible, infrared)
@@ -94,8 +93,7 @@ class Laplacian(ClassicalFusion):
     """See `laplacian_pyramid_fusion`."""
 
     name = "laplacian"
-    summary = "the stronger detail at every scale (Laplacian pyramid): a fusion without training"
-    paper = "Burt and Adelson, IEEE Trans. Communications 1983"
+    summary, paper = in_words(name)
     built_from = LaplacianSettings
 
     def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
@@ -106,8 +104,7 @@ class Guided(ClassicalFusion):
     """See `guided_fusion`."""
 
     name = "guided"
-    summary = "two scales, weighted along edges (guided filter): a fusion without training"
-    paper = "Li, Kang, Hu, IEEE Trans. Image Processing 2013"
+    summary, paper = in_words(name)
 
     def fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
         return guided_fusion(visible, infrared)

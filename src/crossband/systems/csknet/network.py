@@ -47,6 +47,7 @@ from crossband.systems.deeplabv3plus import (
     DeepLabV3PlusSettings,
     build_network,
 )
+from crossband.systems.registry import in_words
 from crossband.words import Band, Bands, Support
 
 TwoMaps = tuple[Tensor, Tensor]
@@ -116,8 +117,7 @@ class CSKNet(System):
     """CSK-Net. Raises OptionError for encoders that cannot be run stage by stage."""
 
     name = "csknet"
-    summary = "CSK-Net: both bands by exchange and gated fusion, or infrared alone at the baseline's cost"
-    paper = "Sikdar et al., 2023, arXiv 2312.02240"
+    summary, paper = in_words(name)
     built_from = CSKNetSettings
     trained_by = "crossband.systems.csknet.training:CSKNetTraining"
     multiple = OUTPUT_STRIDE

@@ -37,6 +37,7 @@ from crossband.systems.deeplabv3plus import (
 )
 from crossband.systems.disoptnet.encoder_tail import EncoderTail
 from crossband.systems.disoptnet.excited_fusion import ExcitedFusion
+from crossband.systems.registry import in_words
 from crossband.words import Band, Bands, Support
 
 Deploy = Literal["fused", "student"]
@@ -76,8 +77,7 @@ class DisOptNet(System):
     """DisOptNet. Raises OptionError for encoders that cannot be cut into stages."""
 
     name = "disoptnet"
-    summary = "DisOptNet: infrared alone, taught by a network that sees the visible image"
-    paper = "Kang et al., IEEE TGRS 2022"
+    summary, paper = in_words(name)
     built_from = DisOptNetSettings
     trained_by = "crossband.systems.disoptnet.training:DisOptNetTraining"
     multiple = OUTPUT_STRIDE

@@ -35,6 +35,7 @@ from crossband.systems.mmanet.esanet import (
     SqueezeExcitation,
     decoder_widths,
 )
+from crossband.systems.registry import in_words
 from crossband.words import Bands, Support
 
 DRAWS = ((True, False), (False, True), (True, True))
@@ -87,8 +88,7 @@ class MMANet(System):
     """MMANet. Raises OptionError for encoders that do not run in five stages."""
 
     name = "mmanet"
-    summary = "MMANet: both bands or either alone, with modality dropout and a teacher that has both"
-    paper = "Wei et al., CVPR 2023, arXiv 2304.08028"
+    summary, paper = in_words(name)
     built_from = MMANetSettings
     trained_by = "crossband.systems.mmanet.training:MMANetTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -31,6 +31,7 @@ from crossband.blocks.stand_in import stand_in
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
+from crossband.systems.registry import in_words
 from crossband.words import Bands, Support
 
 # Of the visible and of the infrared encoder: both were meant to be 0 to 7, the blocks of the stage.
@@ -104,8 +105,7 @@ class MRFS(System):
     """MRFS. classes: number of classes, or None for a system that only fuses."""
 
     name = "mrfs"
-    summary = "MRFS: classes and a fused picture from both bands"
-    paper = "Zhang et al., CVPR 2024"
+    summary, paper = in_words(name)
     built_from = MRFSSettings
     trained_by = "crossband.systems.mrfs.training:MRFSTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS

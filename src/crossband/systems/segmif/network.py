@@ -31,6 +31,7 @@ from crossband.blocks.pyramid import build_pyramid
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
+from crossband.systems.registry import in_words
 from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
 from crossband.systems.segmif.semantic_fusion import HEAD_WIDTH, Interaction, SemanticFusion
 from crossband.words import Bands, Support
@@ -128,8 +129,7 @@ class SegMiF(System):
     """SegMiF. classes: number of classes; a picture cannot be fused without the segmentation's features."""
 
     name = "segmif"
-    summary = "SegMiF: a fused picture made with the segmentation's features, and its classes"
-    paper = "Liu et al., ICCV 2023, arXiv 2308.02097"
+    summary, paper = in_words(name)
     built_from = SegMiFSettings
     trained_by = "crossband.systems.segmif.training:SegMiFTraining"
     fuses = True
