@@ -233,3 +233,14 @@ def test_guided_fusion_in_float32_is_that_of_float64() -> None:
     single = guided_fusion(first, second)
     assert single.dtype == torch.float32
     assert torch.allclose(single.double(), guided_fusion(first.double(), second.double()), atol=1e-6)
+
+
+def test_a_large_image_is_fused_in_strips_as_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against PyTorch's own path, which gradients ask for and which takes the image whole."""
+    first, second = grey(310, 40), grey(310, 40, seed=1)
+    whole = guided_fusion(first.requires_grad_(), second.requires_grad_()).detach()
+    monkeypatch.setattr("crossband.systems.classical.rules.AT_ONCE", 40 * 50)
+    assert torch.allclose(guided_fusion(first.detach(), second.detach()), whole, atol=1e-9, rtol=0)
+    assert torch.equal(
+        saliency(first.detach()) > saliency(second.detach()), saliency(first) > saliency(second)
+    )

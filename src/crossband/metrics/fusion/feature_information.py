@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crossband.errors import OptionError
 from crossband.metrics.fusion.images import FusedPair, Image, Reduction, as_fused_pair
@@ -15,8 +14,11 @@ from crossband.metrics.fusion.images import FusedPair, Image, Reduction, as_fuse
 Feature = Literal["none", "gradient", "dct"]
 
 WINDOW = 3
+PIXELS = WINDOW**2
 # Windows worked on at once: bounds the memory, and stays within a processor's cache.
-CHUNK = 1 << 15
+CHUNK = 1 << 14
+# Below any probability, and log of it is finite.
+_NEXT_TO_NOTHING = 1e-300
 
 
 def feature_mutual_information(
@@ -51,8 +53,8 @@ def feature_mutual_information(
     if min(pair.fused.shape[1:]) < WINDOW:
         return pair.reduced(pair.fused.new_full((len(pair.fused), 2), torch.nan), reduction)
     own, *sources = (_feature(grey.double(), feature) for grey in (pair.fused, *pair.sources))
-    parts = [[_mean_score(*pictures) for pictures in zip(source, own, strict=True)] for source in sources]
-    return pair.reduced(torch.stack([torch.stack(part) for part in parts], -1), reduction)
+    scores = [_mean_scores(*pictures) for pictures in zip(own, *sources, strict=True)]
+    return pair.reduced(torch.stack(scores), reduction)
 
 
 def _feature(grey: Tensor, feature: Feature) -> Tensor:
@@ -67,15 +69,19 @@ def _feature(grey: Tensor, feature: Feature) -> Tensor:
             return grey
 
 
-def _mean_score(source: Tensor, fused: Tensor) -> Tensor:
-    """The mean over the windows of two maps (H, W). One picture at a time: nine values a window are much."""
-    chunks = (_windows(picture).split(CHUNK) for picture in (source, fused))
-    return torch.cat([_window_scores(theirs, mine) for theirs, mine in zip(*chunks, strict=True)]).mean()
+def _mean_scores(fused: Tensor, *sources: Tensor) -> Tensor:
+    """The mean over the windows of a map (H, W) with each source. One picture at a time, for the memory."""
+    rows = max(1, CHUNK // fused.shape[1])
+    scores = []
+    for top in range(0, len(fused) - WINDOW + 1, rows):
+        mine, *theirs = (_windows(picture[top : top + rows + WINDOW - 1]) for picture in (fused, *sources))
+        scores.append(window_scores(mine, *theirs))
+    return torch.cat(scores, 1).mean(1)
 
 
 def _windows(picture: Tensor) -> Tensor:
-    """All windows of (H, W), each down its columns: (windows, 9)."""
-    return picture.unfold(0, WINDOW, 1).unfold(1, WINDOW, 1).mT.reshape(-1, WINDOW**2)
+    """All windows of (H, W), each down its columns: (9, windows)."""
+    return picture.unfold(0, WINDOW, 1).unfold(1, WINDOW, 1).permute(3, 2, 0, 1).reshape(PIXELS, -1)
 
 
 def _cosines(size: int, like: Tensor) -> Tensor:
@@ -86,61 +92,98 @@ def _cosines(size: int, like: Tensor) -> Tensor:
     return matrix
 
 
-def _window_scores(source: Tensor, fused: Tensor) -> Tensor:
-    """2 I / (H_S + H_F) of pairs of windows, (N, 9) each: (N,)."""
-    equal = (source == fused).all(1)
-    first, second = _distribution(source), _distribution(fused)
+def window_scores(fused: Tensor, *sources: Tensor) -> Tensor:
+    """2 I / (H_S + H_F) of the fused picture's windows, (9, N), and each source's: (sources, N)."""
+    own = _distribution(fused)
+    own_entropy = _entropy(own)
+    scores = []
+    for source in sources:
+        theirs = _distribution(source)
+        entropies = own_entropy + _entropy(theirs)
+        information = entropies - _joint_entropy(theirs, own, entropies)
+        score = torch.where(entropies > 0, 2 * information / entropies, 0)
+        scores.append(torch.where((source == fused).all(0), 1, score))
+    return torch.stack(scores)
+
+
+def _joint_entropy(first: Tensor, second: Tensor, entropies: Tensor) -> Tensor:
+    """The entropy of the joint distribution of two, (9, N) each. entropies: the sum of their own, (N,)."""
     correlation = _correlation(first, second)
     # Counted backwards, the lower bound of two distributions is the upper bound.
-    second = torch.where(correlation[:, None] < 0, second.flip(1), second)
+    backwards = (correlation < 0).to(second.dtype)
+    second = second * (1 - backwards) + second.flip(0) * backwards
     mass, rows, columns = _upper_bound(first, second)
-    share = _share(correlation.abs(), first, second, (mass * rows * columns).sum(1))
-    entropies = _entropy(first) + _entropy(second)
-    independent = (1 - share)[:, None] * first.gather(1, rows) * second.gather(1, columns)
+    share = _share(correlation.abs(), first, second, (mass * rows * columns).sum(0))
+    rest = 1 - share
+    independent = first.gather(0, rows.long()) * second.gather(0, columns.long()) * rest
     # The product's terms in all 81 cells, less those in the cells of the bound, which hold the mixture.
-    joint = (1 - share) * entropies - torch.xlogy(1 - share, (1 - share).abs())
-    joint += _entropy(share[:, None] * mass + independent) - _entropy(independent)
-    information = entropies - joint
-    scores = torch.where(entropies > 0, 2 * information / entropies, 0)
-    return torch.where(equal, 1, scores)
+    joint = rest * entropies - torch.xlogy(rest, rest.abs()) - _entropy(independent)
+    return joint + _entropy(mass.mul_(share).add_(independent))
 
 
 def _distribution(windows: Tensor) -> Tensor:
-    low, high = windows.aminmax(dim=1, keepdim=True)
-    flat = high == low
-    heights = torch.where(flat, 1, (windows - low) / torch.where(flat, 1, high - low))
-    return heights / heights.sum(1, keepdim=True)
+    low, high = windows.amin(0), windows.amax(0)
+    # A flat window: all heights are 1.
+    flat = (high == low).to(windows.dtype)
+    heights = (windows - low).add_(flat).div_(high - low + flat)
+    return heights.div_(heights.sum(0))
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's r of the probabilities, (N,); 0 where one is uniform."""
-    first, second = first - 1 / WINDOW**2, second - 1 / WINDOW**2
-    norms = ((first**2).sum(1) * (second**2).sum(1)).sqrt()
+    first, second = first - 1 / PIXELS, second - 1 / PIXELS
+    norms = ((first**2).sum(0) * (second**2).sum(0)).sqrt()
     # The least spread of a window of 8 bits is far above rounding.
-    return torch.where(norms > 1e-12, (first * second).sum(1) / norms, 0)
+    return torch.where(norms > 1e-12, (first * second).sum(0) / norms, 0)
 
 
 def _upper_bound(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Frechet's upper bound min(F(i), G(j)) as its at most 18 cells: mass, i and j (from 0), (N, 18) each.
+    """Frechet's upper bound min(F(i), G(j)) as its at most 17 cells: mass, i and j (from 0), (17, N) each.
 
-    Both distributions are laid along 0..1; between two neighbouring steps of either lies the mass of one
+    Both distributions are laid along 1..2; between two neighbouring steps of either lies the mass of one
     cell.
     """
-    steps, origin = torch.cat((first.cumsum(1), second.cumsum(1)), 1).sort(1)
-    mass = functional.pad(steps, (1, 0)).diff(dim=1)
-    of_first = origin < WINDOW**2
-    rows = of_first.cumsum(1) - of_first.long()
-    columns = torch.arange(2 * WINDOW**2, device=rows.device) - rows
-    # Beyond the last steps, which are 1 up to rounding, no mass is left.
-    return mass, rows.clamp_max(WINDOW**2 - 1), columns.clamp_max(WINDOW**2 - 1)
+    sums = torch.ones(PIXELS - 1, PIXELS, dtype=first.dtype, device=first.device).tril()
+    steps = first.new_empty(2 * len(sums), first.shape[1])
+    torch.mm(sums, first, out=steps[: len(sums)])
+    # The second one's steps downwards, so that the whole rises and then falls.
+    torch.mm(sums.flip(0), second, out=steps[len(sums) :])
+    steps += 1
+    # The last bit, far below what counts, tells whose step it is, wherever sorting takes it.
+    bits = steps.view(torch.int64)
+    bits[: PIXELS - 1] &= ~1
+    bits[PIXELS - 1 :] |= 1
+    steps = _sorted(steps)
+    mass = steps.new_empty(len(steps) + 1, steps.shape[1])
+    torch.sub(steps[0], 1, out=mass[0])
+    torch.sub(steps[1:], steps[:-1], out=mass[1:-1])
+    torch.sub(2, steps[-1], out=mass[-1])
+    passed = torch.ones(len(mass), len(steps), dtype=first.dtype, device=first.device).tril(-1)
+    columns = passed @ (steps.view(torch.int64) & 1).to(first.dtype)
+    rows = torch.arange(len(mass), dtype=first.dtype, device=first.device)[:, None] - columns
+    return mass, rows, columns
+
+
+def _sorted(steps: Tensor) -> Tensor:
+    """Columns that rise and then fall, (a power of two, N), in ascending order: Batcher's bitonic merge."""
+    count = len(steps)
+    half = count // 2
+    while half:
+        pairs, merged = steps.view(-1, 2, half, steps.shape[1]), torch.empty_like(steps)
+        into = merged.view(pairs.shape)
+        torch.minimum(pairs[:, 0], pairs[:, 1], out=into[:, 0])
+        torch.maximum(pairs[:, 0], pairs[:, 1], out=into[:, 1])
+        steps, half = merged, half // 2
+    return steps
 
 
 def _share(correlation: Tensor, first: Tensor, second: Tensor, product: Tensor) -> Tensor:
     """The bound's share p in the mixture; product: E[i j] under the bound."""
-    index = torch.arange(WINDOW**2, dtype=first.dtype, device=first.device)
-    means = first @ index, second @ index
-    variances = [p @ index**2 - mean**2 for p, mean in zip((first, second), means, strict=True)]
-    covariance = product - means[0] * means[1]
+    index = torch.arange(PIXELS, dtype=first.dtype, device=first.device)
+    powers = torch.stack((index, index**2))
+    moments = [powers @ distribution for distribution in (first, second)]
+    variances = [square - mean**2 for mean, square in moments]
+    covariance = product - moments[0][0] * moments[1][0]
     # All of a distribution in one pixel: nothing can be correlated.
     defined = (correlation > 0) & (variances[0] > 1e-12) & (variances[1] > 1e-12)
     bound = covariance / (variances[0] * variances[1]).sqrt()
@@ -148,5 +191,5 @@ def _share(correlation: Tensor, first: Tensor, second: Tensor, product: Tensor) 
 
 
 def _entropy(masses: Tensor) -> Tensor:
-    """-sum q log|q| over (N, cells): (N,)."""
-    return -torch.xlogy(masses, masses.abs()).sum(1)
+    """-sum q log|q| over (cells, N): (N,)."""
+    return -masses.abs().add_(_NEXT_TO_NOTHING).log_().mul_(masses).sum(0)

@@ -5,11 +5,18 @@ All take and give float (B, 1, H, W) in [0, 1], any size from 1 x 1, and work on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+_SALIENCY_REACH = 6
+AT_ONCE = 1 << 21
+"""Pixels of an image that are fused at once. Of more, every map would be fetched from the system anew."""
 
 
 def laplacian_pyramid_fusion(first: Tensor, second: Tensor, levels: int = 4) -> Tensor:
@@ -68,6 +75,25 @@ def guided_fusion(
     (`saliency`), its weight is 1 before filtering, elsewhere 0. coarse, fine: (radius, epsilon) of the filter
     of the weights of the bases and of the details. The defaults are the paper's.
     """
+    if torch.compiler.is_compiling():
+        # A graph is for any size, of which none of it may depend.
+        return _guided_fusion(first, second, base_radius, coarse, fine)
+    height, rows = first.shape[-2], max(1, AT_ONCE // first.shape[-1])
+    # What a pixel's value depends on: the weights' box of a box, and the saliency that they come from.
+    reach = max(base_radius, 2 * max(coarse[0], fine[0]) + _SALIENCY_REACH)
+    strips = []
+    for top in range(0, height, rows):
+        above, below = max(0, top - reach), min(height, top + rows + reach)
+        part = _guided_fusion(
+            first[..., above:below, :], second[..., above:below, :], base_radius, coarse, fine
+        )
+        strips.append(part[..., top - above : top - above + rows, :])
+    return torch.cat(strips, -2)
+
+
+def _guided_fusion(
+    first: Tensor, second: Tensor, base_radius: int, coarse: tuple[int, float], fine: tuple[int, float]
+) -> Tensor:
     # The fine filter divides by variances about as small as the rounding of float32 squares.
     images = first.double(), second.double()
     salient = saliency(images[0]), saliency(images[1])
@@ -113,6 +139,8 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
 
     By running sums, so the radius costs nothing; give float64 where small differences matter.
     """
+    if _opencv_can(image):
+        return _opencv_box_mean(image, radius)
     for dim in (-1, -2):
         size = image.shape[dim]
         place = torch.arange(size, device=image.device)
@@ -125,9 +153,56 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
 
 def saliency(image: Tensor) -> Tensor:
     """Magnitude of the Laplacian, smoothed by a Gaussian of 11 x 11 and deviation 5 (Li et al., eq. 3)."""
-    laplacian = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    magnitude = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), laplacian).abs()
     taps = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=image.dtype, device=image.device) / 5) ** 2)
     taps = taps / taps.sum()
+    if _opencv_can(image):
+        return _opencv_saliency(image, taps)
+    laplacian = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+    magnitude = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), laplacian).abs()
     rows = F.conv2d(F.pad(magnitude, (5, 5, 0, 0), mode="replicate"), taps[None, None, None])
     return F.conv2d(F.pad(rows, (0, 0, 5, 5), mode="replicate"), taps[None, None, :, None])
+
+
+def _opencv_can(image: Tensor) -> bool:
+    """Whether OpenCV can filter an image in PyTorch's stead.
+
+    On a CPU, PyTorch has no quick convolution in float64, and its running sums down the columns of a large
+    image read memory in the slowest order. A graph that is traced, and gradients, need PyTorch.
+    """
+    return (
+        image.device.type == "cpu"
+        and image.dtype in (torch.float32, torch.float64)
+        and not image.requires_grad
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _opencv_box_mean(image: Tensor, radius: int) -> Tensor:
+    height, width = image.shape[-2:]
+    side = (2 * radius + 1,) * 2
+    sums = _each(
+        image, lambda plane: cv2.boxFilter(plane, -1, side, None, (-1, -1), False, cv2.BORDER_CONSTANT)
+    )
+    return sums.div_(_inside(height, radius, image)[:, None]).div_(_inside(width, radius, image))
+
+
+def _inside(size: int, radius: int, like: Tensor) -> Tensor:
+    """How many of the 2 radius + 1 places around each of ``size`` are inside: (size,)."""
+    place = torch.arange(size)
+    return ((place + radius + 1).clamp(max=size) - (place - radius).clamp(min=0)).to(like.dtype)
+
+
+def _opencv_saliency(image: Tensor, taps: Tensor) -> Tensor:
+    weights = taps.numpy()
+
+    def smoothed(plane: np.ndarray) -> np.ndarray:
+        magnitude = np.abs(cv2.Laplacian(plane, -1, ksize=1, borderType=cv2.BORDER_REPLICATE))
+        return cv2.sepFilter2D(magnitude, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
+
+    return _each(image, smoothed)
+
+
+def _each(image: Tensor, filtered: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """Every plane (H, W) of a tensor (..., H, W), filtered."""
+    planes = image.detach().reshape(-1, *image.shape[-2:]).contiguous().numpy()
+    return torch.from_numpy(np.stack([filtered(plane) for plane in planes])).reshape(image.shape)
