@@ -25,7 +25,7 @@ from crossband.errors import OptionError, WeightsError, quoted
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
 from crossband.run_card import WEIGHTS_NAME, find_weights, read_card, shortly
-from crossband.systems import create, system_class
+from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import System
 
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
@@ -138,7 +138,8 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     """
     folder = Path(folder)
     card = read_card(folder)
-    card.network = system_class(card.system).of_older_card(card.network)
+    if card.system in list_systems():
+        card.network = system_class(card.system).of_older_card(card.network)
     # The weights are in the folder; what they began as is not fetched or opened again.
     network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}
     for name, value in network.items():

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+import cv2
 import numpy as np
 
 from crossband.errors import OptionError, PairError, quoted
@@ -84,9 +85,10 @@ class InfraredScaling:
         low, high = self._limits_for(raw)
         if low >= high:
             return np.zeros(raw.shape, np.float32)
-        # float32 holds every 16-bit integer exactly; wider types would lose bits before the subtraction.
-        values: np.ndarray = raw.astype(np.float32 if raw.dtype.itemsize <= 2 else np.float64)
-        return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+        if raw.dtype == np.uint8:
+            # One quotient for each of the 256 levels rather than for each pixel; the same ones.
+            return cv2.LUT(raw, _scaled(np.arange(256, dtype=np.uint8), low, high)).reshape(raw.shape)
+        return _scaled(raw, low, high)
 
     def _limits_for(self, raw: np.ndarray) -> tuple[float, float]:
         """The two stored values of this image that become 0 and 1."""
@@ -96,6 +98,12 @@ class InfraredScaling:
             return self.limits
         low, high = np.percentile(raw, self.limits)
         return float(low), float(high)
+
+
+def _scaled(raw: np.ndarray, low: float, high: float) -> np.ndarray:
+    # float32 holds every 16-bit integer exactly; wider types would lose bits before the subtraction.
+    values: np.ndarray = raw.astype(np.float32 if raw.dtype.itemsize <= 2 else np.float64)
+    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def _full_range(raw: np.ndarray) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from crossband.errors import CrossbandWarning, PairError, quoted
@@ -16,6 +17,8 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX, Band
 
 __all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible", "stored_levels"]
+
+_PARTS_OF_255 = np.arange(256, dtype=np.float32) / np.float32(255)
 
 _folders_warned_of: set[Path] = set()
 
@@ -83,13 +86,18 @@ def read_label(path: Path, classes: Classes | None) -> np.ndarray:
         raise PairError(f"{path}: a label must store integers, not {ids.dtype}; save it as an 8-bit PNG")
     ids = ids[..., 0]
     count = IGNORE_INDEX if classes is None else len(classes)
-    ignored = ids == IGNORE_INDEX
+    # Of 8 bits, what becomes of the 256 ids is looked up for each pixel.
+    values = np.arange(256, dtype=np.uint8) if ids.dtype == np.uint8 else ids
+    ignored = values == IGNORE_INDEX
     if classes is not None and classes.ignore:
-        ignored |= np.isin(ids, classes.ignore)
-    unknown = ~(ignored | ((ids >= 0) & (ids < count)))
+        ignored |= np.isin(values, classes.ignore)
+    unknown = ~(ignored | ((values >= 0) & (values < count)))
+    kept = np.where(ignored, IGNORE_INDEX, values).astype(np.uint8)
+    if values is not ids:
+        unknown, kept = cv2.LUT(ids, unknown.view(np.uint8)).view(bool), cv2.LUT(ids, kept)
     if unknown.any():
         raise PairError(f"{path}: {_describe_unknown(ids[unknown], count)}")
-    return np.where(ignored, IGNORE_INDEX, ids).astype(np.uint8)
+    return kept
 
 
 def read_pair(
@@ -123,7 +131,10 @@ def read_pair(
 def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
     levels = stored.levels()
     levels = _unpacked(path, levels)[0] if packed else _without_alpha(path, levels)
-    if levels.dtype in (np.uint8, np.uint16):
+    if levels.dtype == np.uint8:
+        # One quotient for each of the 256 levels rather than for each pixel; the same ones.
+        values = cv2.LUT(levels, _PARTS_OF_255).reshape(levels.shape)
+    elif levels.dtype == np.uint16:
         values = levels.astype(np.float32) / np.float32(np.iinfo(levels.dtype).max)
     elif levels.dtype.kind == "f":
         # Written so that NaN fails too.
