@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from crossband.errors import OptionError, first_line
+from crossband.words import Precision
 
 
 def find_device(name: str | torch.device | None) -> torch.device:
@@ -22,3 +25,10 @@ def find_device(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         raise OptionError(f"cannot compute on device {name}: {first_line(error)}") from error
     return device
+
+
+def autocast(device: str | torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Autocast in that precision, "float32" being without."""
+    enabled = precision != "float32"
+    dtype = getattr(torch, precision) if enabled else None
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crossband.batching import check_batching
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
-from crossband.pairs.base import Pair, PairFiles, bands_of
+from crossband.pairs.base import PairFiles, bands_of
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import stretched, to_uint8
@@ -36,6 +37,7 @@ def predict_files(
     out: Path,
     *,
     workers: int = 2,
+    batch_size: int = 1,
     progress: Progress | None = None,
     on_error: OnError = "stop",
     resume: bool = False,
@@ -46,7 +48,8 @@ def predict_files(
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
     255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
     a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. Files are read ahead
-    in ``workers`` threads. progress: called with (done, in all).
+    in ``workers`` threads, and ``batch_size`` pairs of one size that follow each other are run at once.
+    progress: called with (done, in all).
 
     on_error: "skip" goes on after a pair that cannot be used, and tells of it in ``failures.csv``; "stop"
     raises. resume: leave out pairs whose results are there, made alike and of the images as they are.
@@ -81,7 +84,7 @@ def predict_files(
         out,
         _manifest("predict", predictor, files, stretch=False),
         write,
-        _Choices(workers, progress, on_error, resume, overwrite),
+        _Choices(workers, batch_size, progress, on_error, resume, overwrite),
     )
 
 
@@ -92,6 +95,7 @@ def fuse_files(
     *,
     stretch: bool = False,
     workers: int = 2,
+    batch_size: int = 1,
     progress: Progress | None = None,
     on_error: OnError = "stop",
     resume: bool = False,
@@ -127,13 +131,14 @@ def fuse_files(
         out,
         _manifest("fuse", predictor, files, stretch=stretch),
         write,
-        _Choices(workers, progress, on_error, resume, overwrite),
+        _Choices(workers, batch_size, progress, on_error, resume, overwrite),
     )
 
 
 @dataclass(frozen=True)
 class _Choices:
     workers: int
+    batch_size: int
     progress: Progress | None
     on_error: OnError
     resume: bool
@@ -154,6 +159,8 @@ def _manifest(command: Command, predictor: Predictor, files: Sequence[PairFiles]
         infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
         false_colour=str(predictor.false_colour),
         stretch=stretch,
+        precision=predictor.precision,
+        tiles=str(predictor.tiling or "none"),
     )
 
 
@@ -166,8 +173,7 @@ def _run(
     choices: _Choices,
 ) -> Outcome:
     """Predict and write pair by pair, in a folder that nobody else writes to meanwhile."""
-    if choices.workers < 0:
-        raise OptionError(f"the number of workers must be 0 or more, not {choices.workers}")
+    check_batching(choices.batch_size, choices.workers)
     with folder_lock(out):
         folder = ResultFolder(out, manifest, predictor.origin, files, choices.resume)
         folder.prepare(choices.overwrite)
@@ -175,20 +181,17 @@ def _run(
         waiting = [file for file in files if not (choices.resume and folder.is_there(file.name))]
         report = choices.progress or (lambda done, total: None)
         report(outcome.there, len(files))
+        answers = predictor.answers(waiting, batch_size=choices.batch_size, workers=choices.workers)
         try:
-            read_ahead = _read_ahead(waiting, predictor.read, choices.workers)
-            for number, (file, pair) in enumerate(read_ahead, start=1):
-                try:
-                    if isinstance(pair, PairError):
-                        raise pair
-                    result = predictor.predict(pair)
-                    folder.begin()
-                    write(result)
+            for number, (file, failure) in enumerate(
+                _written(answers, write, folder.begin, choices), start=1
+            ):
+                if failure is None:
                     folder.done(file.name)
-                except PairError as error:
-                    if choices.on_error == "stop":
-                        raise
-                    outcome.failed.append((file.name, str(error)))
+                elif choices.on_error == "stop":
+                    raise failure
+                else:
+                    outcome.failed.append((file.name, str(failure)))
                 report(outcome.there + number, len(files))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
@@ -202,24 +205,38 @@ def _run(
         return outcome
 
 
-def _read_ahead(
-    files: Sequence[PairFiles], read: Callable[[PairFiles], Pair], workers: int
-) -> Iterator[tuple[PairFiles, Pair | PairError]]:
-    """Read in threads, a few pairs ahead of the one in use, and give them in order; an error as a value."""
+def _written(
+    answers: Iterable[tuple[PairFiles, Prediction | PairError]],
+    write: Callable[[Prediction], None],
+    begin: Callable[[], None],
+    choices: _Choices,
+) -> Iterator[tuple[PairFiles, PairError | None]]:
+    """Write results while the next ones are computed: each file, in order, with what went wrong if anything.
 
-    def attempt(file: PairFiles) -> Pair | PairError:
+    begin: called before the first result is written, so that none is ever without word of what made it.
+    No more than a batch of results waits to be written.
+    """
+
+    def attempt(result: Prediction | PairError) -> PairError | None:
+        if isinstance(result, PairError):
+            return result
         try:
-            return read(file)
+            write(result)
         except PairError as error:
             return error
+        return None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[tuple[PairFiles, Future[Pair | PairError]]] = deque()
-        for file in files:
-            waiting.append((file, pool.submit(attempt, file)))
-            if len(waiting) > 2 * workers:
-                ahead, future = waiting.popleft()
-                yield ahead, future.result()
+    begun = False
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[PairFiles, Future[PairError | None]]] = deque()
+        for file, result in answers:
+            if not begun and not isinstance(result, PairError):
+                begin()
+                begun = True
+            waiting.append((file, pool.submit(attempt, result)))
+            while len(waiting) > choices.batch_size:
+                done, future = waiting.popleft()
+                yield done, future.result()
         while waiting:
-            ahead, future = waiting.popleft()
-            yield ahead, future.result()
+            done, future = waiting.popleft()
+            yield done, future.result()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from crossband.batching import in_batches, stacked
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
+from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
 from crossband.pairs.base import Classes, Pair, PairFiles, bands_of
@@ -24,15 +27,16 @@ from crossband.pictures import overlay, to_uint8
 from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import Band, Bands, Support
+from crossband.words import Band, Bands, OnError, Precision, Support
 
 if TYPE_CHECKING:
     import torch
 
     from crossband.runtime.sessions import RuntimeName
+    from crossband.runtime.tiling import Tiling
     from crossband.systems.base import System
 
-ImageLike = str | Path | np.ndarray | Image.Image
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -95,17 +99,23 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         false_colour: str = REFUSE,
+        precision: Precision = "float32",
+        tiling: Tiling | Literal["automatic"] | None = "automatic",
         origin: str | Path | None = None,
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
 
         device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
 
-        false_colour: what to do with infrared images in false colours (`false_colour_rule`). origin: the run
-        folder that the system comes from, for those who ask what made a result; None is the system's name.
+        false_colour: what to do with infrared images in false colours (`false_colour_rule`).
+        precision, tiling: as in `PyTorchRuntime`; an exported system has its own precision and no tiles.
+        "automatic" cuts images of more than 6 million pixels, for systems that are trained.
+        origin: the run folder that the system comes from, for those who ask what made a result; None is the
+        system's name.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
-        self.runtime = _runtime(system, device)
+        self.runtime = _runtime(system, device, precision, tiling)
+        self.precision, self.tiling = precision, tiling
         self.device = self.runtime.device
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
         self.system: Any = system
@@ -123,6 +133,9 @@ class Predictor:
         Raises PairError for images that cannot be used, BandError for a combination of bands that the system
         cannot run on.
         """
+        return self.predict(self._taken(visible, infrared))
+
+    def _taken(self, visible: ImageLike | None, infrared: ImageLike | None) -> Pair:
         paths = {
             band: Path(x)
             for band, x in (("visible", visible), ("infrared", infrared))
@@ -132,17 +145,94 @@ class Predictor:
         if paths:
             files = PairFiles(next(iter(paths.values())).stem, paths.get("visible"), paths.get("infrared"))
             if "infrared" in paths:
-                self._settle(summarise_files([files], false_colour=self.false_colour))
+                self._settle_by_file(files)
             pair = self.read(files)
         if visible is not None and "visible" not in paths:
-            pair.visible = _visible_array(visible)
+            pair.visible = visible_array(visible)
         if infrared is not None and "infrared" not in paths:
-            levels = _infrared_levels(infrared)
+            levels = infrared_levels(infrared)
             self._settle(
                 PairsSummary(None, summarise_image("infrared", levels, false_colour=self.false_colour))
             )
             pair.infrared = self._rule(infrared_channel(levels, self.false_colour))
-        return self.predict(pair)
+        return pair
+
+    def predict_many(
+        self,
+        pairs: Iterable[Pair | PairFiles | tuple[ImageLike | None, ImageLike | None]],
+        *,
+        batch_size: int = 1,
+        workers: int = 2,
+        on_error: OnError = "stop",
+    ) -> Iterator[Prediction]:
+        """What the system sees in each of many pairs, in their order; reading and computing overlap.
+
+        pairs: any iterable, also one without an end, of pairs that were read, of files, or of (visible,
+        infrared) as a call takes them. batch_size: so many consecutive pairs of one size are run at once; the
+        results are those of one by one, up to rounding. workers: threads that read ahead. No more than a
+        batch and what is read ahead is held.
+        on_error: what a pair that cannot be used does: "stop" raises its PairError, "skip" leaves it out.
+
+        Raises OptionError and BandError as `predict`.
+        """
+        for _, result in self.answers(pairs, batch_size=batch_size, workers=workers):
+            if not isinstance(result, PairError):
+                yield result
+            elif on_error == "stop":
+                raise result
+
+    def answers(
+        self, pairs: Iterable[Item], *, batch_size: int = 1, workers: int = 2
+    ) -> Iterator[tuple[Item, Prediction | PairError]]:
+        """`predict_many`, each result beside what it is of; a PairError stands for one that failed."""
+
+        def read(given: tuple[Item, Any]) -> Pair:
+            if isinstance(given[1], PairError):
+                raise given[1]
+            return self._read_any(given[1])
+
+        given = ((item, self._settled_by(item)) for item in pairs)
+        results = in_batches(given, read, self.predict_alike, batch_size=batch_size, workers=workers)
+        return ((item, result) for (item, _), result in results)
+
+    def _settled_by(self, item: Any) -> Any:
+        """The item, or what was read of it where it is the one that settles the scaling: here, in order."""
+        if self.scaling is not None:
+            return item
+        try:
+            return self._read_any(item)
+        except PairError as error:
+            return error
+
+    def _read_any(self, given: Any) -> Pair:
+        if isinstance(given, PairFiles):
+            if given.infrared is not None:
+                self._settle_by_file(given)
+            given = self.read(given)
+        pair = given if isinstance(given, Pair) else self._taken(*given)
+        _check_sizes(pair)
+        return pair
+
+    def _settle_by_file(self, files: PairFiles) -> None:
+        if self.scaling is None:
+            self._settle(summarise_files([files], false_colour=self.false_colour))
+
+    def agreement(self, pair: Pair) -> float:
+        """The share of pixels whose label, or whose level of a fused picture, is that of float32, in [0, 1].
+
+        Raises as `predict`.
+        """
+        runtime: Any = self.runtime
+        found = self.predict(pair)
+        given, runtime.precision = runtime.precision, "float32"
+        try:
+            exact = self.predict(pair)
+        finally:
+            runtime.precision = given
+        first, second = (found.fused, exact.fused) if found.labels is None else (found.labels, exact.labels)
+        assert first is not None
+        assert second is not None
+        return float((first == second).mean())
 
     def examine(self, files: list[PairFiles]) -> list[Suspicion]:
         """Look at a sample of files before they are used: what looks wrong with them, if anything.
@@ -174,41 +264,66 @@ class Predictor:
         Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
         run on, OptionError if it gives NaN.
         """
-        bands = bands_of(pair.visible, pair.infrared)
+        _check_sizes(pair)
+        return self.predict_alike([pair])[0]
+
+    def predict_alike(self, pairs: list[Pair]) -> list[Prediction]:
+        """What the system sees in pairs of one size and with the same bands at once. Raises as `predict`."""
+        bands = bands_of(pairs[0].visible, pairs[0].infrared)
         support = self.system.check_bands(bands)
-        sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
-        if len(sizes) > 1:
-            (a, b), (c, d) = sorted(sizes)
-            raise PairError(
-                f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
-                "the two must be registered and of one size"
-            )
         answer = self.runtime.answer(
-            *(None if image is None else image[None] for image in (pair.visible, pair.infrared))
+            stacked([pair.visible for pair in pairs]), stacked([pair.infrared for pair in pairs])
         )
         if answer.diverged:
+            if len(pairs) > 1:
+                # One by one, so that the pair is named.
+                return [self.predict(pair) for pair in pairs]
             # argmax and rounding turn NaN into a class and a colour, and nothing would show it.
             raise OptionError(
-                f"{self.system.name} gave NaN for pair {quoted(pair.name)}: its training diverged"
+                f"{self.system.name} gave NaN for pair {quoted(pairs[0].name)}: its training diverged"
             )
-        return Prediction(
-            labels=None if answer.labels is None else answer.labels[0],
-            confidence=None if answer.confidence is None else answer.confidence[0],
-            fused=None if answer.fused is None else answer.fused[0],
-            bands=bands,
-            support=support,
-            pair=pair,
-            classes=self.card.classes,
-            reliability={band: weight[0] for band, weight in answer.reliability.items()},
+        return [
+            Prediction(
+                labels=None if answer.labels is None else answer.labels[place],
+                confidence=None if answer.confidence is None else answer.confidence[place],
+                fused=None if answer.fused is None else answer.fused[place],
+                bands=bands,
+                support=support,
+                pair=pair,
+                classes=self.card.classes,
+                reliability={band: weight[place] for band, weight in answer.reliability.items()},
+            )
+            for place, pair in enumerate(pairs)
+        ]
+
+
+def _check_sizes(pair: Pair) -> None:
+    sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
+    if len(sizes) > 1:
+        (a, b), (c, d) = sorted(sizes)
+        raise PairError(
+            f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
+            "the two must be registered and of one size"
         )
 
 
-def _runtime(system: System | Exported, device: str | torch.device | None) -> Runtime:
+def _runtime(
+    system: System | Exported,
+    device: str | torch.device | None,
+    precision: Precision,
+    tiling: Tiling | Literal["automatic"] | None,
+) -> Runtime:
     if isinstance(system, Exported):
+        if precision != "float32" or tiling not in ("automatic", None):
+            raise OptionError("an exported file has the precision it was exported in, and takes no tiles")
         return system
     from crossband.runtime.pytorch import PyTorchRuntime
+    from crossband.runtime.tiling import AUTOMATIC
 
-    return PyTorchRuntime(system, device)
+    if tiling == "automatic":
+        # What needs no training is light, and looks at the whole image.
+        tiling = AUTOMATIC if system.trained_by is not None else None
+    return PyTorchRuntime(system, device, precision=precision, tiling=tiling)
 
 
 def _trained_on(card: Card) -> PairsSummary | None:
@@ -230,6 +345,8 @@ def load(
     device: str | torch.device | None = None,
     false_colour: str = REFUSE,
     runtime: RuntimeName | None = None,
+    precision: Precision = "float32",
+    tiling: Tiling | Literal["automatic"] | None = "automatic",
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 
@@ -239,6 +356,7 @@ def load(
     training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
     false_colour: what to do with infrared images in false colours (`false_colour_rule`).
     runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one its suffix is meant for.
+    precision, tiling: as for `Predictor`.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
@@ -248,12 +366,20 @@ def load(
             raise OptionError(
                 f"{run} was exported with infrared scaling {exported.card.infrared_scaling}; give no other"
             )
-        return Predictor(exported, exported.card, false_colour=false_colour)
+        return Predictor(
+            exported, exported.card, false_colour=false_colour, precision=precision, tiling=tiling
+        )
     if runtime is not None:
         raise OptionError(
             f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it"
         )
     ready = check_run(run) is None
+    how: dict[str, Any] = {
+        "device": device,
+        "false_colour": false_colour,
+        "precision": precision,
+        "tiling": tiling,
+    }
     from crossband.systems import create
     from crossband.weights import load_run, make_card
 
@@ -263,51 +389,12 @@ def load(
             raise OptionError(
                 f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
             )
-        return Predictor(system, card, device=device, false_colour=false_colour, origin=run)
+        return Predictor(system, card, origin=run, **how)
     system = create(str(run))
     scaling = infrared_scaling or AUTO
     if scaling != AUTO:
         scaling = str(InfraredScaling.parse(scaling))
-    return Predictor(system, make_card(system, None, scaling, {}), device=device, false_colour=false_colour)
-
-
-def _refuse_tensor(band: Band, image: Any) -> None:
-    # By name, so that images need no PyTorch.
-    if type(image).__module__.partition(".")[0] == "torch":
-        raise PairError(
-            f"{band} is a torch tensor of shape {tuple(image.shape)}: give an array (H, W, channels), as "
-            "image.permute(1, 2, 0).numpy(), or call the system itself with a batch (B, channels, H, W)"
-        )
-
-
-def _visible_array(image: ImageLike) -> np.ndarray:
-    # Pillow would clip what is deeper than 8 bits.
-    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
-        image = image.convert("RGB")
-    _refuse_tensor("visible", image)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise PairError(f"a visible image is (H, W, 3) or (H, W), not {array.shape}; drop an alpha channel")
-    if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.iinfo(array.dtype).max
-    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
-        raise PairError("a visible array must be uint8, uint16, or float within [0, 1] and without NaN")
-    return array.astype(np.float32)
-
-
-def _infrared_levels(image: ImageLike) -> np.ndarray:
-    """(H, W, 1) or (H, W, 3) as the camera stores it."""
-    if isinstance(image, Image.Image) and image.mode == "P":
-        image = image.convert("RGB")
-    _refuse_tensor("infrared", image)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[..., np.newaxis]
-    if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
-    return array
+    return Predictor(system, make_card(system, None, scaling, {}), **how)
 
 
 def __getattr__(name: str) -> Any:

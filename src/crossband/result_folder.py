@@ -45,6 +45,7 @@ class Manifest:
     without. bands: those that were given. visible, infrared: the absolute folders that their images lie in,
     None for a band that was not given. infrared_scaling, false_colour: how infrared was read; None before a
     first image settled the scaling. stretch: whether each picture was spread over the whole range.
+    precision, tiles: how it was computed, and how large images were cut.
     """
 
     command: Command
@@ -56,6 +57,8 @@ class Manifest:
     infrared_scaling: str | None
     false_colour: str
     stretch: bool
+    precision: str = "float32"
+    tiles: str = "none"
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.errors import OptionError
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
-from crossband.words import OnError
+from crossband.errors import OptionError, PairError, quoted
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, progress_bar
+from crossband.words import PRECISIONS, OnError
 
 if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
@@ -26,8 +26,61 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
     _false_colour_arguments(parser)
     _batch_arguments(parser)
+    _computing_arguments(parser)
+
+
+def _computing_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
+    parser.add_argument(
+        "--batch_size",
+        "--batch-size",
+        type=int,
+        default=1,
+        help="pairs of one size that are run at once; takes so many times the memory",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int | None,
+        help="cut images into tiles of so many pixels a side, to save memory; 0 for never (default: 1024 "
+        "for images of more than 6 million pixels)",
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=128, help="pixels that tiles overlap by; there they are blended"
+    )
+    parser.add_argument(
+        "--precision",
+        type=choice(PRECISIONS),
+        default="float32",
+        help="of the computation; below float32, how far the first pair agrees with it is printed",
+    )
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def _computing(options: Namespace) -> dict[str, Any]:
+    """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
+    if options.tile is None:
+        return {"device": options.device, "precision": options.precision}
+    from crossband.runtime.tiling import Tiling
+
+    tiling = None if options.tile == 0 else Tiling(options.tile, options.overlap)
+    return {"device": options.device, "precision": options.precision, "tiling": tiling}
+
+
+def _note_agreement(predictor: Predictor, files: list[PairFiles]) -> None:
+    """Say what a precision below float32 costs, on the first pair that can be used."""
+    if predictor.precision == "float32":
+        return
+    for file in files:
+        try:
+            share = predictor.agreement(predictor.read(file))
+        except PairError:
+            continue
+        what = "labels" if predictor.system.segments else "levels of the picture"
+        print(
+            f"{predictor.precision}: {100 * share:.2f} % of the {what} of pair {quoted(file.name)} are those "
+            "of float32"
+        )
+        return
 
 
 def _batch_arguments(parser: ArgumentParser) -> None:
@@ -74,14 +127,14 @@ def predict(options: Namespace) -> int:
     from crossband.predictor import load
 
     false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
-    predictor = load(options.run, device=options.device, false_colour=false_colour)
+    predictor = load(options.run, false_colour=false_colour, **_computing(options))
     _note_suspicions(predictor, files)
+    _note_agreement(predictor, files)
     with progress_bar("predicting") as progress:
         outcome = predict_files(
             predictor,
             files,
             Path(options.out),
-            workers=options.workers,
             progress=progress,
             **_choices(options, files),
         )
@@ -114,8 +167,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
     )
     _false_colour_arguments(parser)
     _batch_arguments(parser)
-    parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
-    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    _computing_arguments(parser)
 
 
 def fuse(options: Namespace) -> int:
@@ -128,17 +180,17 @@ def fuse(options: Namespace) -> int:
     predictor = load(
         options.run,
         infrared_scaling=options.infrared_scaling,
-        device=options.device,
         false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
+        **_computing(options),
     )
     _note_suspicions(predictor, files)
+    _note_agreement(predictor, files)
     with progress_bar("fusing") as progress:
         outcome = fuse_files(
             predictor,
             files,
             Path(options.out),
             stretch=options.stretch,
-            workers=options.workers,
             progress=progress,
             **_choices(options, files),
         )
@@ -175,6 +227,8 @@ def _check_run(run: str) -> None:
 def _choices(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
     """What a batch does with what is there, and after a bad pair; a single one has no next."""
     return {
+        "workers": options.workers,
+        "batch_size": options.batch_size,
         "on_error": "stop" if len(files) == 1 else options.on_error,
         "resume": options.resume,
         "overwrite": options.overwrite,

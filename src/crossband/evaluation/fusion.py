@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from crossband.deprecation import renamed_keyword
+from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.fusion_result import FusedMethod, FusionEvaluation, FusionExample
 from crossband.evaluation.passing import (
     UNSPECIFIED,
-    autocast,
     check_exported,
     check_pass,
     exported_answer,

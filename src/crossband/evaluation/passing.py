@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -14,7 +14,7 @@ from crossband.pairs.batch import Batch
 from crossband.runtime.answer import Answer
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
-from crossband.words import PRECISIONS, Precision
+from crossband.words import PRECISIONS
 
 UNSPECIFIED = "unspecified"
 """The condition of a pair that has none, in a list where others have one."""
@@ -55,13 +55,6 @@ def ready(system: System | Exported, device: str | torch.device) -> Iterator[Non
         system.to(home)
         for module, training in modes.items():
             module.training = training
-
-
-def autocast(device: str | torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Autocast in that precision, "float32" being without."""
-    enabled = precision != "float32"
-    dtype = getattr(torch, precision) if enabled else None
-    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)
 
 
 def exported_answer(system: Exported, batch: Batch) -> Answer:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import (
     UNSPECIFIED,
-    autocast,
     check_exported,
     check_pass,
     exported_answer,

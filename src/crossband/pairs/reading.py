@@ -87,14 +87,14 @@ def read_label(path: Path, classes: Classes | None) -> np.ndarray:
     ids = ids[..., 0]
     count = IGNORE_INDEX if classes is None else len(classes)
     # Of 8 bits, what becomes of the 256 ids is looked up for each pixel.
-    values = np.arange(256, dtype=np.uint8) if ids.dtype == np.uint8 else ids
+    values: np.ndarray = np.arange(256, dtype=np.uint8) if ids.dtype == np.uint8 else ids
     ignored = values == IGNORE_INDEX
     if classes is not None and classes.ignore:
         ignored |= np.isin(values, classes.ignore)
     unknown = ~(ignored | ((values >= 0) & (values < count)))
     kept = np.where(ignored, IGNORE_INDEX, values).astype(np.uint8)
     if values is not ids:
-        unknown, kept = cv2.LUT(ids, unknown.view(np.uint8)).view(bool), cv2.LUT(ids, kept)
+        unknown, kept = cv2.LUT(ids, unknown.view(np.uint8)).view(bool), _looked_up(ids, kept)
     if unknown.any():
         raise PairError(f"{path}: {_describe_unknown(ids[unknown], count)}")
     return kept
@@ -133,7 +133,7 @@ def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
     levels = _unpacked(path, levels)[0] if packed else _without_alpha(path, levels)
     if levels.dtype == np.uint8:
         # One quotient for each of the 256 levels rather than for each pixel; the same ones.
-        values = cv2.LUT(levels, _PARTS_OF_255).reshape(levels.shape)
+        values: np.ndarray = _looked_up(levels, _PARTS_OF_255)
     elif levels.dtype == np.uint16:
         values = levels.astype(np.float32) / np.float32(np.iinfo(levels.dtype).max)
     elif levels.dtype.kind == "f":
@@ -158,6 +158,12 @@ def _infrared(
         return scaling(raw)
     except PairError as error:
         raise PairError(f"{path}: {error}") from None
+
+
+def _looked_up(levels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """What a table of 256 has for each 8-bit level."""
+    found: np.ndarray = cv2.LUT(levels, table)
+    return found.reshape(levels.shape)
 
 
 def _unpacked(path: Path, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

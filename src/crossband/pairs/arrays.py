@@ -1,0 +1,54 @@
+"""Images that a program gives: arrays and PIL images, in the forms that a predictor takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from crossband.errors import PairError
+from crossband.words import Band
+
+ImageLike = str | Path | np.ndarray | Image.Image
+
+
+def _refuse_tensor(band: Band, image: Any) -> None:
+    # By name, so that images need no PyTorch.
+    if type(image).__module__.partition(".")[0] == "torch":
+        raise PairError(
+            f"{band} is a torch tensor of shape {tuple(image.shape)}: give an array (H, W, channels), as "
+            "image.permute(1, 2, 0).numpy(), or call the system itself with a batch (B, channels, H, W)"
+        )
+
+
+def visible_array(image: ImageLike) -> np.ndarray:
+    """A visible image as float32 (H, W, 3) in [0, 1]. Raises PairError for what is none."""
+    # Pillow would clip what is deeper than 8 bits.
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        image = image.convert("RGB")
+    _refuse_tensor("visible", image)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise PairError(f"a visible image is (H, W, 3) or (H, W), not {array.shape}; drop an alpha channel")
+    if array.dtype in (np.uint8, np.uint16):
+        return array.astype(np.float32) / np.iinfo(array.dtype).max
+    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
+        raise PairError("a visible array must be uint8, uint16, or float within [0, 1] and without NaN")
+    return array.astype(np.float32)
+
+
+def infrared_levels(image: ImageLike) -> np.ndarray:
+    """An infrared image as stored, (H, W, 1) or (H, W, 3). Raises PairError for what is none."""
+    if isinstance(image, Image.Image) and image.mode == "P":
+        image = image.convert("RGB")
+    _refuse_tensor("infrared", image)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
+    return array

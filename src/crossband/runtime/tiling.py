@@ -1,0 +1,132 @@
+"""Large images in tiles: each is run alone, and what comes out is blended where tiles overlap.
+
+Memory is that of one row of tiles, whatever the height of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossband.errors import OptionError
+from crossband.systems.base import Output
+from crossband.words import Band
+
+AUTOMATIC_ABOVE = 6_000_000
+"""Pixels above which an image is cut into tiles if nothing else was asked for."""
+_GRID = 32
+"""Tiles begin at multiples of this, so that networks that halve an image five times see the same pixels."""
+_SMALLEST = 128
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut. side: of a tile. overlap: of neighbouring tiles. All in pixels.
+
+    above: images of no more pixels are taken whole; so is one that fits into a tile.
+    Raises OptionError for a tile below 128 pixels, and for an overlap of more than half a tile.
+    """
+
+    side: int = 1024
+    overlap: int = 128
+    above: int = 0
+
+    def __post_init__(self) -> None:
+        if self.side < _SMALLEST:
+            raise OptionError(f"a tile has {_SMALLEST} pixels a side or more, not {self.side}")
+        if not 0 < self.overlap <= self.side // 2:
+            raise OptionError(
+                f"tiles of {self.side} overlap by 1 to {self.side // 2} pixels, not {self.overlap}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.side} pixels, overlap {self.overlap}" + (f", above {self.above}" if self.above else "")
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Whether an image of that size is cut."""
+        return height * width > self.above and max(height, width) > self.side
+
+
+AUTOMATIC = Tiling(above=AUTOMATIC_ABOVE)
+"""What is taken if nothing else was asked for."""
+
+
+def blended(
+    run: Callable[[np.ndarray | None, np.ndarray | None], Output],
+    visible: np.ndarray | None,
+    infrared: np.ndarray | None,
+    tiling: Tiling,
+) -> Iterator[tuple[int, Output]]:
+    """The output for a batch of images, strip by strip from the top: (first row, what is there).
+
+    run: what gives the output of a tile. visible: (B, H, W, 3), infrared: (B, H, W); one may be None. In an
+    overlap, logits, pictures and reliabilities are means, weighted by the distance from the tile's edge.
+    """
+    image = visible if visible is not None else infrared
+    assert image is not None
+    rows, columns = (_places(size, tiling) for size in image.shape[1:3])
+    down, across = _weights(rows, tiling.overlap), _weights(columns, tiling.overlap)
+    left_over: dict[str, Tensor] = {}
+    for number, (top, bottom) in enumerate(rows):
+        strip: dict[str, Tensor] = {}
+        for (left, right), weight in zip(columns, across, strict=True):
+            output = run(_part(visible, top, bottom, left, right), _part(infrared, top, bottom, left, right))
+            for name, values in _parts(output).items():
+                shares = torch.from_numpy(down[number][:, None] * weight).to(values.device)
+                if name not in strip:
+                    whole = (*values.shape[:2], bottom - top, image.shape[2])
+                    strip[name] = torch.zeros(whole, device=values.device)
+                strip[name][..., left:right] += values * shares
+            del output
+        for name, values in left_over.items():
+            strip[name][..., : values.shape[-2], :] += values
+        ready = (rows[number + 1][0] if number + 1 < len(rows) else bottom) - top
+        yield top, _joined({name: values[..., :ready, :] for name, values in strip.items()})
+        left_over = {name: values[..., ready:, :].clone() for name, values in strip.items()}
+
+
+def _places(size: int, tiling: Tiling) -> list[tuple[int, int]]:
+    """(begin, end) of the tiles along one side of an image. The last may be longer than the others."""
+    if size <= tiling.side:
+        return [(0, size)]
+    step = max(_GRID, (tiling.side - tiling.overlap) // _GRID * _GRID)
+    last = (size - tiling.side) // _GRID * _GRID
+    begins = [*range(0, last, step), last]
+    return [(begin, begin + tiling.side) for begin in begins[:-1]] + [(last, size)]
+
+
+def _weights(places: list[tuple[int, int]], overlap: int) -> list[np.ndarray]:
+    """What each tile counts for in each of its rows or columns, float32; those of all tiles add up to 1."""
+    total = np.zeros(places[-1][1])
+    ramps = []
+    for begin, end in places:
+        place = np.arange(end - begin)
+        ramps.append(np.minimum(np.minimum(place, place[::-1]) + 1, overlap) / overlap)
+        total[begin:end] += ramps[-1]
+    return [
+        (ramp / total[begin:end]).astype(np.float32) for ramp, (begin, end) in zip(ramps, places, strict=True)
+    ]
+
+
+def _part(image: np.ndarray | None, top: int, bottom: int, left: int, right: int) -> np.ndarray | None:
+    return None if image is None else image[:, top:bottom, left:right]
+
+
+def _parts(output: Output) -> dict[str, Tensor]:
+    """What an output has of the image's size, by name, in float32."""
+    parts: dict[str, Tensor | None] = {"logits": output.logits, "fused": output.fused}
+    parts |= {str(band): weight for band, weight in output.reliability.items()}
+    return {name: values.float() for name, values in parts.items() if values is not None}
+
+
+def _joined(parts: dict[str, Tensor]) -> Output:
+    bands: tuple[Band, ...] = ("visible", "infrared")
+    return Output(
+        logits=parts.get("logits"),
+        fused=parts.get("fused"),
+        reliability={band: parts[band] for band in bands if band in parts},
+    )
