@@ -11,6 +11,7 @@ from skimage.color import rgb2ycbcr
 from torch import Tensor
 from torch.nn import functional as F
 
+import plain_guided
 from crossband.errors import OptionError
 from crossband.systems import create, make_training
 from crossband.systems.classical.rules import (
@@ -235,12 +236,14 @@ def test_guided_fusion_in_float32_is_that_of_float64() -> None:
     assert torch.allclose(single.double(), guided_fusion(first.double(), second.double()), atol=1e-6)
 
 
-def test_a_large_image_is_fused_in_strips_as_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against PyTorch's own path, which gradients ask for and which takes the image whole."""
-    first, second = grey(310, 40), grey(310, 40, seed=1)
-    whole = guided_fusion(first.requires_grad_(), second.requires_grad_()).detach()
-    monkeypatch.setattr("crossband.systems.classical.rules.AT_ONCE", 40 * 50)
-    assert torch.allclose(guided_fusion(first.detach(), second.detach()), whole, atol=1e-9, rtol=0)
-    assert torch.equal(
-        saliency(first.detach()) > saliency(second.detach()), saliency(first) > saliency(second)
-    )
+@pytest.mark.parametrize("size", [(310, 40), (64, 97), (5, 7)])
+@pytest.mark.parametrize("at_once", [1 << 21, 40 * 50])
+def test_guided_fusion_is_the_plain_one_also_in_strips(
+    size: tuple[int, int], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossband.systems.classical.rules.AT_ONCE", at_once)
+    first, second = grey(*size), grey(*size, seed=1)
+    plain = plain_guided.guided_fusion(first, second)
+    assert torch.allclose(guided_fusion(first, second), plain, atol=1e-9, rtol=0)
+    with_gradients = guided_fusion(first.requires_grad_(), second)
+    assert torch.allclose(with_gradients.detach(), plain, atol=1e-9, rtol=0)
