@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +14,6 @@ from skimage.color import rgb2ycbcr
 from torch import Tensor
 from torch.nn import functional as F
 
-import plain_guided
 from crossband.errors import OptionError
 from crossband.systems import create, make_training
 from crossband.systems.classical.rules import (
@@ -24,6 +26,14 @@ from crossband.systems.classical.rules import (
     saliency,
 )
 from tiny_systems import images
+
+SPEC = importlib.util.spec_from_file_location(
+    "plain_guided", Path(__file__).resolve().parent / "references" / "plain_guided.py"
+)
+assert SPEC is not None
+assert SPEC.loader is not None
+plain_guided = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(plain_guided)
 
 NAMES = ("average", "guided", "laplacian", "maximum")
 

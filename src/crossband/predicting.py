@@ -217,9 +217,7 @@ def _written(
     No more than a batch of results waits to be written.
     """
 
-    def attempt(result: Prediction | PairError) -> PairError | None:
-        if isinstance(result, PairError):
-            return result
+    def attempt(result: Prediction) -> PairError | None:
         try:
             write(result)
         except PairError as error:
@@ -230,13 +228,17 @@ def _written(
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[PairFiles, Future[PairError | None]]] = deque()
         for file, result in answers:
-            if not begun and not isinstance(result, PairError):
-                begin()
-                begun = True
-            waiting.append((file, pool.submit(attempt, result)))
-            while len(waiting) > choices.batch_size:
+            if not isinstance(result, PairError):
+                if not begun:
+                    begin()
+                    begun = True
+                waiting.append((file, pool.submit(attempt, result)))
+            # A pair that failed is told of when those before it are written, and before any after it is.
+            while len(waiting) > (0 if isinstance(result, PairError) else choices.batch_size):
                 done, future = waiting.popleft()
                 yield done, future.result()
+            if isinstance(result, PairError):
+                yield file, result
         while waiting:
             done, future = waiting.popleft()
             yield done, future.result()
