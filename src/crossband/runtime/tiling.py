@@ -21,6 +21,8 @@ AUTOMATIC_ABOVE = 6_000_000
 _GRID = 32
 """Tiles begin at multiples of this, so that networks that halve an image five times see the same pixels."""
 _SMALLEST = 128
+_ROWS = 128
+"""Rows that are given at once: what is made of them, such as probabilities, takes memory too."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def blended(
         for name, values in left_over.items():
             strip[name][..., : values.shape[-2], :] += values
         ready = (rows[number + 1][0] if number + 1 < len(rows) else bottom) - top
-        yield top, _joined({name: values[..., :ready, :] for name, values in strip.items()})
+        for row in range(0, ready, _ROWS):
+            end = min(row + _ROWS, ready)
+            yield top + row, _joined({name: values[..., row:end, :] for name, values in strip.items()})
         left_over = {name: values[..., ready:, :].clone() for name, values in strip.items()}
 
 
