@@ -32,7 +32,6 @@ import numpy as np
 from crossband.errors import CrossbandError
 from crossband.predictor import load
 from crossband.result_folder import MANIFEST_NAME, read_manifest
-from crossband.run_card import WEIGHTS_NAME
 from crossband.text import text_table
 from crossband.training.curves import read_curves
 from crossband.training.options import TrainOptions

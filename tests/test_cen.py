@@ -264,8 +264,8 @@ def test_dropout_is_of_the_two_coarsest_maps_and_before_the_classes() -> None:
     [
         ({"dropout": 1.0}, r"cen: dropout must lie in \[0, 1\), not 1.0"),
         ({"exchange_threshold": -0.1}, "cen: exchange_threshold must be 0 or more, not -0.1"),
-        ({"exchange_threshold": float("nan")}, "cen: exchange_threshold must be finite, not nan"),
-        ({"sparsity_weight": float("inf")}, "cen: sparsity_weight must be finite, not inf"),
+        ({"exchange_threshold": float("nan")}, r"cen\.exchange_threshold must be finite, not nan"),
+        ({"sparsity_weight": float("inf")}, r"cen\.sparsity_weight must be finite, not inf"),
         ({"encoder": "densenet121"}, "encoder 'densenet121' does not fit.*chain of five stages"),
         ({"encoder": "convnext_tiny"}, "encoder 'convnext_tiny' .*use a"),
         ({"encoder": "resnetv2_50"}, "encoder 'resnetv2_50' has no blocks inside which.*use a ResNet"),

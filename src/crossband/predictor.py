@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -100,7 +100,7 @@ class Predictor:
         device: str | torch.device | None = None,
         false_colour: str = REFUSE,
         precision: Precision = "float32",
-        tiling: Tiling | Literal["automatic"] | None = "automatic",
+        tiling: Tiling | None = None,
         origin: str | Path | None = None,
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
@@ -109,7 +109,6 @@ class Predictor:
 
         false_colour: what to do with infrared images in false colours (`false_colour_rule`).
         precision, tiling: as in `PyTorchRuntime`; an exported system has its own precision and no tiles.
-        "automatic" cuts images of more than 6 million pixels, for systems that are trained.
         origin: the run folder that the system comes from, for those who ask what made a result; None is the
         system's name.
         """
@@ -311,18 +310,14 @@ def _runtime(
     system: System | Exported,
     device: str | torch.device | None,
     precision: Precision,
-    tiling: Tiling | Literal["automatic"] | None,
+    tiling: Tiling | None,
 ) -> Runtime:
     if isinstance(system, Exported):
-        if precision != "float32" or tiling not in ("automatic", None):
+        if precision != "float32" or tiling is not None:
             raise OptionError("an exported file has the precision it was exported in, and takes no tiles")
         return system
     from crossband.runtime.pytorch import PyTorchRuntime
-    from crossband.runtime.tiling import AUTOMATIC
 
-    if tiling == "automatic":
-        # What needs no training is light, and looks at the whole image.
-        tiling = AUTOMATIC if system.trained_by is not None else None
     return PyTorchRuntime(system, device, precision=precision, tiling=tiling)
 
 
@@ -346,7 +341,7 @@ def load(
     false_colour: str = REFUSE,
     runtime: RuntimeName | None = None,
     precision: Precision = "float32",
-    tiling: Tiling | Literal["automatic"] | None = "automatic",
+    tiling: Tiling | None = None,
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 

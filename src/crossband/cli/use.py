@@ -41,8 +41,8 @@ def _computing_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         type=int | None,
-        help="cut images into tiles of so many pixels a side, to save memory; 0 for never (default: 1024 "
-        "for images of more than 6 million pixels)",
+        help="cut larger images into tiles of so many pixels a side, such as 1024, to save memory; labels then "
+        "differ where a network looks at the whole image",
     )
     parser.add_argument(
         "--overlap", type=int, default=128, help="pixels that tiles overlap by; there they are blended"
@@ -62,7 +62,7 @@ def _computing(options: Namespace) -> dict[str, Any]:
         return {"device": options.device, "precision": options.precision}
     from crossband.runtime.tiling import Tiling
 
-    tiling = None if options.tile == 0 else Tiling(options.tile, options.overlap)
+    tiling = Tiling(options.tile, options.overlap)
     return {"device": options.device, "precision": options.precision, "tiling": tiling}
 
 

@@ -16,8 +16,6 @@ from crossband.errors import OptionError
 from crossband.systems.base import Output
 from crossband.words import Band
 
-AUTOMATIC_ABOVE = 6_000_000
-"""Pixels above which an image is cut into tiles if nothing else was asked for."""
 _GRID = 32
 """Tiles begin at multiples of this, so that networks that halve an image five times see the same pixels."""
 _SMALLEST = 128
@@ -51,10 +49,6 @@ class Tiling:
     def cuts(self, height: int, width: int) -> bool:
         """Whether an image of that size is cut."""
         return height * width > self.above and max(height, width) > self.side
-
-
-AUTOMATIC = Tiling(above=AUTOMATIC_ABOVE)
-"""What is taken if nothing else was asked for."""
 
 
 def blended(

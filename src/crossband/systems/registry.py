@@ -154,7 +154,7 @@ def check_name(name: str) -> None:
     """Raise OptionError, with the nearest name, for a system that does not exist."""
     if name not in list_systems():
         raise OptionError(
-            f"there is no system {name!r}; there are {', '.join(list_systems())}"
+            f"there is no system {quoted(name)}; there are {', '.join(list_systems())}"
             f"{did_you_mean(name, list_systems())}"
         )
 
