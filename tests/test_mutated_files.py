@@ -15,11 +15,13 @@ from crossband.pairs.folder import read_classes
 from crossband.pairs.headers import image_size, read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
+from crossband.pairs.radiometric import radiometric_size, read_radiometric
 from crossband.pairs.reading import read_infrared, read_label, read_visible
 from crossband.training.options import TrainOptions
 from crossband.yaml_files import read_yaml
 from fake_trees import mfnet_original
 from mutations import damaged, garbled
+from radiometric_files import PARAMETERS, dji_jpeg, flir_block, flir_jpeg
 from stored_images import noise, png_bytes
 
 SEEDS = 60
@@ -35,6 +37,12 @@ def with_pillow(image: np.ndarray, kind: str, **options: object) -> bytes:
 def with_tifffile(image: np.ndarray, **options: object) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, image, **options)
+    return file.getvalue()
+
+
+def as_npy(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, image)
     return file.getvalue()
 
 
@@ -56,7 +64,20 @@ WHOLE: dict[str, bytes] = {
     "big.tif": with_tifffile(DEEP, bigtiff=True),
     "lzw.tif": with_pillow(COLOUR, "TIFF", compression="tiff_lzw"),
     "g4.tif": with_pillow(GREY > 127, "TIFF", compression="group4"),
+    "colour.webp": with_pillow(COLOUR, "WEBP", lossless=True),
+    "lossy.webp": with_pillow(COLOUR, "WEBP"),
+    "deep.npy": as_npy(DEEP),
+    "four.npy": as_npy(np.asfortranarray(noise(12, 16, 4))),
+    "deep.pgm": b"P5 # by hand\n16 12\n65535\n" + DEEP.astype(">u2").tobytes(),
+    "colour.ppm": b"P6\n16 12\n255\n" + COLOUR.tobytes(),
+    "flir.jpg": flir_jpeg(
+        flir_block(DEEP, parameters=PARAMETERS, visible=with_pillow(COLOUR, "JPEG")),
+        with_pillow(COLOUR, "JPEG"),
+    ),
+    "flir-raw.jpg": flir_jpeg(flir_block(DEEP, png=False), with_pillow(COLOUR, "JPEG")),
+    "dji.jpg": dji_jpeg(DEEP, with_pillow(COLOUR, "JPEG")),
 }
+MEASURED = {"flir.fff": flir_block(DEEP, parameters=PARAMETERS), "flir.jpg": WHOLE["flir.jpg"]}
 READERS: dict[str, Callable[[Path], object]] = {
     "decode": decode,
     "visible": read_visible,
@@ -64,6 +85,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "label": lambda path: read_label(path, None),
     "size": image_size,
     "header": read_header,
+    "infrared size": lambda path: image_size(path, infrared=True),
+    "infrared header": lambda path: read_header(path, infrared=True),
 }
 
 
@@ -95,7 +118,8 @@ def answers(path: Path) -> dict[str, object]:
 def test_damaged_images(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(WHOLE[name])
-    assert {"decode", "visible", "size", "header"} <= set(answers(path)) or name == "float.tif"
+    undamaged = set(answers(path))
+    assert {"decode", "visible", "size", "header"} <= undamaged or name in ("float.tif", "four.npy")
     refused = 0
     for seed in range(SEEDS):
         path.write_bytes(damaged(WHOLE[name], seed))
@@ -107,6 +131,29 @@ def test_damaged_images(tmp_path: Path, name: str) -> None:
         if "header" in given:
             assert given["header"].size == given["size"]
             assert min(given["size"]) > 0
+        if "infrared" in given:
+            assert given["infrared size"] == given["infrared"].shape
+        if "infrared header" in given:
+            assert given["infrared header"].size == given["infrared size"]
+    assert refused > 0
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_damaged_measurements(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    refused = 0
+    for seed in range(4 * SEEDS):
+        path.write_bytes(damaged(MEASURED[name], seed))
+        found, message = attempt(read_radiometric, path)
+        refused += bool(message)
+        assert not message or is_a_good_error(message, path)
+        if found is None:
+            continue
+        assert found.counts.shape == radiometric_size(path)
+        for read in (found.celsius, found.visible):
+            answer, message = attempt(lambda _, read=read: read(), path)
+            assert "\n" not in message
+            assert answer is None or np.isfinite(answer).all()
     assert refused > 0
 
 

@@ -1,6 +1,7 @@
 """Image files as the samples they store, before anything is taken for a colour, an intensity or a class id.
 
-PNG, JPEG and BMP are read by Pillow, TIFF by tifffile, or by Pillow where the compression needs its libtiff.
+PNG, JPEG, BMP and WebP are read by Pillow, TIFF by tifffile, or by Pillow where the compression needs its
+libtiff; NumPy's files, PGM and PPM are read as they lie.
 Nothing is rounded, shifted or expanded on the way: 16-bit stays 16-bit, palettes stay indices.
 """
 
@@ -23,6 +24,7 @@ from crossband.pairs.image_files import (
     rawmode,
 )
 from crossband.pairs.libtiff import libtiff_heard
+from crossband.pairs.plain_files import PlainImage
 from crossband.pairs.png_pixels import check_pixels
 
 _START_OF_SCAN = b"\xff\xda"
@@ -46,17 +48,25 @@ class Stored:
     palette: uint8 (256, 3), sRGB, or None.
     grey_step: what one step of a sample means in 8-bit grey: 255, 85 or 17 for 1, 2 or 4 bits, else 1.
     lossy: the samples went through JPEG.
+    top: the largest value that a sample may have, of a PGM or PPM that names another than its type's.
     """
 
     samples: np.ndarray
     palette: np.ndarray | None = None
     grey_step: int = 1
     lossy: bool = False
+    top: int | None = None
 
-    def levels(self) -> np.ndarray:
-        """Grey or colour levels (H, W, C): the palette looked up, 1 to 4 bits spread over 0..255."""
+    def levels(self, *, measured: bool = False) -> np.ndarray:
+        """Grey or colour levels (H, W, C): the palette looked up, 1 to 4 bits spread over 0..255.
+
+        The values of a PGM or PPM are spread over their type's range; measured: grey ones stay what they are.
+        """
         if self.palette is not None:
             return self.palette[self.samples[..., 0]]
+        if self.top is not None and not (measured and self.samples.shape[2] == 1):
+            full = np.iinfo(self.samples.dtype).max
+            return np.rint(self.samples * (full / self.top)).astype(self.samples.dtype)
         return self.samples if self.grey_step == 1 else self.samples * np.uint8(self.grey_step)
 
 
@@ -66,24 +76,26 @@ def decode(path: Path) -> Stored:
     Colours are taken as sRGB: a colour profile is not applied. Transparency given as a palette entry or as a
     key colour is not looked at. Reduced copies and masks inside a TIFF are skipped.
 
-    Raises PairError, naming the file, if it is missing, empty, truncated, no PNG, JPEG, TIFF or BMP, has more
-    than one page, takes more than `max_image_bytes` once decoded, or stores something else than 1 to 4 bits
-    of grey, 8 or 16 bits, or single 32-bit or float values.
+    Raises PairError, naming the file, if it is missing, empty, truncated, of another kind, has more than one
+    page, takes more than `max_image_bytes` once decoded, or stores something else than 1 to 4 bits of grey,
+    8 or 16 bits, single 32-bit or float values, or the numbers of an ``.npy``.
     """
     with open_image(path) as opened:
         if isinstance(opened, tifffile.TiffPage):
             return _decode_tiff(path, opened)
+        if isinstance(opened, PlainImage):
+            return Stored(opened.samples(), top=opened.top)
         return _decode_with_pillow(path, opened)
 
 
 def _decode_with_pillow(path: Path, image: ImageFile) -> Stored:
     if image.mode not in _MODES:
         raise PairError(f"colour mode {image.mode} cannot be used; save it as grey, RGB or RGBA")
-    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
         raise PairError(f"an animation of {image.n_frames} pictures; save one of them")  # type: ignore[attr-defined]
     if image.format == "JPEG":
         _check_scans(path, image)
-    raw = rawmode(image)
+    raw = "" if image.format == "WEBP" else rawmode(image)
     lossy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
     palette, grey_step = None, 1
     if image.mode in ("LA", "RGB", "RGBA") and ";16" in raw:
@@ -92,7 +104,7 @@ def _decode_with_pillow(path: Path, image: ImageFile) -> Stored:
         samples = np.asarray(image)
     # Only where the last row is black can pixels be missing; an interlaced image may miss them anywhere.
     if image.format == "PNG" and (image.info.get("interlace") or not samples[-1].any()):
-        check_pixels(path)
+        check_pixels(path.read_bytes())
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -103,7 +115,7 @@ def _decode_with_pillow(path: Path, image: ImageFile) -> Stored:
         # Pillow spreads 2- and 4-bit grey over 0..255; a label's ids are the samples before that.
         grey_step = 85 if raw.startswith("L;2") else 17
         samples = samples // np.uint8(grey_step)
-    return Stored(_upright(samples, pillow_orientation(image)), palette, grey_step, lossy)
+    return Stored(upright(samples, pillow_orientation(image)), palette, grey_step, lossy)
 
 
 def _check_scans(path: Path, image: ImageFile) -> None:
@@ -145,7 +157,7 @@ def _decode_tiff(path: Path, page: tifffile.TiffPage) -> Stored:
     elif page.axes not in ("YX", "YXS"):
         raise PairError(f"a TIFF with axes {page.axes}, not one flat image; save one slice of it")
     samples = samples.reshape(page.imagelength, page.imagewidth, -1)
-    return Stored(_upright(samples, tiff_orientation(page)))
+    return Stored(upright(samples, tiff_orientation(page)))
 
 
 def _within_tifffile(page: tifffile.TiffPage) -> bool:
@@ -169,8 +181,11 @@ def pillow_orientation(image: ImageFile) -> int:
     return int(image.getexif().get(ExifTag.Orientation, 1))
 
 
-def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (1..8; others mean nothing); C-contiguous, native byte order, (H, W, C)."""
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (1..8; others mean nothing).
+
+    samples: (H, W) or (H, W, C). Gives (H, W, C), C-contiguous and in native byte order.
+    """
     samples = samples.reshape(*samples.shape[:2], -1)
     if 5 <= orientation <= 8:
         samples = samples.transpose(1, 0, 2)

@@ -80,7 +80,11 @@ def _is_deep(pairs: Pairs) -> bool:
     """Whether an infrared file stores more than 8 bits. Generated pairs never do."""
     if not isinstance(pairs, BenchmarkPairs | FolderPairs):
         return False
-    return any(read_header(files.infrared).bits > 8 for files in pairs.files if files.infrared is not None)
+    return any(
+        read_header(files.infrared, infrared=True).bits > 8
+        for files in pairs.files
+        if files.infrared is not None
+    )
 
 
 def _write_pair(folder: Path, pair: Pair, classes: Classes | None, deep: bool) -> None:

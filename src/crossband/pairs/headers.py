@@ -12,6 +12,8 @@ from PIL.ImageFile import ImageFile
 from crossband.errors import PairError
 from crossband.pairs.decoding import pillow_orientation, tiff_orientation
 from crossband.pairs.image_files import open_image
+from crossband.pairs.infrared_files import measured_size
+from crossband.pairs.plain_files import PlainImage
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_DEPTH, _PNG_COLOUR = 24, 25
@@ -23,7 +25,7 @@ _TAIL = 4096
 
 @dataclass(frozen=True)
 class Header:
-    """size: (height, width) as read, EXIF orientation respected. kind: PNG, JPEG, TIFF or BMP.
+    """size: (height, width) as read, EXIF orientation respected. kind: PNG, JPEG, TIFF, ...
 
     bits: per sample. channels: as stored; an image with a palette has one. floats: samples are floats.
     """
@@ -40,24 +42,32 @@ class Header:
         return f"{self.kind}, {self.bits}-bit, {channels}"
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, *, infrared: bool = False) -> tuple[int, int]:
     """(height, width) of an image file as it is read, EXIF orientation respected. Reads only the header.
 
-    A PNG whose orientation follows its pixels is given as it is stored. Raises PairError, naming the file,
-    as `decode` does for what its header shows.
+    infrared: of a radiometric file, the size of the measurement and not of the picture beside it. A PNG whose
+    orientation follows its pixels is given as it is stored. Raises PairError, naming the file, as `decode`
+    does for what its header shows.
     """
+    if infrared and (measured := measured_size(path)) is not None:
+        return measured
     with open_image(path) as opened:
         return _size(opened)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, infrared: bool = False) -> Header:
     """Read an image's header and look whether the end of the file is there.
 
-    A damage in the middle of the pixels is not seen. Raises PairError, naming the file, as `decode` does for
-    what its header shows, and if it is cut off.
+    infrared: as in `image_size`. A damage in the middle of the pixels is not seen. Raises PairError, naming
+    the file, as `decode` does for what its header shows, and if it is cut off.
     """
+    if infrared and (measured := measured_size(path)) is not None:
+        return Header(measured, "radiometric", 16, 1)
     with open_image(path) as opened:
         size = _size(opened)
+        if isinstance(opened, PlainImage):
+            floats = opened.dtype.kind == "f"
+            return Header(size, opened.kind, 8 * opened.dtype.itemsize, opened.shape[2], floats=floats)
         if isinstance(opened, tifffile.TiffPage):
             floats = opened.dtype is not None and opened.dtype.kind == "f"
             return Header(size, "TIFF", opened.bitspersample, opened.samplesperpixel, floats=floats)
@@ -74,7 +84,9 @@ def read_header(path: Path) -> Header:
         return Header(size, kind, 8, len(opened.getbands()), palette)
 
 
-def _size(opened: ImageFile | tifffile.TiffPage) -> tuple[int, int]:
+def _size(opened: ImageFile | tifffile.TiffPage | PlainImage) -> tuple[int, int]:
+    if isinstance(opened, PlainImage):
+        return opened.shape[:2]
     if isinstance(opened, tifffile.TiffPage):
         size, orientation = (opened.imagelength, opened.imagewidth), tiff_orientation(opened)
     else:

@@ -22,12 +22,18 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from crossband.errors import CrossbandError, OptionError, PairError, quoted
 from crossband.pairs.inflating import DEFLATE_RATIO, PACKBITS_RATIO, deflated_bytes, packed_bytes
+from crossband.pairs.plain_files import NPY_START, PNM_STARTS, PlainImage, open_npy, open_pnm
 from crossband.pairs.png_pixels import check_claim
+from crossband.pairs.webp import WEBP_START, webp_size
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+    *(".webp", ".pgm", ".ppm", ".pnm", ".npy", ".fff"),
+)
 """Suffixes, in lower case, of the files that can be read. The content decides how."""
 
 LIMIT_VARIABLE = "CROSSBAND_MAX_IMAGE_BYTES"
@@ -35,7 +41,7 @@ LIMIT_VARIABLE = "CROSSBAND_MAX_IMAGE_BYTES"
 DEFAULT_LIMIT = 1 << 30
 """Bytes that one image may take once decoded: pixels x channels x bytes of a sample."""
 
-Kind = Literal["PNG", "JPEG", "TIFF", "BMP"]
+Kind = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "NPY", "PNM"]
 
 # A damaged image is reported once, as a PairError; without a handler both also log it to stderr.
 for _logger in ("tifffile", "PIL"):
@@ -49,9 +55,14 @@ _MAGIC: dict[bytes, Kind] = {
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
+    NPY_START: "NPY",
+    **dict.fromkeys(PNM_STARTS, "PNM"),
 }
 _MOST_PAGES = 100
 """Pages of a TIFF that are looked through for the one image; overviews and masks are pages too."""
+_PNG_HEADER, _WEBP_HEADER = 29, 30
+_FLIR_BLOCKS = (b"FFF\x00", b"AFF\x00")
+_ASCII_PNM = (b"P1\n", b"P2\n", b"P3\n", b"P4\n")
 _BYTES_OF_MODE = {"I;16": 2, "I;16B": 2, "I;16L": 2, "I": 4, "F": 4}
 
 
@@ -70,6 +81,7 @@ _PILLOW: dict[Kind, type[ImageFile]] = {
     "JPEG": JpegImageFile,
     "BMP": BmpImageFile,
     "TIFF": _TiffImageFile,
+    "WEBP": WebPImageFile,
 }
 
 
@@ -86,18 +98,24 @@ def max_image_bytes() -> int:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[ImageFile | tifffile.TiffPage]:
-    """Open an image file for its header or its pixels: a TIFF as its one page, others as Pillow's image.
+def open_image(path: Path) -> Iterator[ImageFile | tifffile.TiffPage | PlainImage]:
+    """Open an image file for its header or its pixels.
 
-    Whatever is raised inside the block counts as the file's fault too. Raises PairError, naming the file, if
-    it is missing, empty, not allowed to be read, no PNG, JPEG, TIFF or BMP, damaged, has more than one page,
+    A TIFF is given as its one page, an ``.npy``, PGM or PPM as its place in the file, others as Pillow's
+    image. Whatever is raised inside the block counts as the file's fault too. Raises PairError, naming the
+    file, if it is missing, empty, not allowed to be read, of another kind, damaged, has more than one page,
     or would take more than `max_image_bytes` once decoded.
     """
     with errors_named(path):
         kind = _kind(path)
+        if kind == "NPY" or kind == "PNM":
+            image = open_npy(path) if kind == "NPY" else open_pnm(path)
+            check_bytes(image.bytes)
+            yield image
+            return
         if kind != "TIFF":
-            with open_with_pillow(path, kind) as image:
-                yield image
+            with open_with_pillow(path, kind) as opened:
+                yield opened
             return
         with path.open("rb") as file:
             _check_chain(file)
@@ -110,13 +128,16 @@ def open_image(path: Path) -> Iterator[ImageFile | tifffile.TiffPage]:
 @contextmanager
 def open_with_pillow(path: Path, kind: Kind) -> Iterator[ImageFile]:
     """Open an image file of a known kind with Pillow, held against the limit. Errors do not name the file."""
+    if kind == "WEBP":
+        _check_webp(path)
     with _PILLOW[kind](path) as image:
         if min(image.size) < 1:
             raise PairError(f"its size is {image.height} x {image.width} pixels; copy it again")
         depth = 2 if kind == "PNG" and ";16" in rawmode(image) else _BYTES_OF_MODE.get(image.mode, 1)
         check_bytes(image.width * image.height * len(image.getbands()) * depth)
         if kind == "PNG":
-            check_claim(path)
+            with path.open("rb") as file:
+                check_claim(file.read(_PNG_HEADER), path.stat().st_size)
         yield image
 
 
@@ -199,11 +220,26 @@ def mend_of(error: OSError) -> str:
 
 def _kind(path: Path) -> Kind:
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(12)
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
             return kind
-    raise PairError("not a PNG, JPEG, TIFF or BMP image, or its header is damaged")
+    if start.startswith(WEBP_START[0]) and start.endswith(WEBP_START[1]):
+        return "WEBP"
+    if start.startswith(_FLIR_BLOCKS):
+        raise PairError("FLIR's own format holds an infrared image only; give it as infrared")
+    if start.startswith(_ASCII_PNM):
+        raise PairError("a PNM of bits or of digits; save it as a binary PGM (P5) or PPM (P6), or as PNG")
+    raise PairError(
+        "not a PNG, JPEG, TIFF or BMP image (nor WebP, PGM, PPM or NPY), or its header is damaged"
+    )
+
+
+def _check_webp(path: Path) -> None:
+    """Its decoder takes memory for the whole picture as soon as it is opened."""
+    with path.open("rb") as file:
+        height, width = webp_size(file.read(_WEBP_HEADER), path.stat().st_size)
+    check_bytes(4 * height * width)
 
 
 def _gibibytes(count: int) -> str:
@@ -241,7 +277,10 @@ def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     pages = [page.aspage() for page in tiff.pages]
     pages = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if len(pages) != 1:
-        raise PairError(f"a TIFF of {len(pages)} pages; save each as a file of its own")
+        raise PairError(
+            f"a TIFF of {len(pages)} pages; save each as a file of its own, or read it as the source "
+            "frames:PATH"
+        )
     return pages[0]
 
 

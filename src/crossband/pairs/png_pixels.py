@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 from crossband.errors import PairError
 from crossband.pairs.inflating import DEFLATE_RATIO, deflated_bytes
@@ -13,23 +12,25 @@ _FIRST_CHUNK = 8
 _MISSING = "its header claims more pixels than the file holds; copy it again"
 
 
-def check_claim(path: Path) -> None:
-    """Raises PairError if the file is too small for what its header claims, however well it is compressed."""
-    if path.stat().st_size * DEFLATE_RATIO < _claimed_bytes(path):
+def check_claim(start: bytes, size: int) -> None:
+    """Raises PairError if a PNG is too small for what its header claims, however well it is compressed.
+
+    start: its first bytes, 29 or more. size: of all of it, in bytes.
+    """
+    if size * DEFLATE_RATIO < _claimed_bytes(start):
         raise PairError(_MISSING)
 
 
-def check_pixels(path: Path) -> None:
-    """Raises PairError if the compressed pixels end before the image does. Inflates them all."""
-    claimed = _claimed_bytes(path)
-    if deflated_bytes(_compressed(path.read_bytes()), claimed - 1) < claimed:
+def check_pixels(data: bytes) -> None:
+    """Raises PairError if a PNG's compressed pixels end before the image does. Inflates them all."""
+    claimed = _claimed_bytes(data)
+    if deflated_bytes(_compressed(data), claimed - 1) < claimed:
         raise PairError(_MISSING)
 
 
-def _claimed_bytes(path: Path) -> int:
+def _claimed_bytes(start: bytes) -> int:
     """Bytes of the inflated rows, each with its filter's number (PNG, section 7.2); interlaced: at least."""
-    with path.open("rb") as file:
-        width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(29)[16:])
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", start[16:29])
     bits = width * depth * _CHANNELS[colour]
     return height * bits // 8 if interlaced else height * (1 + (bits + 7) // 8)
 

@@ -13,6 +13,7 @@ from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode
 from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, infrared_channel
 from crossband.pairs.headers import image_size
+from crossband.pairs.infrared_files import decode_infrared
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX, Band
 
@@ -40,13 +41,16 @@ def read_infrared(
     """Read an infrared image: float32 (H, W) in [0, 1], by the scaling rule.
 
     One channel, or three equal ones. Three that differ by more than 2 grey levels of 255 in some places are
-    averaged, with a warning once per folder. packed: infrared is the last of the file's 4 (or 2) channels.
+    averaged, with a warning once per folder. Of a radiometric file the measurement is read, in counts or,
+    under the rule ``celsius``, in degrees, and not the picture that it shows (`decode_infrared`). packed:
+    infrared is the last of the file's 4 (or 2) channels.
     false_colour: what to do with an image in false colours (`false_colour_rule`).
 
     Raises PairError, naming the file, if it cannot be read, does not fit the scaling rule, or is in false
     colours that were not allowed for.
     """
-    return _infrared(path, decode(path), scaling, packed, false_colour)
+    stored = decode(path) if packed else decode_infrared(path, scaling.degrees)
+    return _infrared(path, stored, scaling, packed, false_colour)
 
 
 def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
@@ -57,10 +61,11 @@ def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
     path = getattr(files, band)
     if path is None:
         raise PairError(f"pair {quoted(files.name)} has no {band} image")
-    levels = decode(path).levels()
     if files.visible is None or files.infrared is None or not _same_file(files.visible, files.infrared):
-        return _without_alpha(path, levels)
-    visible, infrared = _unpacked(path, levels)
+        infrared_alone = band == "infrared"
+        stored = decode_infrared(path) if infrared_alone else decode(path)
+        return _without_alpha(path, stored.levels(measured=infrared_alone))
+    visible, infrared = _unpacked(path, decode(path).levels())
     return visible if band == "visible" else infrared[..., np.newaxis]
 
 
@@ -149,7 +154,7 @@ def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
 def _infrared(
     path: Path, stored: Stored, scaling: InfraredScaling, packed: bool, false_colour: str
 ) -> np.ndarray:
-    levels = stored.levels()
+    levels = stored.levels(measured=True)
     levels = _unpacked(path, levels)[1][..., np.newaxis] if packed else _without_alpha(path, levels)
     try:
         raw = infrared_channel(levels, false_colour)

@@ -112,7 +112,7 @@ def _range(infrared: BandSummary, trained: BandSummary | None, scaling: Infrared
     if (
         infrared.type.startswith("float")
         and not 0 <= infrared.low <= infrared.high <= 1
-        and scaling.rule != "fixed"
+        and scaling.rule not in ("fixed", "celsius")
     ):
         return [
             Suspicion(

@@ -183,7 +183,7 @@ def _read_files(files: PairFiles) -> Reading:
         if path is None or (role == "infrared" and path == files.visible):
             continue
         try:
-            reading.headers[role] = read_header(path)
+            reading.headers[role] = read_header(path, infrared=role == "infrared")
             if reading.headers[role].floats and role != "label":
                 _check_finite(path)
             if role == "label":
