@@ -62,7 +62,7 @@ _MOST_PAGES = 100
 """Pages of a TIFF that are looked through for the one image; overviews and masks are pages too."""
 _PNG_HEADER, _WEBP_HEADER = 29, 30
 _FLIR_BLOCKS = (b"FFF\x00", b"AFF\x00")
-_ASCII_PNM = (b"P1\n", b"P2\n", b"P3\n", b"P4\n")
+_OTHER_PNM = (b"P1", b"P2", b"P3", b"P4")
 _BYTES_OF_MODE = {"I;16": 2, "I;16B": 2, "I;16L": 2, "I": 4, "F": 4}
 
 
@@ -228,7 +228,7 @@ def _kind(path: Path) -> Kind:
         return "WEBP"
     if start.startswith(_FLIR_BLOCKS):
         raise PairError("FLIR's own format holds an infrared image only; give it as infrared")
-    if start.startswith(_ASCII_PNM):
+    if start.startswith(_OTHER_PNM) and start[2:3].isspace():
         raise PairError("a PNM of bits or of digits; save it as a binary PGM (P5) or PPM (P6), or as PNG")
     raise PairError(
         "not a PNG, JPEG, TIFF or BMP image (nor WebP, PGM, PPM or NPY), or its header is damaged"
