@@ -149,6 +149,16 @@ def _decode_tiff(path: Path, page: tifffile.TiffPage) -> Stored:
     if not _within_tifffile(page):
         with libtiff_heard(), open_with_pillow(path, "TIFF") as image:
             return _decode_with_pillow(path, image)
+    return decode_page(page)
+
+
+def decode_page(page: tifffile.TiffPage) -> Stored:
+    """The samples of a page that tifffile reads alone: plain, or by deflate or PackBits.
+
+    Raises PairError, which does not name the file, for another compression or kind of page.
+    """
+    if not _within_tifffile(page):
+        raise PairError("a page in a compression or of a kind that is not read; save it with deflate or none")
     check_inflated(page)
     # One strip or tile after the other, so that no more than one of them is inflated at once.
     samples = page.asarray(maxworkers=1)

@@ -15,6 +15,7 @@ from crossband.locks import fill_held, folder_lock, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
+from crossband.pairs.frames import FramePairs
 from crossband.pairs.headers import read_header
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import main_splits, open_pairs
@@ -78,6 +79,8 @@ def _export_into(source: str, out: Path, progress: Callable[[int, int], None] | 
 
 def _is_deep(pairs: Pairs) -> bool:
     """Whether an infrared file stores more than 8 bits. Generated pairs never do."""
+    if isinstance(pairs, FramePairs):
+        return pairs.deep
     if not isinstance(pairs, BenchmarkPairs | FolderPairs):
         return False
     return any(

@@ -118,10 +118,10 @@ def open_image(path: Path) -> Iterator[ImageFile | tifffile.TiffPage | PlainImag
                 yield opened
             return
         with path.open("rb") as file:
-            _check_chain(file)
+            check_chain(file, _MOST_PAGES)
         with tifffile.TiffFile(path) as tiff:
             page = _only_page(tiff)
-            _check_page(page, tiff.filehandle.size)
+            check_page(page, tiff.filehandle.size)
             yield page
 
 
@@ -219,13 +219,11 @@ def mend_of(error: OSError) -> str:
 
 
 def _kind(path: Path) -> Kind:
+    kind = kind_of(path)
+    if kind is not None:
+        return kind
     with path.open("rb") as file:
         start = file.read(12)
-    for magic, kind in _MAGIC.items():
-        if start.startswith(magic):
-            return kind
-    if start.startswith(WEBP_START[0]) and start.endswith(WEBP_START[1]):
-        return "WEBP"
     if start.startswith(_FLIR_BLOCKS):
         raise PairError("FLIR's own format holds an infrared image only; give it as infrared")
     if start.startswith(_OTHER_PNM) and start[2:3].isspace():
@@ -233,6 +231,16 @@ def _kind(path: Path) -> Kind:
     raise PairError(
         "not a PNG, JPEG, TIFF or BMP image (nor WebP, PGM, PPM or NPY), or its header is damaged"
     )
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of image that a file begins as; None if it is none that is read."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    return "WEBP" if start.startswith(WEBP_START[0]) and start.endswith(WEBP_START[1]) else None
 
 
 def _check_webp(path: Path) -> None:
@@ -246,8 +254,8 @@ def _gibibytes(count: int) -> str:
     return f"{count / (1 << 30):.3g} GiB" if count >= 1 << 20 else f"{count} bytes"
 
 
-def _check_chain(file: BinaryIO) -> None:
-    """Follow a TIFF's list of pages. Raises PairError if it loops or is longer than `_MOST_PAGES`.
+def check_chain(file: BinaryIO, most: int) -> None:
+    """Follow a TIFF's list of pages. Raises PairError if it loops or is longer than ``most``.
 
     Only then is it given to tifffile, which follows a list as far as it goes. A list that breaks off, and an
     offset behind the end of the file, are left to it.
@@ -262,8 +270,8 @@ def _check_chain(file: BinaryIO) -> None:
         while place:
             if place in seen:
                 raise PairError("its list of pages loops: the header is damaged; copy it again")
-            if len(seen) == _MOST_PAGES:
-                raise PairError(f"a TIFF of more than {_MOST_PAGES} pages; save each as a file of its own")
+            if len(seen) == most:
+                raise PairError(f"a TIFF of more than {most} pages; save each as a file of its own")
             seen.add(place)
             file.seek(place)
             (entries,) = struct.unpack(order + number, file.read(struct.calcsize(number)))
@@ -284,7 +292,7 @@ def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     return pages[0]
 
 
-def _check_page(page: tifffile.TiffPage, file_size: int) -> None:
+def check_page(page: tifffile.TiffPage, file_size: int) -> None:
     """Hold what a page claims against what can be: its numbers, its parts within the file, the limit."""
     height, width, channels = page.imagelength, page.imagewidth, page.samplesperpixel
     sizes = {"height": height, "width": width, "channels": channels, "bits": page.bitspersample}

@@ -14,10 +14,11 @@ from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
 from crossband.pairs.false_colour import PALETTES, false_colour_rule
-from crossband.pairs.folder import FolderPairs, folder_splits
+from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 
 if TYPE_CHECKING:
+    from crossband.pairs.frames import FramePairs
     from crossband.pairs.scenes import Scenes
 
 _GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
@@ -28,7 +29,7 @@ _FORM = "NAME:PATH[,key=value...]"
 class Source:
     """Where pairs come from, as written on the command line; ``str(source)`` is that text.
 
-    name: a benchmark's key, "folder" or "scenes". path: None for "scenes".
+    name: a benchmark's key, "folder", "frames" or "scenes". path: None for "scenes".
     """
 
     name: str
@@ -42,7 +43,7 @@ class Source:
 
 def source_names() -> list[str]:
     """The names a source can begin with."""
-    return [*BENCHMARKS, "folder", "scenes"]
+    return [*BENCHMARKS, "folder", "frames", "scenes"]
 
 
 def parse_source(text: str) -> Source:
@@ -76,6 +77,8 @@ def parse_source(text: str) -> Source:
         _check_benchmark_options(name, options)
     elif name == "folder":
         _check_folder_options(text, options)
+    elif name == "frames":
+        _check_frames_options(text, options)
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
@@ -95,6 +98,8 @@ def open_pairs(
     pairs: Pairs
     if parsed.name == "scenes":
         pairs = _open_scenes(parsed, split, infrared_scaling)
+    elif parsed.name == "frames":
+        pairs = _open_frames(parsed, split, infrared_scaling)
     elif parsed.name == "folder":
         root = _existing_folder(parsed)
         if split and split not in folder_splits(root):
@@ -128,6 +133,8 @@ def list_splits(source: str) -> list[str]:
         from crossband.pairs.scenes import scene_splits
 
         return list(scene_splits(parsed.options))
+    if parsed.name == "frames":
+        return [WHOLE]
     if parsed.name == "folder":
         return folder_splits(_existing_folder(parsed))
     return benchmark_tree(parsed).splits()
@@ -165,6 +172,22 @@ def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
     )
 
 
+def _open_frames(source: Source, split: str, infrared_scaling: str) -> FramePairs:
+    from crossband.pairs.frames import FramePairs
+
+    if split not in ("", WHOLE):
+        raise _unknown_split(source, split, [WHOLE])
+    given = source.options.get("visible")
+    return FramePairs(
+        source.path,
+        Path(os.path.expanduser(given)) if given else None,
+        infrared_scaling=infrared_scaling,
+        false_colour=false_colour_rule(
+            source.options.get("infrared_palette"), "allow_false_colour" in source.options
+        ),
+    )
+
+
 def _existing_folder(source: Source) -> Path:
     if source.path is None or not os.path.isdir(source.path):
         what = "is a file" if source.path is not None and os.path.isfile(source.path) else "does not exist"
@@ -181,6 +204,18 @@ def _check_folder_options(text: str, options: dict[str, str]) -> None:
                 f"{quoted(text)}: folder has no option {quoted(key)}; it has: "
                 f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true; ids to ignore belong into "
                 "its classes.yaml"
+            )
+        if key == "allow_false_colour" and value != "true":
+            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
+    false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
+
+
+def _check_frames_options(text: str, options: dict[str, str]) -> None:
+    for key, value in options.items():
+        if key not in ("visible", "infrared_palette", "allow_false_colour") or not value:
+            raise OptionError(
+                f"{quoted(text)}: frames has no option {quoted(key)} of this kind; it has: visible=PATH, "
+                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true"
             )
         if key == "allow_false_colour" and value != "true":
             raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,17 @@ from crossband.pairs.infrared_files import decode_infrared
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX, Band
 
-__all__ = ["image_size", "read_infrared", "read_label", "read_pair", "read_visible", "stored_levels"]
+__all__ = [
+    "as_infrared",
+    "as_visible",
+    "check_same_size",
+    "image_size",
+    "read_infrared",
+    "read_label",
+    "read_pair",
+    "read_visible",
+    "stored_levels",
+]
 
 _PARTS_OF_255 = np.arange(256, dtype=np.float32) / np.float32(255)
 
@@ -32,7 +43,7 @@ def read_visible(path: Path, *, packed: bool = False) -> np.ndarray:
 
     Raises PairError, naming the file, if it cannot be read or stores something else.
     """
-    return _visible(path, decode(path), packed)
+    return as_visible(path, decode(path), packed=packed)
 
 
 def read_infrared(
@@ -50,7 +61,7 @@ def read_infrared(
     colours that were not allowed for.
     """
     stored = decode(path) if packed else decode_infrared(path, scaling.degrees)
-    return _infrared(path, stored, scaling, packed, false_colour)
+    return as_infrared(path, stored, scaling, packed=packed, false_colour=false_colour)
 
 
 def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
@@ -120,8 +131,8 @@ def read_pair(
     visible = infrared = label = None
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
         stored = decode(files.visible)
-        visible = _visible(files.visible, stored, packed=True)
-        infrared = _infrared(files.visible, stored, scaling, True, false_colour)
+        visible = as_visible(files.visible, stored, packed=True)
+        infrared = as_infrared(files.visible, stored, scaling, packed=True, false_colour=false_colour)
     else:
         if files.visible is not None:
             visible = read_visible(files.visible)
@@ -129,11 +140,12 @@ def read_pair(
             infrared = read_infrared(files.infrared, scaling, false_colour=false_colour)
     if files.label is not None:
         label = read_label(files.label, classes)
-    _check_sizes(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
+    check_same_size(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
     return Pair(files.name, visible, infrared, label, files.condition)
 
 
-def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
+def as_visible(path: Path, stored: Stored, *, packed: bool = False) -> np.ndarray:
+    """What `read_visible` makes of a decoded image. path: what errors name."""
     levels = stored.levels()
     levels = _unpacked(path, levels)[0] if packed else _without_alpha(path, levels)
     if levels.dtype == np.uint8:
@@ -151,9 +163,15 @@ def _visible(path: Path, stored: Stored, packed: bool) -> np.ndarray:
     return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
 
 
-def _infrared(
-    path: Path, stored: Stored, scaling: InfraredScaling, packed: bool, false_colour: str
+def as_infrared(
+    path: Path,
+    stored: Stored,
+    scaling: InfraredScaling,
+    *,
+    packed: bool = False,
+    false_colour: str = REFUSE,
 ) -> np.ndarray:
+    """What `read_infrared` makes of a decoded image. path: what errors name."""
     levels = stored.levels(measured=True)
     levels = _unpacked(path, levels)[1][..., np.newaxis] if packed else _without_alpha(path, levels)
     try:
@@ -231,13 +249,18 @@ def _same_file(visible: Path, infrared: Path) -> bool:
 
 def check_sizes(files: PairFiles) -> None:
     """Raise PairError if the images of a pair cannot be opened or differ in size; reads headers alone."""
-    paths = [path for path in (files.visible, files.infrared, files.label) if path is not None]
-    if len({image_size(path) for path in paths}) > 1:
+    paths = {
+        band: path for band in ("visible", "infrared", "label") if (path := getattr(files, band)) is not None
+    }
+    if len({image_size(path, infrared=band == "infrared") for band, path in paths.items()}) > 1:
         # A header may not know how the pixels are turned: what counts is what was read.
-        _check_sizes(files.name, [(path, decode(path).levels()) for path in paths])
+        readers = {"infrared": decode_infrared}
+        read = [(path, readers.get(band, decode)(path).levels()) for band, path in paths.items()]
+        check_same_size(files.name, read)
 
 
-def _check_sizes(name: str, images: list[tuple[Path | None, np.ndarray | None]]) -> None:
+def check_same_size(name: str, images: Sequence[tuple[Path | None, np.ndarray | None]]) -> None:
+    """Raises PairError, naming the files, if the images of a pair differ in height or width."""
     sizes = {path: image.shape[:2] for path, image in images if path is not None and image is not None}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{path} is {height} x {width}" for path, (height, width) in sizes.items())

@@ -115,6 +115,9 @@ def _inspect_benchmark(source: Source, benchmark: Benchmark) -> tuple[CheckRepor
     ), jobs
 
 
+_TITLES = {"folder": "Folder of pairs", "frames": "Frames of files", "scenes": "Generated scenes"}
+
+
 def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
     """Open every split of a folder or of generated scenes."""
     jobs: list[_Job] = []
@@ -136,7 +139,7 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         )
     return CheckReport(
         source=str(source),
-        title="Folder of pairs" if source.name == "folder" else "Generated scenes",
+        title=_TITLES[source.name],
         layout=None,
         classes=classes,
         splits=[job.report for job in jobs],

@@ -8,9 +8,11 @@ documentation of FLIR tags (https://exiftool.org/TagNames/FLIR.html): 0x01 the c
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -47,11 +49,10 @@ _PARAMETERS_SIZE = 784
 class FlirBlock:
     """One block of records, of which the counts are not decoded yet.
 
-    size: (height, width) of the counts. length: of the whole block in bytes.
+    size: (height, width) of the counts.
     """
 
     size: tuple[int, int]
-    length: int
     _records: dict[int, bytes]
 
     def read(self) -> Radiometric:
@@ -88,19 +89,30 @@ def joined(segments: Sequence[tuple[int, bytes]]) -> bytes | None:
     return b"".join(parts[index] for index in sorted(parts))
 
 
+def block_length(file: BinaryIO) -> int:
+    """How many bytes the block of records takes that begins where a file stands.
+
+    Raises PairError if its directory is damaged.
+    """
+    header = file.read(_HEADER)
+    order, start, count = _directory(header)
+    file.seek(start - len(header), os.SEEK_CUR)
+    entries = file.read(count * _ENTRY_SIZE)
+    if len(entries) < count * _ENTRY_SIZE:
+        raise PairError("the directory of its FLIR records is cut off; copy it again")
+    entry = struct.Struct(order + _ENTRY.format)
+    ends = [entry.unpack_from(entries, place)[4:6] for place in range(0, len(entries), _ENTRY_SIZE)]
+    return max([start + len(entries), *(offset + length for offset, length in ends)])
+
+
 def parse_block(data: bytes) -> FlirBlock:
     """Read the directory of a block of records that data begins with.
 
     Raises PairError if it is damaged or holds no counts.
     """
-    if len(data) < _HEADER or not data.startswith(BLOCK_STARTS):
-        raise PairError("its FLIR records have no header; copy it again")
-    order = next((order for order in "<>" if 100 <= _number(order + "I", data, 20) < 200), None)
-    if order is None:
-        raise PairError("its FLIR records are of an unknown version; copy it again")
-    start, count = _number(order + "I", data, 24), _number(order + "I", data, 28)
+    order, start, count = _directory(data)
     end = start + count * _ENTRY_SIZE
-    if count > _MOST_ENTRIES or end > len(data):
+    if end > len(data):
         raise PairError("the directory of its FLIR records is cut off; copy it again")
     records: dict[int, bytes] = {}
     entry = struct.Struct(order + _ENTRY.format)
@@ -110,12 +122,24 @@ def parse_block(data: bytes) -> FlirBlock:
             continue
         if offset + length > len(data):
             raise PairError("one of its FLIR records is cut off; copy it again")
-        end = max(end, offset + length)
         if kind in (_COUNTS, _VISIBLE, _PARAMETERS, _ALIGNMENT):
             records.setdefault(kind, data[offset : offset + length])
     if _COUNTS not in records:
         raise PairError("its FLIR records hold no thermal plane; save the image in the radiometric format")
-    return FlirBlock(_size(records[_COUNTS]), end, records)
+    return FlirBlock(_size(records[_COUNTS]), records)
+
+
+def _directory(data: bytes) -> tuple[str, int, int]:
+    """The byte order of a block, where its directory begins, and how many entries it has."""
+    if len(data) < _HEADER or not data.startswith(BLOCK_STARTS):
+        raise PairError("its FLIR records have no header; copy it again")
+    order = next((order for order in "<>" if 100 <= _number(order + "I", data, 20) < 200), None)
+    if order is None:
+        raise PairError("its FLIR records are of an unknown version; copy it again")
+    start, count = _number(order + "I", data, 24), _number(order + "I", data, 28)
+    if count > _MOST_ENTRIES or start < _HEADER:
+        raise PairError("the directory of its FLIR records is damaged; copy it again")
+    return order, start, count
 
 
 def _size(record: bytes) -> tuple[int, int]:

@@ -1,0 +1,97 @@
+"""Pairs of frames: ``frames:INFRARED[,visible=PATH]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from crossband.errors import OptionError, PairError
+from crossband.pairs.auto_scaling import AUTO, automatic_scaling
+from crossband.pairs.band_summary import SAMPLE, summarise_image
+from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.false_colour import REFUSE
+from crossband.pairs.folder import WHOLE
+from crossband.pairs.frames.base import Frames
+from crossband.pairs.frames.opening import open_frames
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.reading import as_infrared, as_visible, check_same_size
+from crossband.words import BANDS, Band
+
+_SAMPLED_PIXELS = 1 << 14
+
+
+class FramePairs(Pairs):
+    """The frames of one file, or of two of the same number of frames, paired in their order.
+
+    infrared, visible: files that `open_frames` opens; one of them may be None. infrared_scaling: a rule, or
+    "auto", which looks at a sample of the frames. false_colour: as in `read_infrared`. Pairs are named by
+    their number, from 000000. There are no labels.
+
+    Raises PairError if a file cannot be opened or if their numbers of frames differ, OptionError if both are
+    None or for an unknown scaling rule.
+    """
+
+    def __init__(
+        self,
+        infrared: Path | None,
+        visible: Path | None = None,
+        *,
+        infrared_scaling: str = "full-range",
+        false_colour: str = REFUSE,
+    ):
+        rule = None if infrared_scaling == AUTO else InfraredScaling.parse(infrared_scaling)
+        degrees = None if rule is None else rule.degrees
+        given: dict[Band, Path | None] = {"visible": visible, "infrared": infrared}
+        self._frames = {
+            band: open_frames(path, band, degrees if band == "infrared" else None)
+            for band, path in given.items()
+            if path is not None
+        }
+        if not self._frames:
+            raise OptionError("neither a visible nor an infrared file of frames was given; give one or both")
+        counts = {str(frames.path): len(frames) for frames in self._frames.values()}
+        if len(set(counts.values())) > 1:
+            told = " and ".join(f"{path} has {count} frames" for path, count in counts.items())
+            raise PairError(f"{told}: frames are paired by number; cut both to the same ones")
+        self.source = f"frames:{infrared or visible}"
+        self.split = WHOLE
+        self.classes = None
+        self.bands = tuple(band for band in BANDS if band in self._frames)
+        self.false_colour = false_colour
+        self.scaling = rule or _chosen(self._frames.get("infrared"))
+
+    @property
+    def deep(self) -> bool:
+        """Whether infrared is stored in more than 8 bits."""
+        return "infrared" in self._frames and self._frames["infrared"][0].samples.dtype != np.uint8
+
+    def __len__(self) -> int:
+        return len(next(iter(self._frames.values())))
+
+    def __getitem__(self, index: int) -> Pair:
+        name = self.name(index)
+        bands: dict[Band, np.ndarray] = {}
+        for band, frames in self._frames.items():
+            where = Path(f"{frames.path}, frame {index}")
+            stored = frames[index]
+            bands[band] = (
+                as_visible(where, stored)
+                if band == "visible"
+                else as_infrared(where, stored, self.scaling, false_colour=self.false_colour)
+            )
+        check_same_size(name, [(self._frames[band].path, image) for band, image in bands.items()])
+        return Pair(name, bands.get("visible"), bands.get("infrared"))
+
+    def name(self, index: int) -> str:
+        return f"{index:06d}"
+
+
+def _chosen(infrared: Frames | None) -> InfraredScaling:
+    """The rule that suits a sample of frames, evenly spaced, all their pixels together."""
+    if infrared is None:
+        return InfraredScaling()
+    chosen = np.unique(np.linspace(0, len(infrared) - 1, min(SAMPLE, len(infrared))).round().astype(int))
+    step = max(1, round((infrared.size[0] * infrared.size[1] / _SAMPLED_PIXELS) ** 0.5))
+    grids = [infrared[index].levels(measured=True)[::step, ::step] for index in chosen.tolist()]
+    return automatic_scaling(summarise_image("infrared", np.concatenate(grids)))
