@@ -36,7 +36,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("systems", "one place per published system", ("systems",)),
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),
     ("metrics", "confusion matrices and protocols; fusion metrics", ("metrics",)),
-    ("pairs", "what goes in: files, benchmarks, scenes, loading", ("pairs", "pictures")),
+    ("pairs", "what goes in: files, benchmarks, scenes, loading", ("pairs", "pictures", "display")),
     (
         "ground",
         "words, errors, texts, locks: light, without torch (but tensors)",

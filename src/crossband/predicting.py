@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from crossband.batching import check_batching
+from crossband.display import Display
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
 from crossband.pairs.base import PairFiles, bands_of
@@ -42,6 +43,7 @@ def predict_files(
     on_error: OnError = "stop",
     resume: bool = False,
     overwrite: bool = False,
+    display: Display | None = None,
 ) -> Outcome:
     """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
 
@@ -53,7 +55,8 @@ def predict_files(
 
     on_error: "skip" goes on after a pair that cannot be used, and tells of it in ``failures.csv``; "stop"
     raises. resume: leave out pairs whose results are there, made alike and of the images as they are.
-    overwrite: take a folder whose results were made otherwise, which are removed.
+    overwrite: take a folder whose results were made otherwise, which are removed. display: how
+    infrared is shown below the overlay where there is no visible image, with a bar of its values.
 
     Raises OptionError if the system only fuses, if ``out`` holds image pairs or results that were made
     otherwise, or if it cannot be written; PairError for the first pair that cannot be used, when those before
@@ -69,7 +72,10 @@ def predict_files(
         assert result.confidence is not None
         assert result.classes is not None
         name = f"{checked_name(result.pair.name)}.png"
-        write_image(out / "overlay" / name, np.asarray(result.overlay()))
+        overlay = np.asarray(result.overlay(display=display))
+        if display is not None and result.pair.visible is None and predictor.scaling is not None:
+            overlay = display.with_bar(overlay, predictor.scaling)
+        write_image(out / "overlay" / name, overlay)
         write_image(out / "confidence" / name, to_uint8(result.confidence))
         if result.fused is not None:
             write_image(out / "fused" / name, result.fused)

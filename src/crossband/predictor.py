@@ -14,6 +14,7 @@ from PIL import Image
 from crossband.batching import in_batches, stacked
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
+from crossband.display import Display
 from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
 from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
@@ -60,17 +61,21 @@ class Prediction:
     classes: Classes | None
     reliability: dict[Band, np.ndarray] = field(default_factory=dict)
 
-    def overlay(self, opacity: float = 0.5) -> Image.Image:
+    def overlay(self, opacity: float = 0.5, *, display: Display | None = None) -> Image.Image:
         """The labels' colours over the visible image, or over the infrared one where there is none.
 
+        display: how the infrared one is shown; None shows it as it was scaled.
         Raises OptionError where the system gave no labels.
         """
         if self.labels is None or self.classes is None:
             raise OptionError("there are no labels to lay over the image: this system only fuses")
         visible, infrared = self.pair.visible, self.pair.infrared
+        shown = None if visible is None else to_uint8(visible)
+        if shown is None and infrared is not None and display is not None:
+            shown = display(infrared)
         return Image.fromarray(
             overlay(
-                None if visible is None else to_uint8(visible),
+                shown,
                 None if infrared is None else to_uint8(infrared),
                 self.labels,
                 self.classes.palette,

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from yaml import YAMLError
 
 from crossband.errors import CrossbandWarning, OptionError
+from crossband.words import Contrast
 from crossband.yaml_files import check_yaml
 
 _PLAINER = (
@@ -36,6 +37,23 @@ SOURCE_HELP = (
 
 
 DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
+
+
+def display_arguments(parser: ArgumentParser) -> None:
+    """How infrared is shown in pictures, which no system sees."""
+    parser.add_argument(
+        "--display",
+        type=Contrast,
+        default="linear",
+        help="of infrared in pictures: linear, or agc, histogram equalisation fitted over the sequence; no "
+        "system sees it",
+    )
+    parser.add_argument(
+        "--colours",
+        type=str,
+        default="grey",
+        help="of infrared in pictures, with a bar of its values: grey, iron, inferno, turbo, ...",
+    )
 
 
 _LONGEST_ERROR = 600

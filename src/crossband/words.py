@@ -28,6 +28,9 @@ ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 
+Contrast = Literal["linear", "agc"]
+"""How infrared becomes grey in pictures: as it is, or equalised over its sequence."""
+
 OnError = Literal["skip", "stop"]
 """What to do after a pair that cannot be used: go on, or raise."""
 

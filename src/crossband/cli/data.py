@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, progress_bar
+from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar
 
 
 def data_arguments(parser: ArgumentParser) -> None:
@@ -41,6 +41,7 @@ def data_arguments(parser: ArgumentParser) -> None:
                 default="full-range",
                 help="see docs/data.md",
             )
+            display_arguments(action)
         actions.add_subcommand(name, action, help=description)
         action.prog = f"crossband data {name}"
 
@@ -80,12 +81,16 @@ def _data_check(options: Namespace) -> int:
 def _data_show(options: Namespace) -> None:
     import numpy as np
 
+    from crossband.display import display_of
     from crossband.pairs.opening import open_pairs
     from crossband.pairs.writing import write_image
     from crossband.report import contact_sheet
 
     pairs = open_pairs(options.source, options.split, infrared_scaling=options.infrared_scaling)
-    sheet = contact_sheet(pairs, options.count, seed=options.seed)
+    display = None
+    if (options.display, options.colours) != ("linear", "grey"):
+        display = display_of(pairs, options.display, options.colours)
+    sheet = contact_sheet(pairs, options.count, seed=options.seed, display=display)
     write_image(Path(options.out), np.asarray(sheet.convert("RGB")))
     print(f"written: {options.out}")
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError, PairError, quoted
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, progress_bar
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, display_arguments, progress_bar
 from crossband.words import PRECISIONS, OnError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from crossband.display import Display
     from crossband.pairs.base import PairFiles
     from crossband.predicting import Outcome
     from crossband.predictor import Predictor
@@ -25,6 +28,7 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
     _false_colour_arguments(parser)
+    display_arguments(parser)
     _batch_arguments(parser)
     _computing_arguments(parser)
 
@@ -130,12 +134,14 @@ def predict(options: Namespace) -> int:
     predictor = load(options.run, false_colour=false_colour, **_computing(options))
     _note_suspicions(predictor, files)
     _note_agreement(predictor, files)
+    display = _display(options, predictor, files)
     with progress_bar("predicting") as progress:
         outcome = predict_files(
             predictor,
             files,
             Path(options.out),
             progress=progress,
+            display=display,
             **_choices(options, files),
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
@@ -199,6 +205,22 @@ def fuse(options: Namespace) -> int:
         print(f"infrared scaling: {predictor.scaling}")
     _note_fallback(predictor, bands_of(options.visible, options.infrared))
     return _ending(outcome, options.out)
+
+
+def _display(options: Namespace, predictor: Predictor, files: list[PairFiles]) -> Display | None:
+    """How infrared is shown where there is no visible image to lay labels over; None: as it was scaled."""
+    if (options.display, options.colours) == ("linear", "grey"):
+        return None
+    from crossband.display import make_display, sampled
+
+    def infrared(index: int) -> np.ndarray | None:
+        try:
+            return predictor.read(files[index]).infrared
+        except PairError:
+            # The prediction reads every pair, and says what is wrong with this one.
+            return None
+
+    return make_display(options.display, options.colours, sampled(len(files), infrared))
 
 
 def _checked(options: Namespace) -> list[PairFiles]:

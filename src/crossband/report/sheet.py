@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crossband.display import Display
 from crossband.errors import OptionError
 from crossband.pairs.base import IGNORE_COLOUR, Pair, Pairs
+from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pictures import Palette, colour_labels, overlay, to_uint8
 from crossband.words import IGNORE_INDEX
 
@@ -17,11 +19,12 @@ _LINE = 20
 _INK, _PAPER, _FAINT = (20, 20, 20), (255, 255, 255), (120, 120, 120)
 
 
-def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0) -> Image.Image:
+def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0, display: Display | None = None) -> Image.Image:
     """Draw rows of visible | infrared | label | overlay with the pairs' names and a legend of the classes.
 
     count: rows, one pair from each of ``count`` equal stretches of the list, drawn by ``seed``; all pairs if
-    there are fewer. A band that the pairs do not have, and labels, leave out their columns.
+    there are fewer. A band that the pairs do not have, and labels, leave out their columns. display: how
+    infrared is shown (None: as it was scaled), with a bar of its values.
 
     Returns an RGB picture. Raises OptionError if count is below 1, PairError if a chosen pair is unusable.
     """
@@ -30,7 +33,7 @@ def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0) -> Image.Image:
     columns = [*pairs.bands, *(["label", "overlay"] if pairs.classes is not None else [])]
     palette = pairs.classes.palette if pairs.classes is not None else ()
     chosen = [pairs[index] for index in _choose(len(pairs), count, seed)]
-    rows = [_pictures(pair, columns, palette) for pair in chosen]
+    rows = [_pictures(pair, columns, palette, pairs.scaling, display) for pair in chosen]
     heights = [max(picture.height for picture in row) for row in rows]
     width = _GAP + len(columns) * (_CELL + _GAP)
     seen = sorted(
@@ -67,13 +70,15 @@ def _choose(length: int, count: int, seed: int) -> list[int]:
     return [int(index) for index in np.random.default_rng(seed).integers(edges[:-1], edges[1:])]
 
 
-def _pictures(pair: Pair, columns: list[str], palette: Palette) -> list[Image.Image]:
+def _pictures(
+    pair: Pair, columns: list[str], palette: Palette, scaling: InfraredScaling, display: Display | None
+) -> list[Image.Image]:
     size = _fitted(pair.size)
     pictures = {}
     if pair.visible is not None:
         pictures["visible"] = _shown(pair.visible, size)
     if pair.infrared is not None:
-        pictures["infrared"] = _shown(pair.infrared, size)
+        pictures["infrared"] = _shown(pair.infrared if display is None else display(pair.infrared), size)
     if pair.label is not None and "label" in columns:
         # Nearest neighbour before colouring: a mean of colours shows classes that are not there.
         label = np.asarray(Image.fromarray(pair.label).resize(size, Image.Resampling.NEAREST))
@@ -82,6 +87,8 @@ def _pictures(pair: Pair, columns: list[str], palette: Palette) -> list[Image.Im
         # A class drawn black is background: tinted, it would only darken the picture below it.
         black = [index for index, colour in enumerate(palette) if not any(colour)]
         pictures["overlay"] = Image.fromarray(overlay(np.asarray(base), None, label, palette, bare=black))
+    if display is not None and "infrared" in pictures:
+        pictures["infrared"] = Image.fromarray(display.with_bar(np.asarray(pictures["infrared"]), scaling))
     nothing = Image.new("RGB", size, _PAPER)
     return [pictures.get(column, nothing) for column in columns]
 
@@ -94,7 +101,8 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _shown(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    return Image.fromarray(to_uint8(image)).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    picture = image if image.dtype == np.uint8 else to_uint8(image)
+    return Image.fromarray(picture).convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
 def _legend_entries(pairs: Pairs, seen: list[int]) -> list[tuple[str, tuple[int, int, int]]]:
