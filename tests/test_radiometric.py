@@ -236,6 +236,11 @@ def test_a_folder_of_radiometric_files(tmp_path: Path) -> None:
     export_folder(source, tmp_path / "out")
     stored = np.asarray(Image.open(tmp_path / "out" / "all" / "infrared" / "a.png"))
     np.testing.assert_array_equal(stored, COUNTS)
+    export_folder(source, tmp_path / "degrees", infrared_scaling="celsius(-60, 60)")
+    stored = np.asarray(Image.open(tmp_path / "degrees" / "all" / "infrared" / "a.png"))
+    found = read_radiometric(tmp_path / "in" / "infrared" / "a.jpg")
+    assert found is not None
+    np.testing.assert_allclose(stored * (120 / 65535) - 60, np.clip(found.celsius(), -60, 60), atol=0.01)
     scaling = open_pairs(source, "all", infrared_scaling="auto").scaling
     assert scaling.rule == "fixed"
 

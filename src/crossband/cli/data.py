@@ -30,17 +30,18 @@ def data_arguments(parser: ArgumentParser) -> None:
                 required=True,
                 help="file to write" if name == "show" else "folder to write",
             )
-        if name == "show":
-            action.add_argument("--split", type=str, default="train", help="the split to show")
-            action.add_argument("--count", type=int, default=8, help="number of pairs")
-            action.add_argument("--seed", type=int, default=0, help="of the choice of pairs")
             action.add_argument(
                 "--infrared_scaling",
                 "--infrared-scaling",
                 type=str,
                 default="full-range",
-                help="see docs/data.md",
+                help="full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or auto "
+                "(see docs/data.md)" + ("; full-range keeps stored values" if name == "export" else ""),
             )
+        if name == "show":
+            action.add_argument("--split", type=str, default="train", help="the split to show")
+            action.add_argument("--count", type=int, default=8, help="number of pairs")
+            action.add_argument("--seed", type=int, default=0, help="of the choice of pairs")
             display_arguments(action)
         actions.add_subcommand(name, action, help=description)
         action.prog = f"crossband data {name}"
@@ -99,5 +100,7 @@ def _data_export(options: Namespace) -> None:
     from crossband.pairs.export import export_folder
 
     with progress_bar("exporting") as progress:
-        export_folder(options.source, Path(options.out), progress=progress)
+        export_folder(
+            options.source, Path(options.out), infrared_scaling=options.infrared_scaling, progress=progress
+        )
     print(f"written: {options.out}")

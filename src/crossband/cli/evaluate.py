@@ -102,7 +102,8 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
         "--infrared-scaling",
         type=str | None,
         help="with --fusion and without a run, which has its own: auto (default: one rule for all images, "
-        "chosen by a sample of them), full-range, minmax, percentile(1, 99) or fixed(low, high)",
+        "chosen by a sample of them), full-range, minmax, percentile(1, 99), fixed(low, high) or "
+        "celsius(low, high)",
     )
 
 

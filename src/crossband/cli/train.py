@@ -29,7 +29,8 @@ HELP = {
     "phases": "changes of the recipe for single phases, in a YAML file",
     "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
     "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
-    "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high) or auto; kept in the card",
+    "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "
+    "auto; kept in the card",
     "split": "the split to train on",
     "hold_out": "share of the training pairs that is held out to choose the checkpoint; 0 for none",
     "validation": "a split that chooses the checkpoint instead; never test",

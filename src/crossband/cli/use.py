@@ -169,7 +169,8 @@ def fuse_arguments(parser: ArgumentParser) -> None:
         "--infrared-scaling",
         type=str | None,
         help="for a system that needs no training: auto (default: one rule for all images, chosen by a "
-        "sample of them), full-range, minmax, percentile(1, 99) or fixed(low, high); a run has its own",
+        "sample of them), full-range, minmax, percentile(1, 99), fixed(low, high) or celsius(low, high); a "
+        "run has its own",
     )
     _false_colour_arguments(parser)
     _batch_arguments(parser)

@@ -17,20 +17,28 @@ from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.frames import FramePairs
 from crossband.pairs.headers import read_header
+from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import main_splits, open_pairs
 from crossband.pairs.writing import csv_text, write_image, write_label, write_text
 from crossband.yaml_files import yaml_text
 
 
-def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None] | None = None) -> None:
+def export_folder(
+    source: str,
+    out: Path,
+    *,
+    infrared_scaling: str = "full-range",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Write a source as ``<out>/<split>/{visible,infrared,label}/name.png`` with classes.yaml.
 
     Visible becomes 8-bit. Infrared keeps its stored values: 8-bit, or 16-bit if any infrared file of the
     source is deeper than 8 bits. 8-bit values are then spread over the 16-bit range, which full-range
-    scaling undoes, and floats, which must lie in [0, 1], are rounded to it. Ids that the source ignores
-    become 255. Splits that only repeat pairs of others, such as ``test_night``, are left out; the conditions
-    they tell are in each split's conditions.csv.
+    scaling undoes, and floats, which must lie in [0, 1], are rounded to it. Another infrared_scaling spreads
+    what it takes to 0 and 1 over 16 bits: ``celsius(-20, 60)`` writes degrees, 0 for -20 and 65535 for 60.
+    Ids that the source ignores become 255. Splits that only repeat pairs of others, such as ``test_night``,
+    are left out; the conditions they tell are in each split's conditions.csv.
 
     progress is called with (pairs done, pairs in all). The pairs appear all at once or not at all; what a
     killed export into the same folder left, in a hidden folder beside it, is removed first.
@@ -46,13 +54,15 @@ def export_folder(source: str, out: Path, *, progress: Callable[[int, int], None
     with folder_lock(out):
         if not is_vacant(out):
             raise OptionError(f"{out} has been filled in the meantime; give --out a new name")
-        _export_into(source, out, progress)
+        _export_into(source, out, infrared_scaling, progress)
 
 
-def _export_into(source: str, out: Path, progress: Callable[[int, int], None] | None) -> None:
+def _export_into(
+    source: str, out: Path, infrared_scaling: str, progress: Callable[[int, int], None] | None
+) -> None:
     """Fill a held, empty folder."""
-    opened = [open_pairs(source, split) for split in main_splits(source)]
-    deep = any(_is_deep(pairs) for pairs in opened)
+    opened = [open_pairs(source, split, infrared_scaling=infrared_scaling) for split in main_splits(source)]
+    deep = any(pairs.scaling != InfraredScaling() or _is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
     # The same one for every export into a folder, which one alone holds; short, whatever that is called.
     temporary = out.with_name(f".{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:12]}.export")
