@@ -204,7 +204,7 @@ def test_an_out_that_is_there_keeps_what_else_it_holds(visible: Path, infrared: 
         ("average", None, None, [], "give --visible, --infrared, or both"),
         ("average", "nowhere", "infrared", [], "nowhere: there is no such file or folder"),
         ("average", "visible", "infrared/c.png", [], "one is a file, one a folder"),
-        ("average", "visible", "fewer", [], "of 3 names infrared lacks 1 (c)"),
+        ("average", "visible", "fewer", ["--missing", "error"], "of 3 names infrared lacks 1 (c)"),
         ("average", "visible", "empty", [], "no image in it"),
         ("average", "visible/day/a.png", "infrared/day/b.png", [], "20 x 30"),
         ("average", "broken.png", "infrared/c.png", [], "broken.png: cannot be read, truncated"),

@@ -12,11 +12,13 @@ from PIL import Image
 
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import Pair
-from crossband.pairs.folder import match_images
+from crossband.pairs.base import Classes, Pair
+from crossband.pairs.folder import default_palette, match_images
 from crossband.predicting import fuse_files
 from crossband.predictor import Prediction, Predictor, load
 from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest, read_results
+from crossband.weights import make_card, save_run
+from tiny_systems import tiny
 
 
 @pytest.fixture
@@ -187,3 +189,41 @@ def test_nothing_of_earlier_results_passes_for_new_ones(images: Path) -> None:
     (images / "visible" / "1.png").write_bytes(b"no image")
     assert fuse(images, "--overwrite", system="maximum") == 3
     assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME]
+
+
+def test_bands_may_differ_from_pair_to_pair(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "visible" / "1.png").unlink()
+    (images / "visible" / "2.png").unlink()
+    (images / "infrared" / "3.png").unlink()
+    assert fuse(images) == 0
+    out, err = capsys.readouterr()
+    assert "bands: both 1 (designed), infrared 2 (fallback), visible 1 (fallback)" in out
+    assert "not designed for infrared alone" in err
+    assert "not designed for visible alone" in err
+    assert written(images) == ["0.png", "1.png", "2.png", "3.png", MANIFEST_NAME, RESULTS_NAME]
+    alone, visible = (np.asarray(Image.open(images / part)) for part in ("out/3.png", "visible/3.png"))
+    np.testing.assert_array_equal(alone, visible)
+    assert fuse(images, "--missing", "error", out="strict") == 2
+    assert "of 4 names visible lacks 2 (1, 2) and infrared lacks 1 (3)" in capsys.readouterr().err
+    assert not (images / "strict").exists()
+
+
+def test_folders_that_share_no_name_are_no_pairs(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (images / "infrared").iterdir():
+        path.rename(path.with_name(f"ir_{path.name}"))
+    assert fuse(images) == 2
+    assert "of 8 names visible lacks 4" in capsys.readouterr().err
+
+
+def test_a_band_that_the_system_cannot_do_without(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = tiny("deeplabv3plus", band="infrared")
+    save_run(
+        images / "run",
+        system,
+        make_card(system, Classes(tuple("abcde"), default_palette(5)), "full-range", {}),
+    )
+    (images / "infrared" / "3.png").unlink()
+    bands = ["--visible", str(images / "visible"), "--infrared", str(images / "infrared")]
+    assert main(["predict", str(images / "run"), *bands, "--out", str(images / "out")]) == 2
+    assert "deeplabv3plus cannot run on" in capsys.readouterr().err
+    assert not (images / "out").exists()

@@ -31,6 +31,9 @@ Select = Literal["best", "last"]
 Contrast = Literal["linear", "agc"]
 """How infrared becomes grey in pictures: as it is, or equalised over its sequence."""
 
+Missing = Literal["use", "error"]
+"""What to do with a pair that lacks a band which others have: use what it has, or raise."""
+
 OnError = Literal["skip", "stop"]
 """What to do after a pair that cannot be used: go on, or raise."""
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.errors import OptionError, PairError, quoted
+from crossband.errors import BandError, OptionError, PairError, quoted
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, display_arguments, progress_bar
-from crossband.words import PRECISIONS, OnError
+from crossband.words import PRECISIONS, Missing, OnError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from crossband.display import Display
@@ -89,6 +91,12 @@ def _note_agreement(predictor: Predictor, files: list[PairFiles]) -> None:
 
 def _batch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
+        "--missing",
+        type=Missing,
+        default="use",
+        help="an image whose partner in the other folder is missing: use it alone, or an error",
+    )
+    parser.add_argument(
         "--on_error",
         "--on-error",
         type=OnError,
@@ -125,13 +133,13 @@ def _false_colour_arguments(parser: ArgumentParser) -> None:
 
 def predict(options: Namespace) -> int:
     files = _checked(options)
-    from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import predict_files
     from crossband.predictor import load
 
     false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
     predictor = load(options.run, false_colour=false_colour, **_computing(options))
+    _check_combinations(predictor, files)
     _note_suspicions(predictor, files)
     _note_agreement(predictor, files)
     display = _display(options, predictor, files)
@@ -145,7 +153,7 @@ def predict(options: Namespace) -> int:
             **_choices(options, files),
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
-    _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    _note_bands(predictor, files, outcome)
     return _ending(outcome, options.out)
 
 
@@ -179,7 +187,6 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 def fuse(options: Namespace) -> int:
     files = _checked(options)
-    from crossband.pairs.base import bands_of
     from crossband.pairs.false_colour import false_colour_rule
     from crossband.predicting import fuse_files
     from crossband.predictor import load
@@ -190,6 +197,7 @@ def fuse(options: Namespace) -> int:
         false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
         **_computing(options),
     )
+    _check_combinations(predictor, files)
     _note_suspicions(predictor, files)
     _note_agreement(predictor, files)
     with progress_bar("fusing") as progress:
@@ -204,7 +212,7 @@ def fuse(options: Namespace) -> int:
     print(f"written: {outcome.done} fused {'picture' if outcome.done == 1 else 'pictures'} in {options.out}")
     if options.infrared is not None:
         print(f"infrared scaling: {predictor.scaling}")
-    _note_fallback(predictor, bands_of(options.visible, options.infrared))
+    _note_bands(predictor, files, outcome)
     return _ending(outcome, options.out)
 
 
@@ -232,7 +240,7 @@ def _checked(options: Namespace) -> list[PairFiles]:
         raise OptionError("give --visible, --infrared, or both")
     # First what is wrong with the run: images cannot mend it.
     _check_run(options.run)
-    files = _files(options.visible, options.infrared, options.out)
+    files = _files(options)
     if len(files) == 1:
         # One of many is left out and told of, when its turn comes.
         check_sizes(files[0])
@@ -285,24 +293,58 @@ def _note_suspicions(predictor: Predictor, files: list[PairFiles]) -> None:
             print(f"note: {suspicion}", file=sys.stderr)
 
 
-def _note_fallback(predictor: Predictor, bands: Bands) -> None:
-    if predictor.system.check_bands(bands) == "fallback":
-        print(
-            f"note: {predictor.system.name} was not designed for {bands} alone; this is a fallback",
-            file=sys.stderr,
-        )
+def _by_bands(files: Sequence[PairFiles]) -> dict[Bands, list[str]]:
+    """The names of the pairs of each combination of bands."""
+    from crossband.pairs.base import bands_of
+
+    names: dict[Bands, list[str]] = {}
+    for file in files:
+        names.setdefault(bands_of(file.visible, file.infrared), []).append(file.name)
+    return names
 
 
-def _files(visible: str | None, infrared: str | None, out: str) -> list[PairFiles]:
+def _check_combinations(predictor: Predictor, files: Sequence[PairFiles]) -> None:
+    """Find first whether the system runs on what every pair has. Raises BandError."""
+    combinations = _by_bands(files)
+    for bands, names in combinations.items():
+        try:
+            predictor.system.check_bands(bands)
+        except BandError as error:
+            if len(combinations) == 1:
+                raise
+            raise BandError(
+                f"{len(names)} of {len(files)} pairs have {bands} alone, such as {names[0]}: {error}"
+            ) from error
+
+
+def _note_bands(predictor: Predictor, files: Sequence[PairFiles], outcome: Outcome) -> None:
+    """Say how many pairs had which bands, where they differ, and what the system was not designed for."""
+    failed = {name for name, _ in outcome.failed}
+    support = {bands: predictor.system.check_bands(bands) for bands in _by_bands(files)}
+    if len(support) > 1:
+        done = _by_bands([file for file in files if file.name not in failed])
+        counted = (f"{bands} {len(names)} ({support[bands]})" for bands, names in sorted(done.items()))
+        print(f"bands: {', '.join(counted)}")
+    for bands, kind in support.items():
+        if kind == "fallback":
+            print(
+                f"note: {predictor.system.name} was not designed for {bands} alone; this is a fallback",
+                file=sys.stderr,
+            )
+
+
+def _files(options: Namespace) -> list[PairFiles]:
     """The pairs that two files or two folders hold, neither of which may take up the results."""
     from crossband.pairs.folder import match_images
 
-    for given in (visible, infrared):
+    out, paths = options.out, (options.visible, options.infrared)
+    for given in paths:
         if given and Path(given).is_dir() and Path(out).resolve().is_relative_to(Path(given).resolve()):
             raise OptionError(
                 f"results in {out} would be taken for images of {given}; choose another folder as --out"
             )
-    return match_images(*(None if text is None else Path(text) for text in (visible, infrared)))
+    visible, infrared = (None if text is None else Path(text) for text in paths)
+    return match_images(visible, infrared, missing=options.missing)
 
 
 def recalibrate_arguments(parser: ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.names import checked_name
 from crossband.pairs.reading import read_label, read_pair
 from crossband.pairs.writing import plain_cell
-from crossband.words import BANDS, IGNORE_INDEX
+from crossband.words import BANDS, IGNORE_INDEX, Missing
 from crossband.yaml_files import read_yaml
 
 WHOLE = "all"
@@ -107,13 +107,16 @@ def folder_splits(root: Path) -> list[str]:
     return splits
 
 
-def match_images(visible: Path | None, infrared: Path | None) -> list[PairFiles]:
+def match_images(
+    visible: Path | None, infrared: Path | None, *, missing: Missing = "error"
+) -> list[PairFiles]:
     """The pairs of two image files, or of two folders of images under the same names; either may be None.
 
     Two files make one pair, whatever they are called; it takes the visible one's name. Folders are searched
     as those of `FolderPairs`. The same file or folder for both bands: 4-channel images, infrared last.
+    missing: "use" gives an image without a partner as a pair of one band.
 
-    Raises PairError if a path is not there, a folder holds no image, or an image lacks its partner;
+    Raises PairError if a path is not there, a folder holds no image, an image lacks its partner, or all do;
     OptionError if one path is a file and the other a folder, or if both are None.
     """
     given = {band: path for band, path in zip(BANDS, (visible, infrared), strict=True) if path is not None}
@@ -127,7 +130,10 @@ def match_images(visible: Path | None, infrared: Path | None) -> list[PairFiles]
         return [PairFiles(next(iter(given.values())).stem, visible, infrared)]
     if not all(folders):
         raise OptionError(f"{visible} and {infrared}: one is a file, one a folder; give two of a kind")
-    return _pair_up(" and ".join(map(str, given.values())), {band: _images(given[band]) for band in given})
+    found: dict[str, dict[str, Path]] = {band: _images(path) for band, path in given.items()}
+    # Where no name has both bands, the names are at fault, and not the cameras.
+    single = missing == "use" and bool(set.intersection(*(set(images) for images in found.values())))
+    return _pair_up(" and ".join(map(str, given.values())), found, single)
 
 
 def read_classes(path: Path) -> Classes:
@@ -207,12 +213,15 @@ def _find_pairs(folder: Path, labels: bool) -> list[PairFiles]:
     return [replace(pair, condition=conditions.get(pair.name)) for pair in pairs]
 
 
-def _pair_up(where: str, found: Mapping[str, Mapping[str, Path]]) -> list[PairFiles]:
-    """Pairs from the images of each band and label by name. Raises PairError if a partner is missing."""
+def _pair_up(where: str, found: Mapping[str, Mapping[str, Path]], single: bool = False) -> list[PairFiles]:
+    """Pairs from the images of each band and label by name.
+
+    Raises PairError if a partner is missing, unless single images are allowed for.
+    """
     every = sorted(set().union(*found.values()))
     gaps = {part: [name for name in every if name not in images] for part, images in found.items()}
     told = [f"{part} lacks {len(names)} ({_first(names)})" for part, names in gaps.items() if names]
-    if told:
+    if told and not single:
         raise PairError(
             f"{where}: of {len(every)} names {' and '.join(told)}; "
             "give every image its partners under the same name, or remove it"
