@@ -241,7 +241,10 @@ class TestPairs:
         assert 11600 < rule.limits[1] <= DEEP.max()
 
     def test_export_and_check(self, source: str, tmp_path: Path) -> None:
-        assert check_source(source).ok
+        report = check_source(source)
+        assert report.ok, report.to_text()
+        assert "frame, 16-bit, 1 channel" in report.to_text()
+        assert "infrared is uint16 from" in report.to_text()
         export_folder(source, tmp_path / "out")
         for index in range(5):
             name = f"{index:06d}.png"
@@ -249,6 +252,13 @@ class TestPairs:
             np.testing.assert_array_equal(infrared, DEEP[index])
             visible = np.asarray(Image.open(tmp_path / "out" / "all" / "visible" / name))
             np.testing.assert_array_equal(visible, COLOUR[index])
+
+    def test_a_damaged_frame_is_one_of_the_problems(self, tmp_path: Path) -> None:
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+            for frame in (DEEP[0], DEEP[1, :4], DEEP[2]):
+                tiff.write(frame, contiguous=False, metadata=None)
+        text = check_source(f"frames:{tmp_path / 'a.tif'}").to_text()
+        assert "frame 1 is 4 x 8 pixels" in text
 
     def test_refused(self, tmp_path: Path, source: str) -> None:
         one = pages(tmp_path / "one.tif", COLOUR[:2], photometric="rgb")

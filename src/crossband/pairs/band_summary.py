@@ -133,18 +133,26 @@ def summarise_files(
 
 
 def summarise_pairs(pairs: Pairs, *, sample: int = SAMPLE) -> PairsSummary:
-    """Look at a sample of a list of pairs, as they are stored; generated ones count as 8-bit images."""
+    """Look at a sample of a list of pairs, as they are stored; generated ones count as 8-bit images.
+
+    Those that cannot be read are passed over.
+    """
     indices = _spaced(len(pairs), sample)
     stored = [files for files in map(pairs.stored, indices) if files is not None]
     if stored:
         return summarise_files(stored, false_colour=pairs.false_colour, sample=sample)
-    visible, infrared = [], []
-    for pair in map(pairs.__getitem__, indices):
-        if pair.visible is not None:
-            visible.append(_look(pair.name, "visible", _eight_bit(pair.visible), MEAN))
-        if pair.infrared is not None:
-            infrared.append(_look(pair.name, "infrared", _eight_bit(pair.infrared[..., None]), MEAN))
-    return PairsSummary(_gathered(visible), _gathered(infrared))
+    looks: dict[Band, list[_Look | None]] = {"visible": [], "infrared": []}
+    for index in indices:
+        for band in pairs.bands:
+            try:
+                levels = pairs.levels(index, band)
+            except PairError:
+                # The one who reads every pair reports it; here it only cannot be measured.
+                continue
+            if levels is None:
+                levels = _eight_bit(getattr(pairs[index], band))
+            looks[band].append(_look(pairs.name(index), band, levels, pairs.false_colour))
+    return PairsSummary(_gathered(looks["visible"]), _gathered(looks["infrared"]))
 
 
 def summarise_image(band: Band, levels: np.ndarray, *, false_colour: str = MEAN) -> BandSummary | None:
@@ -225,4 +233,5 @@ def _measured(values: np.ndarray) -> np.ndarray:
 
 
 def _eight_bit(image: np.ndarray) -> np.ndarray:
-    return np.rint(image * 255).astype(np.uint8)
+    levels = np.rint(image * 255).astype(np.uint8)
+    return levels if levels.ndim == 3 else levels[..., None]

@@ -123,7 +123,14 @@ class Pairs(ABC):
         return None
 
     def stored(self, index: int) -> PairFiles | None:
-        """Where the pair lies, or None for a generated one. Reads no image."""
+        """Where the pair lies, or None for one that has no files of its own. Reads no image."""
+        return None
+
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        """One band of a pair without files of its own, as it is stored: (H, W, 1) or (H, W, 3).
+
+        None for a generated one, and for one that `stored` tells the place of. Raises as reading it does.
+        """
         return None
 
     def __iter__(self) -> Iterator[Pair]:
@@ -157,6 +164,9 @@ class PairView(Pairs):
     def stored(self, index: int) -> PairFiles | None:
         return self.pairs.stored(index)
 
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        return self.pairs.levels(index, band)
+
 
 class PairSubset(PairView):
     """Some pairs of a list, in the order of ``indices``. split: what that part is called."""
@@ -180,6 +190,9 @@ class PairSubset(PairView):
 
     def stored(self, index: int) -> PairFiles | None:
         return super().stored(self.indices[index])
+
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        return super().levels(self.indices[index], band)
 
 
 class WithoutLabels(PairView):

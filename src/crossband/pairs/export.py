@@ -15,7 +15,6 @@ from crossband.locks import fill_held, folder_lock, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
 from crossband.pairs.folder import FolderPairs
-from crossband.pairs.frames import FramePairs
 from crossband.pairs.headers import read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
@@ -89,8 +88,9 @@ def _export_into(
 
 def _is_deep(pairs: Pairs) -> bool:
     """Whether an infrared file stores more than 8 bits. Generated pairs never do."""
-    if isinstance(pairs, FramePairs):
-        return pairs.deep
+    levels = pairs.levels(0, "infrared")
+    if levels is not None:
+        return levels.dtype.itemsize > 1
     if not isinstance(pairs, BenchmarkPairs | FolderPairs):
         return False
     return any(

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import PairError
-from crossband.pairs.band_summary import summarise_files
-from crossband.pairs.base import Pair, PairFiles, Pairs
+from crossband.pairs.band_summary import summarise_files, summarise_pairs
+from crossband.pairs.base import PairFiles, Pairs
 from crossband.pairs.benchmarks import BENCHMARKS, Benchmark
 from crossband.pairs.check.problems import (
     Reading,
@@ -161,7 +161,12 @@ def _file_job(
 
 def _generated_job(report: SplitReport, pairs: Pairs) -> _Job:
     names = [pairs.name(index) for index in range(len(pairs))]
-    return _Job(report, names, lambda index: _read_generated(pairs[index]))
+    return _Job(
+        report,
+        names,
+        lambda index: _read_generated(pairs, index),
+        summarise=lambda: suspicions(summarise_pairs(pairs), false_colour=pairs.false_colour),
+    )
 
 
 def _read_all(jobs: list[_Job], progress: Callable[[int, int], None] | None) -> list[list[Reading]]:
@@ -204,12 +209,22 @@ def _check_finite(path: Path) -> None:
         raise PairError(f"{path}: {count} values are NaN or infinite; fill them, or leave the image out")
 
 
-def _read_generated(pair: Pair) -> Reading:
+def _read_generated(pairs: Pairs, index: int) -> Reading:
+    """Read a pair that has no files of its own."""
     reading = Reading()
+    try:
+        pair = pairs[index]
+        stored: dict[str, np.ndarray | None] = {band: pairs.levels(index, band) for band in pairs.bands}
+    except PairError as error:
+        reading.errors.append(str(error))
+        return reading
     for role, image in (("visible", pair.visible), ("infrared", pair.infrared), ("label", pair.label)):
         if image is not None:
-            channels = image.shape[2] if image.ndim == 3 else 1
-            reading.headers[role] = Header((image.shape[0], image.shape[1]), "generated", 8, channels)
+            levels = stored.get(role)
+            samples, kind = (image, "generated") if levels is None else (levels, "frame")
+            bits = 8 if levels is None else 8 * levels.dtype.itemsize
+            channels = samples.shape[2] if samples.ndim == 3 else 1
+            reading.headers[role] = Header((image.shape[0], image.shape[1]), kind, bits, channels)
     if pair.label is not None:
         reading.pixels = np.bincount(pair.label.ravel(), minlength=256)
     return reading

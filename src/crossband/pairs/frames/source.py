@@ -8,17 +8,14 @@ import numpy as np
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
-from crossband.pairs.band_summary import SAMPLE, summarise_image
+from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.folder import WHOLE
-from crossband.pairs.frames.base import Frames
 from crossband.pairs.frames.opening import open_frames
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import as_infrared, as_visible, check_same_size
 from crossband.words import BANDS, Band
-
-_SAMPLED_PIXELS = 1 << 14
 
 
 class FramePairs(Pairs):
@@ -59,12 +56,7 @@ class FramePairs(Pairs):
         self.classes = None
         self.bands = tuple(band for band in BANDS if band in self._frames)
         self.false_colour = false_colour
-        self.scaling = rule or _chosen(self._frames.get("infrared"))
-
-    @property
-    def deep(self) -> bool:
-        """Whether infrared is stored in more than 8 bits."""
-        return "infrared" in self._frames and self._frames["infrared"][0].samples.dtype != np.uint8
+        self.scaling = rule or automatic_scaling(summarise_pairs(self).infrared)
 
     def __len__(self) -> int:
         return len(next(iter(self._frames.values())))
@@ -86,12 +78,7 @@ class FramePairs(Pairs):
     def name(self, index: int) -> str:
         return f"{index:06d}"
 
-
-def _chosen(infrared: Frames | None) -> InfraredScaling:
-    """The rule that suits a sample of frames, evenly spaced, all their pixels together."""
-    if infrared is None:
-        return InfraredScaling()
-    chosen = np.unique(np.linspace(0, len(infrared) - 1, min(SAMPLE, len(infrared))).round().astype(int))
-    step = max(1, round((infrared.size[0] * infrared.size[1] / _SAMPLED_PIXELS) ** 0.5))
-    grids = [infrared[index].levels(measured=True)[::step, ::step] for index in chosen.tolist()]
-    return automatic_scaling(summarise_image("infrared", np.concatenate(grids)))
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        if band not in self._frames:
+            return None
+        return self._frames[band][index].levels(measured=band == "infrared")
