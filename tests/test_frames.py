@@ -18,7 +18,7 @@ from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.radiometric import Conditions
 from mutations import damaged
 from radiometric_files import PARAMETERS, flir_block
-from stored_images import counts, noise
+from stored_images import counts, noise, png_bytes
 
 DEEP = np.random.default_rng(2).integers(5000, 12000, (5, 6, 8)).astype(np.uint16)
 COLOUR = noise(5, 6, 8, 3)
@@ -45,6 +45,28 @@ def video(path: Path, frames: np.ndarray, codec: str, pixels: str, array: str | 
             made = av.VideoFrame.from_ndarray(frame, format=array or pixels)
             container.mux(stream.encode(made))
         container.mux(stream.encode(None))
+    return path
+
+
+def png_in_matroska(path: Path, frames: np.ndarray) -> Path:
+    """Frames as 16-bit PNG in Matroska, by hand (RFC 9559): PyAV reads it, and does not write it."""
+
+    def element(number: str, content: bytes | int) -> bytes:
+        data = content.to_bytes(4, "big") if isinstance(content, int) else content
+        return bytes.fromhex(number) + (1 << 56 | len(data)).to_bytes(8, "big") + data
+
+    height, width = frames.shape[1:]
+    bitmap = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 16, b"MPNG", 0, 0, 0, 0, 0)
+    picture = element("e0", element("b0", width) + element("ba", height))
+    track = [element("d7", 1), element("73c5", 1), element("83", 1), element("86", b"V_MS/VFW/FOURCC")]
+    tracks = element("1654ae6b", element("ae", b"".join(track) + element("63a2", bitmap) + picture))
+    blocks = b""
+    for index, frame in enumerate(frames):
+        head = b"\x81" + struct.pack(">hB", 40 * index, 0x80)
+        blocks += element("a3", head + png_bytes(frame, colour_type=0, depth=16))
+    information = element("1549a966", element("2ad7b1", 1_000_000))
+    segment = element("18538067", information + tracks + element("1f43b675", element("e7", 0) + blocks))
+    path.write_bytes(element("1a45dfa3", element("4282", b"matroska")) + segment)
     return path
 
 
@@ -135,6 +157,8 @@ class TestSequence:
         # Nothing in the picture is colder than the room or warmer than skin.
         assert infrared.shape == (480, 640)
         assert 0.05 < infrared.min() < infrared.max() < 0.9
+        with pytest.raises(PairError, match="JPEG-LS"):
+            FramePairs(path.with_name("SampleCSQ.csq"))
 
 
 class TestVideo:
@@ -149,6 +173,10 @@ class TestVideo:
         # In any order, though it is decoded from the start.
         for index in (3, 0, 4, 1):
             np.testing.assert_array_equal(frames[index].samples[..., 0], DEEP[index])
+
+    def test_png_in_matroska_comes_back(self, tmp_path: Path) -> None:
+        pytest.importorskip("av", reason="video is read by PyAV: pip install 'crossband[video]'")
+        np.testing.assert_array_equal(stored(png_in_matroska(tmp_path / "a.mkv", DEEP))[..., 0], DEEP)
 
     def test_8_bits_come_back(self, tmp_path: Path) -> None:
         grey = noise(5, 6, 8)

@@ -24,8 +24,11 @@ class SeqFrames(Frames):
     def __init__(self, path: Path, degrees: Conditions | None = None):
         self._degrees = degrees
         with errors_named(path):
+            with path.open("rb") as file:
+                # Before all of them are looked for: what is wrong with the first is wrong with them all.
+                size = _block(path, 0, block_length(file)).size
             self._places = _places(path)
-            super().__init__(path, len(self._places), _block(path, *self._places[0]).size)
+            super().__init__(path, len(self._places), size)
 
     def _read(self, index: int) -> Stored:
         found = _block(self.path, *self._places[index]).read()

@@ -56,7 +56,7 @@ class FlirBlock:
     _records: dict[int, bytes]
 
     def read(self) -> Radiometric:
-        """Decode the block. Raises PairError if the counts are damaged, or in a coding that is not read."""
+        """Decode the block. Raises PairError if the counts are damaged."""
         counts = _counts(self._records[_COUNTS], self.size)
         visible = self._records.get(_VISIBLE, b"")[_IMAGE_HEADER:]
         return Radiometric(
@@ -108,7 +108,7 @@ def block_length(file: BinaryIO) -> int:
 def parse_block(data: bytes) -> FlirBlock:
     """Read the directory of a block of records that data begins with.
 
-    Raises PairError if it is damaged or holds no counts.
+    Raises PairError if it is damaged, or holds no counts or only in a coding that is not read.
     """
     order, start, count = _directory(data)
     end = start + count * _ENTRY_SIZE
@@ -147,6 +147,8 @@ def _size(record: bytes) -> tuple[int, int]:
         raise PairError("its thermal plane is cut off; copy it again")
     order = _order(record)
     width, height = _number(order + "H", record, 2), _number(order + "H", record, 4)
+    if record.startswith(_JPEG_LS, _IMAGE_HEADER):
+        raise PairError("its thermal plane is compressed by JPEG-LS, which is not read; export it as TIFF")
     if not (width and height):
         raise PairError(f"its thermal plane is {height} x {width} pixels; copy it again")
     check_bytes(2 * height * width)
@@ -158,8 +160,6 @@ def _counts(record: bytes, size: tuple[int, int]) -> np.ndarray:
     if data.startswith(PNG_START):
         # A PNG stores the high byte first, but FLIR writes the low one.
         return png_counts(data, *size).byteswap()
-    if data.startswith(_JPEG_LS):
-        raise PairError("its thermal plane is compressed by JPEG-LS, which is not read; export it as TIFF")
     count = size[0] * size[1]
     if len(data) < 2 * count:
         raise PairError("its thermal plane is cut off; copy it again")
