@@ -13,13 +13,14 @@ from PIL import Image
 
 from crossband.errors import CrossbandWarning, OptionError, PairError
 from crossband.pairs.band_summary import summarise_files
+from crossband.pairs.base import PairFiles
 from crossband.pairs.check import check_source
 from crossband.pairs.export import export_folder
 from crossband.pairs.headers import image_size, read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import Alignment, Conditions, radiometric_size, read_radiometric
-from crossband.pairs.reading import read_infrared, read_visible
+from crossband.pairs.reading import read_infrared, read_pair, read_visible
 from radiometric_files import O_CONSTANT, PARAMETERS, dji_jpeg, flir_block, flir_jpeg, jpeg
 from stored_images import counts as as_counts
 from stored_images import noise
@@ -175,6 +176,12 @@ def test_visible_image_and_alignment(tmp_path: Path) -> None:
     left, top, right, bottom = found.alignment.crop(30, 40)
     assert (right - left, bottom - top) == pytest.approx((40 / 1.5, 20))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((24, 13))
+
+
+def test_one_file_for_both_bands_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jpg", flir_jpeg(flir_block(COUNTS), PICTURE))
+    with pytest.raises(PairError, match=r"a\.jpg: a radiometric file given as both bands"):
+        read_pair(PairFiles("a", path, path), FULL, None)
 
 
 @pytest.mark.filterwarnings("ignore::crossband.errors.CrossbandWarning")

@@ -14,7 +14,7 @@ from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode
 from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, infrared_channel
 from crossband.pairs.headers import image_size
-from crossband.pairs.infrared_files import decode_infrared
+from crossband.pairs.infrared_files import decode_infrared, measured_size
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX, Band
 
@@ -130,6 +130,7 @@ def read_pair(
         )
     visible = infrared = label = None
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
+        _refuse_radiometric(files.visible)
         stored = decode(files.visible)
         visible = as_visible(files.visible, stored, packed=True)
         infrared = as_infrared(files.visible, stored, scaling, packed=True, false_colour=false_colour)
@@ -197,6 +198,15 @@ def _unpacked(path: Path, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"but it has {levels.shape[2]}; give the infrared image as a file of its own"
         )
     return levels[..., :-1], levels[..., -1]
+
+
+def _refuse_radiometric(path: Path) -> None:
+    """Raises PairError for a radiometric file that is given as both bands, which are not registered in it."""
+    if measured_size(path) is not None:
+        raise PairError(
+            f"{path}: a radiometric file given as both bands, but its visible image has another size and "
+            "place than its measurement; give a registered visible image as a file of its own"
+        )
 
 
 def _without_alpha(path: Path, levels: np.ndarray) -> np.ndarray:
