@@ -47,8 +47,8 @@ def _computing_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         type=int | None,
-        help="cut larger images into tiles of so many pixels a side, such as 1024, to save memory; labels then "
-        "differ where a network looks at the whole image",
+        help="cut larger images into tiles of so many pixels a side, such as 1024, to save memory; labels "
+        "then differ where a network looks at the whole image",
     )
     parser.add_argument(
         "--overlap", type=int, default=128, help="pixels that tiles overlap by; there they are blended"

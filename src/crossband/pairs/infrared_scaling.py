@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, fields
 from typing import Literal, cast, get_args
 
-import cv2
 import numpy as np
 
 from crossband.errors import OptionError, PairError, quoted
@@ -123,6 +122,8 @@ class InfraredScaling:
             return np.zeros(raw.shape, np.float32)
         if raw.dtype == np.uint8:
             # One quotient for each of the 256 levels rather than for each pixel; the same ones.
+            import cv2  # late, since naming a rule needs no OpenCV
+
             return cv2.LUT(raw, _scaled(np.arange(256, dtype=np.uint8), low, high)).reshape(raw.shape)
         return _scaled(raw, low, high)
 
