@@ -12,10 +12,10 @@ from PIL import Image
 
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import Classes, Pair
+from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.folder import default_palette, match_images
 from crossband.predicting import fuse_files
-from crossband.predictor import Prediction, Predictor, load
+from crossband.predictor import Predictor, load
 from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest, read_results
 from crossband.weights import make_card, save_run
 from tiny_systems import tiny
@@ -158,15 +158,15 @@ def test_other_images_of_the_same_names_are_not_mixed_in(
 def test_an_interrupted_batch_says_that_it_is_unfinished(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predict = Predictor.predict
+    read = Predictor.read
 
-    def cut(predictor: Predictor, pair: Pair) -> Prediction:
-        if pair.name == "2":
+    def cut(predictor: Predictor, files: PairFiles) -> Pair:
+        if files.name == "2":
             raise KeyboardInterrupt
-        return predict(predictor, pair)
+        return read(predictor, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "predict", cut)
+        patch.setattr(Predictor, "read", cut)
         assert fuse(images) == 130
     assert capsys.readouterr().err == "crossband: interrupted; go on with the same command and --resume\n"
     document = json.loads((images / "out" / MANIFEST_NAME).read_text())

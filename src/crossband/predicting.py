@@ -233,18 +233,21 @@ def _written(
     begun = False
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[PairFiles, Future[PairError | None]]] = deque()
-        for file, result in answers:
-            if not isinstance(result, PairError):
-                if not begun:
-                    begin()
-                    begun = True
-                waiting.append((file, pool.submit(attempt, result)))
-            # A pair that failed is told of when those before it are written, and before any after it is.
-            while len(waiting) > (0 if isinstance(result, PairError) else choices.batch_size):
-                done, future = waiting.popleft()
-                yield done, future.result()
-            if isinstance(result, PairError):
-                yield file, result
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
+        try:
+            for file, result in answers:
+                if not isinstance(result, PairError):
+                    if not begun:
+                        begin()
+                        begun = True
+                    waiting.append((file, pool.submit(attempt, result)))
+                # A pair that failed is told of when those before it are written, and before any after it is.
+                while len(waiting) > (0 if isinstance(result, PairError) else choices.batch_size):
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+                if isinstance(result, PairError):
+                    yield file, result
+        except (Exception, KeyboardInterrupt):
+            # What has been computed is written and told of, whatever ended the rest.
+            yield from ((done, future.result()) for done, future in waiting)
+            raise
+        yield from ((done, future.result()) for done, future in waiting)
