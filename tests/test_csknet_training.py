@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
-from crossband.systems.base import Phase
+from crossband.systems.base import Phase, System
+from crossband.systems.csknet import training
 from crossband.systems.csknet.training import ABLATIONS, CSKNet
 from crossband.training.phase_module import PhaseModule
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
@@ -121,8 +123,10 @@ def test_weights_of_the_terms_scale_them() -> None:
         "distill_predictions_weight": 0.5,
         "distill_features_weight": 3.0,
         "contrastive_weight": 0.25,
+        "infrared_weight": 2.0,
     }
     scaled = {"distill_predictions": 0.5, "distill_features": 3.0, "contrast": 0.25}
+    scaled |= {"ce_infrared": 2.0, "dice_infrared": 2.0}
 
     def terms(**options: float) -> dict[str, Tensor]:
         torch.manual_seed(1)
@@ -169,6 +173,9 @@ def test_the_rows_of_the_papers_ablation_are_five_different_networks() -> None:
         {"projection": "concat", "projection_width": 32},
         {"dice_form": "global"},
         {"private_from_stage": 4},
+        {"infrared_supervision": "exchanged"},
+        {"infrared_norms": "own-statistics"},
+        {"infrared_norms": "own"},
         {"exchange_site": "dw_bn", "exchange_threshold": 0.3},
         {"exchange_mode": "absolute", "exchange_threshold": 0.02, "exchange_direction": "to-infrared"},
         {"gated_unit_hidden_kernel": 1, "gated_unit_gate_kernel": 3, "gated_unit_bias": False},
@@ -182,6 +189,104 @@ def test_every_other_reading_trains(options: dict[str, Any]) -> None:
     assert torch.isfinite(total)
     total.backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in phase.trained.parameters())
+
+
+# --- where the infrared head gets its labels
+
+
+def without_dropout(system: System) -> System:
+    """Two passes of one network draw different channels otherwise."""
+    for module in system.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return system
+
+
+def infrared_terms(phase: Phase, batch: Batch) -> Tensor:
+    terms = phase.loss(batch)
+    return terms["ce_infrared"] + terms["dice_infrared"]
+
+
+@pytest.mark.parametrize("norms", ["shared", "own-statistics", "own"])
+def test_with_the_infrared_loss_alone_it_trains_as_the_plain_network_does(norms: str) -> None:
+    system = csknet(infrared_norms=norms)
+    plain = system.infrared_system()
+    for network in (system, plain):
+        without_dropout(network)
+    _, phase = prepared(system)
+    (plain_phase,) = plain.phases()
+    optimiser = torch.optim.SGD(system.infrared.parameters(), lr=0.05)
+    plain_optimiser = torch.optim.SGD(plain.parameters(), lr=0.05)
+    for seed in range(4):
+        batch = labelled(seed=seed)
+        ours, plains = infrared_terms(phase, batch), sum(plain_phase.loss(batch).values())
+        assert ours.item() == plains.item()
+        for stepper, loss in ((optimiser, ours), (plain_optimiser, plains)):
+            stepper.zero_grad()
+            loss.backward()
+            stepper.step()
+    for one, other in zip(system.infrared.parameters(), plain.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("supervision", "sees"), [("alone", False), ("exchanged", True)])
+def test_whether_the_infrared_loss_sees_the_visible_image(supervision: str, sees: bool) -> None:
+    _, phase = prepared(csknet(infrared_supervision=supervision))
+    batch = labelled()
+    batch.visible.requires_grad_()
+    loss = infrared_terms(phase, batch)
+    (gradient,) = torch.autograd.grad(loss, batch.visible, allow_unused=True)
+    assert (gradient is not None and bool(gradient.abs().sum() > 0)) == sees
+
+
+def test_the_hard_pixels_of_the_contrastive_loss_are_those_of_the_lone_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Tensor] = []
+
+    def watching(embeddings: Tensor, label: Tensor, *, prediction: Tensor, **_: Any) -> Tensor:
+        seen.append(prediction)
+        return embeddings.sum()
+
+    monkeypatch.setattr(training, "pixel_contrast", watching)
+    system = without_dropout(csknet())
+    _, phase = prepared(system)
+    batch = labelled()
+    phase.loss(batch)
+    lone = system(infrared=batch.infrared).logits.argmax(dim=1)
+    in_pair = system(batch.visible, batch.infrared).branches["infrared"].argmax(dim=1)
+    assert seen
+    assert all(torch.equal(prediction, system.pad_label(lone)) for prediction in seen)
+    assert not torch.equal(lone, in_pair)
+
+
+def statistics(branch: nn.Module) -> list[Tensor]:
+    return [buffer for name, buffer in branch.named_buffers() if "running" in name]
+
+
+def test_own_statistics_are_those_of_a_plain_network_and_of_the_pair() -> None:
+    system = csknet(infrared_norms="own-statistics")
+    plain, exchanged = system.infrared_system(), csknet(infrared_supervision="exchanged")
+    for network in (system, plain, exchanged):
+        without_dropout(network)
+    batch = labelled()
+    for network in (system, exchanged):
+        prepared(network)[1].loss(batch)
+    plain(infrared=batch.infrared)
+    for branch, alike, other in (
+        (system.infrared, plain.network, exchanged.infrared),
+        (system.infrared_in_pair, exchanged.infrared, plain.network),
+    ):
+        assert all(map(torch.equal, statistics(branch), statistics(alike)))
+        assert not all(map(torch.equal, statistics(branch), statistics(other)))
+
+
+def test_shared_statistics_take_both_passes() -> None:
+    system, once = csknet(), csknet(infrared_supervision="exchanged")
+    for network in (system, once):
+        prepared(network)[1].loss(labelled())
+    norm, one = (network.infrared.encoder.model.bn1 for network in (system, once))
+    assert (norm.num_batches_tracked, one.num_batches_tracked) == (2, 1)
 
 
 # --- it learns

@@ -15,16 +15,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
 
-def tie(source: nn.Module, target: nn.Module, *, private: Iterable[nn.Module] = ()) -> None:
+def tie(
+    source: nn.Module, target: nn.Module, *, private: Iterable[nn.Module] = (), norms: bool = False
+) -> None:
     """Make ``target`` share ``source``'s parameters, in place; norm layers stay its own.
 
     private: parts of the source whose counterparts in the target stay the target's own as well.
+    norms: share the parameters of the norm layers too; the target keeps running statistics of its own.
     Raises ValueError if the two are not of the same shape.
     """
     kept = {id(module) for part in private for module in part.modules()}
     others = dict(target.named_modules())
     for name, module in source.named_modules():
-        if isinstance(module, _NORMS) or id(module) in kept:
+        if (isinstance(module, _NORMS) and not norms) or id(module) in kept:
             continue
         for key, parameter in module.named_parameters(recurse=False):
             counterpart = getattr(others.get(name), key, None)

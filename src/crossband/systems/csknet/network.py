@@ -64,6 +64,10 @@ class CSKNetSettings(NetworkSettings):
     private_from_stage: 4 or 5 gives each branch its own convolutions from that stage on; None shares all
         five (the only reading within the published count).
 
+    infrared_norms: what the infrared branch's batch norms have of their own when it runs in a pair, against
+        when it runs alone: nothing ("shared"), running statistics ("own-statistics"), or scales, shifts and
+        running statistics ("own"). Alone it costs the same with each.
+
     exchange: whether the branches exchange features at all. exchange_mode, exchange_threshold: see
         `small_gammas`. exchange_site: "stage", after each stage by its last batch norm, or "dw_bn", after
         every depthwise batch norm as CEN does. exchange_direction: "both" or "to-infrared".
@@ -81,6 +85,7 @@ class CSKNetSettings(NetworkSettings):
     decoder_channels: int = 256
     share_decoder: Literal["aspp", "all", "none"] = "aspp"
     private_from_stage: Literal[4, 5] | None = None
+    infrared_norms: Literal["shared", "own-statistics", "own"] = "shared"
     exchange: bool = True
     exchange_mode: Threshold = "quantile"
     exchange_threshold: float = 0.10
@@ -132,6 +137,11 @@ class CSKNet(System):
         # Both sets of batch norms start from the same (ImageNet) values.
         copy_weights(self.visible.encoder, self.infrared.encoder)
         self._tie_branches(settings.share_decoder, settings.private_from_stage)
+        self.infrared_in_pair: nn.Module | None = None
+        if settings.infrared_norms != "shared":
+            self.infrared_in_pair = build_network(classes, encoder, None, width)
+            copy_weights(self.infrared, self.infrared_in_pair)
+            tie(self.infrared, self.infrared_in_pair, norms=settings.infrared_norms == "own-statistics")
         by_stage = settings.exchange and settings.exchange_site == "stage"
         check_exchangeable(self.visible.encoder, encoder, settings.exchange_stages if by_stage else ())
         if settings.exchange and settings.exchange_site == "dw_bn":
@@ -169,9 +179,10 @@ class CSKNet(System):
             logits = self.visible(self.band_input(visible))
             return Output(logits, branches={"visible": logits} if features else {})
         visible, infrared = self.band_input(visible), self.band_input(infrared)
-        before, after = self._encode(visible, infrared)
+        paired = self.infrared if self.infrared_in_pair is None else self.infrared_in_pair
+        before, after = self._encode(visible, infrared, paired)
         decoded_visible = self.visible.decoder([visible, *(maps[0] for maps in after)])
-        decoded_infrared = self.infrared.decoder([infrared, *(maps[1] for maps in after)])
+        decoded_infrared = paired.decoder([infrared, *(maps[1] for maps in after)])
         fused = (
             decoded_infrared + decoded_visible
             if self.gated_unit is None
@@ -180,20 +191,20 @@ class CSKNet(System):
         output = Output(self.fused_head(fused))
         if features:
             output.branches = {
-                "infrared": self.infrared.segmentation_head(decoded_infrared),
+                "infrared": paired.segmentation_head(decoded_infrared),
                 "visible": self.visible.segmentation_head(decoded_visible),
             }
             output.features = CSKNetFeatures(before, after, (decoded_visible, decoded_infrared))
         return output
 
     def _encode(
-        self, visible: Tensor, infrared: Tensor
+        self, visible: Tensor, infrared: Tensor, infrared_branch: nn.Module
     ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         """(visible, infrared) maps of the five stages, before and after their exchange."""
         settings: CSKNetSettings = self.settings
         before, after = [], []
         pairs_of_layers = zip(
-            encoder_stages(self.visible.encoder), encoder_stages(self.infrared.encoder), strict=True
+            encoder_stages(self.visible.encoder), encoder_stages(infrared_branch.encoder), strict=True
         )
         for stage, (visible_layers, infrared_layers) in enumerate(pairs_of_layers, start=1):
             exchanges = settings.exchange and stage in settings.exchange_stages
@@ -235,7 +246,8 @@ class CSKNet(System):
         return {"both": [self], "infrared": [self.infrared], "visible": [self.visible]}[bands]
 
     def dead(self) -> list[nn.Module]:
-        return [*unread_modules(self.visible.encoder), *unread_modules(self.infrared.encoder)]
+        branches = [self.visible, self.infrared, *filter(None, [self.infrared_in_pair])]
+        return [module for branch in branches for module in unread_modules(branch.encoder)]
 
     def encoders(self) -> list[nn.Module]:
         return [self.visible.encoder, self.infrared.encoder]

@@ -39,9 +39,13 @@ DISTILLED_STAGES = (4, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class CSKNetTraining(Training[CSKNet]):
-    """distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
+    """infrared_supervision: where the infrared head gets its labels, and the contrastive loss its hard pixels.
+        "alone", on a pass of the infrared branch alone, which is what is deployed without visible images;
+        "exchanged", on the features of the pair's pass, which carry visible information.
+
+    distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
     distill_form: see `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the
-        losses of equations 8 and 9.
+        losses of equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
 
     contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
     contrastive_temperature, contrastive_anchors, contrastive_per_class, contrastive_hard_fraction: see
@@ -51,6 +55,8 @@ class CSKNetTraining(Training[CSKNet]):
     dice_form: see `DeepLabV3PlusTraining`.
     """
 
+    infrared_supervision: Literal["alone", "exchanged"] = "alone"
+    infrared_weight: float = 1.0
     distill_tap: Literal["post", "pre"] = "post"
     distill_form: Literal["kl_ce", "soft_hard"] = "kl_ce"
     distill_predictions_weight: float = 1.0
@@ -119,9 +125,12 @@ class CSKNetTraining(Training[CSKNet]):
         if visible is not None and infrared is not None:
             assert output.logits is not None
             terms |= _named(segmentation_loss(output.logits, label, dice_form=self.dice_form), "fused")
-        if infrared is not None:
-            logits = output.branches["infrared"]
-            terms |= _named(segmentation_loss(logits, label, dice_form=self.dice_form), "infrared")
+        infrared_logits = self._infrared_logits(system, batch, output)
+        if infrared_logits is not None:
+            losses = segmentation_loss(infrared_logits, label, dice_form=self.dice_form)
+            terms |= _named(
+                {name: self.infrared_weight * value for name, value in losses.items()}, "infrared"
+            )
         if visible is not None:
             with torch.no_grad():
                 taught: Output = teacher(visible=visible, features=True)
@@ -134,11 +143,20 @@ class CSKNetTraining(Training[CSKNet]):
                     features, taught.features
                 )
         if projections is not None and features is not None:
-            prediction = output.branches["infrared"].argmax(dim=1)
+            assert infrared_logits is not None
+            prediction = infrared_logits.argmax(dim=1)
             terms["contrast"] = self.contrastive_weight * self._contrast(
                 features, system.pad_label(label), system.pad_label(prediction), projections
             )
         return terms
+
+    def _infrared_logits(self, system: CSKNet, batch: Batch, output: Output) -> Tensor | None:
+        """What the infrared head says where it gets its labels; None without infrared images."""
+        if batch.visible is None or self.infrared_supervision == "exchanged":
+            return output.branches.get("infrared")
+        if batch.infrared is None:
+            return None
+        return system(infrared=batch.infrared, features=False).logits
 
     def _distillation(self, features: CSKNetFeatures, taught: DeepLabV3PlusFeatures) -> Tensor:
         """Equation 9: the visible stages 4 and 5 and the visible decoder against the teacher's."""
