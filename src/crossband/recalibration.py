@@ -10,6 +10,7 @@ what it is. The paper does nothing of the kind; this is an option.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from crossband.weights import load_run, make_card, save_run
 
 
 def recalibrate(
-    system: CSKNet,
+    system: CSKNet | DeepLabV3Plus,
     pairs: Pairs,
     *,
     batch_size: int = 8,
@@ -39,7 +40,7 @@ def recalibrate(
     """The infrared branch of a system as a copy whose batch norms fit unexchanged infrared images.
 
     The statistics are the cumulative average over one shuffled pass in batches of ``batch_size``, without
-    augmentation. Returned in eval mode, on the CPU; ``system`` is left as it is.
+    augmentation. A DeepLabV3+ on infrared is treated likewise, to be compared under equal terms. Returned in eval mode, on the CPU; ``system`` is left as it is.
     Raises OptionError if the pairs have no infrared images, or for a batch size below 2.
     """
     if batch_size < 2:
@@ -47,7 +48,8 @@ def recalibrate(
     if "infrared" not in pairs.bands:
         raise OptionError(f"{pairs.source} has no infrared images to take statistics from")
     # Only the norms are in training mode: dropout would widen distributions that inference sees as they are.
-    alone = system.infrared_system().to(device).eval()
+    alone = system.infrared_system() if isinstance(system, CSKNet) else deepcopy(system)
+    alone = alone.to(device).eval()
     norms = [module for module in alone.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -102,9 +104,10 @@ def _recalibrate_into(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     system, card = load_run(run)
-    if not isinstance(system, CSKNet):
+    if not isinstance(system, CSKNet | DeepLabV3Plus) or "infrared" not in system.supports:
         raise OptionError(
-            f"{run} holds a {system.name}; only csknet shares its infrared branch between two uses"
+            f"{run} holds a {system.name} on {' and '.join(system.supports)}; what can be recalibrated is a "
+            "csknet, or a deeplabv3plus on infrared to compare it with"
         )
     pairs = open_pairs(data, split, infrared_scaling=card.infrared_scaling)
     alone = recalibrate(

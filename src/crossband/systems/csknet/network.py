@@ -246,8 +246,11 @@ class CSKNet(System):
         return {"both": [self], "infrared": [self.infrared], "visible": [self.visible]}[bands]
 
     def dead(self) -> list[nn.Module]:
-        branches = [self.visible, self.infrared, *filter(None, [self.infrared_in_pair])]
-        return [module for branch in branches for module in unread_modules(branch.encoder)]
+        return [module for branch in self.branches() for module in unread_modules(branch.encoder)]
+
+    def branches(self) -> list[nn.Module]:
+        """Its DeepLabV3+ networks: visible, infrared, and infrared in a pair if that has its own norms."""
+        return [self.visible, self.infrared, *filter(None, [self.infrared_in_pair])]
 
     def encoders(self) -> list[nn.Module]:
         return [self.visible.encoder, self.infrared.encoder]

@@ -6,7 +6,7 @@ and the infrared encoder also from a pixel-wise contrastive loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,10 +15,15 @@ from torch import Tensor, nn
 
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
-from crossband.losses.distillation import feature_distillation, prediction_distillation
+from crossband.losses.distillation import (
+    FeatureForm,
+    feature_distillation,
+    prediction_distillation,
+    soft_cross_entropy,
+)
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.batch import Batch
-from crossband.systems.base import Output, Phase, Training
+from crossband.systems.base import EpochRow, Output, Phase, Training
 from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast
 from crossband.systems.csknet.network import CSKNet, CSKNetFeatures
 from crossband.systems.csknet.projection import LevelProjections
@@ -39,13 +44,18 @@ DISTILLED_STAGES = (4, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class CSKNetTraining(Training[CSKNet]):
-    """infrared_supervision: where the infrared head gets its labels, and the contrastive loss its hard pixels.
-        "alone", on a pass of the infrared branch alone, which is what is deployed without visible images;
-        "exchanged", on the features of the pair's pass, which carry visible information.
+    """infrared_supervision: where the infrared head gets its labels, and the contrastive loss its hard
+        pixels. "alone", on a pass of the infrared branch alone, which is what is deployed without visible
+        images; "exchanged", on the features of the pair's pass, which carry visible information.
+
+    start: what both branches start from. "encoder", the encoder weights and random decoders; "teacher", all
+        that the teacher has learnt. fused_teaches_weight: of a soft cross-entropy that makes the lone
+        infrared head predict what the fused head predicts; 0 is the paper's, which has no such term.
 
     distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
-    distill_form: see `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the
-        losses of equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
+    distill_form: see `prediction_distillation`. distill_features_form: see `feature_distillation`.
+    distill_predictions_weight, distill_features_weight: of the losses of equations 8 and 9. infrared_weight:
+        of equation 7 on the infrared head.
 
     contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
     contrastive_temperature, contrastive_anchors, contrastive_per_class, contrastive_hard_fraction: see
@@ -57,10 +67,13 @@ class CSKNetTraining(Training[CSKNet]):
 
     infrared_supervision: Literal["alone", "exchanged"] = "alone"
     infrared_weight: float = 1.0
+    start: Literal["encoder", "teacher"] = "encoder"
+    fused_teaches_weight: float = 0.0
     distill_tap: Literal["post", "pre"] = "post"
     distill_form: Literal["kl_ce", "soft_hard"] = "kl_ce"
     distill_predictions_weight: float = 1.0
     distill_features_weight: float = 1.0
+    distill_features_form: FeatureForm = "squared"
     contrastive_weight: float = 1.0
     contrastive_temperature: float = 0.1
     contrastive_anchors: int = 1024
@@ -101,6 +114,11 @@ class CSKNetTraining(Training[CSKNet]):
         def loss(batch: Batch) -> dict[str, Tensor]:
             return self._loss(system, batch, teacher, projections)
 
+        def prepare(epoch: int, epochs: int, rows: Sequence[EpochRow]) -> None:
+            if epoch == 0 and self.start == "teacher":
+                for branch in system.branches():
+                    copy_weights(teacher.network, branch)
+
         return [
             DeepLabV3PlusTraining(dice_form=self.dice_form).phase("teacher", teacher),
             Phase(
@@ -109,6 +127,7 @@ class CSKNetTraining(Training[CSKNet]):
                 keeps=system,
                 loss=loss,
                 frozen=(teacher,),
+                prepare=prepare,
                 validate=("both", "infrared"),
             ),
         ]
@@ -128,9 +147,11 @@ class CSKNetTraining(Training[CSKNet]):
         infrared_logits = self._infrared_logits(system, batch, output)
         if infrared_logits is not None:
             losses = segmentation_loss(infrared_logits, label, dice_form=self.dice_form)
-            terms |= _named(
-                {name: self.infrared_weight * value for name, value in losses.items()}, "infrared"
-            )
+            terms |= _named({name: self.infrared_weight * loss for name, loss in losses.items()}, "infrared")
+        if self.fused_teaches_weight and infrared_logits is not None and visible is not None:
+            assert output.logits is not None
+            taught_by_fused = soft_cross_entropy(infrared_logits, output.logits)
+            terms["distill_fused"] = self.fused_teaches_weight * taught_by_fused
         if visible is not None:
             with torch.no_grad():
                 taught: Output = teacher(visible=visible, features=True)
@@ -163,7 +184,9 @@ class CSKNetTraining(Training[CSKNet]):
         maps = features.before if self.distill_tap == "pre" else features.after
         student = [maps[stage - 1][0] for stage in DISTILLED_STAGES]
         teacher = [taught.stages[stage - 1] for stage in DISTILLED_STAGES]
-        return feature_distillation([*student, features.decoder[0]], [*teacher, taught.decoder])
+        return feature_distillation(
+            [*student, features.decoder[0]], [*teacher, taught.decoder], form=self.distill_features_form
+        )
 
     def _contrast(
         self, features: CSKNetFeatures, label: Tensor, prediction: Tensor, projections: nn.Module
