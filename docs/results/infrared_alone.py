@@ -50,8 +50,8 @@ class Dataset:
 
 
 DATASETS = {
-    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 4, 4, (192, 256), 0.5),
-    "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, (192, 256), 0.5),
+    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 4, 4, (128, 192), 0.5),
+    "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, (128, 192), 0.5),
     "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", 24, 8),
 }
 
@@ -139,6 +139,7 @@ class Experiment:
             select="last",
             accelerator="cpu",
             workers=0,
+            channels_last=True,
             seed=self.seed,
         )
 

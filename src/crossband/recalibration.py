@@ -40,7 +40,8 @@ def recalibrate(
     """The infrared branch of a system as a copy whose batch norms fit unexchanged infrared images.
 
     The statistics are the cumulative average over one shuffled pass in batches of ``batch_size``, without
-    augmentation. A DeepLabV3+ on infrared is treated likewise, to be compared under equal terms. Returned in eval mode, on the CPU; ``system`` is left as it is.
+    augmentation. A DeepLabV3+ on infrared is treated likewise, to be compared under equal terms. Returned in
+    eval mode, on the CPU; ``system`` is left as it is.
     Raises OptionError if the pairs have no infrared images, or for a batch size below 2.
     """
     if batch_size < 2:
