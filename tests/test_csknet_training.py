@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crossband.errors import OptionError
 from crossband.pairs.batch import Batch
 from crossband.recipe import Recipe
 from crossband.systems import create
@@ -14,7 +15,7 @@ from crossband.systems.csknet import training
 from crossband.systems.csknet.training import ABLATIONS, CSKNet
 from crossband.training.phase_module import PhaseModule
 from overfitting import SCENE_CLASS_COUNT, fit, four_scenes, mean_iou
-from tiny_systems import CLASSES, TINY, csknet, labelled
+from tiny_systems import CLASSES, TINY, csknet, labelled, randomise_norms
 
 
 def prepared(system: CSKNet) -> tuple[Phase, Phase]:
@@ -176,6 +177,7 @@ def test_the_rows_of_the_papers_ablation_are_five_different_networks() -> None:
         {"infrared_supervision": "exchanged"},
         {"infrared_norms": "own-statistics"},
         {"infrared_norms": "own"},
+        {"start": "teacher", "fused_teaches_weight": 1.0, "distill_features_form": "normalised"},
         {"exchange_site": "dw_bn", "exchange_threshold": 0.3},
         {"exchange_mode": "absolute", "exchange_threshold": 0.02, "exchange_direction": "to-infrared"},
         {"gated_unit_hidden_kernel": 1, "gated_unit_gate_kernel": 3, "gated_unit_bias": False},
@@ -258,6 +260,37 @@ def test_the_hard_pixels_of_the_contrastive_loss_are_those_of_the_lone_pass(
     assert seen
     assert all(torch.equal(prediction, system.pad_label(lone)) for prediction in seen)
     assert not torch.equal(lone, in_pair)
+
+
+def test_exchanged_supervision_does_not_go_with_norms_of_infrared_alone() -> None:
+    with pytest.raises(OptionError, match="nothing trains the norms of infrared alone"):
+        csknet(infrared_supervision="exchanged", infrared_norms="own-statistics").phases()
+
+
+def test_the_fused_head_teaches_and_does_not_learn_from_infrared() -> None:
+    system = csknet(fused_teaches_weight=1.0)
+    _, phase = prepared(system)
+    phase.loss(labelled())["distill_fused"].backward()
+    assert system.infrared.segmentation_head[0].weight.grad.abs().sum() > 0
+    assert system.fused_head[0].weight.grad is None
+    assert system.visible.segmentation_head[0].weight.grad is None
+
+
+@pytest.mark.parametrize("norms", ["shared", "own-statistics"])
+def test_both_branches_start_where_the_teacher_ended(norms: str) -> None:
+    system = csknet(start="teacher", infrared_norms=norms)
+    teacher, student = prepared(system)
+    randomise_norms(teacher.keeps)
+    learnt = teacher.keeps.network.state_dict()
+    assert student.prepare is not None
+    student.prepare(0, 2, [])
+    for branch in system.branches():
+        assert all(torch.equal(value, learnt[key]) for key, value in branch.state_dict().items())
+    with torch.no_grad():
+        system.infrared.segmentation_head[0].bias.add_(1)
+    trained = system.infrared.segmentation_head[0].bias.clone()
+    student.prepare(1, 2, [])
+    assert torch.equal(system.infrared.segmentation_head[0].bias, trained)
 
 
 def statistics(branch: nn.Module) -> list[Tensor]:

@@ -103,6 +103,15 @@ def test_the_result_is_an_infrared_deeplabv3plus_in_eval_mode() -> None:
     assert not any(module.training for module in alone.modules())
 
 
+def test_a_plain_infrared_network_is_recalibrated_alike() -> None:
+    system = trained()
+    plain = system.infrared_system()
+    before = {key: value.clone() for key, value in plain.state_dict().items()}
+    ours, plains = (recalibrate(one, PAIRS, batch_size=2).state_dict() for one in (system, plain))
+    assert all(torch.equal(ours[key], plains[key]) for key in ours)
+    assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+
 def test_it_depends_on_the_seed_and_nothing_else() -> None:
     system = trained()
     states = []
@@ -164,6 +173,6 @@ def test_what_cannot_be_recalibrated_is_refused(tmp_path: Path) -> None:
         recalibrate_run(run, "scenes", tmp_path / "out", split="test")
     with pytest.raises(OptionError, match="is not empty; choose another run folder"):
         recalibrate_run(run, "scenes", run)
-    with pytest.raises(OptionError, match="holds a deeplabv3plus"):
+    with pytest.raises(OptionError, match="holds a deeplabv3plus on visible"):
         recalibrate_run(baseline, "scenes", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from crossband.training.curves import read_curves, write_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.weights import read_card
 from tiny_runs import curves_without_seconds, tiny_options
 
 
@@ -156,3 +157,13 @@ def test_resuming_a_finished_run_says_that_it_is_finished(
     assert main(["train", "--resume", str(whole)]) == 0
     assert "finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_a_run_keeps_the_supervision_that_it_began_with(whole: Path, tmp_path: Path) -> None:
+    """A configuration that does not name it is of a version that knew the exchanged one only."""
+    began = TrainOptions.from_yaml(whole / "config.yaml")
+    assert began.loss == {"infrared_supervision": "alone"}
+    options = three_epochs(tmp_path)
+    options.recipe["epochs"] = 1
+    (tmp_path / "config.yaml").write_text(options.to_yaml())
+    assert read_card(resume(tmp_path, quiet=True)).loss["infrared_supervision"] == "exchanged"

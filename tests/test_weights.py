@@ -170,7 +170,8 @@ def test_a_card_of_format_1_still_loads(run: Path) -> None:
     before, now = load_run(run)
     in_format_1(run)
     system, card = load_run(run)
-    assert (card.network, card.loss) == (now.network, {"contrastive_weight": 0.5})
+    assert card.network == now.network
+    assert card.loss == {"contrastive_weight": 0.5, "infrared_supervision": "exchanged"}
     assert card.format == FORMAT
     assert all(torch.equal(value, before.state_dict()[key]) for key, value in system.state_dict().items())
 
@@ -219,6 +220,15 @@ def test_a_card_from_before_an_option_means_what_there_was(
 def test_a_card_whose_classes_are_not_those_of_its_arguments_is_none(run: Path) -> None:
     in_format_1(run, classes=None)
     assert "is not a card of Crossband (its arguments build no system)" in refuse_to_load(run)
+
+
+def test_a_card_that_does_not_say_where_infrared_got_its_labels_is_of_an_exchanged_training(
+    run: Path,
+) -> None:
+    edit_card(run, loss={"contrastive_weight": 0.5})
+    assert load_run(run)[1].loss["infrared_supervision"] == "exchanged"
+    edit_card(run, loss={"infrared_supervision": "alone"})
+    assert load_run(run)[1].loss == {"infrared_supervision": "alone"}
 
 
 def test_a_card_of_a_later_format_is_refused(run: Path) -> None:

@@ -27,6 +27,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.run_card import WEIGHTS_NAME, find_weights, read_card, shortly
 from crossband.systems import create, list_systems, system_class
 from crossband.systems.base import System
+from crossband.systems.creation import earlier_loss
 
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
@@ -140,6 +141,8 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     card = read_card(folder)
     if card.system in list_systems():
         card.network = system_class(card.system).of_older_card(card.network)
+        if card.loss:
+            card.loss = {**earlier_loss(card.system), **card.loss}
     # The weights are in the folder; what they began as is not fetched or opened again.
     network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}
     for name, value in network.items():

@@ -125,6 +125,7 @@ def _train(job: Job, out: Path, compute: Compute, lock: int, say: Say) -> None:
     say(f"{job.name}: {'going on with' if begun else 'training'} {job.switches}")
     if begun:
         # All but how to compute is what it was; that may change from call to call.
+        options = replace(options, loss=TrainOptions.from_yaml(run / "config.yaml").loss)
         write_text(run / "config.yaml", options.to_yaml())
     if options.devices > 1:
         _train_apart(options, begun, folder_of(out, job), lock)

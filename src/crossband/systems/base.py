@@ -118,6 +118,8 @@ class Training(ABC, Generic[_S]):
         default augmentation under it; a name of its own makes a recipe that only this system has.
     phase_recipes, phase_augmentations: the same for single phases: changes by recipe name and phase name.
     variants: what a variant of the network (`System.variants`) changes in these fields, by its name.
+    earlier: what trained the runs of earlier versions, in fields that these did not have: the value of such a
+        field where a run's files do not name it.
     """
 
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -125,6 +127,7 @@ class Training(ABC, Generic[_S]):
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    earlier: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def phases(self, system: _S) -> list[Phase]:

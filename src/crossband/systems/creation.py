@@ -104,6 +104,12 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     return cls(**check_types(name, get_type_hints(cls), given))
 
 
+def earlier_loss(name: str) -> Mapping[str, Any]:
+    """The loss options that a run of an earlier version does not name, and what they were there."""
+    system = system_class(name)
+    return {} if system.trained_by is None else system.training_class().earlier
+
+
 def variant_of(system: type[System], variant: str | None) -> Mapping[str, Any]:
     """What a variant changes in the network. Raises OptionError for one that does not exist."""
     if variant is None:

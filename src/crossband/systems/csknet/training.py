@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,8 @@ class CSKNetTraining(Training[CSKNet]):
     dice_form: see `DeepLabV3PlusTraining`.
     """
 
+    earlier: ClassVar[Mapping[str, Any]] = {"infrared_supervision": "exchanged"}
+
     infrared_supervision: Literal["alone", "exchanged"] = "alone"
     infrared_weight: float = 1.0
     start: Literal["encoder", "teacher"] = "encoder"
@@ -101,6 +103,11 @@ class CSKNetTraining(Training[CSKNet]):
 
     def phases(self, system: CSKNet) -> list[Phase]:
         """Phase 1, "teacher": a DeepLabV3+ on visible images. Phase 2, "csknet": equation 11."""
+        if self.infrared_supervision == "exchanged" and system.infrared_in_pair is not None:
+            raise OptionError(
+                f"csknet: infrared_norms {system.settings.infrared_norms} needs infrared_supervision alone, "
+                "or nothing trains the norms of infrared alone; use infrared_norms shared with exchanged"
+            )
         teacher = system.baseline("visible")
         # The teacher starts where the student starts: at the encoder's ImageNet weights, if it has any.
         copy_weights(system.visible.encoder, teacher.network.encoder)
