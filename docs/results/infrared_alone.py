@@ -72,6 +72,7 @@ class Run:
 
 
 OWN = {"infrared_norms": "own-statistics"}
+TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 1.0}
 RUNS = {
     "visible": Run("deeplabv3plus"),
     "infrared": Run("deeplabv3plus", {"band": "infrared"}),
@@ -84,7 +85,10 @@ RUNS = {
     "features-0.05": Run(network=OWN, loss={"distill_features_weight": 0.05}),
     "from-teacher": Run(network=OWN, loss={"start": "teacher"}),
     "fused-teaches": Run(network=OWN, loss={"fused_teaches_weight": 1.0}),
-    "firm": Run(network=OWN, loss={"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 1.0}),
+    "together": Run(network=OWN, loss=TOGETHER),
+    "together-light": Run(
+        network=OWN, loss={**TOGETHER, "distill_features_weight": 0.05, "contrastive_weight": 0.1}
+    ),
     "private-4": Run(network={**OWN, "private_from_stage": 4}),
     "band-dropout": Run(network=OWN, augmentation={"band_dropout": 0.2}),
     "sgd": Run(network=OWN, recipe={"optimizer": "sgd", "lr": 5e-3, "weight_decay": 1e-4}),
