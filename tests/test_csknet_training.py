@@ -314,6 +314,23 @@ def test_own_statistics_are_those_of_a_plain_network_and_of_the_pair() -> None:
         assert not all(map(torch.equal, statistics(branch), statistics(other)))
 
 
+def test_own_statistics_change_no_weight() -> None:
+    systems = [csknet(infrared_norms=norms) for norms in ("shared", "own-statistics")]
+    for system in systems:
+        without_dropout(system)
+        torch.manual_seed(0)
+        _, phase = prepared(system)
+        optimiser = torch.optim.SGD(system.parameters(), lr=0.01)
+        for seed in range(2):
+            torch.manual_seed(seed)
+            torch.stack(list(phase.loss(labelled(seed=seed)).values())).sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    weights = [dict(system.named_parameters()) for system in systems]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 def test_shared_statistics_take_both_passes() -> None:
     system, once = csknet(), csknet(infrared_supervision="exchanged")
     for network in (system, once):

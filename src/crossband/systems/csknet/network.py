@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -139,8 +140,8 @@ class CSKNet(System):
         self._tie_branches(settings.share_decoder, settings.private_from_stage)
         self.infrared_in_pair: nn.Module | None = None
         if settings.infrared_norms != "shared":
-            self.infrared_in_pair = build_network(classes, encoder, None, width)
-            copy_weights(self.infrared, self.infrared_in_pair)
+            # A copy draws no random start, so that all that follows starts alike with each choice.
+            self.infrared_in_pair = deepcopy(self.infrared)
             tie(self.infrared, self.infrared_in_pair, norms=settings.infrared_norms == "own-statistics")
         by_stage = settings.exchange and settings.exchange_site == "stage"
         check_exchangeable(self.visible.encoder, encoder, settings.exchange_stages if by_stage else ())
