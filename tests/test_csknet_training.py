@@ -1,5 +1,6 @@
 """CSK-Net's training: its phases, the terms of its loss, the rows of its ablation, and that it learns."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -291,6 +292,17 @@ def test_both_branches_start_where_the_teacher_ended(norms: str) -> None:
     trained = system.infrared.segmentation_head[0].bias.clone()
     student.prepare(1, 2, [])
     assert torch.equal(system.infrared.segmentation_head[0].bias, trained)
+
+
+def test_the_firm_variant_is_told_apart() -> None:
+    system = csknet(variant="firm")
+    paper, firm = csknet().given_training, system.given_training
+    assert system.infrared_in_pair is not None
+    assert csknet().infrared_in_pair is None
+    changed = {name for name, value in asdict(firm).items() if value != getattr(paper, name)}
+    assert changed == set(training.FIRM)
+    _, phase = prepared(system)
+    assert "distill_fused" in phase.loss(labelled())
 
 
 def statistics(branch: nn.Module) -> list[Tensor]:

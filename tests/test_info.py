@@ -83,6 +83,14 @@ def test_every_system_lists_its_options(name: str) -> None:
         assert f"  {option} = {default!r}" in text
 
 
+def test_variants_are_told_apart(tmp_path: Path) -> None:
+    assert "chosen by --variant: firm" in describe("csknet", classes=CLASSES, size="32x48")
+    assert "--variant" not in describe("deeplabv3plus", classes=CLASSES, size="32x48")
+    system, classes = csknet(variant="firm"), Classes(names=tuple("abcde"), palette=((0, 0, 0),) * CLASSES)
+    save_run(tmp_path, system, make_card(system, classes, "full-range", {}, variant="firm"))
+    assert "variant: firm" in describe(str(tmp_path), size="32x48")
+
+
 def test_a_system_without_weights() -> None:
     text = describe("laplacian", size="32x48")
     assert row(text, "both") == ["both", "designed", "0", "0", "0", "-"]

@@ -61,6 +61,7 @@ class Run:
     """A training: a system, and what it changes. taught: its teacher is the run "visible"."""
 
     system: str = "csknet"
+    variant: str | None = None
     network: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +76,7 @@ OWN = {"infrared_norms": "own-statistics"}
 TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 1.0}
 RUNS = {
     "visible": Run("deeplabv3plus"),
-    "infrared": Run("deeplabv3plus", {"band": "infrared"}),
+    "infrared": Run("deeplabv3plus", network={"band": "infrared"}),
     "exchanged": Run(loss={"infrared_supervision": "exchanged"}),
     "alone": Run(),
     "alone-statistics": Run(network=OWN),
@@ -86,9 +87,7 @@ RUNS = {
     "from-teacher": Run(network=OWN, loss={"start": "teacher"}),
     "fused-teaches": Run(network=OWN, loss={"fused_teaches_weight": 1.0}),
     "together": Run(network=OWN, loss=TOGETHER),
-    "together-light": Run(
-        network=OWN, loss={**TOGETHER, "distill_features_weight": 0.05, "contrastive_weight": 0.1}
-    ),
+    "firm": Run(variant="firm"),
     "private-4": Run(network={**OWN, "private_from_stage": 4}),
     "band-dropout": Run(network=OWN, augmentation={"band_dropout": 0.2}),
     "sgd": Run(network=OWN, recipe={"optimizer": "sgd", "lr": 5e-3, "weight_decay": 1e-4}),
@@ -126,6 +125,7 @@ class Experiment:
         adamw = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "warmup_steps": 10}
         return TrainOptions(
             system=made.system,
+            variant=made.variant,
             data=self.source,
             out=str(self.folder / run),
             encoder="tf_efficientnet_lite0",

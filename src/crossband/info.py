@@ -129,11 +129,16 @@ def _option_lines(system: System) -> list[str]:
         if options:
             lines.append(f"options of the {kind} and their defaults{given}, set by --{kind}.NAME:")
             lines += [f"  {name} = {value!r}" for name, value in options.items()]
+    variants = system_class(system.name).variants
+    if variants:
+        lines.append(f"variants, sets of such options, chosen by --variant: {', '.join(variants)}")
     return lines or ["options: none"]
 
 
 def _card_lines(card: Card) -> list[str]:
     lines = [f"classes: {_classes(card)}"]
+    if card.variant is not None:
+        lines.insert(0, f"variant: {card.variant}")
     if "encoder" in card.network:
         start = card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")

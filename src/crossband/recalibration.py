@@ -124,6 +124,8 @@ def _recalibrate_into(
         **card.training,
         "recalibrated": {
             "from": str(run),
+            "system": card.system,
+            "variant": card.variant,
             "data": pairs.source,
             "split": split,
             "batch_size": batch_size,

@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base import initialization as smp_initialization
 from torch import Tensor, nn
@@ -126,6 +127,7 @@ class CSKNet(System):
     summary, paper = in_words(name)
     built_from = CSKNetSettings
     trained_by = "crossband.systems.csknet.training:CSKNetTraining"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"firm": {"infrared_norms": "own-statistics"}}
     multiple = OUTPUT_STRIDE
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "designed", "visible": "fallback"}
 
@@ -138,7 +140,7 @@ class CSKNet(System):
         # Both sets of batch norms start from the same (ImageNet) values.
         copy_weights(self.visible.encoder, self.infrared.encoder)
         self._tie_branches(settings.share_decoder, settings.private_from_stage)
-        self.infrared_in_pair: nn.Module | None = None
+        self.infrared_in_pair: smp.DeepLabV3Plus | None = None
         if settings.infrared_norms != "shared":
             # A copy draws no random start, so that all that follows starts alike with each choice.
             self.infrared_in_pair = deepcopy(self.infrared)
@@ -199,7 +201,7 @@ class CSKNet(System):
         return output
 
     def _encode(
-        self, visible: Tensor, infrared: Tensor, infrared_branch: nn.Module
+        self, visible: Tensor, infrared: Tensor, infrared_branch: smp.DeepLabV3Plus
     ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         """(visible, infrared) maps of the five stages, before and after their exchange."""
         settings: CSKNetSettings = self.settings
@@ -249,7 +251,7 @@ class CSKNet(System):
     def dead(self) -> list[nn.Module]:
         return [module for branch in self.branches() for module in unread_modules(branch.encoder)]
 
-    def branches(self) -> list[nn.Module]:
+    def branches(self) -> list[smp.DeepLabV3Plus]:
         """Its DeepLabV3+ networks: visible, infrared, and infrared in a pair if that has its own norms."""
         return [self.visible, self.infrared, *filter(None, [self.infrared_in_pair])]
 

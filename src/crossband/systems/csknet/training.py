@@ -38,6 +38,16 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """The rows of the paper's table 4, as options of the network and of the loss."""
 
+FIRM: dict[str, Any] = {
+    "start": "teacher",
+    "infrared_weight": 3.0,
+    "fused_teaches_weight": 1.0,
+    "distill_features_weight": 0.05,
+    "contrastive_weight": 0.1,
+}
+"""How the variant "firm" trains infrared alone. It is ours and not the paper's; what it brings is in
+docs/results/infrared-alone.md."""
+
 CONTRASTED_STAGES = (2, 3, 4, 5)
 DISTILLED_STAGES = (4, 5)
 
@@ -65,6 +75,7 @@ class CSKNetTraining(Training[CSKNet]):
     dice_form: see `DeepLabV3PlusTraining`.
     """
 
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"firm": FIRM}
     earlier: ClassVar[Mapping[str, Any]] = {"infrared_supervision": "exchanged"}
 
     infrared_supervision: Literal["alone", "exchanged"] = "alone"
