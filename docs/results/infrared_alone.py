@@ -5,7 +5,8 @@
 PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run trains with the options that
 ``RUNS`` has under its name, which are those of `crossband train`, and is scored on the test split: on both
 bands, on infrared alone, and on infrared alone with recalibrated batch norms. What has a line is not run
-again, and what a run is taught by is trained first. One thread by default.
+again, and what a run is taught by is trained first. Without the name of a run, the table is printed. One
+thread by default.
 """
 
 from __future__ import annotations
@@ -202,18 +203,45 @@ class Experiment:
             writer.writerows(lines)
 
 
+def table(path: Path, name: str) -> str:
+    """Markdown: every run of a dataset, as mean (lowest to highest) over its seeds, in percent."""
+    with path.open(newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["set"] == name]
+    rows = ["| run | given | seeds | mean IoU | person by night |", "|---|---|---|---|---|"]
+    for run, given in dict.fromkeys((line["run"], line["given"]) for line in lines):
+        own = [line for line in lines if (line["run"], line["given"]) == (run, given)]
+        cells = [spread([line[column] for line in own]) for column in ("mean_iou", "person_night")]
+        rows.append(f"| {run} | {given} | {len(own)} | {cells[0]} | {cells[1]} |")
+    return "\n".join(rows)
+
+
+def spread(texts: list[str]) -> str:
+    values = [100 * float(text) for text in texts if text]
+    if not values:
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", choices=list(DATASETS))
-    parser.add_argument("runs", nargs="+", choices=list(RUNS))
+    parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     parser.add_argument("--pairs", type=Path, default=Path("."), help="folder of the real sets")
-    parser.add_argument("--weights", type=Path, required=True, help="of timm's tf_efficientnet_lite0")
+    parser.add_argument("--weights", type=Path, help="of timm's tf_efficientnet_lite0")
     parser.add_argument("--out", type=Path, default=Path("runs/infrared-alone"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    if not arguments.runs:
+        print(table(arguments.out / "runs.csv", arguments.dataset))
+        return
+    unknown = sorted(set(arguments.runs) - set(RUNS))
+    if unknown or arguments.weights is None:
+        parser.error(f"no run {unknown[0]!r}" if unknown else "--weights is needed to train")
     torch.set_num_threads(arguments.threads)
     for seed in arguments.seeds:
         for run in arguments.runs:
