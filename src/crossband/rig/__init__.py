@@ -1,0 +1,1 @@
+"""Two cameras and the geometry between them: arrays in, geometry out."""

@@ -1,0 +1,48 @@
+"""Whether an estimate of a rig's geometry may be used, and if not, why."""
+
+from __future__ import annotations
+
+from crossband.rig.estimating import Estimate
+from crossband.rig.evidence import FEWEST_PAIRS
+
+LIMIT = 3.0
+"""Infrared pixels: an estimate whose worst corner may be further off (95 %) is refused, unless asked otherwise."""
+
+_FEWEST_CELLS = 8
+_LEAST_SHARE = 0.6
+
+
+def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
+    """Why an estimate cannot be trusted, in one line with what to do about it; None if it can.
+
+    limit: in infrared pixels, of `Estimate.uncertainty`.
+    """
+    if found is None:
+        return (
+            "no geometry was found under which the edges of both bands agree; give pairs with more texture in "
+            "both bands, or --points"
+        )
+    agreement = found.agreement
+    if agreement.cells < _FEWEST_CELLS:
+        return (
+            f"only {agreement.cells} parts of the infrared picture have texture that both bands show; give "
+            "pairs with more of it, or --points"
+        )
+    if agreement.share < _LEAST_SHARE:
+        return (
+            f"only {100 * agreement.share:.0f} % of the infrared picture's parts agree with one {found.model}: "
+            "the pairs lack texture that both bands show, do not belong together, or see near and far things "
+            "from two viewpoints (parallax); give other pairs, or --points on the plane that matters"
+        )
+    if found.pairs < FEWEST_PAIRS:
+        return (
+            f"{found.pairs} pairs cannot vouch for each other; give {FEWEST_PAIRS} or more of the same rig, or "
+            "--points"
+        )
+    if found.uncertainty > limit:
+        simpler = "" if found.model == "shift" else ", a simpler --model"
+        return (
+            f"with a pair left out the corners move: they are known to {found.uncertainty:.1f} infrared pixels "
+            f"(95 %), the limit being {limit:g}; give more pairs{simpler}, or --points"
+        )
+    return None
