@@ -1,0 +1,133 @@
+"""The lens of a camera: what OpenCV's calibration gives, read from the files that it is kept in."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from crossband.errors import OptionError, first_line, quoted
+from crossband.rig.geometry import Size
+from crossband.yaml_files import parse_yaml
+
+_MATRIX = ("camera_matrix", "cameramatrix", "intrinsic_matrix", "intrinsics", "intrinsic", "mtx", "k")
+_DISTORTION = ("distortion_coefficients", "distcoeffs", "distcoeff", "dist_coeffs", "distortion", "dist", "d")
+_COUNTS = (4, 5, 8, 12, 14)
+_MOST_BYTES = 1 << 20
+_CORRECTIONS = 3
+"""Fixed-point steps after OpenCV's own, whose number differs between its versions."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A pinhole camera with distortion, in OpenCV's terms.
+
+    focal: (fx, fy) and centre: (cx, cy), in pixels. distortion: k1, k2, p1, p2 and so on, 4, 5, 8, 12 or 14
+    numbers. Raises OptionError for other numbers.
+    """
+
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    distortion: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.focal, *self.centre, *self.distortion)
+        if not np.isfinite(numbers).all() or min(self.focal) <= 0:
+            raise OptionError("a lens has finite numbers, and focal lengths above 0")
+        if len(self.distortion) not in _COUNTS:
+            raise OptionError(
+                f"a lens has {', '.join(map(str, _COUNTS))} distortion coefficients, not {len(self.distortion)}"
+            )
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The camera matrix, (3, 3)."""
+        (fx, fy), (cx, cy) = self.focal, self.centre
+        return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+
+    def check_size(self, size: Size, band: str) -> None:
+        """Raises OptionError where the lens was calibrated at another size than a band's pictures have."""
+        x, y = self.centre[0] / size[1], self.centre[1] / size[0]
+        if not (0.25 < x < 0.75 and 0.25 < y < 0.75):
+            raise OptionError(
+                f"the {band} lens has its centre at {self.centre[0]:.0f}, {self.centre[1]:.0f}, but the {band} "
+                f"pictures are {size[1]} x {size[0]} pixels; give the calibration of this size"
+            )
+
+    def straightened(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, 2) of a picture, where they would be without distortion."""
+        points = np.ascontiguousarray(points, np.float64).reshape(-1, 1, 2)
+        found = cv2.undistortPoints(points, self.matrix, self._vector(), P=self.matrix).reshape(-1, 2)
+        for _ in range(_CORRECTIONS):
+            found += points.reshape(-1, 2) - self.bent(found)
+        return found
+
+    def bent(self, points: np.ndarray) -> np.ndarray:
+        """The way back from `straightened`."""
+        rays = (np.asarray(points, np.float64) - self.centre) / self.focal
+        rays = np.c_[rays, np.ones(len(rays))]
+        none = np.zeros(3)
+        return cv2.projectPoints(rays, none, none, self.matrix, self._vector())[0].reshape(-1, 2)
+
+    def straighten(self, image: np.ndarray) -> np.ndarray:
+        """A picture without distortion, of the same size; 0 where it shows nothing."""
+        return cv2.undistort(image, self.matrix, self._vector())
+
+    def _vector(self) -> np.ndarray:
+        return np.array(self.distortion, np.float64)
+
+
+def read_lens(path: Path) -> Lens:
+    """Read a calibration: an ``.npz`` of NumPy, or the YAML of OpenCV's calibration and of ROS's camera_info.
+
+    The camera matrix and the distortion coefficients may go by their usual names. Raises OptionError, naming
+    the file, for anything else.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise OptionError(f"more than {_MOST_BYTES >> 10} KiB; a calibration is some numbers")
+        values = _from_npz(path) if path.suffix.lower() == ".npz" else _from_yaml(path)
+        matrix = _named(values, _MATRIX, "camera matrix")
+        distortion = _named(values, _DISTORTION, "distortion coefficients")
+        if matrix.size != 9:
+            raise OptionError(f"its camera matrix has {matrix.size} numbers, not 9")
+        (fx, _, cx), (_, fy, cy), _ = matrix.reshape(3, 3).tolist()
+        return Lens((fx, fy), (cx, cy), tuple(distortion.ravel().tolist()))
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise OptionError(f"{path}: is no calibration that can be read ({first_line(error)})") from error
+
+
+def _from_npz(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+            raise OptionError(f"inflates to more than {_MOST_BYTES >> 10} KiB; a calibration is some numbers")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _from_yaml(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8-sig")
+    # What makes OpenCV's files more than plain YAML.
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    values = parse_yaml("\n".join(lines).replace("!!opencv-matrix", ""))
+    if not isinstance(values, dict):
+        raise OptionError("is no mapping with a camera matrix and distortion coefficients")
+    return {
+        str(name): value["data"] if isinstance(value, dict) and "data" in value else value
+        for name, value in values.items()
+    }
+
+
+def _named(values: dict[str, Any], names: tuple[str, ...], what: str) -> np.ndarray:
+    for name, value in values.items():
+        if name.lower() in names:
+            return np.asarray(value, np.float64)
+    raise OptionError(f"holds no {what} under a usual name ({', '.join(names)}), but {quoted(sorted(values))}")
