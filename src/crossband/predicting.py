@@ -19,7 +19,8 @@ from crossband.pairs.base import PairFiles, bands_of
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import stretched, to_uint8
-from crossband.predictor import Prediction, Predictor
+from crossband.prediction import Prediction
+from crossband.predictor import Predictor
 from crossband.result_folder import (
     Command,
     Manifest,
@@ -75,10 +76,12 @@ def predict_files(
         overlay = np.asarray(result.overlay(display=display))
         if display is not None and result.pair.visible is None and predictor.scaling is not None:
             overlay = display.with_bar(overlay, predictor.scaling)
+        else:
+            overlay = _shown(result, overlay)
         write_image(out / "overlay" / name, overlay)
         write_image(out / "confidence" / name, to_uint8(result.confidence))
         if result.fused is not None:
-            write_image(out / "fused" / name, result.fused)
+            write_image(out / "fused" / name, _shown(result, result.fused))
         for band, weight in result.reliability.items():
             write_image(out / f"reliability-{band}" / name, to_uint8(weight))
         # Last, since a label says that its pair is done.
@@ -129,7 +132,7 @@ def fuse_files(
     def write(result: Prediction) -> None:
         assert result.fused is not None
         fused = stretched(result.fused) if stretch else result.fused
-        write_image(place_of(out, result.pair.name, ".png"), fused)
+        write_image(place_of(out, result.pair.name, ".png"), _shown(result, fused))
 
     return _run(
         predictor,
@@ -167,7 +170,15 @@ def _manifest(command: Command, predictor: Predictor, files: Sequence[PairFiles]
         stretch=stretch,
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
+        rig=None if predictor.registration is None else str(predictor.registration),
     )
+
+
+def _shown(result: Prediction, picture: np.ndarray) -> np.ndarray:
+    """A picture, uint8 (H, W, 3), transparent where only one camera of a rig saw something."""
+    if result.pair.valid is None:
+        return picture
+    return np.dstack([picture, np.where(result.pair.valid, 255, 0).astype(np.uint8)])
 
 
 def _run(

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from PIL import Image
 
 from crossband.batching import in_batches, stacked
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
-from crossband.display import Display
 from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
 from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
-from crossband.pairs.base import Classes, Pair, PairFiles, bands_of
+from crossband.pairs.base import Pair, PairFiles, bands_of
 from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
+from crossband.pairs.registration import registration_of
 from crossband.pairs.suspicions import Suspicion, suspicions
-from crossband.pictures import overlay, to_uint8
+from crossband.prediction import Prediction
 from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import Band, Bands, OnError, Precision, Support
+from crossband.words import IGNORE_INDEX, Band, OnError, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -38,50 +35,6 @@ if TYPE_CHECKING:
     from crossband.systems.base import System
 
 Item = TypeVar("Item")
-
-
-@dataclass
-class Prediction:
-    """What a system sees in one pair.
-
-    labels: uint8 (H, W), class ids. confidence: float32 (H, W) in [0, 1], the softmax of the predicted class.
-        Both are None for a system that only fuses, and so is ``classes``.
-    fused: uint8 (H, W, 3), or None for a system that does not fuse.
-    reliability: float32 (H, W) in [0, 1] per band, how far the system trusted it; empty if it does not say.
-    bands: the combination that was given. support: whether the system was designed for it.
-    pair: the images as they were read. classes: names and palette of the ids.
-    """
-
-    labels: np.ndarray | None
-    confidence: np.ndarray | None
-    fused: np.ndarray | None
-    bands: Bands
-    support: Support
-    pair: Pair
-    classes: Classes | None
-    reliability: dict[Band, np.ndarray] = field(default_factory=dict)
-
-    def overlay(self, opacity: float = 0.5, *, display: Display | None = None) -> Image.Image:
-        """The labels' colours over the visible image, or over the infrared one where there is none.
-
-        display: how the infrared one is shown; None shows it as it was scaled.
-        Raises OptionError where the system gave no labels.
-        """
-        if self.labels is None or self.classes is None:
-            raise OptionError("there are no labels to lay over the image: this system only fuses")
-        visible, infrared = self.pair.visible, self.pair.infrared
-        shown = None if visible is None else to_uint8(visible)
-        if shown is None and infrared is not None and display is not None:
-            shown = display(infrared)
-        return Image.fromarray(
-            overlay(
-                shown,
-                None if infrared is None else to_uint8(infrared),
-                self.labels,
-                self.classes.palette,
-                opacity,
-            )
-        )
 
 
 class Predictor:
@@ -107,6 +60,8 @@ class Predictor:
         precision: Precision = "float32",
         tiling: Tiling | None = None,
         origin: str | Path | None = None,
+        rig: str | Path | None = None,
+        frame: Band = "visible",
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
 
@@ -116,6 +71,9 @@ class Predictor:
         precision, tiling: as in `PyTorchRuntime`; an exported system has its own precision and no tiles.
         origin: the run folder that the system comes from, for those who ask what made a result; None is the
         system's name.
+        rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
+        the band ``frame``; pixels that only one of them saw are ignored in labels. Raises OptionError for a
+        file that is none.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.runtime = _runtime(system, device, precision, tiling)
@@ -125,6 +83,7 @@ class Predictor:
         self.system: Any = system
         self.card = card
         self.false_colour = false_colour
+        self.registration = registration_of(rig, frame)
         self.scaling = None if card.infrared_scaling == AUTO else InfraredScaling.parse(card.infrared_scaling)
 
     def __call__(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Prediction:
@@ -145,21 +104,23 @@ class Predictor:
             for band, x in (("visible", visible), ("infrared", infrared))
             if isinstance(x, str | Path)
         }
-        pair = Pair("pair", None, None)
+        pair, arrays = Pair("pair", None, None), Pair("pair", None, None)
         if paths:
             files = PairFiles(next(iter(paths.values())).stem, paths.get("visible"), paths.get("infrared"))
             if "infrared" in paths:
                 self._settle_by_file(files)
             pair = self.read(files)
         if visible is not None and "visible" not in paths:
-            pair.visible = visible_array(visible)
+            arrays.visible = visible_array(visible)
         if infrared is not None and "infrared" not in paths:
             levels = infrared_levels(infrared)
             self._settle(
                 PairsSummary(None, summarise_image("infrared", levels, false_colour=self.false_colour))
             )
-            pair.infrared = self._rule(infrared_channel(levels, self.false_colour))
-        return pair
+            arrays.infrared = self._rule(infrared_channel(levels, self.false_colour))
+        if self.registration is not None and not (arrays.visible is arrays.infrared is None):
+            arrays = self.registration(arrays)
+        return _joined(pair, arrays)
 
     def predict_many(
         self,
@@ -251,7 +212,9 @@ class Predictor:
 
     def read(self, files: PairFiles) -> Pair:
         """Read a pair as this predictor does. Raises PairError as `read_pair`."""
-        return read_pair(files, self._rule, None, false_colour=self.false_colour)
+        return read_pair(
+            files, self._rule, None, false_colour=self.false_colour, registration=self.registration
+        )
 
     @property
     def _rule(self) -> InfraredScaling:
@@ -264,6 +227,8 @@ class Predictor:
 
     def predict(self, pair: Pair) -> Prediction:
         """What the system sees in a pair that has been read already.
+
+        Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid.
 
         Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
         run on, OptionError if it gives NaN.
@@ -286,6 +251,10 @@ class Predictor:
             raise OptionError(
                 f"{self.system.name} gave NaN for pair {quoted(pairs[0].name)}: its training diverged"
             )
+        if answer.labels is not None and answer.confidence is not None:
+            for pair, labels, confidence in zip(pairs, answer.labels, answer.confidence, strict=True):
+                if pair.valid is not None:
+                    labels[~pair.valid], confidence[~pair.valid] = IGNORE_INDEX, 0
         return [
             Prediction(
                 labels=None if answer.labels is None else answer.labels[place],
@@ -301,13 +270,24 @@ class Predictor:
         ]
 
 
+def _joined(pair: Pair, other: Pair) -> Pair:
+    """Two pairs of which each has a band, as one."""
+    valid = [part for part in (pair.valid, other.valid) if part is not None]
+    return replace(
+        pair,
+        visible=other.visible if pair.visible is None else pair.visible,
+        infrared=other.infrared if pair.infrared is None else pair.infrared,
+        valid=valid[0] if valid else None,
+    )
+
+
 def _check_sizes(pair: Pair) -> None:
     sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
     if len(sizes) > 1:
         (a, b), (c, d) = sorted(sizes)
         raise PairError(
             f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
-            "the two must be registered and of one size"
+            "the two must be registered and of one size, or come with a rig (`crossband align`)"
         )
 
 
@@ -347,6 +327,8 @@ def load(
     runtime: RuntimeName | None = None,
     precision: Precision = "float32",
     tiling: Tiling | None = None,
+    rig: str | Path | None = None,
+    frame: Band = "visible",
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 
@@ -356,30 +338,27 @@ def load(
     training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
     false_colour: what to do with infrared images in false colours (`false_colour_rule`).
     runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one its suffix is meant for.
-    precision, tiling: as for `Predictor`.
+    precision, tiling, rig, frame: as for `Predictor`.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
+    how: dict[str, Any] = {
+        **{"false_colour": false_colour, "precision": precision, "tiling": tiling},
+        **{"rig": rig, "frame": frame},
+    }
     if is_exported(Path(run)):
         exported = open_exported(Path(run), runtime=runtime, device=None if device is None else str(device))
         if infrared_scaling is not None:
             raise OptionError(
                 f"{run} was exported with infrared scaling {exported.card.infrared_scaling}; give no other"
             )
-        return Predictor(
-            exported, exported.card, false_colour=false_colour, precision=precision, tiling=tiling
-        )
+        return Predictor(exported, exported.card, **how)
     if runtime is not None:
         raise OptionError(
             f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it"
         )
     ready = check_run(run) is None
-    how: dict[str, Any] = {
-        "device": device,
-        "false_colour": false_colour,
-        "precision": precision,
-        "tiling": tiling,
-    }
+    how["device"] = device
     from crossband.systems import create
     from crossband.weights import load_run, make_card
 

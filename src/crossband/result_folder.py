@@ -46,6 +46,7 @@ class Manifest:
     None for a band that was not given. infrared_scaling, false_colour: how infrared was read; None before a
     first image settled the scaling. stretch: whether each picture was spread over the whole range.
     precision, tiles: how it was computed, and how large images were cut.
+    rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
     """
 
     command: Command
@@ -59,6 +60,7 @@ class Manifest:
     stretch: bool
     precision: str = "float32"
     tiles: str = "none"
+    rig: str | None = None
 
 
 @dataclass

@@ -14,13 +14,13 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from yaml import YAMLError
 
 from crossband.errors import CrossbandWarning, OptionError
-from crossband.words import Contrast
+from crossband.words import Band, Contrast
 from crossband.yaml_files import check_yaml
 
 _PLAINER = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
     (r"(?<= )(?:[a-z]+\.)+(?=(?:source|run|what)\b)", ""),
-    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|recalibrate|show|export)\.(?=\w)", "--"),
+    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|align|recalibrate|show|export)\.(?=\w)", "--"),
     (r"Expected an? (?=<class|typing)", "expected "),
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
@@ -34,6 +34,22 @@ SOURCE_HELP = (
     "pairs: NAME:PATH[,key=value...], such as msrs:PATH, folder:PATH or scenes,seed=3 "
     "(see `crossband data list`)"
 )
+
+
+def rig_arguments(parser: ArgumentParser) -> None:
+    """``--rig`` and ``--frame`` of a command that reads pairs."""
+    parser.add_argument(
+        "--rig",
+        type=str | None,
+        help="rig.json of two cameras that are not aligned (`crossband align` makes it): one band's images are "
+        "brought into the other's frame as they are read",
+    )
+    parser.add_argument(
+        "--frame",
+        type=Band,
+        default="visible",
+        help="with --rig: the camera whose images stay as they are",
+    )
 
 
 DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"

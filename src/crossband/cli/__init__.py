@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.align import align, align_arguments
 from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
@@ -155,6 +156,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
     "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
     "verify": (verify_arguments, verify, "hold an exported file against the run it came from"),
+    "align": (align_arguments, align, "find the geometry between two cameras, or check a folder's"),
     "recalibrate": (
         recalibrate_arguments,
         recalibrate,

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar
+from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar, rig_arguments
 
 
 def data_arguments(parser: ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def data_arguments(parser: ArgumentParser) -> None:
         action = Parser(description=description)
         if name != "list":
             action.add_argument("source", type=str, help=SOURCE_HELP)
+            rig_arguments(action)
         if name == "check":
             action.add_argument("--json", type=str | None, help="write the report here as JSON too")
         if name in ("show", "export"):
@@ -51,7 +52,12 @@ def data(options: Namespace) -> int | None:
     actions = {"list": _data_list, "check": _data_check, "show": _data_show, "export": _data_export}
     if options.action is None:
         raise OptionError(f"data needs an action: {', '.join(actions)} (see `crossband data --help`)")
-    return actions[options.action](options.get(options.action))
+    chosen = options.get(options.action)
+    if chosen is not None and chosen.get("rig") is not None:
+        from crossband.pairs.registration import with_rig
+
+        chosen.source = with_rig(chosen.source, chosen.rig, chosen.frame)
+    return actions[options.action](chosen)
 
 
 def _data_list(options: Namespace | None) -> None:

@@ -16,7 +16,7 @@ from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar, rig_arguments
 from crossband.version import __version__
 from crossband.words import BANDS, PRECISIONS, Band
 
@@ -35,6 +35,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         help="a finished run folder; with --fusion also several, and names of systems that need no training",
     )
     parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
+    rig_arguments(parser)
     parser.add_argument("--split", type=str, default="test", help="the split to score")
     parser.add_argument(
         "--bands",
@@ -110,6 +111,10 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
 def evaluate(options: Namespace) -> None:
     """Score labels or fused pictures."""
     _take_old_spelling(options)
+    if options.rig is not None:
+        from crossband.pairs.registration import with_rig
+
+        options.data = with_rig(options.data, options.rig, options.frame)
     if options.fusion or options.fused:
         _evaluate_fusion(options)
     else:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, command_line
+from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments
 from crossband.training.options import TrainOptions, place_options
 
 HELP = {
@@ -81,6 +81,7 @@ def train_arguments(parser: ArgumentParser) -> None:
             default=None if required else default,
             help=HELP[field.name],
         )
+    rig_arguments(parser)
     parser.add_argument("--preset", type=str | None, help=argparse.SUPPRESS)
     parser.add_argument("--options", type=dict[str, Any], default={}, help=argparse.SUPPRESS)
 
@@ -108,6 +109,11 @@ def train(options: Namespace) -> None:
         )
     values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
     _place_old(values)
+    rig, frame = values.pop("rig"), values.pop("frame")
+    if rig is not None:
+        from crossband.pairs.registration import with_rig
+
+        values["data"] = with_rig(values["data"], rig, frame)
     chosen = TrainOptions(**values)
     _check(chosen)
     from crossband.training import engine

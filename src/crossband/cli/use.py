@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import BandError, OptionError, PairError, quoted
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, display_arguments, progress_bar
+from crossband.terminal import (
+    DEVICE_HELP,
+    SOURCE_HELP,
+    choice,
+    display_arguments,
+    progress_bar,
+    rig_arguments,
+)
 from crossband.words import PRECISIONS, Missing, OnError
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
     _false_colour_arguments(parser)
     display_arguments(parser)
+    rig_arguments(parser)
     _batch_arguments(parser)
     _computing_arguments(parser)
 
@@ -64,12 +72,12 @@ def _computing_arguments(parser: ArgumentParser) -> None:
 
 def _computing(options: Namespace) -> dict[str, Any]:
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
+    how = {name: options[name] for name in ("device", "precision", "rig", "frame")}
     if options.tile is None:
-        return {"device": options.device, "precision": options.precision}
+        return how
     from crossband.runtime.tiling import Tiling
 
-    tiling = Tiling(options.tile, options.overlap)
-    return {"device": options.device, "precision": options.precision, "tiling": tiling}
+    return {**how, "tiling": Tiling(options.tile, options.overlap)}
 
 
 def _note_agreement(predictor: Predictor, files: list[PairFiles]) -> None:
@@ -181,6 +189,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
         "run has its own",
     )
     _false_colour_arguments(parser)
+    rig_arguments(parser)
     _batch_arguments(parser)
     _computing_arguments(parser)
 

@@ -97,7 +97,7 @@ def augment(pair: Pair, augmentation: Augmentation, rng: np.random.Generator) ->
         infrared = _jitter_infrared(_move_image(infrared, geometry), augmentation, infrared_rng)
     if label is not None:
         label = _move_label(label, geometry)
-    return replace(pair, visible=visible, infrared=infrared, label=label, valid=_valid(geometry))
+    return replace(pair, visible=visible, infrared=infrared, label=label, valid=_valid(pair.valid, geometry))
 
 
 class _Geometry(NamedTuple):
@@ -143,10 +143,16 @@ def _move_label(label: np.ndarray, geometry: _Geometry) -> np.ndarray:
     return np.pad(window, margins, constant_values=IGNORE_INDEX) if margins else window
 
 
-def _valid(geometry: _Geometry) -> np.ndarray | None:
-    """Where the padded window shows the image: bool (H, W), or None if nothing is padded."""
+def _valid(valid: np.ndarray | None, geometry: _Geometry) -> np.ndarray | None:
+    """Where the padded window shows the image: bool (H, W), or None if it does so everywhere.
+
+    valid: the same of the image before, bool (H, W).
+    """
     margins = _margins(geometry, 2)
-    return np.pad(np.ones(geometry.window, bool), margins) if margins else None
+    if valid is None:
+        return np.pad(np.ones(geometry.window, bool), margins) if margins else None
+    window = _window(valid.astype(np.uint8), geometry, Image.Resampling.NEAREST) > 0
+    return np.pad(window, margins) if margins else window
 
 
 def _margins(geometry: _Geometry, ndim: int) -> list[tuple[int, int]]:

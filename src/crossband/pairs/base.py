@@ -62,7 +62,8 @@ class Pair:
     visible: float32 (H, W, 3), sRGB in [0, 1].
     infrared: float32 (H, W) in [0, 1], scaled by the rule that the reader was given.
     label: uint8 (H, W), class ids, ``IGNORE_INDEX`` where nothing counts.
-    valid: bool (H, W), False on pixels that augmentation added around the image; None where there are none.
+    valid: bool (H, W), False on pixels that augmentation added around the image, and on those that only one
+        camera of a rig saw; None where there are none.
     """
 
     name: str

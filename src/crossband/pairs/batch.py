@@ -19,8 +19,8 @@ class Batch:
 
     visible: float (B, 3, H, W), sRGB in [0, 1]. infrared: float (B, 1, H, W) in [0, 1].
     label: int64 (B, H, W), ``IGNORE_INDEX`` where nothing counts, or None where there are no labels.
-    valid: bool (B, H, W), False on pixels that augmentation or joining added around an image, or None where
-        none were added.
+    valid: bool (B, H, W), False on pixels that augmentation or joining added around an image, and on those
+        that only one camera of a rig saw, or None where there are none.
     names, conditions: one per pair, where the batch comes from a loader.
     """
 

@@ -19,6 +19,7 @@ from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.names import checked_name
 from crossband.pairs.reading import read_label, read_pair
+from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
 from crossband.words import BANDS, IGNORE_INDEX, Missing
 from crossband.yaml_files import read_yaml
@@ -45,7 +46,7 @@ class FolderPairs(Pairs):
     Conditions: ``conditions.csv`` in the split's folder, with the columns name and condition, else D (day) or
     N (night) after the number that ends each name, where all names have it.
     labels: False takes the folder ``label`` for absent, whatever it holds. infrared_scaling: a rule, or
-    "auto" (`resolve_scaling`). false_colour: as in `read_infrared`.
+    "auto" (`resolve_scaling`). false_colour: as in `read_infrared`. registration: as in `read_pair`.
 
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
@@ -60,10 +61,12 @@ class FolderPairs(Pairs):
         classes: Classes | None = None,
         labels: bool = True,
         false_colour: str = REFUSE,
+        registration: Registration | None = None,
     ):
         self.source = f"folder:{root}"
         self.split = split or WHOLE
         self.false_colour = false_colour
+        self.registration = registration
         folder = _split_folder(root, self.split)
         self.files = _find_pairs(folder, labels)
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
@@ -77,7 +80,13 @@ class FolderPairs(Pairs):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.files[index], self.scaling, self.classes, false_colour=self.false_colour)
+        return read_pair(
+            self.files[index],
+            self.scaling,
+            self.classes,
+            false_colour=self.false_colour,
+            registration=self.registration,
+        )
 
     def name(self, index: int) -> str:
         return self.files[index].name

@@ -16,6 +16,8 @@ from crossband.pairs.benchmarks.tree import Tree, open_tree
 from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.registration import Registration, registration_of
+from crossband.words import BANDS
 
 if TYPE_CHECKING:
     from crossband.pairs.frames import FramePairs
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
 _FORM = "NAME:PATH[,key=value...]"
+_RIG_OPTIONS = ("rig", "frame")
+_RIG_FORM = "rig=rig.json, frame=visible|infrared"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def open_pairs(
     not what it should be.
     """
     parsed = parse_source(source)
+    registration = source_registration(parsed)
     pairs: Pairs
     if parsed.name == "scenes":
         pairs = _open_scenes(parsed, split, infrared_scaling)
@@ -112,6 +117,7 @@ def open_pairs(
             false_colour=false_colour_rule(
                 parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options
             ),
+            registration=registration,
         )
     else:
         pairs = BenchmarkPairs(
@@ -121,6 +127,7 @@ def open_pairs(
             infrared_scaling=infrared_scaling,
             ignore=parse_ignore(parsed.options.get("ignore")),
             infrared=parsed.options.get("infrared"),
+            registration=registration,
         )
     pairs.source = str(parsed)
     return pairs if labels else WithoutLabels(pairs)
@@ -149,6 +156,17 @@ def main_splits(source: str) -> list[str]:
 def benchmark_tree(source: Source) -> Tree:
     """The files of a source that is a benchmark. Raises PairError if its path holds no known layout."""
     return open_tree(BENCHMARKS[source.name], _existing_folder(source), source.options.get("infrared"))
+
+
+def source_registration(source: Source) -> Registration | None:
+    """What the options ``rig`` and ``frame`` of a source say; None where it names no rig.
+
+    Raises OptionError for a file that is no rig, a frame that is no band, or a frame without a rig.
+    """
+    rig, frame = source.options.get("rig"), source.options.get("frame")
+    if rig is None and frame is not None:
+        raise OptionError(f"frame={frame} means a camera of a rig; give rig=rig.json too, or leave it out")
+    return registration_of(rig, BANDS[0] if frame is None else frame)
 
 
 def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
@@ -199,11 +217,11 @@ def _existing_folder(source: Source) -> Path:
 
 def _check_folder_options(text: str, options: dict[str, str]) -> None:
     for key, value in options.items():
-        if key not in ("infrared_palette", "allow_false_colour"):
+        if key not in ("infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
             raise OptionError(
                 f"{quoted(text)}: folder has no option {quoted(key)}; it has: "
-                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true; ids to ignore belong into "
-                "its classes.yaml"
+                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}; ids to ignore "
+                "belong into its classes.yaml"
             )
         if key == "allow_false_colour" and value != "true":
             raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
@@ -227,9 +245,10 @@ def _check_benchmark_options(name: str, options: dict[str, str]) -> None:
     known = {"ignore": "ignore=none or ids such as ignore=0+13"}
     if choices:
         known["infrared"] = f"infrared={'|'.join(sorted(choices))}"
+    known |= dict.fromkeys(_RIG_OPTIONS, _RIG_FORM)
     for key in options:
         if key not in known:
-            raise OptionError(f"{name} has no option {quoted(key)}; it has: {', '.join(known.values())}")
+            raise OptionError(f"{name} has no option {quoted(key)}; it has: {', '.join(dict.fromkeys(known.values()))}")
     parse_ignore(options.get("ignore"))
 
 

@@ -16,6 +16,7 @@ from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, i
 from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_files import decode_infrared, measured_size
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.registration import Registration
 from crossband.words import IGNORE_INDEX, Band
 
 __all__ = [
@@ -117,12 +118,18 @@ def read_label(path: Path, classes: Classes | None) -> np.ndarray:
 
 
 def read_pair(
-    files: PairFiles, scaling: InfraredScaling, classes: Classes | None, *, false_colour: str = REFUSE
+    files: PairFiles,
+    scaling: InfraredScaling,
+    classes: Classes | None,
+    *,
+    false_colour: str = REFUSE,
+    registration: Registration | None = None,
 ) -> Pair:
     """Read the images of one pair; a band or label without a file is None.
 
     Where both bands are the same file it is read once, with infrared in its last channel. false_colour: as in
-    `read_infrared`. Raises PairError, naming the files, if one cannot be used or if their sizes differ.
+    `read_infrared`. registration: brings bands that are not registered into one frame. Raises PairError,
+    naming the files, if one cannot be used or if their sizes differ, or are not the rig's.
     """
     if files.visible is None and files.infrared is None:
         raise PairError(
@@ -141,8 +148,11 @@ def read_pair(
             infrared = read_infrared(files.infrared, scaling, false_colour=false_colour)
     if files.label is not None:
         label = read_label(files.label, classes)
+    pair = Pair(files.name, visible, infrared, label, files.condition)
+    if registration is not None:
+        return registration(pair)
     check_same_size(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
-    return Pair(files.name, visible, infrared, label, files.condition)
+    return pair
 
 
 def as_visible(path: Path, stored: Stored, *, packed: bool = False) -> np.ndarray:
@@ -276,5 +286,5 @@ def check_same_size(name: str, images: Sequence[tuple[Path | None, np.ndarray | 
         told = ", ".join(f"{path} is {height} x {width}" for path, (height, width) in sizes.items())
         raise PairError(
             f"pair {quoted(name)}: {told} (height x width); register, crop or resize them to one size "
-            "(labels by nearest neighbour)"
+            "(labels by nearest neighbour), or find the cameras' geometry with `crossband align` and give --rig"
         )

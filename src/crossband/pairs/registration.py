@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -24,6 +26,10 @@ class Registration:
     def __post_init__(self) -> None:
         if self.frame not in BANDS:
             raise OptionError(f"the frame is one of {', '.join(BANDS)}, not {quoted(self.frame)}")
+
+    def __str__(self) -> str:
+        """The rig by its checksum, and the frame."""
+        return f"{hashlib.sha256(self.rig.to_json().encode()).hexdigest()[:16]} in the {self.frame} frame"
 
     def __call__(self, pair: Pair) -> Pair:
         """The pair in the frame, ``valid`` being False where the other band's camera saw nothing.
@@ -74,12 +80,12 @@ class Registration:
         )
 
 
-def registration_of(rig: str | Path | None, frame: Band = "visible") -> Registration | None:
+def registration_of(rig: str | Path | None, frame: str = "visible") -> Registration | None:
     """The registration of a ``rig.json``; None where there is no rig. Raises OptionError as `read_rig`."""
-    return None if rig is None else Registration(read_rig(Path(rig)), frame)
+    return None if rig is None else Registration(read_rig(Path(rig)), cast(Band, frame))
 
 
-def with_rig(source: str, rig: str | None, frame: Band) -> str:
+def with_rig(source: str, rig: str | None, frame: str) -> str:
     """A source of pairs, read through a rig: ``folder:PATH,rig=rig.json,frame=visible``.
 
     Raises OptionError for a path that cannot stand in a source.

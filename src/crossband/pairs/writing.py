@@ -83,13 +83,15 @@ def write_label(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, 3) sRGB or uint8 (H, W) grey, in the format of the suffix; JPEG at quality 95.
 
-    uint16 (H, W) grey goes into PNG and TIFF, whole. Raises ValueError for other arrays, OptionError for a
+    uint16 (H, W) grey goes into PNG and TIFF, whole, and so does uint8 (H, W, 4), sRGB with alpha. Raises ValueError for other arrays, OptionError for a
     suffix that names no format, or one too shallow, and if the file cannot be written.
     """
-    grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
+    grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] in (3, 4)
+    alpha = colour and image.shape[2] == 4
     if not ((image.dtype == np.uint8 and (grey or colour)) or (image.dtype == np.uint16 and grey)):
         raise ValueError(
-            f"an image must be uint8 (H, W, 3) or (H, W), or uint16 (H, W), not {image.dtype} {image.shape}"
+            f"an image must be uint8 (H, W, 3), (H, W, 4) or (H, W), or uint16 (H, W), not {image.dtype} "
+            f"{image.shape}"
         )
     format = _FORMATS.get(path.suffix.lower())
     if format is None:
@@ -98,6 +100,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
         )
     if image.dtype == np.uint16 and format not in ("PNG", "TIFF"):
         raise OptionError(f"{path}: {format} holds 8 bits only; use .png or .tif for a 16-bit image")
+    if alpha and format not in ("PNG", "TIFF"):
+        raise OptionError(f"{path}: {format} holds no transparency; use .png or .tif for this image")
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format=format, **({"quality": 95} if format == "JPEG" else {}))
 

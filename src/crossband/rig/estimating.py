@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +99,8 @@ def _searched(pairs: Sequence[PicturePair], model: Model) -> np.ndarray | None:
     gentle: Model = "affine" if model == "homography" else model
     if model == "shift":
         starts = [_only_shift(start, pairs[0][1].size) for start in starts]
-    starts = [level.refined(start, gentle, rounds=1, steps=8)[0] for start in starts]
-    best = _climbed(level, starts, model, most=8, rounds=1)
+    best = _climbed(level, starts, gentle, most=16, rounds=1)
+    best = _climbed(level, best, model, most=8, rounds=1)
     best = _climbed(Level(pairs, *_SECOND), best, model, most=3, rounds=2)
     best = _climbed(Level(pairs, *_THIRD), best, model, most=1, rounds=2)
     return best[0] if best else None

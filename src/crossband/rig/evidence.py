@@ -20,6 +20,7 @@ _CELLS = (4, 5)
 _WITHIN = 2.0
 """Grid steps within which a cell's own best shift agrees with the homography."""
 _RESAMPLES = 200
+_UNKNOWN = (float("nan"), float("nan"))
 
 Seen = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -86,8 +87,11 @@ class Agreement:
     tolerance: float
 
 
-def local_agreement(level: Level, homography: np.ndarray) -> Agreement:
-    """Let every cell of the infrared picture look for itself around where a homography puts it."""
+def local_agreement(level: Level, homography: np.ndarray, *, intervals: bool = True) -> Agreement:
+    """Let every cell of the infrared picture look for itself around where a homography puts it.
+
+    intervals: whether the residual's interval is wanted; it is NaN otherwise.
+    """
     margin = level.margin // level.step
     width = 2 * margin + 1
     # (pairs, cells, height, width) of correlations; NaN where a pair shows nothing in a cell.
@@ -113,7 +117,7 @@ def local_agreement(level: Level, homography: np.ndarray) -> Agreement:
         cells=len(used),
         share=float(agrees.mean()) if len(used) else 0.0,
         residual=float(np.median(distances)) if len(used) else float("nan"),
-        interval=_interval(surfaces, distances, pixel) if len(used) else (float("nan"), float("nan")),
+        interval=_interval(surfaces, distances, pixel) if len(used) and intervals else _UNKNOWN,
         offsets=offsets,
         places=places / level.to_small[0, 0],
         agrees=agrees,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from crossband.rig.features import edge_features
+from crossband.rig.features import Picture, edge_features
 from crossband.rig.geometry import Size, corners, normalised, shifted, transform
 from crossband.rig.refinement import PicturePair
 
@@ -46,80 +46,124 @@ def rough_guesses(
     visible_size, infrared_size = pairs[0][0].size, pairs[0][1].size
     small = min(_WIDTH / max(infrared_size), 1.0)
     step = max(1, round(small * max(infrared_size) / _GRID))
-    infrared = [edge_features(*ir.at(small)[:2], pool=0.6 * step, step=step) for _, ir in pairs]
+    infrared = [_grid_features(ir, small, np.eye(3), ir.at(small)[0].shape, step) for _, ir in pairs]
     to_small = pairs[0][1].at(small)[2]
     guesses: list[Guess] = []
     for zoom in zooms:
-        # Visible pixels to infrared small pixels.
+        # Visible pixels to those of the small infrared picture.
         shrink = small * infrared_size[1] / (zoom * visible_size[1])
         if shrink * max(visible_size) < 12 * step:
             continue
+        from_small, size = _shrunk(visible_size, shrink, step)
+        visible = [_grid_features(picture, min(shrink, 1.0), from_small, size, step) for picture, _ in pairs]
+        spectra = [_Spectra(*features, _padded(size, infrared[0][1].shape, step)) for features in infrared]
         for turn in turns:
-            way, size = _turning(visible_size, shrink, turn, step)
-            scores = _summed_scores(pairs, infrared, min(shrink, 1.0), way, size, step)
+            way, grid = _turning((size[0] // step, size[1] // step), turn)
+            scores = np.mean(
+                [
+                    one.correlations(*_turned(*features, turn, way, grid))
+                    for features, one in zip(visible, spectra, strict=True)
+                ],
+                axis=0,
+            )
+            # From the grid of the turned picture, whose points are the middles of squares, to its pixels.
+            to_pixels = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1.0]])
+            turned = from_small @ to_pixels @ way
             for score, (x, y) in _peaks(scores):
-                guesses.append(Guess(score, normalised(way @ shifted(x * step, y * step) @ to_small)))
+                whole = turned @ shifted(x, y) @ np.linalg.inv(to_pixels) @ to_small
+                guesses.append(Guess(score, normalised(whole)))
     return _apart(sorted(guesses, key=lambda guess: -guess.score), infrared_size, most)
 
 
-def _turning(size: Size, shrink: float, degrees: float, step: int) -> tuple[np.ndarray, Size]:
-    """From a frame that holds the turned and shrunk visible picture to its own pixels; the frame's size."""
+Features = tuple[np.ndarray, np.ndarray]
+
+
+def _shrunk(size: Size, shrink: float, step: int) -> tuple[np.ndarray, Size]:
+    """From a picture made smaller to its own pixels, and the size of the smaller one: whole steps."""
+    height, width = (max(step, step * int(side * shrink // step)) for side in size)
+    first = (1 / shrink - 1) / 2
+    return np.array([[1 / shrink, 0, first], [0, 1 / shrink, first], [0, 0, 1.0]]), (height, width)
+
+
+def _grid_features(picture: Picture, zoom: float, way: np.ndarray, size: Size, step: int) -> Features:
+    """The pooled edges of a picture seen through a way to its own pixels. zoom: near that of the way."""
+    levels, valid, to_zoomed = picture.at(zoom)
+    if way.shape == (3, 3) and not np.array_equal(way, np.eye(3)):
+        matrix = to_zoomed @ way
+        levels = cv2.warpPerspective(
+            levels, matrix, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+        there = cv2.warpPerspective(
+            valid.astype(np.uint8), matrix, size[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        )
+        valid = there > 0
+    return edge_features(levels, valid, pool=0.6 * step, step=step)
+
+
+def _turning(grid: Size, degrees: float) -> tuple[np.ndarray, Size]:
+    """From a frame that holds a turned grid to the grid, and the frame's size."""
     angle = np.deg2rad(degrees)
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
-    wide, high = size[1] * shrink, size[0] * shrink
-    width = step * int(np.ceil((abs(cosine) * wide + abs(sine) * high) / step))
-    height = step * int(np.ceil((abs(sine) * wide + abs(cosine) * high) / step))
+    width = int(np.ceil(abs(cosine) * grid[1] + abs(sine) * grid[0]))
+    height = int(np.ceil(abs(sine) * grid[1] + abs(cosine) * grid[0]))
     matrix = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    matrix[:2] /= shrink
-    middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    middle = np.array([(grid[1] - 1) / 2, (grid[0] - 1) / 2])
     matrix[:2, 2] = middle - matrix[:2, :2] @ np.array([(width - 1) / 2, (height - 1) / 2])
     return matrix, (height, width)
 
 
-def _summed_scores(
-    pairs: Sequence[PicturePair],
-    infrared: Sequence[tuple[np.ndarray, np.ndarray]],
-    zoom: float,
-    way: np.ndarray,
-    size: Size,
-    step: int,
-) -> np.ndarray:
-    """The mean correlation over pairs for every shift (y, x) in grid steps; negative ones count from the end."""
-    total: np.ndarray | None = None
-    for (visible, _), (features, there) in zip(pairs, infrared, strict=True):
-        levels, valid, to_zoomed = visible.at(zoom)
-        matrix = to_zoomed @ way
-        seen = cv2.warpPerspective(levels, matrix, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        shown = cv2.warpPerspective(
-            valid.astype(np.uint8), matrix, size[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        )
-        scores = _correlations(*edge_features(seen, shown > 0, pool=0.6 * step, step=step), features, there)
-        total = scores if total is None else total + scores
-    assert total is not None
-    return total / len(pairs)
+def _turned(features: np.ndarray, there: np.ndarray, degrees: float, way: np.ndarray, size: Size) -> Features:
+    """Features of a turned picture from those of the picture: in their new places, their directions turned."""
+    if degrees == 0:
+        return features, there
+    linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpPerspective(features, way, size[::-1], flags=linear)
+    shown = (cv2.warpPerspective(there, way, size[::-1], flags=linear) > 0.5).astype(np.float32)
+    out = moved.copy()
+    for first, times in ((1, 2), (3, 4)):
+        angle = -np.deg2rad(degrees) * times
+        a, b = moved[..., first], moved[..., first + 1]
+        out[..., first] = np.cos(angle) * a - np.sin(angle) * b
+        out[..., first + 1] = np.sin(angle) * a + np.cos(angle) * b
+    return out * shown[..., None], shown
 
 
-def _correlations(
-    large: np.ndarray, large_there: np.ndarray, small: np.ndarray, small_there: np.ndarray
-) -> np.ndarray:
-    """Normalised correlation of features at every shift, less where little overlaps (Padfield 2012)."""
-    shape = tuple(cv2.getOptimalDFTSize(a + b) for a, b in zip(large.shape[:2], small.shape[:2], strict=True))
+def _padded(size: Size, other: Sequence[int], step: int) -> tuple[int, int]:
+    """A shape of Fourier transforms that holds a picture at any turn, and the other one beside it."""
+    across = int(np.ceil(max(_turning((size[0] // step, size[1] // step), turn)[1][1] for turn in TURNS)))
+    down = int(np.ceil(max(_turning((size[0] // step, size[1] // step), turn)[1][0] for turn in TURNS)))
+    return cv2.getOptimalDFTSize(down + other[0]), cv2.getOptimalDFTSize(across + other[1])
 
-    def spectrum(image: np.ndarray) -> np.ndarray:
-        return np.fft.rfft2(image, shape, axes=(0, 1))
 
-    def back(product: np.ndarray) -> np.ndarray:
-        return np.fft.irfft2(product, shape)
+class _Spectra:
+    """The Fourier transforms of an infrared picture's features, which every turn of the visible one meets."""
 
-    shown, framed = spectrum(large_there), spectrum(small_there).conj()
-    product = back((spectrum(large) * spectrum(small).conj()).sum(axis=2))
-    overlap = back(shown * framed) / small_there.size
-    first = back(spectrum((large * large).sum(axis=2)) * framed)
-    second = back(shown * spectrum((small * small).sum(axis=2)).conj())
-    scores = product / np.sqrt(np.maximum(first, 1e-3) * np.maximum(second, 1e-3))
-    scores *= np.sqrt(np.clip(overlap, 0, 1))
-    scores[overlap < _LEAST_OVERLAP] = 0
-    return scores
+    def __init__(self, features: np.ndarray, there: np.ndarray, shape: tuple[int, int]):
+        self.shape, self.area = shape, there.size
+        self.features = self._of(features).conj()
+        self.there = self._of(there).conj()
+        self.energy = self._of(np.einsum("hwc,hwc->hw", features, features)).conj()
+
+    def correlations(self, features: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """Normalised correlation at every shift (y, x), less where little overlaps (Padfield 2012).
+
+        Negative shifts count from the end.
+        """
+        shown = self._of(there)
+        product = self._back(np.einsum("hwc,hwc->hw", self._of(features), self.features))
+        overlap = self._back(shown * self.there) / self.area
+        first = self._back(self._of(np.einsum("hwc,hwc->hw", features, features)) * self.there)
+        second = self._back(shown * self.energy)
+        scores = product / np.sqrt(np.maximum(first, 1e-3) * np.maximum(second, 1e-3))
+        scores *= np.sqrt(np.clip(overlap, 0, 1))
+        scores[overlap < _LEAST_OVERLAP] = 0
+        return scores
+
+    def _of(self, image: np.ndarray) -> np.ndarray:
+        return np.fft.rfft2(image, self.shape, axes=(0, 1))
+
+    def _back(self, product: np.ndarray) -> np.ndarray:
+        return np.fft.irfft2(product, self.shape)
 
 
 def _peaks(scores: np.ndarray) -> list[tuple[float, tuple[int, int]]]:

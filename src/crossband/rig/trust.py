@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crossband.rig.estimating import Estimate
 from crossband.rig.evidence import FEWEST_PAIRS
+from crossband.rig.points import PointFit
 
 LIMIT = 3.0
 """Infrared pixels: an estimate whose worst corner may be further off (95 %) is refused, unless asked otherwise."""
@@ -44,5 +45,21 @@ def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
         return (
             f"with a pair left out the corners move: they are known to {found.uncertainty:.1f} infrared pixels "
             f"(95 %), the limit being {limit:g}; give more pairs{simpler}, or --points"
+        )
+    return None
+
+
+def doubt_points(found: PointFit, limit: float = LIMIT) -> str | None:
+    """Why a geometry by points cannot be trusted; None if it can. limit: as in `doubt`."""
+    worst = int(found.distances.argmax()) + 1
+    if found.residual > limit:
+        return (
+            f"the points disagree with one {found.model} by {found.residual:.1f} infrared pixels (median), the "
+            f"limit being {limit:g}, point {worst} most of all; do all of them lie on one plane?"
+        )
+    if found.uncertainty > limit:
+        return (
+            f"with points left out the corners move: they are known to {found.uncertainty:.1f} infrared pixels "
+            f"(95 %), the limit being {limit:g}; give more points, near the picture's corners too"
         )
     return None

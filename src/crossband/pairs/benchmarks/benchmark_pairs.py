@@ -11,6 +11,7 @@ from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
 from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import open_tree
 from crossband.pairs.reading import read_pair
+from crossband.pairs.registration import Registration
 from crossband.words import BANDS
 
 
@@ -21,6 +22,7 @@ class BenchmarkPairs(Pairs):
     infrared_scaling: a rule of `InfraredScaling`, or "auto" (`resolve_scaling`).
     ignore: ids on disk that do not count, in place of the declaration's; ``()`` counts all.
     infrared: the name of another infrared image of the layout, such as "thermal_raw" of PST900.
+    registration: as in `read_pair`.
 
     Raises PairError if root holds no known layout or a pair lacks a file, OptionError for an unknown split,
     rule or infrared.
@@ -35,6 +37,7 @@ class BenchmarkPairs(Pairs):
         infrared_scaling: str = "full-range",
         ignore: tuple[int, ...] | None = None,
         infrared: str | None = None,
+        registration: Registration | None = None,
     ):
         listing = open_tree(benchmark, root, infrared).listing(split)
         if listing.refused:
@@ -55,12 +58,13 @@ class BenchmarkPairs(Pairs):
             benchmark.classes if ignore is None else replace(benchmark.classes, ignore=ignore)
         )
         self.bands = BANDS
+        self.registration = registration
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.files[index], self.scaling, self.classes)
+        return read_pair(self.files[index], self.scaling, self.classes, registration=self.registration)
 
     def name(self, index: int) -> str:
         return self.files[index].name

@@ -23,6 +23,7 @@ from crossband.pairs.check.problems import (
     reading_problems,
     tree_problems,
 )
+from crossband.pairs.check.registration import registration_problems
 from crossband.pairs.check.report import CheckReport, Problem, SplitReport
 from crossband.pairs.decoding import decode
 from crossband.pairs.false_colour import REFUSE
@@ -35,6 +36,7 @@ from crossband.pairs.opening import (
     open_pairs,
     parse_ignore,
     parse_source,
+    source_registration,
 )
 from crossband.pairs.reading import read_label
 from crossband.pairs.suspicions import Suspicion, suspicions
@@ -44,7 +46,7 @@ from crossband.pairs.suspicions import Suspicion, suspicions
 class _Job:
     """The pairs of one split, still to be read: ``read(i)`` is that of ``names[i]``.
 
-    summarise: what looks wrong with the pixels of a sample of them.
+    summarise: what looks wrong with the pixels of a sample of them. files: where the pairs lie, if they do.
     """
 
     report: SplitReport
@@ -52,6 +54,7 @@ class _Job:
     read: Callable[[int], Reading]
     packed: bool = False
     summarise: Callable[[], list[Suspicion]] = list
+    files: Sequence[PairFiles] = ()
 
 
 def check_source(source: str, *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
@@ -65,6 +68,7 @@ def check_source(source: str, *, progress: Callable[[int, int], None] | None = N
     """
     started = time.perf_counter()
     parsed = parse_source(source)
+    registration = source_registration(parsed)
     if parsed.name in BENCHMARKS:
         benchmark = BENCHMARKS[parsed.name]
         report, jobs = _inspect_benchmark(parsed, benchmark)
@@ -75,8 +79,11 @@ def check_source(source: str, *, progress: Callable[[int, int], None] | None = N
     for job, readings in zip(jobs, _read_all(jobs, progress), strict=True):
         _summarise(job.report, readings)
         named = dict(zip(job.names, readings, strict=True))
-        report.problems += reading_problems(job.report, named, report.classes, resolution, packed=job.packed)
+        report.problems += reading_problems(
+            job.report, named, report.classes, resolution, packed=job.packed, registration=registration
+        )
         report.problems += band_problems(job.report, job.summarise())
+        report.problems += registration_problems(job.report.name, job.files, registration)
         report.files += sum(len(reading.headers) for reading in readings)
     report.seconds = time.perf_counter() - started
     return report
@@ -156,6 +163,7 @@ def _file_job(
         lambda index: _read_files(files[index]),
         packed,
         lambda: suspicions(summarise_files(files, false_colour=false_colour), false_colour=false_colour),
+        files,
     )
 
 

@@ -13,9 +13,10 @@ from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import Listing, Tree
 from crossband.pairs.check.report import Problem, SplitReport
 from crossband.pairs.headers import Header
+from crossband.pairs.registration import Registration
 from crossband.pairs.suspicions import Suspicion
 from crossband.text import counted
-from crossband.words import IGNORE_INDEX
+from crossband.words import BANDS, IGNORE_INDEX
 
 _SHOWN = 3
 """How many files a problem names; it gives the number of all."""
@@ -126,11 +127,13 @@ def reading_problems(
     resolution: tuple[int, int] | None,
     *,
     packed: bool,
+    registration: Registration | None = None,
 ) -> list[Problem]:
-    """What a split's files show. readings: by the pair's name. packed: infrared is the fourth channel."""
+    """What a split's files show. readings: by the pair's name. packed: infrared is the fourth channel.
+    registration: of a rig, whose bands are of two sizes."""
     return [
         *_damaged_files(report, readings),
-        *_sizes(report, readings, resolution),
+        *_sizes(report, readings, resolution, registration),
         *_unknown_ids(report, readings, classes),
         *_formats(report, readings, packed),
     ]
@@ -162,9 +165,14 @@ def _damaged_files(report: SplitReport, readings: Mapping[str, Reading]) -> list
 
 
 def _sizes(
-    report: SplitReport, readings: Mapping[str, Reading], resolution: tuple[int, int] | None
+    report: SplitReport,
+    readings: Mapping[str, Reading],
+    resolution: tuple[int, int] | None,
+    registration: Registration | None,
 ) -> list[Problem]:
     problems = []
+    if registration is not None:
+        return _sizes_unlike(report, readings, registration)
     unequal = [
         f"{name} ({', '.join(f'{role} {_size(header.size)}' for role, header in reading.headers.items())})"
         for name, reading in readings.items()
@@ -175,7 +183,8 @@ def _sizes(
             Problem(
                 "error",
                 f"{report.name}: the sizes differ in {_number(unequal, 'pair')}: {_some(unequal)}",
-                "register, crop or resize the images of a pair to one size (labels by nearest neighbour)",
+                "register, crop or resize the images of a pair to one size (labels by nearest neighbour), or find "
+                "the cameras' geometry with `crossband align` and give --rig",
             )
         )
     other = sum(count for size, count in report.sizes.items() if size != resolution)
@@ -188,6 +197,28 @@ def _sizes(
             )
         )
     return problems
+
+
+def _sizes_unlike(
+    report: SplitReport, readings: Mapping[str, Reading], registration: Registration
+) -> list[Problem]:
+    unlike = [
+        f"{name} ({band} {_size(reading.headers[band].size)})"
+        for name, reading in readings.items()
+        for band in BANDS
+        if band in reading.headers and reading.headers[band].size != registration.rig.size(band)
+    ]
+    if not unlike:
+        return []
+    return [
+        Problem(
+            "error",
+            f"{report.name}: {_number(unlike, 'image')} not of the rig's sizes, visible "
+            f"{_size(registration.rig.visible_size)} and infrared {_size(registration.rig.infrared_size)} "
+            f"(height x width): {_some(unlike)}",
+            "give images of those sizes, or align again",
+        )
+    ]
 
 
 def _unknown_ids(
