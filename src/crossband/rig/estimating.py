@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossband.rig.evidence import Agreement, corner_errors, local_agreement
+from crossband.rig.features import Picture
 from crossband.rig.geometry import Model, Size, corners, distortion, is_sound, normalised, shifted, transform
 from crossband.rig.refinement import Level, PicturePair
 from crossband.rig.search import rough_guesses
@@ -55,6 +56,8 @@ def estimate(
     pairs: visible and infrared of one rig, each band of one size. start: a homography, infrared to visible, to
     begin from in place of a search.
     """
+    if not all(any(_has_edges(pair[side]) for pair in pairs) for side in (0, 1)):
+        return None
     if start is None:
         some = pairs[:: max(1, len(pairs) // _SEARCH_PAIRS)][:_SEARCH_PAIRS]
         start = _searched(some, model)
@@ -81,6 +84,10 @@ def estimate(
         agreement=agreement,
         pairs=len(pairs),
     )
+
+
+def _has_edges(picture: Picture) -> bool:
+    return bool(np.ptp(picture.levels) > 0)
 
 
 def _common_shift(agreement: Agreement) -> np.ndarray | None:
