@@ -37,6 +37,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),
     ("metrics", "confusion matrices and protocols; fusion metrics", ("metrics",)),
     ("pairs", "what goes in: files, benchmarks, scenes, loading", ("pairs", "pictures", "display")),
+    ("rig", "two cameras and the geometry between them", ("rig",)),
     (
         "ground",
         "words, errors, texts, locks: light, without torch (but tensors)",

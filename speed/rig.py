@@ -1,30 +1,38 @@
 """How well the geometry of a rig is found: known homographies on real pairs, and rigs whose points are known.
 
-    python speed/rig.py roadscene --data ../shared/data --pairs 8 --every 1
+    python speed/rig.py roadscene --data ../shared/data --pairs 8
     python speed/rig.py points    --data ../shared/data
+    python speed/rig.py factory   --data ../shared/data
     python speed/rig.py wrong     --data ../shared/data
+    python speed/rig.py picture   --out docs/images/rig.png
 
-``roadscene``: each trial makes a rig of ``--pairs`` RoadScene pairs, the first a different one every time, cut to
-one size. Its infrared pictures are warped by one homography, whose four corners are drawn within 12 % of the width
-and of the height, and the homography is asked for. ``--border inside`` takes the infrared pictures from within (all
-of their pixels show something), ``--border black`` leaves what lies outside black. Errors are distances at the four
-corners of the infrared picture, in visible pixels: their mean, which is the corner error of the literature (DeTone
-2016), and the largest. "Own" errors are held against where the untouched pairs of the trial register by the same
-method, instead of against their being registered already, which RoadScene's pairs are to some pixels only.
+``roadscene``: each trial makes a rig of ``--pairs`` RoadScene pairs, the first a different one every time,
+cut to one size. Its infrared pictures are warped by one homography, whose four corners are drawn within 12 %
+of the width and of the height, and the homography is asked for. ``--border inside`` takes the infrared
+pictures from within (all of their pixels show something), ``--border black`` leaves what lies outside black.
+Errors are distances at the four corners of the infrared picture, in visible pixels: their mean, which is the
+corner error of the literature (DeTone 2016), and the largest. "Own" errors are held against where the
+untouched pairs of the trial register by the same method, instead of against their being registered already,
+which RoadScene's pairs are to some pixels only.
 
-``points``: the calibrated rig's homography from its points. ``wrong``: rigs of pictures that do not belong together,
-and the pair of two viewpoints; all of these have to be refused.
+``points``: the calibrated rig's homography from its points. ``wrong``: rigs of pictures that do not belong
+together, the pair of two viewpoints, noise and nothing; all of these have to be refused. ``factory``:
+radiometric JPEGs of FLIR, whose visible image and 16-bit infrared one are aligned without a hint, against the
+cut that the camera's maker put into the file. ``picture``: that of docs/rig.md, from generated scenes.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import struct
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from crossband.rig.estimating import estimate
 from crossband.rig.features import picture_of
@@ -38,15 +46,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("roadscene", "points", "wrong"))
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("what", choices=("roadscene", "points", "wrong", "factory", "picture"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--every", type=int, default=1, help="leave out trials: 3 runs every third")
     parser.add_argument("--border", choices=("inside", "black"), default="inside")
     parser.add_argument("--json", type=Path, help="write every trial here")
+    parser.add_argument("--out", type=Path, help="of the picture")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    {"roadscene": roadscene, "points": points, "wrong": wrong}[options.what](options)
+    parts = {"roadscene": roadscene, "points": points, "wrong": wrong, "factory": factory, "picture": picture}
+    parts[options.what](options)
 
 
 def read(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -185,6 +195,84 @@ def wrong(options: argparse.Namespace) -> None:
         refused += why is not None
         print(f"{name}: {'TRUSTED' if why is None else 'refused: ' + why}", flush=True)
     print(f"refused: {refused} of {len(cases)}")
+
+
+def factory(options: argparse.Namespace) -> None:
+    folder = options.data / "rig"
+    groups: dict[tuple[float, ...], list[Path]] = {}
+    for path in [*sorted((folder / "flir_one_edge").iterdir()), folder / "flir_t650sc" / "plant.jpg"]:
+        groups.setdefault(radiometric(path)[2], []).append(path)
+    for (zoom, right, down), paths in groups.items():
+        pairs = [radiometric(path)[:2] for path in paths]
+        (height, width), (rows, columns) = pairs[0][0].shape[:2], pairs[0][1].shape
+        # The infrared camera sees a zoom-th of the visible picture, its middle moved to the right and down.
+        cut = np.array([[0.0, 0.0], [1, 0], [1, 1], [0, 1]]) - 0.5
+        truth = cut * [width / zoom, height / zoom] + [width / 2 + right - 0.5, height / 2 + down - 0.5]
+        outer = cut * [columns, rows] + [columns / 2 - 0.5, rows / 2 - 0.5]
+        for model in ("affine", "homography"):
+            found = estimate(
+                [(picture_of(visible), picture_of(infrared)) for visible, infrared in pairs], model
+            )
+            if found is None:
+                print(f"{paths[0].name} and {len(paths) - 1} more, {model}: nothing found")
+                continue
+            off = transform(np.linalg.inv(found.homography), truth) - outer
+            why = doubt(found)
+            print(
+                f"{paths[0].name} and {len(paths) - 1} more, {model}: corners off by "
+                f"{', '.join(f'{x:+.1f} {y:+.1f}' for x, y in off)} infrared pixels (x y), "
+                f"mean {np.linalg.norm(off, axis=1).mean():.1f}, bound {found.uncertainty:.1f}, "
+                f"share {found.agreement.share:.2f}; {'trusted' if why is None else 'refused: ' + why}",
+                flush=True,
+            )
+
+
+def radiometric(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """The visible and the 16-bit infrared image of a FLIR JPEG, and zoom and shift of its own alignment."""
+    data, place, parts = path.read_bytes(), 2, {}
+    while data[place] == 0xFF and data[place + 1] != 0xDA:
+        (length,) = struct.unpack(">H", data[place + 2 : place + 4])
+        body = data[place + 4 : place + 2 + length]
+        if data[place + 1] == 0xE1 and body.startswith(b"FLIR\0"):
+            parts[body[6]] = body[8:]
+        place += 2 + length
+    file = b"".join(parts[number] for number in sorted(parts))
+    first, count = struct.unpack(">II", file[24:32])
+    records = {}
+    for number in range(count):
+        entry = file[first + 32 * number :][:32]
+        start, length = struct.unpack(">II", entry[12:20])
+        records[struct.unpack(">H", entry[:2])[0]] = file[start : start + length]
+    stored = np.asarray(Image.open(io.BytesIO(records[1][32:]))).astype(np.uint16)
+    infrared = min((stored, stored.byteswap()), key=lambda one: np.abs(np.diff(one.astype(float))).mean())
+    visible = np.asarray(Image.open(io.BytesIO(records[14][32:])).convert("RGB"))
+    zoom, right, down = struct.unpack("<fhh", records[42][:8])
+    return visible, infrared, (zoom, float(right), float(down))
+
+
+def picture(options: argparse.Namespace) -> None:
+    from crossband.pairs.opening import open_pairs
+    from crossband.report.alignment_page import alignment_pictures
+    from crossband.rig.aligning import align_pairs
+
+    scenes = open_pairs("scenes,seed=4,train=8,val=1,test=1,size=360x480,conditions=day", "train")
+    matrix, size = known_warp((360, 480), 11, "inside")
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    pairs = [
+        (
+            picture_of(pair.visible),
+            picture_of(cv2.warpPerspective(pair.infrared, matrix, size[::-1], flags=flags)),
+        )
+        for pair in scenes
+    ]
+    rig, found = align_pairs(pairs)
+    around = corners(size)
+    off = np.linalg.norm(transform(found.homography, around) - transform(matrix, around), axis=1)
+    print(f"corners off by {off.max():.2f} pixels at most, said to be known to {found.uncertainty:.2f}")
+    shown = alignment_pictures(rig, *pairs[0])
+    gap = np.full((size[0], 8, 3), 255, np.uint8)
+    row = np.hstack([part for image in shown for part in (image, gap)][:-1])
+    Image.fromarray(row).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "fuse",
+    "align",
     "recalibrate",
     "systems",
     "info",

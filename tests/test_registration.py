@@ -115,7 +115,9 @@ def test_a_band_alone_is_brought_into_the_frame_too() -> None:
 
 
 def test_both_ways_through_the_lenses_lead_back() -> None:
-    bent = replace(RIG, visible_lens=LENS, infrared_lens=replace(LENS, focal=(200.0, 200.0), centre=(104.0, 80.0)))
+    bent = replace(
+        RIG, visible_lens=LENS, infrared_lens=replace(LENS, focal=(200.0, 200.0), centre=(104.0, 80.0))
+    )
     smooth = np.add.outer(np.linspace(0, 0.5, INFRARED_SIZE[0]), np.linspace(0, 0.5, INFRARED_SIZE[1]))
     there = Registration(bent)(Pair("p", None, smooth.astype(np.float32)))
     assert there.infrared is not None

@@ -50,9 +50,7 @@ def test_what_it_says_of_itself_holds() -> None:
 
 
 def test_bright_and_dark_may_be_exchanged() -> None:
-    turned = [
-        (visible, Picture(255 - infrared.levels, infrared.valid)) for visible, infrared in pictures()
-    ]
+    turned = [(visible, Picture(255 - infrared.levels, infrared.valid)) for visible, infrared in pictures()]
     again = estimate(turned, start=found().homography)
     assert again is not None
     assert corner_distances(again.homography, found().homography).max() < 0.3
@@ -88,7 +86,10 @@ def test_near_and_far_things_from_two_viewpoints_are_refused() -> None:
         assert pair.visible is not None
         assert pair.infrared is not None
         apart.append(
-            (picture_of(pair.visible), picture_of(seen_by_infrared(pair.infrared, HOMOGRAPHY @ shifted(shift, 0))))
+            (
+                picture_of(pair.visible),
+                picture_of(seen_by_infrared(pair.infrared, HOMOGRAPHY @ shifted(shift, 0))),
+            )
         )
     assert doubt(estimate(apart, start=HOMOGRAPHY)) is not None
 
@@ -110,7 +111,9 @@ def test_a_tighter_limit_refuses_and_says_the_number() -> None:
 
 @pytest.mark.parametrize("model", ["shift", "affine"])
 def test_simpler_models_are_found_and_stay_simple(model: str) -> None:
-    truth = shifted(40, 25) if model == "shift" else np.array([[1.2, 0.03, 30], [-0.02, 1.15, 30], [0, 0, 1.0]])
+    truth = (
+        shifted(40, 25) if model == "shift" else np.array([[1.2, 0.03, 30], [-0.02, 1.15, 30], [0, 0, 1.0]])
+    )
     made = []
     for pair in scenes(4):
         assert pair.visible is not None
@@ -195,9 +198,9 @@ def test_pictures_of_two_sizes_are_no_rig() -> None:
 
 def test_points_outside_the_picture_are_named() -> None:
     points = np.random.default_rng(0).uniform(0, 100, (9, 2))
+    infrared = points.copy()
+    infrared[2] = 500
     with pytest.raises(OptionError, match="point 3 lies outside the infrared"):
-        infrared = points.copy()
-        infrared[2] = 500
         align_points(points, infrared, (VISIBLE_SIZE, INFRARED_SIZE))
 
 

@@ -41,7 +41,8 @@ def rig_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--rig",
         type=str | None,
-        help="rig.json of two cameras that are not aligned (`crossband align` makes it): one band's images are "
+        help="rig.json of two cameras that are not aligned (`crossband align` makes it): one band's images "
+        "are "
         "brought into the other's frame as they are read",
     )
     parser.add_argument(

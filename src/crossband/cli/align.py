@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
     from crossband.rig.aligning import Cameras
     from crossband.rig.features import Picture
+    from crossband.rig.lens import Lens
     from crossband.rig.rig import Rig
 
 
 def align_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--visible", type=str | None, help="folder of visible images, or one")
-    parser.add_argument("--infrared", type=str | None, help="folder of infrared images of the same names, or one")
+    parser.add_argument(
+        "--infrared", type=str | None, help="folder of infrared images of the same names, or one"
+    )
     parser.add_argument("--out", type=str | None, help="the rig.json to write")
     parser.add_argument(
         "--model",
@@ -31,7 +34,8 @@ def align_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--points",
         type=str | None,
-        help="CSV of points that both cameras show: visible_x,visible_y,infrared_x,infrared_y; used in place of "
+        help="CSV of points that both cameras show: visible_x,visible_y,infrared_x,infrared_y; used in "
+        "place of "
         "what the pictures show",
     )
     for band in ("visible", "infrared"):
@@ -55,7 +59,8 @@ def align_arguments(parser: ArgumentParser) -> None:
         "--check",
         type=str | None,
         metavar="SOURCE",
-        help="say how well the pairs of a source are registered, such as folder:PATH; with --rig, by that rig",
+        help="say how well the pairs of a source are registered, such as folder:PATH; with --rig, by that "
+        "rig",
     )
     parser.add_argument("--split", type=str | None, help="with --check: the split (default: all of them)")
     rig_arguments(parser)
@@ -69,7 +74,8 @@ def align(options: Namespace) -> int:
     missing = [name for name in ("visible", "infrared", "out") if options[name] is None]
     if missing:
         raise OptionError(
-            f"align needs {' and '.join(f'--{name}' for name in missing)}, as in `crossband align --visible DIR "
+            f"align needs {' and '.join(f'--{name}' for name in missing)}, as in `crossband align --visible "
+            f"DIR "
             "--infrared DIR --out rig.json`, or --check SOURCE"
         )
     return _align(options)
@@ -92,9 +98,7 @@ def _align(options: Namespace) -> int:
         from crossband.rig.estimating import MOST_PAIRS
 
         shown = _pictures(files, most=MOST_PAIRS)
-        rig, _ = align_pairs(
-            [pair for _, pair in shown], options.model, cameras=cameras, limit=options.limit
-        )
+        rig, _ = align_pairs([pair for _, pair in shown], options.model, cameras=cameras, limit=options.limit)
     print(_told(rig))
     if options.report is not None:
         from crossband.report.alignment_page import write_alignment_page
@@ -109,7 +113,7 @@ def _cameras(options: Namespace) -> Cameras:
     from crossband.rig.aligning import Cameras
     from crossband.rig.lens import read_lens
 
-    def lens(path: str | None):  # type: ignore[no-untyped-def]
+    def lens(path: str | None) -> Lens | None:
         return None if path is None else read_lens(Path(path))
 
     return Cameras(
@@ -154,7 +158,8 @@ def _told(rig: Rig) -> str:
         near, far = rig.depths
         lines.append(
             f"one plane is aligned: within a pixel for depths from {near:.2f} m to "
-            f"{'infinity' if far is None else f'{far:.2f} m'}; what is nearer or farther is shifted (parallax)"
+            f"{'infinity' if far is None else f'{far:.2f} m'}; what is nearer or farther is shifted "
+            f"(parallax)"
         )
     return "\n".join(lines)
 
@@ -180,7 +185,13 @@ def _check(options: Namespace) -> int:
     rows = [
         [name, "unknown", "", "", f"{100 * off.share:.0f} %"]
         if off.shift is None
-        else [name, f"{off.shift[0]:+.1f}", f"{off.shift[1]:+.1f}", f"{off.rest:.1f}", f"{100 * off.share:.0f} %"]
+        else [
+            name,
+            f"{off.shift[0]:+.1f}",
+            f"{off.shift[1]:+.1f}",
+            f"{off.rest:.1f}",
+            f"{100 * off.share:.0f} %",
+        ]
         for name, off in found
     ]
     print(text_table(["pair", "right", "down", "off", "parts"], rows, align="lrrrr"))
@@ -189,12 +200,14 @@ def _check(options: Namespace) -> int:
     if len(known):
         far = int((known > FAR).sum())
         print(
-            f"off by {np.median(known):.1f} pixels (median), {np.percentile(known, 95):.1f} (95 %); by more than "
+            f"off by {np.median(known):.1f} pixels (median), {np.percentile(known, 95):.1f} (95 %); by more "
+            f"than "
             f"{FAR:g}: {far}"
         )
         if 2 * far > len(known):
             print(
-                "note: most of these pairs are not registered; `crossband align` finds the geometry of their rig",
+                "note: most of these pairs are not registered; `crossband align` finds the geometry of "
+                "their rig",
                 file=sys.stderr,
             )
     return 0

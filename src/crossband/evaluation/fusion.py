@@ -135,6 +135,7 @@ def evaluate_fusion(
             scores = FusionScores(convention, metrics=metrics, device=device)
             running[name] = _Method(origin, stretching, fuse, scores)
         for batch in evaluation_loader(WithoutLabels(pairs), batch_size=batch_size, workers=workers):
+            _check_seen(batch)
             sources = [to_uint8(_present(getattr(batch, band)).numpy()) for band in BANDS]
             full_range.update({band: _spanning(image) for band, image in zip(BANDS, sources, strict=True)})
             fused = {name: method.score(batch, sources) for name, method in running.items()}
@@ -248,6 +249,19 @@ def _reading(folder: Path, names: Sequence[str]) -> Fuse:
 
 def _first(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _check_seen(batch: Batch) -> None:
+    """Raises OptionError where only one camera of a rig saw a part of an image: metrics would score its
+    edges.
+    """
+    if batch.valid is not None and not bool(batch.valid.all()):
+        raise OptionError(
+            f"pair {batch.names[0]!r} has pixels that only one camera of the rig saw, which no metric of "
+            f"fused "
+            "pictures can leave out; score in the frame of the camera that sees less (--frame infrared, "
+            "mostly)"
+        )
 
 
 def _present(image: Tensor | None) -> Tensor:

@@ -248,7 +248,9 @@ def _check_benchmark_options(name: str, options: dict[str, str]) -> None:
     known |= dict.fromkeys(_RIG_OPTIONS, _RIG_FORM)
     for key in options:
         if key not in known:
-            raise OptionError(f"{name} has no option {quoted(key)}; it has: {', '.join(dict.fromkeys(known.values()))}")
+            raise OptionError(
+                f"{name} has no option {quoted(key)}; it has: {', '.join(dict.fromkeys(known.values()))}"
+            )
     parse_ignore(options.get("ignore"))
 
 

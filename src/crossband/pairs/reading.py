@@ -286,5 +286,6 @@ def check_same_size(name: str, images: Sequence[tuple[Path | None, np.ndarray | 
         told = ", ".join(f"{path} is {height} x {width}" for path, (height, width) in sizes.items())
         raise PairError(
             f"pair {quoted(name)}: {told} (height x width); register, crop or resize them to one size "
-            "(labels by nearest neighbour), or find the cameras' geometry with `crossband align` and give --rig"
+            "(labels by nearest neighbour), or find the cameras' geometry with `crossband align` and give "
+            "--rig"
         )

@@ -45,7 +45,8 @@ class Registration:
         image = getattr(pair, other)
         label, valid = pair.label, pair.valid
         if image is not None:
-            pair = replace(pair, **{other: warped(image, warp)})
+            moved = warped(image, warp)
+            pair = replace(pair, visible=moved) if other == "visible" else replace(pair, infrared=moved)
             valid = warp.valid if valid is None else valid & warp.valid
         if label is not None and label_band == other:
             label = warped_label(label, warp, IGNORE_INDEX)

@@ -83,8 +83,9 @@ def write_label(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, 3) sRGB or uint8 (H, W) grey, in the format of the suffix; JPEG at quality 95.
 
-    uint16 (H, W) grey goes into PNG and TIFF, whole, and so does uint8 (H, W, 4), sRGB with alpha. Raises ValueError for other arrays, OptionError for a
-    suffix that names no format, or one too shallow, and if the file cannot be written.
+    uint16 (H, W) grey goes into PNG and TIFF, whole, and so does uint8 (H, W, 4), sRGB with alpha. Raises
+    ValueError for other arrays, OptionError for a suffix that names no format, or one too shallow, and if the
+    file cannot be written.
     """
     grey, colour = image.ndim == 2, image.ndim == 3 and image.shape[2] in (3, 4)
     alpha = colour and image.shape[2] == 4

@@ -1,4 +1,4 @@
-"""The page of an alignment: both bands on each other, before and after, as a checkerboard and by their edges."""
+"""The page of an alignment: both bands on each other, before and after, as squares and by their edges."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ def write_alignment_page(
     shown. Raises OptionError if it cannot be written."""
     page = Page("Two cameras, one geometry")
     page.paragraph(
-        f"A {rig.model} brings both bands together. It was found by {rig.count} {rig.found_by}, with a residual "
-        f"of {rig.residual:.2f} infrared pixels (95 %: {rig.interval[0]:.2f} to {rig.interval[1]:.2f}), and the "
-        f"corners are known to {rig.uncertainty:.1f}. One plane is aligned: what is nearer or farther is shifted."
+        f"A {rig.model} brings both bands together. It was found by {rig.count} {rig.found_by}, with a "
+        f"residual "
+        f"of {rig.residual:.2f} infrared pixels (95 %: {rig.interval[0]:.2f} to {rig.interval[1]:.2f}), and "
+        f"the "
+        f"corners are known to {rig.uncertainty:.1f}. One plane is aligned: what is nearer or farther is "
+        f"shifted."
     )
     shown = [pairs[index] for index in np.unique(np.linspace(0, len(pairs) - 1, _SHOWN).round().astype(int))]
     page.heading("Before and after")
     page.paragraph(
-        "All in the infrared camera's frame; before, the visible picture is merely made as large. Squares show "
-        "the bands in turn: lines should run on from one into the next. Edges of the visible picture are blue, "
+        "All in the infrared camera's frame; before, the visible picture is merely made as large. Squares "
+        "show "
+        "the bands in turn: lines should run on from one into the next. Edges of the visible picture are "
+        "blue, "
         "those of the infrared one orange, and white where both are."
     )
     page.image_grid(

@@ -42,7 +42,8 @@ class Cameras:
             raise OptionError("--baseline and --plane tell the depths together; give both, or neither")
         if self.baseline is not None and self.focal_pixels is None:
             raise OptionError(
-                "the depths need the infrared camera's focal length too; give --focal PIXELS or --infrared_lens"
+                "the depths need the infrared camera's focal length too; give --focal PIXELS or "
+                "--infrared_lens"
             )
 
     @property
@@ -87,11 +88,12 @@ def align_pairs(
     """
     cameras = cameras or Cameras()
     for band, side in (("visible", 0), ("infrared", 1)):
-        sizes = sorted({pair[side].size for pair in pairs})
-        if len(sizes) > 1:
-            told = " and ".join(f"{height} x {width}" for height, width in sizes[:2])
+        there = sorted({pair[side].size for pair in pairs})
+        if len(there) > 1:
+            told = " and ".join(f"{height} x {width}" for height, width in there[:2])
             raise OptionError(
-                f"the {band} images are of {len(sizes)} sizes, {told} among them; one rig has one size per camera"
+                f"the {band} images are of {len(there)} sizes, {told} among them; one rig has one size per "
+                f"camera"
             )
     sizes = pairs[0][0].size, pairs[0][1].size
     _check_lenses(cameras, *sizes)

@@ -15,8 +15,8 @@ _SMALLEST = 96
 """Pixels of the shorter side below which nothing can be said."""
 _FEWEST_CELLS = 6
 _LEAST_SHARE = 0.35
-"""Of the cells, so many have to move alike before their shift is believed. Of pairs that do not belong together
-about one in five do, by chance."""
+"""Of the cells, so many have to move alike before their shift is believed. Of pairs that do not belong
+together about one in five do, by chance."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,14 @@ class Misfit:
 def misfit(visible: Picture, infrared: Picture) -> Misfit:
     """Measure how well two bands of one size lie on each other, within an eighth of the picture.
 
-    Each cell of the infrared picture looks for its best place; the largest group of cells that move alike tells.
+    Each cell of the infrared picture looks for its best place; the largest group of cells that move alike
+    tells.
     """
     if min(infrared.size) < _SMALLEST or visible.size != infrared.size:
         return Misfit(None, float("nan"), 0.0)
-    agreement = local_agreement(Level([(visible, infrared)], _WIDTH, _STEP, _POOL), np.eye(3), intervals=False)
+    agreement = local_agreement(
+        Level([(visible, infrared)], _WIDTH, _STEP, _POOL), np.eye(3), intervals=False
+    )
     if agreement.cells < _FEWEST_CELLS:
         return Misfit(None, float("nan"), 0.0)
     apart = np.linalg.norm(agreement.offsets[:, None] - agreement.offsets[None], axis=2)

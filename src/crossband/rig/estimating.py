@@ -53,8 +53,8 @@ def estimate(
 ) -> Estimate | None:
     """The homography under which the edges of both bands agree best over all pairs; None if none is sound.
 
-    pairs: visible and infrared of one rig, each band of one size. start: a homography, infrared to visible, to
-    begin from in place of a search.
+    pairs: visible and infrared of one rig, each band of one size. start: a homography, infrared to visible,
+    to begin from in place of a search.
     """
     if not all(any(_has_edges(pair[side]) for pair in pairs) for side in (0, 1)):
         return None

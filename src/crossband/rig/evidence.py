@@ -40,9 +40,9 @@ def corner_errors(level: Level, homography: np.ndarray, model: Model) -> np.ndar
     around = corners(level.pairs[0][1].size)
     moved = []
     for rest in rests:
-        curvature = sum(part.curvature for part in rest)
+        curvature = np.sum([part.curvature for part in rest], axis=0)
         floor = 1e-6 * np.trace(curvature) * np.eye(len(curvature))
-        step = np.linalg.solve(curvature + floor, sum(part.gradient for part in rest))
+        step = np.linalg.solve(curvature + floor, np.sum([part.gradient for part in rest], axis=0))
         moved.append(transform(np.linalg.inv(homography) @ level.moved(homography, step), around))
     off = np.array(moved) - np.mean(moved, axis=0)
     return np.sqrt((off**2).sum(axis=(0, 2)) * (len(off) - 1) / len(off))

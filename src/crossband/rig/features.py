@@ -1,9 +1,9 @@
 """What two bands have in common: where edges are and which way they run, whatever is bright and what is dark.
 
-Heat and light agree in few intensities but in many edges. Each pixel gets five numbers: how strong its edge is
-against its surroundings, and the edge's direction twice, as cosine and sine of two and of four times its angle.
-These do not change where an edge's bright and dark side are exchanged. Pooled over some pixels they are the
-oriented gradient features that multimodal registration rests on (HOPC, Ye 2017; CFOG, Ye 2019).
+Heat and light agree in few intensities but in many edges. Each pixel gets five numbers: how strong its edge
+is against its surroundings, and the edge's direction twice, as cosine and sine of two and of four times its
+angle. These do not change where an edge's bright and dark side are exchanged. Pooled over some pixels they
+are the oriented gradient features that multimodal registration rests on (HOPC, Ye 2017; CFOG, Ye 2019).
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class Picture:
         return self.levels.shape[0], self.levels.shape[1]
 
     def at(self, zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Levels and valid pixels made smaller by ``zoom`` (up to 1), and the way from the full size to it."""
+        """Levels and valid pixels made smaller by ``zoom`` (up to 1), and the way from full size there."""
         height, width = self.size
         size = max(round(height * zoom), 8), max(round(width * zoom), 8)
         if size not in self._made:
             small = self.levels, self.valid
             if size != self.size:
-                area = {"dsize": size[::-1], "interpolation": cv2.INTER_AREA}
-                small = (
-                    cv2.resize(self.levels, **area),
-                    cv2.resize(self.valid.astype(np.float32), **area) > 0.99,
+                levels, shown = (
+                    cv2.resize(image.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+                    for image in small
                 )
+                small = levels, shown > 0.99
             self._made[size] = small
         return *self._made[size], resized(self.size, size)
 
@@ -90,7 +90,8 @@ def _shown(grey: np.ndarray) -> np.ndarray:
 def edge_features(
     levels: np.ndarray, valid: np.ndarray, *, pool: float, step: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The edges of a picture, pooled and thinned: float32 (h, w, 5) of mean 0, and where they are, float32 (h, w).
+    """The edges of a picture, pooled and thinned: float32 (h, w, 5) of mean 0, and where they are, float32
+    (h, w).
 
     pool: standard deviation in pixels of the window that pools. step: one is kept for each square of so many
     pixels, at its middle; what is left at the right and below is dropped. The second result is 0 around what

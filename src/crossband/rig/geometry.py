@@ -69,7 +69,7 @@ def is_sound(matrix: np.ndarray, size: Size) -> bool:
 
 
 def distortion(matrix: np.ndarray, size: Size) -> float:
-    """How far a homography is from a turn, zoom and shift: at the corners, as a share of the picture's width."""
+    """How far a homography is from a turn, zoom and shift: at the corners, as a share of the width."""
     here, there = corners(size), transform(matrix, corners(size))
     similar = fit_similarity(here, there)
     zoom = np.sqrt(abs(np.linalg.det(similar[:2, :2])))

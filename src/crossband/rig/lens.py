@@ -40,7 +40,8 @@ class Lens:
             raise OptionError("a lens has finite numbers, and focal lengths above 0")
         if len(self.distortion) not in _COUNTS:
             raise OptionError(
-                f"a lens has {', '.join(map(str, _COUNTS))} distortion coefficients, not {len(self.distortion)}"
+                f"a lens has {', '.join(map(str, _COUNTS))} distortion coefficients, not "
+                f"{len(self.distortion)}"
             )
 
     @property
@@ -54,7 +55,8 @@ class Lens:
         x, y = self.centre[0] / size[1], self.centre[1] / size[0]
         if not (0.25 < x < 0.75 and 0.25 < y < 0.75):
             raise OptionError(
-                f"the {band} lens has its centre at {self.centre[0]:.0f}, {self.centre[1]:.0f}, but the {band} "
+                f"the {band} lens has its centre at {self.centre[0]:.0f}, {self.centre[1]:.0f}, but the "
+                f"{band} "
                 f"pictures are {size[1]} x {size[0]} pixels; give the calibration of this size"
             )
 
@@ -130,4 +132,6 @@ def _named(values: dict[str, Any], names: tuple[str, ...], what: str) -> np.ndar
     for name, value in values.items():
         if name.lower() in names:
             return np.asarray(value, np.float64)
-    raise OptionError(f"holds no {what} under a usual name ({', '.join(names)}), but {quoted(sorted(values))}")
+    raise OptionError(
+        f"holds no {what} under a usual name ({', '.join(names)}), but {quoted(sorted(values))}"
+    )

@@ -1,4 +1,4 @@
-"""Points that both cameras show, picked by hand or found on a checkerboard, and the geometry that they give."""
+"""Points that both cameras show, picked by hand or found on a checkerboard, and the geometry they give."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise OptionError(f"{path}: is no CSV of points ({error})") from error
     order = [0, 1, 2, 3]
-    rows = []
+    rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -81,8 +81,8 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def fit_point_pairs(visible: np.ndarray, infrared: np.ndarray, model: Model, size: Size) -> PointFit:
     """The geometry that points give. size: of the infrared picture.
 
-    Distances in the visible picture are what is least, as its pixels are the finer ones. Raises OptionError for
-    fewer points than the model needs and `SPARE_POINTS`, or points on one line.
+    Distances in the visible picture are what is least, as its pixels are the finer ones. Raises OptionError
+    for fewer points than the model needs and `SPARE_POINTS`, or points on one line.
     """
     needed = PARAMETERS[model] // 2 + SPARE_POINTS
     if len(visible) < needed:

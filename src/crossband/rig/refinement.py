@@ -1,8 +1,8 @@
 """From a rough guess to the homography under which the edges of both bands agree best.
 
-The score of a homography is the normalised correlation of the two bands' edge features where they overlap, its
-mean over all pairs. It is climbed by Gauss-Newton steps, as the enhanced correlation coefficient is (Evangelidis
-and Psarakis 2008), with five channels in place of the intensities, which do not match.
+The score of a homography is the normalised correlation of the two bands' edge features where they overlap,
+its mean over all pairs. It is climbed by Gauss-Newton steps, as the enhanced correlation coefficient is
+(Evangelidis and Psarakis 2008), with five channels in place of the intensities, which do not match.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PicturePair = tuple[Picture, Picture]
 """Visible and infrared."""
 
 _LEAST_SCORE = 0.05
-"""A correlation below this does not flatten the assumed curvature further, which would make steps too long."""
+"""A correlation below this does not flatten the assumed curvature further, which would make steps too long.
+"""
 _FEWEST_PIXELS = 60
 
 
@@ -91,7 +92,9 @@ class Level:
         return self._after(homography, small_step(step))
 
     def visible(self, index: int, homography: np.ndarray, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The visible features of a pair as the infrared camera would see them, ``margin`` small pixels wider."""
+        """The visible features of a pair as the infrared camera would see them, ``margin`` small pixels
+        wider.
+        """
         from_small = homography @ np.linalg.inv(self.to_small)
         picture = self.pairs[index][0]
         zoom = min(1.0, 1 / _pixels_per_pixel(from_small, self.size))
@@ -187,7 +190,9 @@ class Level:
         model: Model,
         keep: np.ndarray | None = None,
     ) -> Slope:
-        """One pair's score and its derivatives. keep: float32 (h, w), 0 where the infrared grid does not count."""
+        """One pair's score and its derivatives. keep: float32 (h, w), 0 where the infrared grid does not
+        count.
+        """
         infrared, visible, both = self.overlaid(index, features, there, inside)
         if keep is not None:
             both = both * keep

@@ -77,7 +77,7 @@ class Rig:
 
 
 def read_rig(path: Path) -> Rig:
-    """Read a ``rig.json``, its fields of their types. Raises OptionError, naming the file, for anything else."""
+    """Read a ``rig.json``, its fields of their types. Raises OptionError, naming it, for anything else."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it is longer than {_MOST_BYTES >> 10} KiB")
@@ -88,7 +88,9 @@ def read_rig(path: Path) -> Rig:
             raise OptionError(f"{path} is of format {values['format']}; this Crossband reads up to {FORMAT}")
         return Rig(**_checked(Rig, "rig", values))
     except OSError as error:
-        raise OptionError(f"{path}: cannot be read ({error.strerror}); `crossband align` makes one") from error
+        raise OptionError(
+            f"{path}: cannot be read ({error.strerror}); `crossband align` makes one"
+        ) from error
     except (CrossbandError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, OptionError) and str(error).startswith(str(path)):
             raise
@@ -101,7 +103,9 @@ def _checked(kind: Any, owner: str, values: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"it has a field {quoted(unknown[0])}, which no {owner} has")
-    lenses = {name: values[name] for name in ("visible_lens", "infrared_lens") if values.get(name) is not None}
+    lenses = {
+        name: values[name] for name in ("visible_lens", "infrared_lens") if values.get(name) is not None
+    }
     plain = {name: value for name, value in values.items() if name not in lenses}
     checked = check_types(owner, hints, plain)
     for name, value in lenses.items():

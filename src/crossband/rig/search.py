@@ -1,4 +1,4 @@
-"""Rough guesses without a start: every zoom and turn in a range, every shift at once by Fourier transforms."""
+"""Rough guesses without a start: zooms and turns in a range, and every shift by Fourier transforms."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _shrunk(size: Size, shrink: float, step: int) -> tuple[np.ndarray, Size]:
 def _grid_features(picture: Picture, zoom: float, way: np.ndarray, size: Size, step: int) -> Features:
     """The pooled edges of a picture seen through a way to its own pixels. zoom: near that of the way."""
     levels, valid, to_zoomed = picture.at(zoom)
-    if way.shape == (3, 3) and not np.array_equal(way, np.eye(3)):
+    if not np.array_equal(way, np.eye(3)):
         matrix = to_zoomed @ way
         levels = cv2.warpPerspective(
             levels, matrix, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -113,7 +113,7 @@ def _turning(grid: Size, degrees: float) -> tuple[np.ndarray, Size]:
 
 
 def _turned(features: np.ndarray, there: np.ndarray, degrees: float, way: np.ndarray, size: Size) -> Features:
-    """Features of a turned picture from those of the picture: in their new places, their directions turned."""
+    """Features of a turned picture from those of the picture: in new places, their directions turned."""
     if degrees == 0:
         return features, there
     linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

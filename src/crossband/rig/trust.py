@@ -7,7 +7,9 @@ from crossband.rig.evidence import FEWEST_PAIRS
 from crossband.rig.points import PointFit
 
 LIMIT = 3.0
-"""Infrared pixels: an estimate whose worst corner may be further off (95 %) is refused, unless asked otherwise."""
+"""Infrared pixels: an estimate whose worst corner may be further off (95 %) is refused, unless asked
+otherwise.
+"""
 
 _FEWEST_CELLS = 8
 _LEAST_SHARE = 0.6
@@ -20,7 +22,8 @@ def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
     """
     if found is None:
         return (
-            "no geometry was found under which the edges of both bands agree; give pairs with more texture in "
+            "no geometry was found under which the edges of both bands agree; give pairs with more texture "
+            "in "
             "both bands, or --points"
         )
     agreement = found.agreement
@@ -31,19 +34,22 @@ def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
         )
     if agreement.share < _LEAST_SHARE:
         return (
-            f"only {100 * agreement.share:.0f} % of the infrared picture's parts agree with one {found.model}: "
+            f"only {100 * agreement.share:.0f} % of the infrared picture's parts agree with one "
+            f"{found.model}: "
             "the pairs lack texture that both bands show, do not belong together, or see near and far things "
             "from two viewpoints (parallax); give other pairs, or --points on the plane that matters"
         )
     if found.pairs < FEWEST_PAIRS:
         return (
-            f"{found.pairs} pairs cannot vouch for each other; give {FEWEST_PAIRS} or more of the same rig, or "
+            f"{found.pairs} {'pair' if found.pairs == 1 else 'pairs'} cannot vouch for each other; give "
+            f"{FEWEST_PAIRS} or more of the same rig, or "
             "--points"
         )
     if found.uncertainty > limit:
         simpler = "" if found.model == "shift" else ", a simpler --model"
         return (
-            f"with a pair left out the corners move: they are known to {found.uncertainty:.1f} infrared pixels "
+            f"with a pair left out the corners move: they are known to {found.uncertainty:.1f} infrared "
+            f"pixels "
             f"(95 %), the limit being {limit:g}; give more pairs{simpler}, or --points"
         )
     return None
@@ -54,12 +60,14 @@ def doubt_points(found: PointFit, limit: float = LIMIT) -> str | None:
     worst = int(found.distances.argmax()) + 1
     if found.residual > limit:
         return (
-            f"the points disagree with one {found.model} by {found.residual:.1f} infrared pixels (median), the "
+            f"the points disagree with one {found.model} by {found.residual:.1f} infrared pixels (median), "
+            f"the "
             f"limit being {limit:g}, point {worst} most of all; do all of them lie on one plane?"
         )
     if found.uncertainty > limit:
         return (
-            f"with points left out the corners move: they are known to {found.uncertainty:.1f} infrared pixels "
+            f"with points left out the corners move: they are known to {found.uncertainty:.1f} infrared "
+            f"pixels "
             f"(95 %), the limit being {limit:g}; give more points, near the picture's corners too"
         )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -71,7 +72,7 @@ def _middle(rig: Rig, frame: Band) -> np.ndarray:
     return np.append(point, 1.0)
 
 
-def _bent_near(bend, points: np.ndarray, size: Size) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _bent_near(bend: Callable[[np.ndarray], np.ndarray], points: np.ndarray, size: Size) -> np.ndarray:
     """Points through a lens; those far outside the picture stay there, where polynomials fold back."""
     near = (np.abs(points / [size[1], size[0]] - 0.5) < 0.75).all(axis=1)
     bent = np.full_like(points, _AWAY)

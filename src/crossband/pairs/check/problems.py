@@ -183,7 +183,8 @@ def _sizes(
             Problem(
                 "error",
                 f"{report.name}: the sizes differ in {_number(unequal, 'pair')}: {_some(unequal)}",
-                "register, crop or resize the images of a pair to one size (labels by nearest neighbour), or find "
+                "register, crop or resize the images of a pair to one size (labels by nearest neighbour), "
+                "or find "
                 "the cameras' geometry with `crossband align` and give --rig",
             )
         )

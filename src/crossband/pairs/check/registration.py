@@ -48,8 +48,8 @@ def misfits(
 ) -> Iterator[tuple[str, Misfit]]:
     """The name of each pair that has both bands, and how far it is off its registration.
 
-    progress: called with (pairs done, pairs in all). Raises PairError as `pair_pictures`, and for bands of two
-    sizes.
+    progress: called with (pairs done, pairs in all). Raises PairError as `pair_pictures`, and for bands of
+    two sizes.
     """
     both = [entry for entry in files if entry.visible is not None and entry.infrared is not None]
     for number, entry in enumerate(both, start=1):
@@ -76,11 +76,17 @@ def registration_problems(
 ) -> list[Problem]:
     """A warning where most pairs of a sample that can be measured lie apart."""
     both = [entry for entry in files if entry.visible is not None and entry.infrared is not None]
-    sample = [both[index] for index in np.unique(np.linspace(0, len(both) - 1, SAMPLE).astype(int))] if both else []
+    sample = (
+        [both[index] for index in np.unique(np.linspace(0, len(both) - 1, SAMPLE).astype(int))]
+        if both
+        else []
+    )
     told: list[tuple[str, Misfit]] = []
     for entry in sample:
         try:
-            told += [(name, found) for name, found in misfits([entry], registration) if found.shift is not None]
+            told += [
+                (name, found) for name, found in misfits([entry], registration) if found.shift is not None
+            ]
         except PairError:
             # What is wrong with a file is told by the check that reads it.
             continue

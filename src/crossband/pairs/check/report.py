@@ -15,7 +15,8 @@ from crossband.words import IGNORE_INDEX
 
 NOT_CHECKED = (
     "Not checked: whether the ids mean what the class names say (a swapped order leaves no trace in the "
-    "files), whether the bands are aligned but for a sample of pairs (see `crossband align --check`), and most pixels of the bands (the header and the end of each "
+    "files), whether the bands are aligned but for a sample of pairs (see `crossband align --check`), and "
+    "most pixels of the bands (the header and the end of each "
     f"file are read, and the pixels of {SAMPLE} pairs per split at most; labels and bands of floats are read "
     "whole)."
 )
