@@ -161,6 +161,14 @@ def test_black_that_a_warp_left_is_no_part_of_a_picture() -> None:
     assert shown[:, 12:].all()
 
 
+def test_what_was_not_measured_is_no_part_of_a_picture() -> None:
+    image = np.random.default_rng(0).random((60, 80)).astype(np.float32)
+    image[10:20, 30:40], image[40, 40] = np.nan, np.inf
+    picture = picture_of(image)
+    np.testing.assert_array_equal(~picture.valid, ~np.isfinite(image))
+    assert np.isfinite(picture.levels).all()
+
+
 def test_a_misfit_is_the_shift_between_the_bands() -> None:
     pair = scenes(1)[0]
     assert pair.visible is not None

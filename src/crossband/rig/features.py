@@ -63,16 +63,19 @@ class Picture:
 def picture_of(image: np.ndarray) -> Picture:
     """A band as `Picture`. image: visible (H, W, 3) or infrared (H, W), of any range, float or integer.
 
-    Infrared of a small range in deep files is spread over 0..255 between its percentiles 0.5 and 99.5.
+    NaN and infinite values are no part of the picture. Infrared of a small range in deep files is spread over
+    0..255 between its percentiles 0.5 and 99.5.
     """
     grey = np.asarray(image, np.float32)
     if grey.ndim == 3:
         grey = grey @ np.array([0.299, 0.587, 0.114], np.float32)
+    measured = np.isfinite(grey)
+    grey = np.where(measured, grey, grey.min(where=measured, initial=np.float32(np.finfo(np.float32).max)))
     low, high = np.percentile(grey, (0.5, 99.5))
     if not high > low:
         low, high = float(grey.min()), float(grey.max())
     levels = np.clip((grey - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.float32)
-    return Picture(levels, _shown(grey))
+    return Picture(levels, _shown(grey) & measured)
 
 
 def _shown(grey: np.ndarray) -> np.ndarray:
