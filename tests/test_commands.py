@@ -154,6 +154,7 @@ def test_a_missing_partner_is_one_line_and_writes_nothing(
     gone = sorted((tmp_path / "infrared").iterdir())[2]
     gone.unlink()
     arguments = ["--visible", str(tmp_path / "visible"), "--infrared", str(tmp_path / "infrared")]
+    arguments += ["--missing", "error"]
     line = refused(["predict", str(run), *arguments, "--out", str(tmp_path / "out")], capsys)
     assert gone.stem in line
     assert not (tmp_path / "out").exists()

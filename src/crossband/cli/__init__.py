@@ -21,19 +21,16 @@ from crossband.cli.evaluate import evaluate, evaluate_arguments
 from crossband.cli.export import export, export_arguments, verify, verify_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.robustness import robustness, robustness_arguments
-from crossband.cli.train import train, train_arguments
-from crossband.cli.use import (
-    fuse,
-    fuse_arguments,
+from crossband.cli.runs import (
     info,
     info_arguments,
-    predict,
-    predict_arguments,
     recalibrate,
     recalibrate_arguments,
     systems,
     systems_arguments,
 )
+from crossband.cli.train import train, train_arguments
+from crossband.cli.use import fuse, fuse_arguments, predict, predict_arguments
 from crossband.errors import CrossbandError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings

@@ -1,4 +1,4 @@
-"""The commands that use a system: ``predict``, ``fuse``, ``recalibrate``, ``systems`` and ``info``."""
+"""The commands that use a system: ``predict`` and ``fuse``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.runs import check_usable
 from crossband.errors import BandError, OptionError, PairError, quoted
 from crossband.terminal import (
     DEVICE_HELP,
-    SOURCE_HELP,
     choice,
     display_arguments,
     progress_bar,
@@ -248,20 +248,12 @@ def _checked(options: Namespace) -> list[PairFiles]:
     if options.visible is None and options.infrared is None:
         raise OptionError("give --visible, --infrared, or both")
     # First what is wrong with the run: images cannot mend it.
-    _check_run(options.run)
+    check_usable(options.run)
     files = _files(options)
     if len(files) == 1:
         # One of many is left out and told of, when its turn comes.
         check_sizes(files[0])
     return files
-
-
-def _check_run(run: str) -> None:
-    from crossband.run_card import check_run
-    from crossband.runtime.exported import is_exported
-
-    if not is_exported(Path(run)):
-        check_run(run)
 
 
 def _choices(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
@@ -354,81 +346,3 @@ def _files(options: Namespace) -> list[PairFiles]:
             )
     visible, infrared = (None if text is None else Path(text) for text in paths)
     return match_images(visible, infrared, missing=options.missing)
-
-
-def recalibrate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=str, help="a finished run folder of CSK-Net")
-    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
-    parser.add_argument("--split", type=str, default="train", help="the split to take the statistics from")
-    parser.add_argument("--out", type=str, required=True, help="run folder for the infrared-only system")
-    parser.add_argument("--batch_size", "--batch-size", type=int, default=8, help="pairs per step")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the pairs")
-    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
-
-
-def recalibrate(options: Namespace) -> None:
-    from crossband.pairs.opening import open_pairs
-    from crossband.run_card import check_run
-
-    # Before PyTorch is loaded, which takes seconds.
-    check_run(options.run)
-    open_pairs(options.data, options.split, labels=False)
-    from crossband.recalibration import recalibrate_run
-
-    with progress_bar("recalibrating") as progress:
-        recalibrate_run(
-            Path(options.run),
-            options.data,
-            Path(options.out),
-            split=options.split,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            device=options.device,
-            progress=progress,
-        )
-    print(f"written: {options.out}")
-
-
-def systems_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--load",
-        action="store_true",
-        help="import the systems of other packages, so that they say what they are; else their names alone",
-    )
-
-
-def systems(options: Namespace) -> None:
-    from crossband.systems.registry import describe_systems
-
-    for line in describe_systems(load=options.load):
-        print(line)
-
-
-def info_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("what", type=str, help="a run folder, an exported file, or the name of a system")
-    parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
-    parser.add_argument("--encoder", type=str | None, help="encoder, for a system's name")
-    parser.add_argument(
-        "--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image that FLOPs are counted for"
-    )
-
-
-def info(options: Namespace) -> None:
-    from crossband.runtime.exported import is_exported
-
-    if is_exported(Path(options.what)):
-        from crossband.runtime.describing import describe_exported
-
-        print(describe_exported(Path(options.what)))
-        return
-    from crossband.systems.registry import list_systems
-
-    if options.what not in list_systems():
-        if not Path(options.what).exists():
-            raise OptionError(
-                f"{options.what!r} is neither a run folder nor a system ({', '.join(list_systems())})"
-            )
-        _check_run(options.what)
-    from crossband.info import describe
-
-    print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))

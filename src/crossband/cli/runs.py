@@ -1,0 +1,97 @@
+"""``crossband recalibrate``, ``systems`` and ``info``: runs and systems, and what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
+
+
+def recalibrate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder of CSK-Net")
+    parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
+    parser.add_argument("--split", type=str, default="train", help="the split to take the statistics from")
+    parser.add_argument("--out", type=str, required=True, help="run folder for the infrared-only system")
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=8, help="pairs per step")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the pairs")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def recalibrate(options: Namespace) -> None:
+    from crossband.pairs.opening import open_pairs
+    from crossband.run_card import check_run
+
+    # Before PyTorch is loaded, which takes seconds.
+    check_run(options.run)
+    open_pairs(options.data, options.split, labels=False)
+    from crossband.recalibration import recalibrate_run
+
+    with progress_bar("recalibrating") as progress:
+        recalibrate_run(
+            Path(options.run),
+            options.data,
+            Path(options.out),
+            split=options.split,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+        )
+    print(f"written: {options.out}")
+
+
+def systems_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--load",
+        action="store_true",
+        help="import the systems of other packages, so that they say what they are; else their names alone",
+    )
+
+
+def systems(options: Namespace) -> None:
+    from crossband.systems.registry import describe_systems
+
+    for line in describe_systems(load=options.load):
+        print(line)
+
+
+def info_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("what", type=str, help="a run folder, an exported file, or the name of a system")
+    parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
+    parser.add_argument("--encoder", type=str | None, help="encoder, for a system's name")
+    parser.add_argument(
+        "--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image that FLOPs are counted for"
+    )
+
+
+def info(options: Namespace) -> None:
+    from crossband.runtime.exported import is_exported
+
+    if is_exported(Path(options.what)):
+        from crossband.runtime.describing import describe_exported
+
+        print(describe_exported(Path(options.what)))
+        return
+    from crossband.systems.registry import list_systems
+
+    if options.what not in list_systems():
+        if not Path(options.what).exists():
+            raise OptionError(
+                f"{options.what!r} is neither a run folder nor a system ({', '.join(list_systems())})"
+            )
+        check_usable(options.what)
+    from crossband.info import describe
+
+    print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))
+
+
+def check_usable(run: str) -> None:
+    """Raise WeightsError for what is no exported file, no finished run and no system without training."""
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    if not is_exported(Path(run)):
+        check_run(run)
