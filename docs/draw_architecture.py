@@ -27,7 +27,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "predictor",
         "images in, labels out; what a run is and costs",
-        ("predictor", "predicting", "result_folder", "batching", "info", "recalibration"),
+        ("predictor", "prediction", "predicting", "result_folder", "batching", "info", "recalibration"),
     ),
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),
