@@ -79,10 +79,15 @@ def test_resume_ends_with_the_same_bits(
 
 
 def test_batch_norm_counters_count_every_step_once(whole: Path) -> None:
-    """Three epochs of two steps (five pairs in full batches of two), and never a validation step."""
+    """Three epochs of two steps (five pairs in full batches of two), and never a validation step.
+
+    The infrared branch runs twice a step: in the pair, and alone for its labels.
+    """
     weights = load_file(whole / "weights.safetensors")
-    counters = [value.item() for key, value in weights.items() if key.endswith("bn1.num_batches_tracked")]
-    assert set(counters) == {6}
+    for branch, count in (("visible", 6), ("infrared", 12)):
+        names = [key for key in weights if key.startswith(branch) and key.endswith("bn1.num_batches_tracked")]
+        assert names
+        assert {weights[name].item() for name in names} == {count}
 
 
 def test_a_checkpoint_holds_no_copy_of_the_frozen_teacher(
