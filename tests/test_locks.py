@@ -102,8 +102,34 @@ def test_who_waits_gets_the_folder_in_turn(tmp_path: Path, start: Start) -> None
     for other in others:
         held(other)
         assert other.wait() == 0
-    # The last one may find the folder there that another is about to remove, and leave it, empty.
-    assert not folder.exists() or not list(folder.iterdir())
+    assert not folder.exists()
+
+
+MANY = """
+import os, sys
+from pathlib import Path
+from crossband.locks import folder_lock
+for turn in range(60):
+    folder = Path(sys.argv[1], f"above{turn}", "new")
+    children = []
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            with folder_lock(folder, wait=True):
+                pass
+            os._exit(0)
+        children.append(child)
+    failed = [child for child in children if os.waitpid(child, 0)[1] != 0]
+    print(len(failed), len([path for path in folder.parent.rglob("*") if path.is_file()]))
+"""
+
+
+def test_of_many_who_come_at_once_none_fails_or_leaves_a_file(tmp_path: Path) -> None:
+    """While some make the folder and what is above it, others take both away."""
+    command = [sys.executable, "-c", MANY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["0 0"] * 60
 
 
 def test_what_was_written_stays(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """One writer per folder: a lock that the operating system drops when its holder ends, however it ends.
 
-The lock is `flock` on a file in the folder, which says who holds it. The file is there while the folder is
-held, or after a crash, when it holds nobody back.
+The lock is `flock` on a file in the folder, which says who holds it and how many folders that made. The file
+is there while the folder is held, or after a crash, when it holds nobody back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from crossband.leftovers import is_temporary, remove_leftovers
 LOCK_NAME = ".crossband.lock"
 
 
+_MOST_VANISHED = 1000
+"""Times that a folder may vanish while it is being made; one turn of another takes it away once."""
+
+
 @dataclass(frozen=True)
 class _Hold:
     """A lock of this process. made: the folders that taking it made, innermost first."""
@@ -36,6 +40,8 @@ _holds: dict[Path, _Hold] = {}
 @contextmanager
 def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[int]:
     """Hold a folder as its only writer. A folder that does not exist is made, and removed if it stays empty.
+
+    Who waits takes that over. Only one that comes in the moment of the removal may leave the folder, empty.
 
     Temporary files directly in it, which a killed writer left, are removed first.
     wait: for another holder to end, for as long as it takes, in the place of an error. A thread may take a
@@ -108,26 +114,32 @@ def fill_held(folder: Path, content: Path) -> None:
 
 
 def _acquire(folder: Path, place: Path, wait: bool) -> _Hold:
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder} is a file, not a folder; choose another place")
     made: list[Path] = []
+    vanished = 0
     while True:
         missing = [each for each in (place, *place.parents) if not each.exists()]
         made = max(made, missing, key=len)
         try:
             place.mkdir(parents=True, exist_ok=True)
-            descriptor = _open(place / LOCK_NAME)
-        except OSError as error:
-            raise OptionError(
-                f"cannot write into {folder}: {error.strerror}; choose another place"
-            ) from error
-        if descriptor is None:
+            # For writing, without which NFS gives no exclusive lock.
+            descriptor = os.open(place / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except (FileNotFoundError, FileExistsError) as error:
+            # A folder on the way that another made, and takes away just now. What is truly in the way stays.
+            vanished += 1
+            if vanished == _MOST_VANISHED:
+                if folder.is_file():
+                    raise OptionError(f"{folder} is a file, not a folder; choose another place") from error
+                raise _cannot_write(folder, error) from error
             continue
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        # Who waits for one that made the folder may still find it there in its turn, and takes it over.
+        made = max(made, [place, *place.parents][: _made_by(descriptor)], key=len)
         hold = _Hold(descriptor, made)
         try:
             _lock(folder, descriptor, wait)
             if _is_at(place / LOCK_NAME, descriptor):
-                _sign(folder, descriptor)
+                _sign(folder, hold)
                 return hold
         except (FolderInUseError, KeyboardInterrupt):
             os.close(descriptor)
@@ -137,15 +149,6 @@ def _acquire(folder: Path, place: Path, wait: bool) -> _Hold:
             raise
         # Its last holder took the file away between our opening and locking it.
         os.close(descriptor)
-
-
-def _open(path: Path) -> int | None:
-    """Open a lock file, or None if the folder went away with the lock of another, who had made it."""
-    try:
-        # For writing, without which NFS gives no exclusive lock.
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except FileNotFoundError:
-        return None
 
 
 def _lock(folder: Path, descriptor: int, wait: bool) -> None:
@@ -167,18 +170,33 @@ def _no_locks(folder: Path, error: OSError) -> OptionError:
     )
 
 
-def _sign(folder: Path, descriptor: int) -> None:
-    """Leave word of who holds the lock."""
+def _cannot_write(folder: Path, error: OSError) -> OptionError:
+    return OptionError(f"cannot write into {folder}: {error.strerror}; choose another place")
+
+
+def _sign(folder: Path, hold: _Hold) -> None:
+    """Leave word of who holds the lock, and of how many folders that made."""
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+        os.ftruncate(hold.descriptor, 0)
+        name = f"process {os.getpid()} on {os.uname().nodename}\n{len(hold.made)}\n"
+        os.pwrite(hold.descriptor, name.encode(), 0)
     except OSError as error:
-        raise OptionError(f"cannot write into {folder}: {error.strerror}; choose another place") from error
+        raise _cannot_write(folder, error) from error
 
 
 def _name_in(descriptor: int) -> str:
     """What the holder signed with; it may not have come to that yet."""
-    return os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+    return _word_in(descriptor)[0] or "another process"
+
+
+def _made_by(descriptor: int) -> int:
+    """How many folders the holder made, as far as it has come to saying so."""
+    _, *told = _word_in(descriptor)
+    return int(told[0]) if told and told[0].isdecimal() else 0
+
+
+def _word_in(descriptor: int) -> list[str]:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").split("\n")
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
