@@ -52,8 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
     # Read when PyTorch starts its threads: a waiting one spins for a moment, then sleeps. Without a bound it
     # spins on, which makes small networks several times slower where another program wants the core.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    # PyTorch's C++ part would warn of what some systems need: parameters that a step of theirs does not use.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if os.environ.get("LOCAL_RANK", "0") == "0":
         os.environ[_FIRST_PROCESS] = str(os.getpid())
     elif _FIRST_PROCESS in os.environ:
