@@ -49,7 +49,7 @@ def counts_of(matrices: np.ndarray, **changes: object) -> PairCounts:
     made = PairCounts(
         "memory",
         "test",
-        NAMES,
+        CLASSES,
         tuple(f"p{i}" for i in range(pairs)),
         tuple("night" if i % 2 else "day" for i in range(pairs)),
         {"both": matrices},
@@ -207,7 +207,7 @@ def test_the_spread_of_seeds_widens_the_interval() -> None:
     ("changes", "said"),
     [
         ({"names": tuple(f"q{i}" for i in range(10))}, "other pairs"),
-        ({"classes": ("x", "y", "z")}, "other classes"),
+        ({"classes": replace(CLASSES, names=("x", "y", "z"))}, "other classes"),
     ],
 )
 def test_only_scores_on_the_same_pairs_are_compared(changes: dict[str, object], said: str) -> None:

@@ -94,13 +94,13 @@ GOLDEN: dict[str, tuple[float, float]] = {
     "low-light": (0.2573, 0.0385),
     "over-exposure": (0.7512, 0.0244),
     "glare": (0.6630, 0.0169),
-    "fog": (0.7494, 0.0198),
+    "fog": (0.7495, 0.0203),
     "rain": (0.5144, 0.0306),
     "motion-blur": (0.5000, 0.0250),
     "defocus": (0.5002, 0.0249),
     "jpeg": (0.5008, 0.0247),
     "colour-cast": (0.4813, 0.0225),
-    "dirt": (0.4578, 0.0842),
+    "dirt": (0.4554, 0.0838),
     "contrast-collapse": (0.4997, 0.0126),
     "saturation": (0.7998, 0.0249),
     "fixed-pattern": (0.4972, 0.0993),
@@ -130,8 +130,9 @@ def test_low_light_takes_light_and_adds_noise(pairs) -> None:
 def test_dirt_and_dead_pixels_cover_the_share_that_they_say() -> None:
     white = Pair("p", np.ones((120, 160, 3), np.float32), np.full((120, 160), 0.5, np.float32))
     for severity, share in zip(SEVERITIES, CORRUPTIONS["dirt"].levels, strict=True):
-        covered = CORRUPTIONS["dirt"].apply(white, severity, np.random.default_rng(1)).visible[..., 0] < 0.75
-        assert covered.mean() == pytest.approx(share, abs=0.06)
+        dirty = CORRUPTIONS["dirt"].apply(white, severity, np.random.default_rng(1)).visible
+        # Blurred patches keep their light: 93 % of it is replaced by that of mud, 7.7 % of white's.
+        assert 1 - rgb2xyz(dirty)[..., 1].mean() == pytest.approx(share * 0.93 * (1 - 0.077), abs=0.012)
     for severity, share in zip(SEVERITIES, CORRUPTIONS["dead-pixels"].levels, strict=True):
         dead = CORRUPTIONS["dead-pixels"].apply(white, severity, np.random.default_rng(1)).infrared
         assert (np.abs(dead - 0.5) > 0.4).mean() == pytest.approx(share, rel=0.15)

@@ -14,7 +14,8 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.cli.evaluate import evaluate_arguments, named_runs
+from crossband.cli.evaluate import evaluate_arguments
+from crossband.cli.scoring import named_runs
 from crossband.metrics import PROTOCOLS, fusion_scores
 from crossband.metrics.fusion import CONVENTIONS
 from crossband.pairs.base import Classes

@@ -40,5 +40,8 @@ OnError = Literal["skip", "stop"]
 Budget = Literal["paper", "quick"]
 """How long the tables of papers are trained for: as the papers do, or shortly, small and alike."""
 
+PAIR_COUNTS_NAME = "evaluation-pairs.npz"
+"""What `crossband evaluate` counted in every pair, which `crossband compare` reads."""
+
 IGNORE_INDEX = 255
 """The id that every ignored or padded label pixel has after reading, whatever its id on disk."""

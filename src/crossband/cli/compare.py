@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.scoring import check_classes, check_first, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
+from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar
 from crossband.version import __version__
-from crossband.words import BAND_COMBINATIONS
+from crossband.words import BAND_COMBINATIONS, PAIR_COUNTS_NAME, Bands
 
 if TYPE_CHECKING:
     from crossband.evaluation.comparison import Difference, MethodRun
     from crossband.pairs.base import Classes, Pairs
     from crossband.predictor import Predictor
     from crossband.report.comparison_html import ComparedPair
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A method as it was named: run folders, or folders of evaluations, and the bands, if any were."""
+
+    folders: list[Path]
+    bands: Bands | None
 
 
 def compare_arguments(parser: ArgumentParser) -> None:
@@ -57,18 +67,14 @@ def compare_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--examples", type=int, default=10, help="pairs shown with pictures, of runs")
     parser.add_argument("--out", type=str, default="comparison", help="folder for JSON, CSV, text and HTML")
-    parser.add_argument(
-        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
-    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    pass_arguments(parser)
 
 
 def compare(options: Namespace) -> None:
     """Say which of several runs is better, how sure that is, and why."""
     named = _named(options.methods, apart=options.seeds == "apart")
-    folders = [folder for runs, _ in named.values() for folder in runs]
-    evaluated = [folder for folder in folders if (folder / "evaluation.json").exists()]
+    folders = [folder for asked in named.values() for folder in asked.folders]
+    evaluated = [folder for folder in folders if (folder / PAIR_COUNTS_NAME).exists()]
     if evaluated and len(evaluated) < len(folders):
         raise OptionError(
             f"{evaluated[0]} is the folder of an evaluation, and others are not: name runs, or evaluations"
@@ -77,6 +83,8 @@ def compare(options: Namespace) -> None:
         raise OptionError("give --data, the pairs to compare the runs on")
     if evaluated and options.data is not None:
         raise OptionError("--data belongs to runs; evaluations were made on data of their own: leave it out")
+    if not evaluated:
+        check_first(map(str, folders), options)
     if options.examples < 0:
         raise OptionError(f"--examples must be at least 0, not {options.examples}")
 
@@ -104,7 +112,9 @@ def compare(options: Namespace) -> None:
         )
         examples = {}
         if pairs is not None:
-            shown = {name: (predictors[str(runs[0])], methods[name][0]) for name, (runs, _) in named.items()}
+            shown = {
+                name: (predictors[str(asked.folders[0])], methods[name][0]) for name, asked in named.items()
+            }
             for difference in comparison.differences:
                 examples[difference.second] = _examples(difference, shown, pairs, options.examples)
         print(comparison_text(comparison))
@@ -113,10 +123,10 @@ def compare(options: Namespace) -> None:
     print(f"written: {options.out}/comparison.{{txt,json,csv,html}}")
 
 
-def _named(given: Sequence[str], *, apart: bool) -> dict[str, tuple[list[Path], str | None]]:
+def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
     """Methods by name: their folders, and the bands that were asked for. Raises OptionError for a name given
     twice, or bands that are none."""
-    named: dict[str, tuple[list[Path], str | None]] = {}
+    named: dict[str, _Asked] = {}
     for text in given:
         rest, at, bands = text.rpartition("@")
         if not at or Path(text).exists():
@@ -140,7 +150,7 @@ def _named(given: Sequence[str], *, apart: bool) -> dict[str, tuple[list[Path], 
         ):
             if own in named:
                 raise OptionError(f"two methods are called {quoted(own)}: write NAME=RUN with another name")
-            named[own] = (members, bands or None)
+            named[own] = _Asked(members, cast(Bands, bands) if bands else None)
     return named
 
 
@@ -150,10 +160,11 @@ def _label(folder: Path) -> str:
     return resolved.parent.name if resolved.name.startswith("evaluation-") else resolved.name
 
 
-def _load(named: dict[str, tuple[list[Path], str | None]], device: str | None) -> dict[str, Predictor]:
+def _load(named: dict[str, _Asked], device: str | None) -> dict[str, Predictor]:
     from crossband.predictor import load
 
-    predictors = {str(run): load(run, device=device) for runs, _ in named.values() for run in runs}
+    runs = [run for asked in named.values() for run in asked.folders]
+    predictors = {str(run): load(run, device=device) for run in runs}
     for run, predictor in predictors.items():
         if not predictor.system.segments:
             raise OptionError(f"{run} only fuses, so it has no labels to compare")
@@ -170,19 +181,15 @@ def _open(options: Namespace, predictors: dict[str, Predictor]) -> Pairs:
             "itself, then compare the folders of their evaluations"
         )
     pairs = open_pairs(options.data, options.split, infrared_scaling=rules.pop())
-    for run, predictor in predictors.items():
-        trained = predictor.card.classes
-        if pairs.classes is not None and trained is not None and len(trained) != len(pairs.classes):
-            raise OptionError(
-                f"{run} was trained on {len(trained)} classes, but {pairs.source} has {len(pairs.classes)}"
-            )
     if pairs.classes is None:
         raise OptionError(f"{pairs.source}, split {pairs.split}, has no labels, so nothing can be compared")
+    for predictor in predictors.values():
+        check_classes(predictor.card.classes, pairs)
     return pairs
 
 
 def _from_runs(
-    named: dict[str, tuple[list[Path], str | None]],
+    named: dict[str, _Asked],
     predictors: dict[str, Predictor],
     pairs: Pairs,
     options: Namespace,
@@ -190,13 +197,14 @@ def _from_runs(
     """Every run scored on the pairs; a run that is asked for on two combinations is read once for each."""
     from crossband.evaluation import evaluate
     from crossband.evaluation.comparison import MethodRun
+    from crossband.evaluation.passing import widest
 
     methods: dict[str, list[MethodRun]] = {}
-    for name, (runs, asked) in named.items():
+    for name, asked in named.items():
         methods[name] = []
-        for run in runs:
+        for run in asked.folders:
             predictor = predictors[str(run)]
-            bands: Any = asked or _widest(predictor.system.supports, pairs.bands, str(run))
+            bands = asked.bands or widest(predictor.system.supports, pairs.bands)
             with progress_bar(f"evaluating {run}") as progress:
                 found = evaluate(
                     predictor.system,
@@ -212,39 +220,19 @@ def _from_runs(
     return methods
 
 
-def _from_evaluations(
-    named: dict[str, tuple[list[Path], str | None]],
-) -> tuple[dict[str, list[MethodRun]], Classes]:
-    import json
-
+def _from_evaluations(named: Mapping[str, _Asked]) -> tuple[dict[str, list[MethodRun]], Classes]:
     from crossband.evaluation.comparison import MethodRun
-    from crossband.evaluation.pair_counts import PAIR_COUNTS_NAME, read_pair_counts
-    from crossband.pairs.base import Classes
+    from crossband.evaluation.pair_counts import read_pair_counts
 
     methods: dict[str, list[MethodRun]] = {}
-    classes: Classes | None = None
-    for name, (folders, asked) in named.items():
+    for name, asked in named.items():
         methods[name] = []
-        for folder in folders:
+        for folder in asked.folders:
             counts = read_pair_counts(folder / PAIR_COUNTS_NAME)
-            bands: Any = asked or next(bands for bands in BAND_COMBINATIONS if bands in counts.matrices)
+            scored = list(counts.matrices)
+            bands = asked.bands if asked.bands is not None else min(scored, key=BAND_COMBINATIONS.index)
             methods[name].append(MethodRun(str(folder), bands, counts))
-            try:
-                fields = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["classes"]
-                palette = tuple(tuple(int(value) for value in colour) for colour in fields["palette"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise OptionError(f"{folder / 'evaluation.json'} cannot be read: evaluate again") from error
-            classes = classes or Classes(counts.classes, palette)  # type: ignore[arg-type]
-    assert classes is not None
-    return methods, classes
-
-
-def _widest(supports: Any, bands: Sequence[str], run: str) -> str:
-    """The widest combination that a system takes and the pairs have."""
-    for name in BAND_COMBINATIONS:
-        if name in supports and (name in bands or (name == "both" and len(bands) == 2)):
-            return name
-    raise OptionError(f"{run} runs on {', '.join(supports)}, but the data has only {' and '.join(bands)}")
+    return methods, next(iter(methods.values()))[0].counts.classes
 
 
 def _examples(

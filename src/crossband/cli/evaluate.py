@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar, rig_arguments
+from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, rig_arguments
 from crossband.version import __version__
 from crossband.words import BANDS, PRECISIONS, Band
 
@@ -59,11 +59,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         "RUN/fusion-SPLIT)",
     )
     parser.add_argument("--precision", type=choice(PRECISIONS), default=PRECISIONS[0], help="of autocast")
-    parser.add_argument(
-        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
-    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    pass_arguments(parser)
     _fusion_arguments(parser)
 
 
@@ -132,8 +128,9 @@ def _take_old_spelling(options: Namespace) -> None:
 
 def _evaluate_labels(options: Namespace) -> None:
     run = _only_run(options)
-    _check_first([run], options)
+    check_first([run], options)
     from crossband import evaluation as evaluations
+    from crossband.evaluation.passing import combinations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
     from crossband.report import evaluation_text, write_evaluation
@@ -142,9 +139,10 @@ def _evaluate_labels(options: Namespace) -> None:
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
-    _check_classes(predictor.card.classes, pairs)
+    check_classes(predictor.card.classes, pairs)
     out = Path(options.out or _default_folder(Path(run), "evaluation", options.split, pairs.source))
-    bands = [options.bands] if options.bands != "all" else _able(predictor.system.supports, pairs.bands)
+    supports = predictor.system.supports
+    bands = combinations(supports, pairs.bands) if options.bands == "all" else [options.bands]
     with folder_lock(out):
         if not options.out:
             # Again, now that nobody else writes there.
@@ -173,18 +171,6 @@ def _evaluate_labels(options: Namespace) -> None:
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
 
 
-def _check_first(runs: list[str], options: Namespace) -> None:
-    """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds."""
-    from crossband.pairs.opening import open_pairs
-    from crossband.run_card import check_run
-    from crossband.runtime.exported import is_exported
-
-    for run in runs:
-        if not is_exported(Path(run)):
-            check_run(run)
-    open_pairs(options.data, options.split, labels=False)
-
-
 def _only_run(options: Namespace) -> str:
     """The run whose labels are scored. Raises OptionError for none, several, or options of --fusion."""
     for name, given in _FUSION_ONLY.items():
@@ -207,7 +193,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     folders = _folders(options.fused or [])
     if not (options.run or folders):
         raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
-    _check_first(options.run, options)
+    check_first(options.run, options)
 
     from crossband import evaluation as evaluations
     from crossband.devices import find_device
@@ -280,21 +266,6 @@ def _fusion_out(options: Namespace, source: str) -> Path:
     raise OptionError("give --out: what is scored here does not belong to one run folder")
 
 
-def named_runs(runs: list[str]) -> dict[str, str]:
-    """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
-
-    Raises OptionError for one that is named twice.
-    """
-    # Absolute, because "." and ".." have names too.
-    names = {run: Path(run).resolve().name if Path(run).is_dir() else run for run in runs}
-    last = Counter(names.values())
-    named = {name if last[name] == 1 else run: run for run, name in names.items()}
-    if len(named) < len(runs):
-        twice = next(run for run, times in Counter(runs).items() if times > 1)
-        raise OptionError(f"{twice} was named twice; name each run or system once")
-    return named
-
-
 def _folders(given: list[str]) -> dict[str, Path]:
     """Folders of fused pictures by name, each written as ``NAME=DIR`` or ``DIR``."""
     folders: dict[str, Path] = {}
@@ -332,31 +303,3 @@ def _shared_scaling(trained: Mapping[str, str], asked: str | None) -> str:
                 "score them by commands of their own"
             )
     return rule
-
-
-def _able(supports: Any, bands: tuple[str, ...]) -> list[Any]:
-    """The combinations that both a system and its data offer."""
-    offered = [name for name in supports if name in bands or (name == "both" and len(bands) == 2)]
-    if not offered:
-        raise OptionError(
-            f"the system runs on {', '.join(supports)}, but the data has only {' and '.join(bands)}"
-        )
-    return offered
-
-
-def _check_classes(trained: Any, pairs: Any) -> None:
-    """Scores of a system on labels with other meanings would be numbers without any."""
-    if pairs.classes is not None and len(pairs.classes) != len(trained):
-        raise OptionError(
-            f"the run was trained on {len(trained)} classes, but {pairs.source} has {len(pairs.classes)}; "
-            "give the data that it was made for"
-        )
-    named = [] if pairs.classes is None else zip(trained.names, pairs.classes.names, strict=True)
-    for index, (here, there) in enumerate(named):
-        if here != there:
-            print(
-                f"note: class {index} is {quoted(here)} in the run but {quoted(there)} in {pairs.source}; "
-                "the scores mean something only if both are the same thing",
-                file=sys.stderr,
-            )
-            break

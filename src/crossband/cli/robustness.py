@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.cli.evaluate import named_runs
+from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import DEVICE_HELP, SOURCE_HELP, choice, command_line, progress_bar
+from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar
 from crossband.version import __version__
 
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ def robustness_arguments(parser: ArgumentParser) -> None:
         default="robustness",
         help="folder for JSON, CSV, text and HTML; goes on where it was",
     )
-    parser.add_argument(
-        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
-    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    pass_arguments(parser)
 
 
 def robustness(options: Namespace) -> None:
@@ -60,14 +56,20 @@ def robustness(options: Namespace) -> None:
     if options.limit is not None and options.limit < 1:
         raise OptionError(f"--limit must be at least 1, not {options.limit}")
     runs = named_runs(options.runs)
+    names = None if options.corruptions == "all" else [n.strip() for n in options.corruptions.split(",")]
+    check_first(runs.values(), options)
+    from crossband.pairs.corruption import find_corruption
+
+    for corruption in names or ():
+        find_corruption(corruption)
 
     from crossband.evaluation.robustness import assess, conditions
     from crossband.pairs.base import PairSubset
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
-    from crossband.report.robustness_files import robustness_text, write_progress, write_robustness
+    from crossband.report.robustness_files import robustness_text, write_progress
+    from crossband.report.robustness_html import write_robustness
 
-    names = None if options.corruptions == "all" else [n.strip() for n in options.corruptions.split(",")]
     out = Path(options.out)
     found: dict[str, Robustness] = {}
     with folder_lock(out):
@@ -76,6 +78,7 @@ def robustness(options: Namespace) -> None:
             if not predictor.system.segments:
                 raise OptionError(f"{run} only fuses, so it has no labels to score")
             pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
+            check_classes(predictor.card.classes, pairs)
             if options.limit is not None and options.limit < len(pairs):
                 pairs = PairSubset(pairs, range(options.limit), pairs.split)
             wanted = conditions(predictor.system, pairs, names, severities)

@@ -87,8 +87,8 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 
 def train(options: Namespace) -> None:
-    # Read when PyTorch is loaded: on several devices it would warn wherever a network has no parameter without
-    # a use, which some do have (`training/fitting.py`). Its errors are told.
+    # Read when PyTorch is loaded: on several devices it would warn of every network whose parameters all have
+    # a use, as not all have (`training/fitting.py`). Its errors are told.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if options.resume is not None:
         from crossband.training.run_folder import check_resumable

@@ -147,7 +147,7 @@ def compare(
     return Comparison(
         source=shared.source,
         split=shared.split,
-        classes=shared.classes,
+        classes=shared.classes.names,
         pairs=len(shared.names),
         protocol=protocol,
         methods=tuple(drawn.score(name, methods[name]) for name in names),
@@ -281,7 +281,7 @@ def _shared_counts(methods: Mapping[str, Sequence[MethodRun]]) -> PairCounts:
                 f"{run.name} was not scored on {run.bands}, but on {', '.join(run.counts.matrices)}"
             )
         for what, ours, theirs in (
-            ("classes", first.counts.classes, run.counts.classes),
+            ("classes", first.counts.classes.names, run.counts.classes.names),
             ("pairs", first.counts.names, run.counts.names),
         ):
             if ours != theirs:

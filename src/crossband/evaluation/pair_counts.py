@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from crossband.errors import OptionError, quoted
+from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing
-from crossband.words import Bands
+from crossband.words import BAND_COMBINATIONS, Bands
 
-PAIR_COUNTS_NAME = "evaluation-pairs.npz"
 _COUNTS = "counts_"
 
 
@@ -22,14 +22,14 @@ _COUNTS = "counts_"
 class PairCounts:
     """The confusion matrix of every pair.
 
-    source, split: those of the pairs. classes: names in the order of the ids.
+    source, split, classes: those of the pairs.
     names, conditions: of the pairs, in order.
     matrices: per band combination int32 (N, C, C), rows = truth, columns = prediction.
     """
 
     source: str
     split: str
-    classes: tuple[str, ...]
+    classes: Classes
     names: tuple[str, ...]
     conditions: tuple[str, ...]
     matrices: Mapping[Bands, np.ndarray]
@@ -43,7 +43,9 @@ def write_pair_counts(path: Path, counts: PairCounts) -> None:
     arrays: dict[str, Any] = {
         "source": np.array(counts.source),
         "split": np.array(counts.split),
-        **{name: np.array(getattr(counts, name), dtype=str) for name in ("classes", "names", "conditions")},
+        "classes": np.array(counts.classes.names, dtype=str),
+        "palette": np.array(counts.classes.palette, dtype=np.uint8),
+        **{name: np.array(getattr(counts, name), dtype=str) for name in ("names", "conditions")},
         **{f"{_COUNTS}{bands}": matrices for bands, matrices in counts.matrices.items()},
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -57,18 +59,22 @@ def read_pair_counts(path: Path) -> PairCounts:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            texts = {name: _texts(archive[name]) for name in ("classes", "names", "conditions")}
+            texts = {name: _texts(archive[name]) for name in ("names", "conditions")}
+            colours = tuple((int(red), int(green), int(blue)) for red, green, blue in archive["palette"])
+            classes = Classes(_texts(archive["classes"]), colours)
             matrices = {
                 name.removeprefix(_COUNTS): archive[name]
                 for name in archive.files
                 if name.startswith(_COUNTS)
             }
-            counts = PairCounts(str(archive["source"]), str(archive["split"]), **texts, matrices=matrices)
+            counts = PairCounts(
+                str(archive["source"]), str(archive["split"]), classes, **texts, matrices=matrices
+            )
     except FileNotFoundError as error:
         raise OptionError(
             f"{path} is not there: `crossband evaluate` writes it beside its other results"
         ) from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise OptionError(f"{path} holds no counts per pair ({quoted(error)}): evaluate again") from error
     _check(path, counts)
     return counts
@@ -86,7 +92,7 @@ def _check(path: Path, counts: PairCounts) -> None:
         and shapes
         and all(shape == (pairs, classes, classes) for shape in shapes)
         and all(array.dtype.kind in "iu" and array.min(initial=0) >= 0 for array in counts.matrices.values())
-        and set(counts.matrices) <= {"both", "infrared", "visible"}
+        and set(counts.matrices) <= set(BAND_COMBINATIONS)
     )
     if not sound:
         raise OptionError(f"{path} holds no counts per pair (its parts do not fit together): evaluate again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -14,10 +14,25 @@ from crossband.pairs.batch import Batch
 from crossband.runtime.answer import Answer
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
-from crossband.words import PRECISIONS
+from crossband.words import BAND_COMBINATIONS, PRECISIONS, Bands
 
 UNSPECIFIED = "unspecified"
 """The condition of a pair that has none, in a list where others have one."""
+
+
+def combinations(supports: Iterable[Bands], bands: Sequence[str]) -> list[Bands]:
+    """The combinations of bands that a system and its data offer. Raises OptionError if there are none."""
+    offered = [name for name in supports if name in bands or (name == "both" and len(bands) == 2)]
+    if not offered:
+        raise OptionError(
+            f"the system runs on {', '.join(supports)}, but the data has only {' and '.join(bands)}"
+        )
+    return offered
+
+
+def widest(supports: Iterable[Bands], bands: Sequence[str]) -> Bands:
+    """Of `combinations`, the one of the most bands: both, then infrared."""
+    return min(combinations(supports, bands), key=BAND_COMBINATIONS.index)
 
 
 def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:

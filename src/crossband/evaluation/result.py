@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crossband.deprecation import old_method
 from crossband.evaluation.pair_counts import PairCounts
+from crossband.metrics.resampling import Interval, mean_iou_intervals
 from crossband.metrics.segmentation import SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
 from crossband.words import Bands, Precision, Support
@@ -76,6 +77,15 @@ class Evaluation:
     pairs_by_condition: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     counts: PairCounts | None = None
+
+    @cached_property
+    def intervals(self) -> dict[Bands, dict[str, Interval]]:
+        """By band combination and protocol, the mean IoU over all pairs and its 95 % range over such pairs.
+
+        Empty where what was counted in every pair was not kept.
+        """
+        matrices = {} if self.counts is None else self.counts.matrices
+        return {bands: mean_iou_intervals(counted) for bands, counted in matrices.items()}
 
     def scopes(self) -> Iterator[Scope]:
         """Every band combination on all pairs, then on each condition."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crossband.errors import OptionError
-from crossband.evaluation.passing import check_pass
+from crossband.evaluation.passing import check_pass, widest
 from crossband.evaluation.runner import evaluate
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, find_protocol
 from crossband.pairs.base import Pairs
@@ -104,13 +104,16 @@ class Robustness:
         known = [value for value in self.alone.values() if np.isfinite(value)]
         return max(known, default=float("nan"))
 
+    def margin(self, key: str) -> float:
+        """A score minus that without the band that is broken; NaN for random losses and noise."""
+        name = key.partition("/")[0]
+        broken = name in CORRUPTIONS or name in BAND_STATES
+        return self.scores[key] - self.without(name) if broken else float("nan")
+
     def margins(self) -> dict[str, float]:
-        """By condition under which one band is broken: the score minus that without the band."""
-        return {
-            key: score - self.without(key.partition("/")[0])
-            for key, score in self.scores.items()
-            if key.partition("/")[0] in CORRUPTIONS or key in BAND_STATES
-        }
+        """Every `margin` that exists, by condition."""
+        found = {key: self.margin(key) for key in self.scores}
+        return {key: margin for key, margin in found.items() if not np.isnan(margin)}
 
     @property
     def retention(self) -> float:
@@ -186,7 +189,7 @@ def conditions(
     wrong = [severity for severity in severities if severity not in SEVERITIES]
     if wrong or not severities:
         raise OptionError(f"severities are some of {', '.join(map(str, SEVERITIES))}, not {wrong or 'none'}")
-    given = _given(system, pairs)
+    given = widest(system.supports, pairs.bands)
     wanted = [find_corruption(name) for name in (CORRUPTIONS if corruptions is None else corruptions)]
     touching = [c for c in wanted if given == "both" or c.kind == given]
     found = [Condition(c.kind, c.name, severity) for c in touching for severity in severities]
@@ -222,7 +225,7 @@ def assess(
     """
     find_protocol(protocol)
     check_pass(pairs, None, "float32")
-    given = _given(system, pairs)
+    given = widest(system.supports, pairs.bands)
 
     def score(shown: Pairs, bands: Bands) -> float:
         found = evaluate(system, shown, bands=[bands], by=None, **passing)
@@ -240,16 +243,6 @@ def assess(
             yield result
         if progress is not None:
             progress(number, len(wanted))
-
-
-def _given(system: System, pairs: Pairs) -> Bands:
-    """Both bands where the system takes them and the pairs have them, else the one that it takes."""
-    if "both" in system.supports and len(pairs.bands) == 2:
-        return "both"
-    for band in pairs.bands:
-        if band in system.supports:
-            return band
-    raise OptionError(f"{system.name} runs on {', '.join(system.supports)}; the pairs have {pairs.bands}")
 
 
 def _shown(pairs: Pairs, condition: Condition, seed: int) -> Pairs:

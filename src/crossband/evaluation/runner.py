@@ -84,7 +84,7 @@ def evaluate(
     counts = PairCounts(
         source=pairs.source,
         split=pairs.split,
-        classes=classes.names,
+        classes=classes,
         names=tuple(names),
         conditions=tuple(conditions),
         matrices={name: np.stack(each) for name, each in matrices.items()},

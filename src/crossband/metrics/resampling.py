@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossband.errors import OptionError
-from crossband.metrics.protocols import DEFAULT_PROTOCOL, Counts, find_protocol
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Counts, find_protocol
 from crossband.metrics.segmentation import ratio
 
 REPLICATES = 2000
@@ -99,15 +99,17 @@ def interval(value: float, replicates: np.ndarray, level: float = LEVEL) -> Inte
     return Interval(float(value), float(low), float(high))
 
 
-def mean_iou_interval(matrices: np.ndarray, protocol: str = DEFAULT_PROTOCOL) -> Interval:
-    """The mean IoU of all pairs together, and what other pairs of their kind would give.
+def mean_iou_intervals(matrices: np.ndarray) -> dict[str, Interval]:
+    """The mean IoU of all pairs together by protocol, and what other pairs of their kind would give.
 
-    matrices: (N, C, C) counts per pair. The range is NaN for a single pair.
+    matrices: (N, C, C) counts per pair. The ranges are NaN for a single pair.
     """
-    value = float(mean_ious(matrices.sum(axis=0), protocol))
-    if len(matrices) < 2:
-        return Interval(value, np.nan, np.nan)
-    return interval(value, mean_ious(resampled(matrices), protocol))
+    whole = matrices.sum(axis=0)
+    drawn = resampled(matrices) if len(matrices) > 1 else np.full((1, *whole.shape), np.nan)
+    return {
+        protocol: interval(float(mean_ious(whole, protocol)), mean_ious(drawn, protocol))
+        for protocol in PROTOCOLS
+    }
 
 
 def runs_error(methods: Sequence[np.ndarray], replicates: int, *, seed: int = 0) -> np.ndarray:

@@ -9,14 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from crossband.evaluation import BandResult, Evaluation
-from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
-from crossband.metrics.resampling import Interval, mean_iou_interval
+from crossband.metrics.protocols import DEFAULT_PROTOCOL, protocols_from
 from crossband.metrics.segmentation import SCORES, Score, SegmentationScores
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import csv_text
 from crossband.report.files import or_none, pairs_line
 from crossband.text import counted, listed, percent, text_table
-from crossband.words import Bands
 
 CSV_COLUMNS = (
     *("bands", "support", "condition", "pairs", "measure"),
@@ -68,23 +66,12 @@ def evaluation_text(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) ->
     )
 
 
-def mean_iou_range(evaluation: Evaluation, bands: Bands, protocol: str) -> Interval | None:
-    """The 95 % interval over pairs of a mean IoU; None where pairs were not kept, or are too few."""
-    if evaluation.counts is None:
-        return None
-    found = mean_iou_interval(evaluation.counts.matrices[bands], protocol)
-    return None if math.isnan(found.low) else found
-
-
 def _intervals_line(evaluation: Evaluation, protocol: str) -> str:
-    ranges = {
-        band_label(result): mean_iou_range(evaluation, bands, protocol)
-        for bands, result in evaluation.results.items()
-    }
+    found = {bands: by_protocol[protocol] for bands, by_protocol in evaluation.intervals.items()}
     told = [
-        f"{label} {100 * found.low:.1f} to {100 * found.high:.1f}"
-        for label, found in ranges.items()
-        if found is not None
+        f"{band_label(evaluation.results[bands])} {100 * one.low:.1f} to {100 * one.high:.1f}"
+        for bands, one in found.items()
+        if not math.isnan(one.low)
     ]
     return f"\n95 % interval over pairs: {', '.join(told)}" if told else ""
 
@@ -132,9 +119,8 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
                 "support": result.support,
                 "overall": _scores_dict(result.overall, result.confusion),
                 "mean_iou_interval": {
-                    name: found and [found.low, found.high]
-                    for name in PROTOCOLS
-                    for found in (mean_iou_range(evaluation, bands, name),)
+                    name: None if math.isnan(found.low) else [found.low, found.high]
+                    for name, found in evaluation.intervals.get(bands, {}).items()
                 },
                 "by_condition": {
                     name: _scores_dict(scores, result.confusion_by_condition[name])

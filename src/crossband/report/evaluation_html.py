@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossband.evaluation import ALL, Evaluation, Scope
-from crossband.evaluation.pair_counts import PAIR_COUNTS_NAME, write_pair_counts
+from crossband.evaluation.pair_counts import write_pair_counts
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
 from crossband.metrics.segmentation import SCORES
 from crossband.report.charts import per_class_iou_chart
@@ -25,6 +25,7 @@ from crossband.report.evaluation_files import (
 from crossband.report.files import write_files
 from crossband.report.page import Cell, Page, facts
 from crossband.text import DASH, listed, percent
+from crossband.words import PAIR_COUNTS_NAME
 
 
 def evaluation_page(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) -> Page:

@@ -1,4 +1,4 @@
-"""What systems lose when a camera breaks, as text, CSV, JSON and a page; several runs side by side."""
+"""What systems lose when a camera breaks, as text, CSV and JSON; several runs side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -16,18 +16,12 @@ from crossband.evaluation.robustness import FAILURE_PROBABILITIES, MISSING_SHARE
 from crossband.option_types import check_types
 from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES
 from crossband.pairs.writing import csv_text, write_text
-from crossband.report.files import or_none, write_files
-from crossband.report.page import Cell, Page, facts
+from crossband.report.files import or_none
 from crossband.text import DASH, counted, decimal, percent, text_table
 from crossband.words import BANDS
 
 CSV_COLUMNS = ("run", "system", "kind", "condition", "severity", "mean_iou", "margin")
-_KINDS: Mapping[Literal["visible", "infrared", "pair"], str] = {
-    "visible": "visible breaks",
-    "infrared": "infrared breaks",
-    "pair": "the two no longer fit",
-}
-_RULE = (
+RULE = (
     "margin: the mean IoU with the broken band minus that of the same run without it, clean (of the better "
     "band where both are touched). Below zero, the broken band is worse than none."
 )
@@ -35,16 +29,16 @@ _RULE = (
 
 def robustness_text(found: Mapping[str, Robustness]) -> str:
     """Tables for a terminal, in percent and points."""
-    parts = [_heading(found), _summary(found)]
+    parts = [heading(found), _summary(found)]
     for name, one in found.items():
         parts.append(f"{name}: mean IoU (%) by severity, and the worst margin (points)\n\n{_table(one)}")
         parts.append(verdict(name, one))
-    return "\n\n".join([*parts, _RULE]) + "\n"
+    return "\n\n".join([*parts, RULE]) + "\n"
 
 
 def verdict(name: str, one: Robustness) -> str:
     """Whether a broken band is ever worse than none, in a sentence."""
-    margins = {key: margin for key, margin in one.margins().items() if math.isfinite(margin)}
+    margins = one.margins()
     if not margins:
         return f"{name}: nothing can be said of it without a band, for it runs on {one.bands} only."
     below = [key for key, margin in margins.items() if margin < -0.005]
@@ -98,68 +92,7 @@ def write_progress(path: Path, one: Robustness) -> None:
     write_text(path, json.dumps(robustness_dict(one), indent=1, allow_nan=False) + "\n")
 
 
-def write_robustness(found: Mapping[str, Robustness], folder: Path) -> None:
-    """Write ``robustness.json``, ``.csv``, ``.txt`` and ``.html`` into a folder."""
-    write_files(
-        folder,
-        "robustness",
-        text=robustness_text(found),
-        document={name: robustness_dict(one) for name, one in found.items()},
-        table=robustness_csv(found),
-        page=robustness_page(found),
-    )
-
-
-def robustness_page(found: Mapping[str, Robustness]) -> Page:
-    """A summary, and a map of every run: scores, coloured by the margin over going without the band."""
-    page = Page(f"{', '.join(found)}: when a camera breaks")
-    page.paragraph(_heading(found))
-    page.table(*_summary_table(found), caption="Mean IoU in percent.")
-    for name, one in found.items():
-        page.heading(name)
-        page.paragraph(verdict(name, one))
-        page.paragraph(_RULE)
-        for kind, title in _KINDS.items():
-            scored = one.by_corruption(kind)
-            if scored:
-                page.table(
-                    [title, *map(str, SEVERITIES)],
-                    [
-                        [c, *(_map_cell(one, c, scores, s) for s in SEVERITIES)]
-                        for c, scores in scored.items()
-                    ],
-                    caption="Mean IoU (%) by severity. Blue: better than without the band; orange: worse.",
-                )
-        others = [
-            [Cell(key), _score_cell(one, key)]
-            for key in one.scores
-            if key.partition("/")[0] not in CORRUPTIONS
-        ]
-        if others:
-            page.table(["band states, random losses, noise", "mean IoU"], others)
-        page.heading("Corruptions", 3)
-        page.definitions(
-            {c.name: f"{c.meaning}: {', '.join(f'{v:g}' for v in c.levels)}" for c in CORRUPTIONS.values()}
-        )
-        page.heading("Provenance", 3)
-        page.definitions(facts(one.provenance), code=True)
-    return page
-
-
-def _map_cell(one: Robustness, name: str, scores: Mapping[int, float], severity: int) -> Cell | str:
-    return _score_cell(one, f"{name}/{severity}") if severity in scores else DASH
-
-
-def _score_cell(one: Robustness, key: str) -> Cell:
-    margin = one.margins().get(key, math.nan)
-    text = decimal(100 * one.scores[key], 1)
-    if math.isnan(margin):
-        return Cell(text, shade=math.nan)
-    # Ten points are the strongest colour.
-    return Cell(text, shade=min(1.0, abs(margin) / 0.1), tone="right" if margin >= 0 else "wrong")
-
-
-def _heading(found: Mapping[str, Robustness]) -> str:
+def heading(found: Mapping[str, Robustness]) -> str:
     one = next(iter(found.values()))
     return (
         f"{one.source}, split {one.split}: {counted(one.pairs, 'pair')}, protocol {one.protocol}, "
@@ -167,7 +100,7 @@ def _heading(found: Mapping[str, Robustness]) -> str:
     )
 
 
-def _summary_table(found: Mapping[str, Robustness]) -> tuple[list[str], list[list[str]]]:
+def summary_table(found: Mapping[str, Robustness]) -> tuple[list[str], list[list[str]]]:
     rows: dict[str, list[str]] = {}
 
     def tell(title: str, values: Sequence[float | None]) -> None:
@@ -199,14 +132,14 @@ def _mean(one: Robustness) -> float:
 
 
 def _summary(found: Mapping[str, Robustness]) -> str:
-    return text_table(*_summary_table(found))
+    return text_table(*summary_table(found))
 
 
 def _table(one: Robustness) -> str:
     rows = []
     margins = one.margins()
     for name, scores in one.by_corruption().items():
-        known = [margins[f"{name}/{s}"] for s in scores if math.isfinite(margins[f"{name}/{s}"])]
+        known = [margins[key] for s in scores if (key := f"{name}/{s}") in margins]
         worst = decimal(100 * min(known), 1) if known else DASH
         cells = [decimal(100 * scores[s], 1) if s in scores else "" for s in SEVERITIES]
         rows.append([name, CORRUPTIONS[name].kind, *cells, worst])

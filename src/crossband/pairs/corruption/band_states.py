@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from crossband.colour import weighted_sum
 from crossband.errors import OptionError
 from crossband.pairs.base import Pair, Pairs, PairView
-from crossband.pairs.corruption.visible import brightness_of
 from crossband.pairs.scenes.sensor import gaussian_noise
 from crossband.words import Band
 
@@ -41,7 +41,7 @@ def _exchanged(pair: Pair, first: Pair) -> Pair:
     if pair.visible is None or pair.infrared is None:
         return pair
     grey = np.repeat(pair.infrared[..., None], 3, axis=2)
-    return replace(pair, visible=grey, infrared=brightness_of(pair.visible))
+    return replace(pair, visible=grey, infrared=weighted_sum(*np.moveaxis(pair.visible, 2, 0)))
 
 
 BAND_STATES: Mapping[str, Callable[[Pair, Pair], Pair]] = {

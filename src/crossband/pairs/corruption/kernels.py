@@ -7,9 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from crossband.pairs.scenes.sensor import pattern_tile
-
-_TILE = 512
+from crossband.pairs.scenes.sensor import pattern_at
 
 
 def line_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
@@ -34,14 +32,9 @@ def smooth_field(size: tuple[int, int], scale: float, rng: np.random.Generator) 
 
     scale: how coarse it is, as a share of the image's height.
     """
-    height, width = size
-    step = 24 / max(1.0, scale * height)
-    down, across = rng.integers(0, _TILE, size=2)
-    rows = (down + np.arange(height) * step).astype(np.float32) % _TILE
-    columns = (across + np.arange(width) * step).astype(np.float32) % _TILE
-    x = np.ascontiguousarray(np.broadcast_to(columns, size))
-    y = np.ascontiguousarray(np.broadcast_to(rows[:, None], size))
-    return np.asarray(cv2.remap(pattern_tile(), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
+    step = 24 / max(1.0, scale * size[0])
+    rows, columns = np.indices(size, dtype=np.float32) * step
+    return pattern_at(columns, rows, rng)
 
 
 def patches(size: tuple[int, int], share: float, scale: float, rng: np.random.Generator) -> np.ndarray:

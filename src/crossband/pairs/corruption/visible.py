@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -111,8 +110,3 @@ def dirt(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarra
     mud = np.array([0.09, 0.075, 0.06], np.float32)
     cover = 0.93 * cover[..., None]
     return to_srgb((1 - cover) * to_linear(image) + cover * mud)
-
-
-def brightness_of(image: np.ndarray) -> np.ndarray:
-    """(H, W): the brightness that an infrared camera's place is given in when bands are exchanged."""
-    return cv2.transform(image, np.array([[0.299, 0.587, 0.114]], np.float32))

@@ -1,0 +1,66 @@
+"""What the commands that score runs share: ``evaluate``, ``compare`` and ``robustness``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.cli.runs import check_usable
+from crossband.errors import OptionError, quoted
+from crossband.terminal import DEVICE_HELP
+
+
+def pass_arguments(parser: ArgumentParser) -> None:
+    """How a pass over pairs is made."""
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, default=1, help="pairs of one size per step"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that read pairs")
+    parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+
+
+def check_first(runs: Iterable[str], options: Namespace) -> None:
+    """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds."""
+    from crossband.pairs.opening import open_pairs
+
+    for run in runs:
+        check_usable(run)
+    open_pairs(options.data, options.split, labels=False)
+
+
+def named_runs(runs: list[str]) -> dict[str, str]:
+    """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
+
+    Raises OptionError for one that is named twice.
+    """
+    # Absolute, because "." and ".." have names too.
+    names = {run: Path(run).resolve().name if Path(run).is_dir() else run for run in runs}
+    last = Counter(names.values())
+    named = {name if last[name] == 1 else run: run for run, name in names.items()}
+    if len(named) < len(runs):
+        twice = next(run for run, times in Counter(runs).items() if times > 1)
+        raise OptionError(f"{twice} was named twice; name each run or system once")
+    return named
+
+
+def check_classes(trained: Any, pairs: Any) -> None:
+    """Scores of a system on labels with other meanings would be numbers without any."""
+    if pairs.classes is not None and len(pairs.classes) != len(trained):
+        raise OptionError(
+            f"the run was trained on {len(trained)} classes, but {pairs.source} has {len(pairs.classes)}; "
+            "give the data that it was made for"
+        )
+    named = [] if pairs.classes is None else zip(trained.names, pairs.classes.names, strict=True)
+    for index, (here, there) in enumerate(named):
+        if here != there:
+            print(
+                f"note: class {index} is {quoted(here)} in the run but {quoted(there)} in {pairs.source}; "
+                "the scores mean something only if both are the same thing",
+                file=sys.stderr,
+            )
+            break
