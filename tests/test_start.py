@@ -86,3 +86,10 @@ def test_operations_counted_by_shapes_alone_are_those_of_computing(name: str) ->
     computed, followed = (count_flops(system, bands, (64 * n, 64 * n)) for n in (1, 4))
     assert followed == pytest.approx(16 * computed, rel=1e-3)
     assert all(type(parameter).__name__ == "Parameter" for parameter in system.parameters())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Not even NumPy: `crossband --help` answers at once."""
+    code = "import sys, crossband.cli; print(sorted({'cv2', 'numpy', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.cli.scoring import check_classes, check_first, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
+from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar
 from crossband.version import __version__
@@ -56,8 +57,8 @@ def compare_arguments(parser: ArgumentParser) -> None:
         default=DEFAULT_PROTOCOL,
         help="which classes a mean IoU averages",
     )
-    parser.add_argument("--level", type=float, default=0.95, help="probability of the intervals")
-    parser.add_argument("--replicates", type=int, default=2000, help="draws of the bootstrap")
+    parser.add_argument("--level", type=float, default=LEVEL, help="probability of the intervals")
+    parser.add_argument("--replicates", type=int, default=REPLICATES, help="draws of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument(
         "--block",
@@ -83,10 +84,11 @@ def compare(options: Namespace) -> None:
         raise OptionError("give --data, the pairs to compare the runs on")
     if evaluated and options.data is not None:
         raise OptionError("--data belongs to runs; evaluations were made on data of their own: leave it out")
-    if not evaluated:
-        check_first(map(str, folders), options)
     if options.examples < 0:
         raise OptionError(f"--examples must be at least 0, not {options.examples}")
+    drawing = {name: options[name] for name in ("replicates", "level", "block")}
+    if not evaluated:
+        check_drawing(len(check_first(map(str, folders), options)), **drawing)
 
     from crossband.evaluation.comparison import compare as compared
     from crossband.report.comparison_files import comparison_text
@@ -105,10 +107,8 @@ def compare(options: Namespace) -> None:
         comparison = compared(
             methods,
             protocol=options.protocol,
-            replicates=options.replicates,
-            level=options.level,
             seed=options.seed,
-            block=options.block,
+            **drawing,
         )
         examples = {}
         if pairs is not None:
@@ -199,12 +199,19 @@ def _from_runs(
     from crossband.evaluation.comparison import MethodRun
     from crossband.evaluation.passing import widest
 
+    given = {
+        (name, run): asked.bands or widest(predictors[str(run)].system.supports, pairs.bands)
+        for name, asked in named.items()
+        for run in asked.folders
+    }
+    for (_, run), bands in given.items():
+        # Before the first pass, which may take an hour.
+        predictors[str(run)].system.check_bands(bands)
     methods: dict[str, list[MethodRun]] = {}
     for name, asked in named.items():
         methods[name] = []
         for run in asked.folders:
-            predictor = predictors[str(run)]
-            bands = asked.bands or widest(predictor.system.supports, pairs.bands)
+            predictor, bands = predictors[str(run)], given[name, run]
             with progress_bar(f"evaluating {run}") as progress:
                 found = evaluate(
                     predictor.system,

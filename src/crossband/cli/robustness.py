@@ -114,12 +114,12 @@ def robustness(options: Namespace) -> None:
 
 
 def _severities(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= set("12345"):
         raise OptionError(
             f"--severities are numbers from 1 to 5 with commas, such as 1,3,5, not {quoted(text)}"
-        ) from error
+        )
+    return [int(part) for part in parts]
 
 
 def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Namespace) -> Robustness | None:

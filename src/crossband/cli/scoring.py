@@ -6,13 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
 from crossband.errors import OptionError, quoted
 from crossband.terminal import DEVICE_HELP
+
+if TYPE_CHECKING:
+    from crossband.pairs.base import Pairs
 
 
 def pass_arguments(parser: ArgumentParser) -> None:
@@ -24,13 +27,16 @@ def pass_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
 
-def check_first(runs: Iterable[str], options: Namespace) -> None:
-    """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds."""
+def check_first(runs: Iterable[str], options: Namespace) -> Pairs:
+    """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds.
+
+    Gives the pairs without their labels.
+    """
     from crossband.pairs.opening import open_pairs
 
     for run in runs:
         check_usable(run)
-    open_pairs(options.data, options.split, labels=False)
+    return open_pairs(options.data, options.split, labels=False)
 
 
 def named_runs(runs: list[str]) -> dict[str, str]:

@@ -11,10 +11,9 @@ from crossband.errors import OptionError, quoted
 from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import UNSPECIFIED
 from crossband.evaluation.result import ALL
+from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, Counts, find_protocol
 from crossband.metrics.resampling import (
-    LEVEL,
-    REPLICATES,
     Interval,
     class_ious,
     interval,
@@ -139,6 +138,7 @@ def compare(
         raise OptionError("two methods or more are needed to compare: name another run")
     find_protocol(protocol)
     shared = _shared_counts(methods)
+    check_drawing(len(shared.names), replicates=replicates, level=level, block=block)
     stacked = {
         name: np.stack([run.counts.matrices[run.bands] for run in runs]) for name, runs in methods.items()
     }

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.errors import OptionError
+from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Counts, find_protocol
 from crossband.metrics.segmentation import ratio
 
-REPLICATES = 2000
-LEVEL = 0.95
 # A replicate of many pairs is drawn in parts, so that the draws of all never lie in memory at once.
 _DRAWS_AT_ONCE = 4_000_000
 
@@ -68,14 +66,9 @@ def resampled(
 
     Gives float64 (..., replicates, C, C). Raises OptionError for fewer than two blocks, or a number below 1.
     """
-    if replicates < 1 or block < 1:
-        raise OptionError(f"replicates and block must be at least 1, not {replicates} and {block}")
     pairs, classes = matrices.shape[-3], matrices.shape[-1]
+    check_drawing(pairs, replicates=replicates, block=block)
     starts = np.arange(0, pairs, block)
-    if len(starts) < 2:
-        raise OptionError(
-            f"{pairs} pairs in blocks of {block} leave nothing to draw from: at least two blocks are needed"
-        )
     blocks = np.add.reduceat(matrices.astype(np.float64), starts, axis=-3)
     flat = blocks.reshape(*blocks.shape[:-2], classes**2)
     generator = np.random.default_rng(seed)
@@ -89,9 +82,7 @@ def resampled(
 
 
 def interval(value: float, replicates: np.ndarray, level: float = LEVEL) -> Interval:
-    """The range between the quantiles of replicates (R,), of which NaN are left out."""
-    if not 0 < level < 1:
-        raise OptionError(f"the level of an interval lies between 0 and 1, not {level}")
+    """The range between the quantiles of replicates (R,), of which NaN are left out. level: in (0, 1)."""
     known = replicates[np.isfinite(replicates)]
     if np.isnan(value) or not known.size:
         return Interval(value, np.nan, np.nan)

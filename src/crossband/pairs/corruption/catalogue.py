@@ -265,8 +265,8 @@ def find_corruption(name: str) -> Corruption:
     """The corruption of a name. Raises OptionError if there is none."""
     if name not in CORRUPTIONS:
         raise OptionError(
-            f"no corruption is called {quoted(name)}{did_you_mean(name, CORRUPTIONS)}: they are "
-            f"{', '.join(CORRUPTIONS)}"
+            f"there is no corruption {quoted(name)}; there are {', '.join(CORRUPTIONS)}"
+            f"{did_you_mean(name, CORRUPTIONS)}"
         )
     return CORRUPTIONS[name]
 
