@@ -143,7 +143,9 @@ def test_a_list_of_pairs(sequence: Path) -> None:
     assert display(infrared).shape == (160, 192, 3)
 
 
-def test_predict_shows_infrared_alone_and_predicts_the_same(sequence: Path, tmp_path: Path) -> None:
+def test_predict_shows_infrared_alone_and_predicts_the_same(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     system = tiny("deeplabv3plus", band="infrared")
     classes = Classes(tuple("abcde"), default_palette(5))
     save_run(tmp_path / "run", system, make_card(system, classes, "fixed(20000, 26000)", {}))
@@ -153,5 +155,15 @@ def test_predict_shows_infrared_alone_and_predicts_the_same(sequence: Path, tmp_
         arguments = ["predict", str(tmp_path / "run"), "--infrared", str(sequence / "infrared")]
         assert main([*arguments, "--out", str(out), "--device", "cpu", *options]) == 0
         results[name] = {part: np.asarray(Image.open(out / part / "3.png")) for part in ("label", "overlay")}
+    again = [*arguments, "--out", str(out), "--device", "cpu", "--resume"]
+    assert main([*again, *options]) == 0
+    capsys.readouterr()
+    for other, said in (([], "in inferno, not none"), (["--display", "agc"], "in inferno, not curve")):
+        assert main([*again, *other]) == 2
+        assert said in capsys.readouterr().err
+    # Of other images the curve is another one.
+    (sequence / "infrared" / "5.png").unlink()
+    assert main([*again, *options]) == 2
+    assert "in inferno, not curve" in capsys.readouterr().err
     np.testing.assert_array_equal(results["plain"]["label"], results["agc"]["label"])
     assert (results["plain"]["overlay"] != results["agc"]["overlay"]).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class Display:
     def __post_init__(self) -> None:
         if self.colours not in COLOURS:
             raise OptionError(f"there are no colours {quoted(self.colours)}; use {', '.join(COLOURS)}")
+
+    def __str__(self) -> str:
+        """The curve by its checksum, and the colours."""
+        curve = hashlib.sha256(np.stack([self.values, self.levels]).tobytes())
+        return f"curve {curve.hexdigest()[:16]} in {self.colours}"
 
     def grey(self, infrared: np.ndarray) -> np.ndarray:
         """Grey levels, uint8 (H, W), of an infrared image, float (H, W) in [0, 1]."""

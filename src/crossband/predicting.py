@@ -91,7 +91,7 @@ def predict_files(
         predictor,
         files,
         out,
-        _manifest("predict", predictor, files, stretch=False),
+        _manifest("predict", predictor, files, display=display),
         write,
         _Choices(workers, batch_size, progress, on_error, resume, overwrite),
     )
@@ -154,7 +154,14 @@ class _Choices:
     overwrite: bool
 
 
-def _manifest(command: Command, predictor: Predictor, files: Sequence[PairFiles], stretch: bool) -> Manifest:
+def _manifest(
+    command: Command,
+    predictor: Predictor,
+    files: Sequence[PairFiles],
+    *,
+    stretch: bool = False,
+    display: Display | None = None,
+) -> Manifest:
     if predictor.scaling is None:
         predictor.examine(list(files))
     folders = {band: source_folder(files, band) for band in BANDS}
@@ -171,6 +178,7 @@ def _manifest(command: Command, predictor: Predictor, files: Sequence[PairFiles]
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
         rig=None if predictor.registration is None else str(predictor.registration),
+        display=None if display is None else str(display),
     )
 
 

@@ -47,6 +47,7 @@ class Manifest:
     first image settled the scaling. stretch: whether each picture was spread over the whole range.
     precision, tiles: how it was computed, and how large images were cut.
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
+    display: the curve and the colours in which overlays show infrared; None where it is shown as it was scaled.
     """
 
     command: Command
@@ -61,6 +62,7 @@ class Manifest:
     precision: str = "float32"
     tiles: str = "none"
     rig: str | None = None
+    display: str | None = None
 
 
 @dataclass
@@ -256,7 +258,7 @@ def _title(field: str) -> str:
 
 
 def _spoken(field: str, fields: dict[str, Any]) -> str:
-    value = str(fields[field])
+    value = "none" if fields[field] is None else str(fields[field])
     return _title(field) + (value if value.isprintable() and len(value) < 500 else quoted(value))
 
 
