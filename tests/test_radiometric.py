@@ -20,7 +20,7 @@ from crossband.pairs.headers import image_size, read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import Alignment, Conditions, radiometric_size, read_radiometric
-from crossband.pairs.reading import read_infrared, read_pair, read_visible
+from crossband.pairs.reading import read_infrared, read_pair, read_visible, stored_levels
 from radiometric_files import O_CONSTANT, PARAMETERS, dji_jpeg, flir_block, flir_jpeg, jpeg
 from stored_images import counts as as_counts
 from stored_images import noise
@@ -182,6 +182,8 @@ def test_one_file_for_both_bands_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jpg", flir_jpeg(flir_block(COUNTS), PICTURE))
     with pytest.raises(PairError, match=r"a\.jpg: a radiometric file given as both bands"):
         read_pair(PairFiles("a", path, path), FULL, None)
+    with pytest.raises(PairError, match=r"a\.jpg: a radiometric file given as both bands"):
+        stored_levels(PairFiles("a", path, path), "infrared")
 
 
 @pytest.mark.filterwarnings("ignore::crossband.errors.CrossbandWarning")

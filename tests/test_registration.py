@@ -148,6 +148,7 @@ def test_a_rig_file_comes_back_as_it_was(tmp_path: Path) -> None:
         ({"visible_size": [0, 4]}, "0 x 4"),
         ({"visible_size": "big"}, "rig.visible_size"),
         ({"format": 99}, "format 99"),
+        ({"format": 0}, "format 0"),
         ({"format": "1"}, "no mapping with a format"),
         ({"colour": 1}, "'colour'"),
         ({"visible_lens": {"focal": [1, 1]}}, "visible_lens"),
@@ -163,6 +164,15 @@ def test_a_file_that_is_no_rig_is_named(tmp_path: Path, change: dict, said: str)
     assert said in str(error.value)
     assert "rig.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_rig_that_lacks_a_field_says_which(tmp_path: Path) -> None:
+    path = Path(rig_file(tmp_path))
+    fields = json.loads(path.read_text())
+    del fields["residual"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(OptionError, match=r"rig\.json is not a rig of Crossband \(it has no field 'residual'\)"):
+        read_rig(path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\x00", '{"format": 1}'])

@@ -77,6 +77,7 @@ def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
         infrared_alone = band == "infrared"
         stored = decode_infrared(path) if infrared_alone else decode(path)
         return _without_alpha(path, stored.levels(measured=infrared_alone))
+    _refuse_radiometric(path)
     visible, infrared = _unpacked(path, decode(path).levels())
     return visible if band == "visible" else infrared[..., np.newaxis]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -84,9 +84,9 @@ def read_rig(path: Path) -> Rig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or type(values.get("format")) is not int:
             raise ValueError("it is no mapping with a format")
-        if values["format"] > FORMAT:
-            raise OptionError(f"{path} is of format {values['format']}; this Crossband reads up to {FORMAT}")
-        return Rig(**_checked(Rig, "rig", values))
+        if values["format"] != FORMAT:
+            raise OptionError(f"{path} is of format {values['format']}; this Crossband reads {FORMAT}")
+        return Rig(**_checked(values))
     except OSError as error:
         raise OptionError(
             f"{path}: cannot be read ({error.strerror}); `crossband align` makes one"
@@ -97,17 +97,20 @@ def read_rig(path: Path) -> Rig:
         raise OptionError(f"{path} is not a rig of Crossband ({first_line(error)})") from error
 
 
-def _checked(kind: Any, owner: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass from JSON, each of its type. Raises OptionError or ValueError."""
-    hints = get_type_hints(kind)
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a rig from JSON, each of its type. Raises OptionError or ValueError."""
+    hints = get_type_hints(Rig)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ValueError(f"it has a field {quoted(unknown[0])}, which no {owner} has")
+        raise ValueError(f"it has a field {quoted(unknown[0])}, which no rig has")
+    absent = [field.name for field in fields(Rig) if field.default is MISSING and field.name not in values]
+    if absent:
+        raise ValueError(f"it has no field {quoted(absent[0])}")
     lenses = {
         name: values[name] for name in ("visible_lens", "infrared_lens") if values.get(name) is not None
     }
     plain = {name: value for name, value in values.items() if name not in lenses}
-    checked = check_types(owner, hints, plain)
+    checked = check_types("rig", hints, plain)
     for name, value in lenses.items():
         if not isinstance(value, dict) or set(value) != {field.name for field in fields(Lens)}:
             raise ValueError(f"its {name} is no lens")
