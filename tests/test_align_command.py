@@ -93,6 +93,8 @@ def test_pictures_of_nothing_are_refused_and_nothing_is_written(
         ([], "align needs --visible and --infrared and --out"),
         (["--visible", "{v}", "--infrared", "nowhere", "--out", "x"], "nowhere"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--rig", "y"], "belong to --check"),
+        (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--frame", "infrared"], "belong to --check"),
+        (["--check", "folder:x", "--frame", "infrared"], "give --rig too"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--plane", "3"], "together"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--points", "no.csv"], "no.csv"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--visible_lens", "no.npz"], "no.npz"),
@@ -131,6 +133,22 @@ def test_fused_pictures_are_transparent_where_one_camera_saw_nothing(
     assert "infrared frame" in refused([*command, "--frame", "infrared"], capsys)
     assert main([*command, "--frame", "infrared", "--overwrite"]) == 0
     assert np.asarray(Image.open(tmp_path / "fused" / "0.png")).shape == (*INFRARED_SIZE, 3)
+
+
+def test_a_single_pair_is_read_through_a_rig(
+    folder: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = [
+        part
+        for band in ("visible", "infrared")
+        for part in (f"--{band}", str(folder / "train" / band / "0.png"))
+    ]
+    command = ["fuse", "average", *one, "--out", str(tmp_path / "fused")]
+    assert "--rig" in refused(command, capsys)
+    assert "name the rig too" in refused([*command, "--frame", "infrared"], capsys)
+    assert "no.json" in refused([*command, "--rig", "no.json"], capsys)
+    assert main([*command, "--rig", str(rig)]) == 0
+    assert np.asarray(Image.open(tmp_path / "fused" / "0.png")).shape == (*VISIBLE_SIZE, 4)
 
 
 def test_a_rig_trains_evaluates_and_predicts(folder: Path, rig: Path, tmp_path: Path) -> None:

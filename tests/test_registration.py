@@ -18,10 +18,11 @@ from crossband.pairs.base import Pair
 from crossband.pairs.check import check_source
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
-from crossband.pairs.registration import Registration, with_rig
+from crossband.pairs.registration import Registration
 from crossband.rig.geometry import transform
 from crossband.rig.lens import Lens
 from crossband.rig.rig import Rig, read_rig
+from crossband.terminal import with_rig
 from crossband.words import IGNORE_INDEX
 from unaligned import HOMOGRAPHY, INFRARED_SIZE, VISIBLE_SIZE, scenes, unaligned, write_unaligned
 
@@ -171,7 +172,9 @@ def test_a_rig_that_lacks_a_field_says_which(tmp_path: Path) -> None:
     fields = json.loads(path.read_text())
     del fields["residual"]
     path.write_text(json.dumps(fields))
-    with pytest.raises(OptionError, match=r"rig\.json is not a rig of Crossband \(it has no field 'residual'\)"):
+    with pytest.raises(
+        OptionError, match=r"rig\.json is not a rig of Crossband \(it has no field 'residual'\)"
+    ):
         read_rig(path)
 
 
@@ -207,7 +210,11 @@ def test_a_check_says_that_the_bands_lie_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [("frame=visible", "give rig="), ("rig=none.json", "none.json"), ("rig={rig},frame=left", "'left'")],
+    [
+        ("frame=visible", "name the rig too"),
+        ("rig=none.json", "none.json"),
+        ("rig={rig},frame=left", "'left'"),
+    ],
 )
 def test_options_of_a_source_that_make_no_rig(tmp_path: Path, options: str, said: str) -> None:
     folder = write_unaligned(tmp_path / "pairs", 1)

@@ -61,7 +61,7 @@ class Predictor:
         tiling: Tiling | None = None,
         origin: str | Path | None = None,
         rig: str | Path | None = None,
-        frame: Band = "visible",
+        frame: Band | None = None,
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
 
@@ -72,8 +72,8 @@ class Predictor:
         origin: the run folder that the system comes from, for those who ask what made a result; None is the
         system's name.
         rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
-        the band ``frame``; pixels that only one of them saw are ignored in labels. Raises OptionError for a
-        file that is none.
+        the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
+        OptionError for a file that is none, or a frame without a rig.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.runtime = _runtime(system, device, precision, tiling)
@@ -328,7 +328,7 @@ def load(
     precision: Precision = "float32",
     tiling: Tiling | None = None,
     rig: str | Path | None = None,
-    frame: Band = "visible",
+    frame: Band | None = None,
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 

@@ -47,7 +47,7 @@ class Manifest:
     first image settled the scaling. stretch: whether each picture was spread over the whole range.
     precision, tiles: how it was computed, and how large images were cut.
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
-    display: the curve and the colours in which overlays show infrared; None where it is shown as it was scaled.
+    display: the curve and the colours in which overlays show infrared; None where it is shown as scaled.
     """
 
     command: Command

@@ -47,10 +47,23 @@ def rig_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--frame",
-        type=Band,
-        default="visible",
-        help="with --rig: the camera whose images stay as they are",
+        type=Band | None,
+        help="with --rig: the camera whose images stay as they are (default: visible)",
     )
+
+
+def with_rig(source: str, rig: str | None, frame: str | None) -> str:
+    """A source of pairs, read through a rig: ``folder:PATH,rig=rig.json,frame=infrared``.
+
+    Raises OptionError for a path that cannot stand in a source, and for a frame without a rig.
+    """
+    if rig is None:
+        if frame is not None:
+            raise OptionError(f"--frame {frame} means a camera of a rig; give --rig too, or leave it out")
+        return source
+    if "," in rig:
+        raise OptionError(f"--rig {rig}: a path with a comma cannot be part of a source; rename the file")
+    return f"{source},rig={rig},frame={frame or 'visible'}"
 
 
 DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import command_line, progress_bar, rig_arguments
+from crossband.terminal import command_line, progress_bar, rig_arguments, with_rig
 
 if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
@@ -69,8 +69,8 @@ def align_arguments(parser: ArgumentParser) -> None:
 def align(options: Namespace) -> int:
     if options.check is not None:
         return _check(options)
-    if options.rig is not None or options.split is not None:
-        raise OptionError("--rig and --split belong to --check; leave them out")
+    if any(options[name] is not None for name in ("rig", "frame", "split")):
+        raise OptionError("--rig, --frame and --split belong to --check; leave them out")
     missing = [name for name in ("visible", "infrared", "out") if options[name] is None]
     if missing:
         raise OptionError(
@@ -169,7 +169,6 @@ def _check(options: Namespace) -> int:
 
     from crossband.pairs.check.registration import FAR, misfits, stored_files
     from crossband.pairs.opening import list_splits, open_pairs, parse_source, source_registration
-    from crossband.pairs.registration import with_rig
     from crossband.text import text_table
 
     source = with_rig(options.check, options.rig, options.frame)

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar, rig_arguments
+from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar, rig_arguments, with_rig
 
 
 def data_arguments(parser: ArgumentParser) -> None:
@@ -53,9 +53,7 @@ def data(options: Namespace) -> int | None:
     if options.action is None:
         raise OptionError(f"data needs an action: {', '.join(actions)} (see `crossband data --help`)")
     chosen = options.get(options.action)
-    if chosen is not None and chosen.get("rig") is not None:
-        from crossband.pairs.registration import with_rig
-
+    if options.action != "list":
         chosen.source = with_rig(chosen.source, chosen.rig, chosen.frame)
     return actions[options.action](chosen)
 

@@ -16,7 +16,7 @@ from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, rig_arguments
+from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, rig_arguments, with_rig
 from crossband.version import __version__
 from crossband.words import BANDS, PRECISIONS, Band
 
@@ -107,10 +107,7 @@ def _fusion_arguments(parser: ArgumentParser) -> None:
 def evaluate(options: Namespace) -> None:
     """Score labels or fused pictures."""
     _take_old_spelling(options)
-    if options.rig is not None:
-        from crossband.pairs.registration import with_rig
-
-        options.data = with_rig(options.data, options.rig, options.frame)
+    options.data = with_rig(options.data, options.rig, options.frame)
     if options.fusion or options.fused:
         _evaluate_fusion(options)
     else:

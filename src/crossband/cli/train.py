@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments
+from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments, with_rig
 from crossband.training.options import TrainOptions, place_options
 
 HELP = {
@@ -112,11 +112,7 @@ def train(options: Namespace) -> None:
         )
     values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
     _place_old(values)
-    rig, frame = values.pop("rig"), values.pop("frame")
-    if rig is not None:
-        from crossband.pairs.registration import with_rig
-
-        values["data"] = with_rig(values["data"], rig, frame)
+    values["data"] = with_rig(values["data"], values.pop("rig"), values.pop("frame"))
     chosen = TrainOptions(**values)
     _check(chosen)
     from crossband.training import engine

@@ -244,14 +244,16 @@ def _display(options: Namespace, predictor: Predictor, files: list[PairFiles]) -
 def _checked(options: Namespace) -> list[PairFiles]:
     """The pairs that were given. Whatever is wrong is found before PyTorch is loaded, which takes seconds."""
     from crossband.pairs.reading import check_sizes
+    from crossband.pairs.registration import registration_of
 
     if options.visible is None and options.infrared is None:
         raise OptionError("give --visible, --infrared, or both")
     # First what is wrong with the run: images cannot mend it.
     check_usable(options.run)
+    registration = registration_of(options.rig, options.frame)
     files = _files(options)
-    if len(files) == 1:
-        # One of many is left out and told of, when its turn comes.
+    if len(files) == 1 and registration is None:
+        # One of many is left out and told of, when its turn comes; a rig knows itself which sizes it takes.
         check_sizes(files[0])
     return files
 

@@ -17,7 +17,6 @@ from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.registration import Registration, registration_of
-from crossband.words import BANDS
 
 if TYPE_CHECKING:
     from crossband.pairs.frames import FramePairs
@@ -163,10 +162,7 @@ def source_registration(source: Source) -> Registration | None:
 
     Raises OptionError for a file that is no rig, a frame that is no band, or a frame without a rig.
     """
-    rig, frame = source.options.get("rig"), source.options.get("frame")
-    if rig is None and frame is not None:
-        raise OptionError(f"frame={frame} means a camera of a rig; give rig=rig.json too, or leave it out")
-    return registration_of(rig, BANDS[0] if frame is None else frame)
+    return registration_of(source.options.get("rig"), source.options.get("frame"))
 
 
 def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:

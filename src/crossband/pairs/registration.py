@@ -81,18 +81,13 @@ class Registration:
         )
 
 
-def registration_of(rig: str | Path | None, frame: str = "visible") -> Registration | None:
-    """The registration of a ``rig.json``; None where there is no rig. Raises OptionError as `read_rig`."""
-    return None if rig is None else Registration(read_rig(Path(rig)), cast(Band, frame))
+def registration_of(rig: str | Path | None, frame: str | None = None) -> Registration | None:
+    """The registration of a ``rig.json``, in the visible camera's frame unless told; None without a rig.
 
-
-def with_rig(source: str, rig: str | None, frame: str) -> str:
-    """A source of pairs, read through a rig: ``folder:PATH,rig=rig.json,frame=visible``.
-
-    Raises OptionError for a path that cannot stand in a source.
+    Raises OptionError as `read_rig`, for a frame that is no band, and for a frame without a rig.
     """
     if rig is None:
-        return source
-    if "," in rig:
-        raise OptionError(f"--rig {rig}: a path with a comma cannot be part of a source; rename the file")
-    return f"{source},rig={rig},frame={frame}"
+        if frame is not None:
+            raise OptionError(f"the frame {quoted(frame)} means a camera of a rig; name the rig too")
+        return None
+    return Registration(read_rig(Path(rig)), cast(Band, frame or "visible"))
