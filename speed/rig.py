@@ -2,7 +2,10 @@
 
     python speed/rig.py roadscene --data ../shared/data --pairs 8
     python speed/rig.py points    --data ../shared/data
+    python speed/rig.py fit
     python speed/rig.py factory   --data ../shared/data
+    python speed/rig.py aerial    --data ../shared/data
+    python speed/rig.py starts    --data ../shared/data --every 6
     python speed/rig.py wrong     --data ../shared/data
     python speed/rig.py picture   --out docs/images/rig.png
 
@@ -15,18 +18,19 @@ corner error of the literature (DeTone 2016), and the largest. "Own" errors are 
 untouched pairs of the trial register by the same method, instead of against their being registered already,
 which RoadScene's pairs are to some pixels only.
 
-``points``: the calibrated rig's homography from its points. ``wrong``: rigs of pictures that do not belong
-together, the pair of two viewpoints, noise and nothing; all of these have to be refused. ``factory``:
-radiometric JPEGs of FLIR, whose visible image and 16-bit infrared one are aligned without a hint, against the
-cut that the camera's maker put into the file. ``picture``: that of docs/rig.md, from generated scenes.
+``points``: the calibrated rig's homography from its points. ``fit``: our fit to points beside OpenCV's.
+``wrong``: rigs of pictures that do not belong together, the pair of two viewpoints, noise and nothing; all
+of these have to be refused. ``factory``: radiometric JPEGs of FLIR, whose visible image and 16-bit infrared
+one are aligned without a hint, against the cut that the camera's maker put into the file. ``aerial``: pairs
+over a solar plant, whose panels repeat. ``starts``: where the homography of one untouched RoadScene pair
+ends, from the identity and from two starts beside it. ``picture``: that of docs/rig.md, from generated
+scenes.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import struct
 import time
 from pathlib import Path
 
@@ -34,9 +38,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from crossband.pairs.radiometric import Alignment, Radiometric, read_radiometric
+from crossband.rig.checking import misfit
 from crossband.rig.estimating import estimate
-from crossband.rig.features import picture_of
-from crossband.rig.geometry import corners, fit_points, transform
+from crossband.rig.features import Picture, picture_of
+from crossband.rig.geometry import corners, fit_points, shifted, transform
+from crossband.rig.search import rough_guesses
 from crossband.rig.trust import doubt
 
 SHARE = 0.12
@@ -46,7 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("roadscene", "points", "wrong", "factory", "picture"))
+    parts = (roadscene, points, fit, wrong, factory, aerial, starts, picture)
+    parser.add_argument("what", choices=[part.__name__ for part in parts])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--every", type=int, default=1, help="leave out trials: 3 runs every third")
@@ -55,8 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="of the picture")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    parts = {"roadscene": roadscene, "points": points, "wrong": wrong, "factory": factory, "picture": picture}
-    parts[options.what](options)
+    next(part for part in parts if part.__name__ == options.what)(options)
 
 
 def read(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +123,7 @@ def roadscene(options: argparse.Namespace) -> None:
         )
         own = truth if untouched is None else transform(untouched.homography, truth)
         row = {"pair": names[first], "seconds": seconds, "why": doubt(found), "mean": np.inf, "worst": np.inf}
-        row |= {"own mean": np.inf, "own worst": np.inf}
+        row |= {"own mean": np.inf, "own worst": np.inf, "within": False}
         if found is not None:
             at = transform(found.homography, corners(size))
             off, own_off = (np.linalg.norm(at - there, axis=1) for there in (truth, own))
@@ -126,7 +133,9 @@ def roadscene(options: argparse.Namespace) -> None:
                 "own mean": own_off.mean(),
                 "own worst": own_off.max(),
             }
+            back = transform(np.linalg.inv(found.homography), own) - corners(size)
             row |= {"bound": found.uncertainty, "share": found.agreement.share, "score": found.score}
+            row["within"] = bool(np.linalg.norm(back, axis=1).max() <= found.uncertainty)
         rows.append(row)
         print(
             f"{row['pair']}: mean {row['mean']:.1f} worst {row['worst']:.1f} own mean {row['own mean']:.1f} "
@@ -149,6 +158,8 @@ def summary(rows: list[dict]) -> None:
     for limit in (2, 3, 5):
         wrong = sum(row["mean"] > limit for row in trusted)
         print(f"  of these with a mean corner error above {limit} px: {wrong}")
+    covered = sum(row["within"] for row in trusted)
+    print(f"  of these with all corners within their own bound of where the trial registers: {covered}")
     print(f"seconds: median {np.median([row['seconds'] for row in rows]):.1f}")
 
 
@@ -169,6 +180,21 @@ def points(options: argparse.Namespace) -> None:
     around = corners((3000, 3750))
     apart = np.linalg.norm(transform(theirs, around) - transform(ours, around), axis=1)
     print(f"the two at the visible picture's corners: at most {apart.max():.2f} infrared pixels apart")
+
+
+def fit(options: argparse.Namespace) -> None:
+    draw = np.random.default_rng(0)
+    for side in (200, 4000):
+        here = draw.uniform(0, side, (30, 2))
+        matrix = np.array([[1.21, -0.045, 34.0], [0.038, 1.19, 21.0], [2.0e-5, -3.0e-5, 1.0]])
+        there = transform(matrix, here) + draw.normal(0, 1, here.shape)
+        found = fit_points(here, there, "homography"), cv2.findHomography(here, there, 0)[0]
+        squares = [((transform(one, here) - there) ** 2).sum() for one in found]
+        apart = np.subtract(*(transform(one, corners((side, side))) for one in found))
+        print(
+            f"{side} x {side}: squares ours {squares[0]:.4f}, OpenCV's {squares[1]:.4f}; corners at most "
+            f"{np.linalg.norm(apart, axis=1).max():.2g} pixels apart"
+        )
 
 
 def wrong(options: argparse.Namespace) -> None:
@@ -199,27 +225,31 @@ def wrong(options: argparse.Namespace) -> None:
 
 def factory(options: argparse.Namespace) -> None:
     folder = options.data / "rig"
-    groups: dict[tuple[float, ...], list[Path]] = {}
+    groups: dict[Alignment, list[Radiometric]] = {}
+    names: dict[Alignment, str] = {}
     for path in [*sorted((folder / "flir_one_edge").iterdir()), folder / "flir_t650sc" / "plant.jpg"]:
-        groups.setdefault(radiometric(path)[2], []).append(path)
-    for (zoom, right, down), paths in groups.items():
-        pairs = [radiometric(path)[:2] for path in paths]
-        (height, width), (rows, columns) = pairs[0][0].shape[:2], pairs[0][1].shape
-        # The infrared camera sees a zoom-th of the visible picture, its middle moved to the right and down.
-        cut = np.array([[0.0, 0.0], [1, 0], [1, 1], [0, 1]]) - 0.5
-        truth = cut * [width / zoom, height / zoom] + [width / 2 + right - 0.5, height / 2 + down - 0.5]
-        outer = cut * [columns, rows] + [columns / 2 - 0.5, rows / 2 - 0.5]
+        measured = read_radiometric(path)
+        assert measured is not None
+        assert measured.alignment is not None
+        names.setdefault(measured.alignment, path.name)
+        groups.setdefault(measured.alignment, []).append(measured)
+    for alignment, files in groups.items():
+        pairs = [(picture_of(measured.visible()), picture_of(measured.counts)) for measured in files]
+        left, top, right, bottom = (edge - 0.5 for edge in alignment.crop(*pairs[0][0].size))
+        there = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        rows, columns = pairs[0][1].size
+        here = np.array([[0.0, 0.0], [columns, 0], [columns, rows], [0, rows]]) - 0.5
+        cut = fit_points(here, there, "affine")
+        print(f"{names[alignment]} and {len(files) - 1} more: under the cut {parts_off(pairs, cut)}")
         for model in ("affine", "homography"):
-            found = estimate(
-                [(picture_of(visible), picture_of(infrared)) for visible, infrared in pairs], model
-            )
+            found = estimate(pairs, model)
             if found is None:
-                print(f"{paths[0].name} and {len(paths) - 1} more, {model}: nothing found")
+                print(f"  {model}: nothing found")
                 continue
-            off = transform(np.linalg.inv(found.homography), truth) - outer
+            off = transform(np.linalg.inv(found.homography), there) - here
             why = doubt(found)
             print(
-                f"{paths[0].name} and {len(paths) - 1} more, {model}: corners off by "
+                f"  {model}: {parts_off(pairs, found.homography)}; corners off the cut by "
                 f"{', '.join(f'{x:+.1f} {y:+.1f}' for x, y in off)} infrared pixels (x y), "
                 f"mean {np.linalg.norm(off, axis=1).mean():.1f}, bound {found.uncertainty:.1f}, "
                 f"share {found.agreement.share:.2f}; {'trusted' if why is None else 'refused: ' + why}",
@@ -227,27 +257,65 @@ def factory(options: argparse.Namespace) -> None:
             )
 
 
-def radiometric(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """The visible and the 16-bit infrared image of a FLIR JPEG, and zoom and shift of its own alignment."""
-    data, place, parts = path.read_bytes(), 2, {}
-    while data[place] == 0xFF and data[place + 1] != 0xDA:
-        (length,) = struct.unpack(">H", data[place + 2 : place + 4])
-        body = data[place + 4 : place + 2 + length]
-        if data[place + 1] == 0xE1 and body.startswith(b"FLIR\0"):
-            parts[body[6]] = body[8:]
-        place += 2 + length
-    file = b"".join(parts[number] for number in sorted(parts))
-    first, count = struct.unpack(">II", file[24:32])
-    records = {}
-    for number in range(count):
-        entry = file[first + 32 * number :][:32]
-        start, length = struct.unpack(">II", entry[12:20])
-        records[struct.unpack(">H", entry[:2])[0]] = file[start : start + length]
-    stored = np.asarray(Image.open(io.BytesIO(records[1][32:]))).astype(np.uint16)
-    infrared = min((stored, stored.byteswap()), key=lambda one: np.abs(np.diff(one.astype(float))).mean())
-    visible = np.asarray(Image.open(io.BytesIO(records[14][32:])).convert("RGB"))
-    zoom, right, down = struct.unpack("<fhh", records[42][:8])
-    return visible, infrared, (zoom, float(right), float(down))
+def parts_off(pairs: list[tuple[Picture, Picture]], homography: np.ndarray) -> str:
+    """How far parts of the infrared pictures lie off the visible ones that a homography brings to them."""
+    flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
+    rests = []
+    for visible, infrared in pairs:
+        # Smaller first: a warp alone would leave out pixels.
+        zoom = min(1.0, 1 / float(np.sqrt(abs(np.linalg.det(homography[:2, :2])))))
+        levels, _, way = visible.at(zoom)
+        seen = cv2.warpPerspective(levels, way @ homography, infrared.size[::-1], flags=flags)
+        rests.append(misfit(picture_of(seen), infrared).rest)
+    known = [rest for rest in rests if np.isfinite(rest)]
+    return (
+        f"parts off by {np.median(known):.1f} (median, {len(known)} of {len(rests)} told)" if known else "?"
+    )
+
+
+def aerial(options: argparse.Namespace) -> None:
+    folder = options.data / "rig" / "aerial_sequence"
+    names = sorted(path.name for path in (folder / "visible").iterdir())
+    pairs = [tuple(map(picture_of, read(folder, name))) for name in names]
+    around = corners(pairs[0][1].size)
+
+    def from_identity(matrix: np.ndarray) -> str:
+        off = np.linalg.norm(transform(matrix, around) - around, axis=1)
+        return f"corners {off.min():.1f} to {off.max():.1f} pixels from the identity"
+
+    guess = rough_guesses(pairs[::5])[0]
+    print(f"the likeliest rough guess: {from_identity(guess.homography)}")
+    found = estimate(pairs)
+    assert found is not None
+    why = doubt(found)
+    print(
+        f"the result: {from_identity(found.homography)}, residual {found.agreement.residual:.2f}, bound "
+        f"{found.uncertainty:.2f}; {'trusted' if why is None else 'refused: ' + why}"
+    )
+
+
+def starts(options: argparse.Namespace) -> None:
+    folder = options.data / "roadscene"
+    names = sorted(path.name for path in (folder / "visible").iterdir())
+    apart, away = [], []
+    for name in names[:: options.every]:
+        pair = tuple(map(picture_of, read(folder, name)))
+        around = corners(pair[1].size)
+        turn = cv2.getRotationMatrix2D(tuple(around.mean(axis=0)), 1.0, 1.01)
+        ends = [
+            estimate([pair], start=start)
+            for start in (np.eye(3), shifted(5, -4), np.vstack([turn, [0, 0, 1.0]]))
+        ]
+        if any(end is None for end in ends):
+            print(f"{name}: nothing found")
+            continue
+        places = np.array([transform(end.homography, around) for end in ends])
+        apart.append(np.linalg.norm(places - places[0], axis=2).max())
+        away.append(np.linalg.norm(places[0] - around, axis=1).max())
+        print(f"{name}: ends {apart[-1]:.2f} apart, {away[-1]:.1f} from the identity", flush=True)
+    for what, values in (("ends apart", apart), ("worst corner from the identity", away)):
+        low, middle, high = np.percentile(values, (10, 50, 90))
+        print(f"{what}: median {middle:.2f}, 10 to 90 %: {low:.2f} to {high:.2f} pixels, of {len(values)}")
 
 
 def picture(options: argparse.Namespace) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from crossband.errors import OptionError, quoted
 
 Model = Literal["shift", "affine", "homography"]
-MODELS: tuple[Model, ...] = get_args(Model)
 PARAMETERS: dict[str, int] = {"shift": 2, "affine": 6, "homography": 8}
 """Free numbers of each model; half as many points are the fewest that settle it."""
 
@@ -92,7 +91,9 @@ def fit_points(source: np.ndarray, target: np.ndarray, model: Model) -> np.ndarr
     """The homography of a model that takes source points (N, 2) nearest to target points, least squares.
 
     A homography is fitted by Gauss-Newton on the distances in the target, from the linear solution in
-    normalised coordinates (Hartley 1997). Raises OptionError for too few points, or points on one line.
+    normalised coordinates (Hartley 1997). OpenCV's ``findHomography`` does the same on points rounded
+    to 32 bits, and stops early: 0.08 pixels away at the corners of 4000 x 4000 (`python speed/rig.py
+    fit`). Raises OptionError for too few points, or points on one line.
     """
     needed = PARAMETERS[model] // 2
     if len(source) < needed:

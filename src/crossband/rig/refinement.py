@@ -2,7 +2,8 @@
 
 The score of a homography is the normalised correlation of the two bands' edge features where they overlap,
 its mean over all pairs. It is climbed by Gauss-Newton steps, as the enhanced correlation coefficient is
-(Evangelidis and Psarakis 2008), with five channels in place of the intensities, which do not match.
+(Evangelidis and Psarakis 2008), with five channels in place of the intensities, which do not match. OpenCV's
+``findTransformECC`` climbs for one pair; here all pairs of a rig climb together.
 """
 
 from __future__ import annotations
