@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import pytest
 
@@ -54,6 +55,22 @@ def test_bright_and_dark_may_be_exchanged() -> None:
     again = estimate(turned, start=found().homography)
     assert again is not None
     assert corner_distances(again.homography, found().homography).max() < 0.3
+
+
+def test_a_pattern_that_was_caught_one_period_off_is_left_again() -> None:
+    """A grid as of solar panels, over faint blots that repeat nowhere; heat has light and dark exchanged."""
+    period, made = 20, []
+    rows, columns = np.indices(INFRARED_SIZE)
+    grid = ((columns % period < 3) | (rows % period < 3)).astype(np.float32)
+    for seed in range(4):
+        blots = cv2.GaussianBlur(
+            np.random.default_rng(seed).random(INFRARED_SIZE, np.float32), (0, 0), sigmaX=3
+        )
+        image = grid + 0.3 * (blots > blots.mean() + 0.5 * blots.std())
+        made.append((picture_of(image), picture_of(-image)))
+    result = estimate(made, start=shifted(period, 0))
+    assert result is not None
+    assert corner_distances(result.homography, np.eye(3)).max() < 1
 
 
 def test_pairs_that_do_not_belong_together_are_refused() -> None:

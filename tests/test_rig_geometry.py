@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from crossband.errors import OptionError
 from crossband.rig.geometry import (
-    MODELS,
+    Model,
     corners,
     distortion,
     fit_points,
@@ -41,7 +42,7 @@ def test_a_picture_made_smaller_keeps_its_area() -> None:
     )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", get_args(Model))
 def test_exact_points_give_the_homography_back(model: str) -> None:
     truth = {
         "shift": shifted(3.5, -7),

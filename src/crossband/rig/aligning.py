@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -107,14 +108,8 @@ def align_pairs(
     why = doubt(found, limit)
     if found is None or why is not None:
         raise OptionError(f"these cameras cannot be aligned: {why}")
-    rig = _rig(found.homography, model, sizes, cameras)
-    return replace(
-        rig,
-        count=found.pairs,
-        residual=found.agreement.residual,
-        interval=found.agreement.interval,
-        uncertainty=found.uncertainty,
-    ), found
+    residual, interval = found.agreement.residual, found.agreement.interval
+    return _rig(found, sizes, cameras, "pairs", found.pairs, residual, interval), found
 
 
 def align_points(
@@ -149,15 +144,7 @@ def align_points(
     why = doubt_points(found, limit)
     if why is not None:
         raise OptionError(f"these cameras cannot be aligned: {why}")
-    rig = _rig(found.homography, model, sizes, cameras)
-    return replace(
-        rig,
-        found_by="points",
-        count=len(visible),
-        residual=found.residual,
-        interval=found.interval,
-        uncertainty=found.uncertainty,
-    ), found
+    return _rig(found, sizes, cameras, "points", len(visible), found.residual, found.interval), found
 
 
 def _check_lenses(cameras: Cameras, visible: Size, infrared: Size) -> None:
@@ -169,18 +156,26 @@ def _check_lenses(cameras: Cameras, visible: Size, infrared: Size) -> None:
             lens.check_size(size, band)
 
 
-def _rig(homography: np.ndarray, model: Model, sizes: tuple[Size, Size], cameras: Cameras) -> Rig:
-    rows: list[Row] = [(float(a), float(b), float(c)) for a, b, c in homography]
+def _rig(
+    found: Estimate | PointFit,
+    sizes: tuple[Size, Size],
+    cameras: Cameras,
+    found_by: Literal["pairs", "points"],
+    count: int,
+    residual: float,
+    interval: tuple[float, float],
+) -> Rig:
+    rows: list[Row] = [(float(a), float(b), float(c)) for a, b, c in found.homography]
     return Rig(
         homography=(rows[0], rows[1], rows[2]),
-        model=model,
+        model=found.model,
         visible_size=sizes[0],
         infrared_size=sizes[1],
-        found_by="pairs",
-        count=0,
-        residual=0.0,
-        interval=(0.0, 0.0),
-        uncertainty=0.0,
+        found_by=found_by,
+        count=count,
+        residual=residual,
+        interval=interval,
+        uncertainty=found.uncertainty,
         visible_lens=cameras.visible_lens,
         infrared_lens=cameras.infrared_lens,
         depths=cameras.depths(),

@@ -11,6 +11,7 @@ from crossband.rig.evidence import Agreement, corner_errors, local_agreement
 from crossband.rig.features import Picture
 from crossband.rig.geometry import Model, Size, corners, distortion, is_sound, normalised, shifted, transform
 from crossband.rig.refinement import Level, PicturePair
+from crossband.rig.resampling import worst_corner
 from crossband.rig.search import rough_guesses
 
 MOST_PAIRS = 24
@@ -45,7 +46,7 @@ class Estimate:
     @property
     def uncertainty(self) -> float:
         """Infrared pixels within which the worst corner lies, 19 times out of 20."""
-        return float(1.96 * self.corner_errors.max())
+        return worst_corner(self.corner_errors)
 
 
 def estimate(

@@ -10,6 +10,7 @@ import numpy as np
 
 from crossband.rig.geometry import Model, corners, transform
 from crossband.rig.refinement import Level, Slope
+from crossband.rig.resampling import jackknife_errors, median_interval
 
 FEWEST_PAIRS = 4
 """From so many pairs on, whole pairs are left out; below, blocks of the pictures."""
@@ -19,7 +20,6 @@ _CELLS = (4, 5)
 """Rows and columns of the cells that are asked one by one."""
 _WITHIN = 2.0
 """Grid steps within which a cell's own best shift agrees with the homography."""
-_RESAMPLES = 200
 _UNKNOWN = (float("nan"), float("nan"))
 
 Seen = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -44,8 +44,7 @@ def corner_errors(level: Level, homography: np.ndarray, model: Model) -> np.ndar
         floor = 1e-6 * np.trace(curvature) * np.eye(len(curvature))
         step = np.linalg.solve(curvature + floor, np.sum([part.gradient for part in rest], axis=0))
         moved.append(transform(np.linalg.inv(homography) @ level.moved(homography, step), around))
-    off = np.array(moved) - np.mean(moved, axis=0)
-    return np.sqrt((off**2).sum(axis=(0, 2)) * (len(off) - 1) / len(off))
+    return jackknife_errors(np.array(moved))
 
 
 def _without_blocks(level: Level, seen: Seen, parts: list[Slope], model: Model) -> list[list[Slope]]:
@@ -72,9 +71,8 @@ class Agreement:
     """Whether each cell of the infrared picture, by itself, lies best where the homography puts it.
 
     cells: those with something to see in both bands. share: of those, how many agree. residual: the median
-    distance in infrared pixels by which a cell would move, and its 95 % interval. offsets, places: (cells, 2)
-    x, y of each cell's best shift, and of its middle, in infrared pixels. agrees: (cells,) bool:
-    which offsets are below the tolerance, which is in infrared pixels.
+    distance in infrared pixels by which a cell would move, and its 95 % interval. offsets: (cells, 2), x, y
+    of each cell's best shift. tolerance: the longest offset that agrees. Both in infrared pixels.
     """
 
     cells: int
@@ -82,8 +80,6 @@ class Agreement:
     residual: float
     interval: tuple[float, float]
     offsets: np.ndarray
-    places: np.ndarray
-    agrees: np.ndarray
     tolerance: float
 
 
@@ -96,7 +92,6 @@ def local_agreement(level: Level, homography: np.ndarray, *, intervals: bool = T
     width = 2 * margin + 1
     # (pairs, cells, height, width) of correlations; NaN where a pair shows nothing in a cell.
     surfaces = np.full((len(level.pairs), _CELLS[0] * _CELLS[1], width, width), np.nan, np.float32)
-    places = np.zeros((surfaces.shape[1], 2))
     for index in range(len(level.pairs)):
         features, there = level.visible(index, homography, level.margin)
         infrared, shown = level.infrared[index]
@@ -106,39 +101,32 @@ def local_agreement(level: Level, homography: np.ndarray, *, intervals: bool = T
             surface = _shift_scores(infrared[part], shown[part], features[around], there[around])
             if surface is not None:
                 surfaces[index, number] = surface
-            places[number] = [(side.start + side.stop) / 2 * level.step for side in part[::-1]]
     used = np.flatnonzero(~np.isnan(surfaces[:, :, 0, 0]).all(axis=0))
-    surfaces, places = surfaces[:, used], places[used]
+    surfaces = surfaces[:, used]
     pixel = level.step / level.to_small[0, 0]
     offsets = _best_shifts(surfaces) * pixel
     distances = np.linalg.norm(offsets, axis=1)
-    agrees = distances <= _WITHIN * pixel
     return Agreement(
         cells=len(used),
-        share=float(agrees.mean()) if len(used) else 0.0,
+        share=float((distances <= _WITHIN * pixel).mean()) if len(used) else 0.0,
         residual=float(np.median(distances)) if len(used) else float("nan"),
         interval=_interval(surfaces, distances, pixel) if len(used) and intervals else _UNKNOWN,
         offsets=offsets,
-        places=places / level.to_small[0, 0],
-        agrees=agrees,
         tolerance=_WITHIN * pixel,
     )
 
 
 def _interval(surfaces: np.ndarray, distances: np.ndarray, pixel: float) -> tuple[float, float]:
     """The 95 % interval of the median distance: pairs drawn anew, or cells where the pairs are few."""
-    draw = np.random.default_rng(0)
-    medians = []
-    for _ in range(_RESAMPLES):
-        if len(surfaces) >= FEWEST_PAIRS:
-            drawn = surfaces[draw.integers(len(surfaces), size=len(surfaces))]
-            drawn = drawn[:, ~np.isnan(drawn[:, :, 0, 0]).all(axis=0)]
-            distances = np.linalg.norm(_best_shifts(drawn), axis=1) * pixel
-            medians.append(np.median(distances))
-        else:
-            medians.append(np.median(draw.choice(distances, len(distances))))
-    low, high = np.percentile(medians, (2.5, 97.5))
-    return float(low), float(high)
+    if len(surfaces) < FEWEST_PAIRS:
+        return median_interval(distances)
+
+    def of_pairs(drawn: np.ndarray) -> np.ndarray:
+        seen = surfaces[drawn]
+        seen = seen[:, ~np.isnan(seen[:, :, 0, 0]).all(axis=0)]
+        return np.linalg.norm(_best_shifts(seen), axis=1) * pixel
+
+    return median_interval(np.arange(len(surfaces)), of_pairs)
 
 
 def _best_shifts(surfaces: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ import numpy as np
 
 from crossband.errors import OptionError, quoted
 from crossband.rig.geometry import PARAMETERS, Model, Size, corners, fit_points, transform
+from crossband.rig.resampling import jackknife_errors, median_interval, worst_corner
 
 COLUMNS = ("visible_x", "visible_y", "infrared_x", "infrared_y")
 SPARE_POINTS = 2
 """So many more than the model needs, without which nothing would tell how good they are."""
 _MOST_BYTES = 1 << 24
-_RESAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PointFit:
     @property
     def uncertainty(self) -> float:
         """Infrared pixels within which the worst corner lies, 19 times out of 20."""
-        return float(1.96 * self.corner_errors.max())
+        return worst_corner(self.corner_errors)
 
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -97,14 +97,6 @@ def fit_point_pairs(visible: np.ndarray, infrared: np.ndarray, model: Model, siz
     for left_out in np.array_split(np.random.default_rng(0).permutation(len(visible)), min(len(visible), 40)):
         kept = np.setdiff1d(np.arange(len(visible)), left_out)
         moved.append(transform(back @ fit_points(infrared[kept], visible[kept], model), around))
-    off = np.array(moved) - np.mean(moved, axis=0)
-    draw = np.random.default_rng(0)
-    medians = [np.median(draw.choice(distances, len(distances))) for _ in range(_RESAMPLES)]
-    low, high = np.percentile(medians, (2.5, 97.5))
     return PointFit(
-        homography,
-        model,
-        distances,
-        (float(low), float(high)),
-        np.sqrt((off**2).sum(axis=(0, 2)) * (len(off) - 1) / len(off)),
+        homography, model, distances, median_interval(distances), jackknife_errors(np.array(moved))
     )

@@ -12,9 +12,9 @@ from crossband.rig.features import Picture, edge_features
 from crossband.rig.geometry import Size, corners, normalised, shifted, transform
 from crossband.rig.refinement import PicturePair
 
-ZOOMS = tuple(float(zoom) for zoom in np.exp(np.arange(np.log(0.3), np.log(1.5), np.log(1.13))))
+_ZOOMS = tuple(float(zoom) for zoom in np.exp(np.arange(np.log(0.3), np.log(1.5), np.log(1.13))))
 """The width that the infrared camera sees, as a share of what the visible one sees."""
-TURNS = (-16.0, -8.0, 0.0, 8.0, 16.0)
+_TURNS = (-16.0, -8.0, 0.0, 8.0, 16.0)
 """In degrees."""
 
 _WIDTH = 320
@@ -22,6 +22,7 @@ _GRID = 64
 """Longer side of the infrared picture in pixels, and in pooled features."""
 _LEAST_OVERLAP = 0.3
 _PEAKS = 3
+_MOST = 24
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,8 @@ class Guess:
     homography: np.ndarray
 
 
-def rough_guesses(
-    pairs: Sequence[PicturePair],
-    *,
-    most: int = 24,
-    zooms: Sequence[float] = ZOOMS,
-    turns: Sequence[float] = TURNS,
-) -> list[Guess]:
-    """The likeliest similarities (zoom, turn, shift), best first, those near a better one left out.
+def rough_guesses(pairs: Sequence[PicturePair]) -> list[Guess]:
+    """The likeliest similarities (zoom, turn, shift), best first, up to 24, those near a better one left out.
 
     pairs: of one rig, all of one size per band; their correlations are added up.
     """
@@ -49,7 +44,7 @@ def rough_guesses(
     infrared = [_grid_features(ir, small, np.eye(3), ir.at(small)[0].shape, step) for _, ir in pairs]
     to_small = pairs[0][1].at(small)[2]
     guesses: list[Guess] = []
-    for zoom in zooms:
+    for zoom in _ZOOMS:
         # Visible pixels to those of the small infrared picture.
         shrink = small * infrared_size[1] / (zoom * visible_size[1])
         if shrink * max(visible_size) < 12 * step:
@@ -57,7 +52,7 @@ def rough_guesses(
         from_small, size = _shrunk(visible_size, shrink, step)
         visible = [_grid_features(picture, min(shrink, 1.0), from_small, size, step) for picture, _ in pairs]
         spectra = [_Spectra(*features, _padded(size, infrared[0][1].shape, step)) for features in infrared]
-        for turn in turns:
+        for turn in _TURNS:
             way, grid = _turning((size[0] // step, size[1] // step), turn)
             scores = np.mean(
                 [
@@ -72,7 +67,7 @@ def rough_guesses(
             for score, (x, y) in _peaks(scores):
                 whole = turned @ shifted(x, y) @ np.linalg.inv(to_pixels) @ to_small
                 guesses.append(Guess(score, normalised(whole)))
-    return _apart(sorted(guesses, key=lambda guess: -guess.score), infrared_size, most)
+    return _apart(sorted(guesses, key=lambda guess: -guess.score), infrared_size)
 
 
 Features = tuple[np.ndarray, np.ndarray]
@@ -130,8 +125,8 @@ def _turned(features: np.ndarray, there: np.ndarray, degrees: float, way: np.nda
 
 def _padded(size: Size, other: Sequence[int], step: int) -> tuple[int, int]:
     """A shape of Fourier transforms that holds a picture at any turn, and the other one beside it."""
-    across = int(np.ceil(max(_turning((size[0] // step, size[1] // step), turn)[1][1] for turn in TURNS)))
-    down = int(np.ceil(max(_turning((size[0] // step, size[1] // step), turn)[1][0] for turn in TURNS)))
+    sizes = [_turning((size[0] // step, size[1] // step), turn)[1] for turn in _TURNS]
+    down, across = (max(lengths) for lengths in zip(*sizes, strict=True))
     return cv2.getOptimalDFTSize(down + other[0]), cv2.getOptimalDFTSize(across + other[1])
 
 
@@ -186,13 +181,13 @@ def _signed(place: int, length: int) -> int:
     return place if place <= length // 2 else place - length
 
 
-def _apart(guesses: list[Guess], size: Size, most: int) -> list[Guess]:
+def _apart(guesses: list[Guess], size: Size) -> list[Guess]:
     kept: list[tuple[Guess, np.ndarray]] = []
     for guess in guesses:
         around = transform(guess.homography, corners(size))
         near = 0.08 * np.linalg.norm(around[2] - around[0])
         if all(np.abs(around - other).max() > near for _, other in kept):
             kept.append((guess, around))
-        if len(kept) == most:
+        if len(kept) == _MOST:
             break
     return [guess for guess, _ in kept]
