@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import crossband as cb
@@ -198,6 +199,23 @@ def test_a_source_is_read_through_a_rig(tmp_path: Path) -> None:
     assert not check_source(f"folder:{folder}").ok
     export_folder(source, tmp_path / "exported")
     assert check_source(f"folder:{tmp_path / 'exported'}").ok
+
+
+def test_frames_of_two_cameras_are_read_through_a_rig(tmp_path: Path) -> None:
+    made = unaligned(2)
+    for band, frames in (("visible", [one for one, _ in made]), ("infrared", [one for _, one in made])):
+        with tifffile.TiffWriter(tmp_path / f"{band}.tif") as tiff:
+            for frame in frames:
+                tiff.write(np.rint(frame * 255).astype(np.uint8), contiguous=False, metadata=None)
+    source = f"frames:{tmp_path / 'infrared.tif'},visible={tmp_path / 'visible.tif'}"
+    with pytest.raises(PairError, match="crossband align"):
+        open_pairs(source, "all")[0]
+    pairs = open_pairs(with_rig(source, rig_file(tmp_path), None), "all")
+    of_arrays = Registration(RIG)(Pair("000001", *made[1]))
+    assert pairs[1].infrared is not None
+    assert of_arrays.infrared is not None
+    np.testing.assert_allclose(pairs[1].infrared, of_arrays.infrared, atol=1 / 255)
+    np.testing.assert_array_equal(pairs[1].valid, of_arrays.valid)
 
 
 def test_a_check_says_that_the_bands_lie_apart(tmp_path: Path) -> None:

@@ -180,7 +180,10 @@ def _check(options: Namespace) -> int:
         with progress_bar(f"measuring {split}") as progress:
             found += list(misfits(files, registration, progress=progress))
     if not found:
-        raise OptionError(f"{source} holds no pair of two images to measure; generated ones are registered")
+        raise OptionError(
+            f"{source} holds no pair of two image files to measure; frames have to be exported first, and "
+            "generated ones are registered"
+        )
     rows = [
         [name, "unknown", "", "", f"{100 * off.share:.0f} %"]
         if off.shift is None

@@ -103,7 +103,7 @@ def open_pairs(
     if parsed.name == "scenes":
         pairs = _open_scenes(parsed, split, infrared_scaling)
     elif parsed.name == "frames":
-        pairs = _open_frames(parsed, split, infrared_scaling)
+        pairs = _open_frames(parsed, split, infrared_scaling, registration)
     elif parsed.name == "folder":
         root = _existing_folder(parsed)
         if split and split not in folder_splits(root):
@@ -186,7 +186,9 @@ def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
     )
 
 
-def _open_frames(source: Source, split: str, infrared_scaling: str) -> FramePairs:
+def _open_frames(
+    source: Source, split: str, infrared_scaling: str, registration: Registration | None
+) -> FramePairs:
     from crossband.pairs.frames import FramePairs
 
     if split not in ("", WHOLE):
@@ -199,6 +201,7 @@ def _open_frames(source: Source, split: str, infrared_scaling: str) -> FramePair
         false_colour=false_colour_rule(
             source.options.get("infrared_palette"), "allow_false_colour" in source.options
         ),
+        registration=registration,
     )
 
 
@@ -226,10 +229,10 @@ def _check_folder_options(text: str, options: dict[str, str]) -> None:
 
 def _check_frames_options(text: str, options: dict[str, str]) -> None:
     for key, value in options.items():
-        if key not in ("visible", "infrared_palette", "allow_false_colour") or not value:
+        if key not in ("visible", "infrared_palette", "allow_false_colour", *_RIG_OPTIONS) or not value:
             raise OptionError(
                 f"{quoted(text)}: frames has no option {quoted(key)} of this kind; it has: visible=PATH, "
-                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true"
+                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
             )
         if key == "allow_false_colour" and value != "true":
             raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")

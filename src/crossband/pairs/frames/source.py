@@ -1,4 +1,4 @@
-"""Pairs of frames: ``frames:INFRARED[,visible=PATH]``."""
+"""Pairs of frames: ``frames:INFRARED[,visible=PATH][,rig=PATH]``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crossband.pairs.folder import WHOLE
 from crossband.pairs.frames.opening import open_frames
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import as_infrared, as_visible, check_same_size
+from crossband.pairs.registration import Registration
 from crossband.words import BANDS, Band
 
 
@@ -22,8 +23,9 @@ class FramePairs(Pairs):
     """The frames of one file, or of two of the same number of frames, paired in their order.
 
     infrared, visible: files that `open_frames` opens; one of them may be None. infrared_scaling: a rule, or
-    "auto", which looks at a sample of the frames. false_colour: as in `read_infrared`. Pairs are named by
-    their number, from 000000. There are no labels.
+    "auto", which looks at a sample of the frames. false_colour: as in `read_infrared`. registration: brings
+    bands that are not registered into one frame. Pairs are named by their number, from 000000. There are no
+    labels.
 
     Raises PairError if a file cannot be opened or if their numbers of frames differ, OptionError if both are
     None or for an unknown scaling rule.
@@ -36,6 +38,7 @@ class FramePairs(Pairs):
         *,
         infrared_scaling: str = "full-range",
         false_colour: str = REFUSE,
+        registration: Registration | None = None,
     ):
         rule = None if infrared_scaling == AUTO else InfraredScaling.parse(infrared_scaling)
         degrees = None if rule is None else rule.degrees
@@ -56,6 +59,7 @@ class FramePairs(Pairs):
         self.classes = None
         self.bands = tuple(band for band in BANDS if band in self._frames)
         self.false_colour = false_colour
+        self.registration = registration
         self.scaling = rule or automatic_scaling(summarise_pairs(self).infrared)
 
     def __len__(self) -> int:
@@ -72,8 +76,11 @@ class FramePairs(Pairs):
                 if band == "visible"
                 else as_infrared(where, stored, self.scaling, false_colour=self.false_colour)
             )
+        pair = Pair(name, bands.get("visible"), bands.get("infrared"))
+        if self.registration is not None:
+            return self.registration(pair)
         check_same_size(name, [(self._frames[band].path, image) for band, image in bands.items()])
-        return Pair(name, bands.get("visible"), bands.get("infrared"))
+        return pair
 
     def name(self, index: int) -> str:
         return f"{index:06d}"
