@@ -40,7 +40,7 @@ class PointFit:
 
     @property
     def uncertainty(self) -> float:
-        """Infrared pixels within which the worst corner lies, 19 times out of 20."""
+        """The bound of the worst corner in infrared pixels (`worst_corner`)."""
         return worst_corner(self.corner_errors)
 
 

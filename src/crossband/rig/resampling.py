@@ -8,7 +8,7 @@ import numpy as np
 
 _RESAMPLES = 200
 _WITHIN = 1.96
-"""Standard errors within which 19 of 20 lie."""
+"""Standard errors within which 19 of 20 lie, were the parts independent."""
 
 
 def jackknife_errors(corners: np.ndarray) -> np.ndarray:
@@ -22,7 +22,11 @@ def jackknife_errors(corners: np.ndarray) -> np.ndarray:
 
 
 def worst_corner(errors: np.ndarray) -> float:
-    """Within what the worst corner lies, 19 times out of 20. errors: (4,), the standard errors."""
+    """The bound of the worst corner: 1.96 standard errors, which hold more seldom than 19 times out of 20.
+
+    errors: (4,). It knows by how much the parts differ, and not of an error that all of them share;
+    docs/rig.md tells how often it held.
+    """
     return float(_WITHIN * errors.max())
 
 

@@ -31,8 +31,8 @@ class Rig:
     centres at integers. model: what was fitted. visible_size, infrared_size: (height, width) of the pictures.
     visible_lens, infrared_lens: None where none was given.
     found_by: pairs of pictures, or points. count: of those. residual: the median distance in infrared pixels
-    by which parts of the picture, or points, disagree, with its 95 % interval. uncertainty: the worst corner
-    of the infrared picture lies within so many infrared pixels, 19 times out of 20.
+    by which parts of the picture, or points, disagree, with its 95 % interval. uncertainty: the bound of the
+    worst corner of the infrared picture, in infrared pixels (`worst_corner`).
     depths: metres between which things are aligned within a pixel, the far end None for infinity; None where
     baseline and plane were not given.
 
