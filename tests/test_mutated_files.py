@@ -17,6 +17,9 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import radiometric_size, read_radiometric
 from crossband.pairs.reading import read_infrared, read_label, read_visible
+from crossband.rig.lens import Lens, read_lens
+from crossband.rig.points import read_points
+from crossband.rig.rig import Rig, read_rig
 from crossband.training.options import TrainOptions
 from crossband.yaml_files import read_yaml
 from fake_trees import mfnet_original
@@ -154,6 +157,54 @@ def test_damaged_measurements(tmp_path: Path, name: str) -> None:
             answer, message = attempt(lambda _, read=read: read(), path)
             assert "\n" not in message
             assert answer is None or np.isfinite(answer).all()
+    assert refused > 0
+
+
+LENS = Lens((300.0, 302.0), (158.0, 121.0), (-0.3, 0.05, 0.001, -0.002, 0.01))
+RIG = Rig(
+    homography=((1.2, 0.0, 30.0), (0.0, 1.2, 20.0), (0.0, 0.0, 1.0)),
+    model="affine",
+    visible_size=(240, 320),
+    infrared_size=(160, 208),
+    found_by="points",
+    count=9,
+    residual=0.3,
+    interval=(0.2, 0.9),
+    uncertainty=1.1,
+    visible_lens=LENS,
+    depths=(3.0, None),
+)
+CALIBRATION = (
+    f"camera_matrix: !!opencv-matrix\n   data: {LENS.matrix.ravel().tolist()}\nD: [-0.3, 0.1, 0, 0]\n"
+)
+POINTS = "visible_x,visible_y,infrared_x,infrared_y\n1.5,2,3,4\n50,60,70,80\n"
+
+
+def calibration_archive() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, K=LENS.matrix, D=LENS.distortion)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "damage"),
+    [
+        ("lens.npz", read_lens, lambda seed: damaged(calibration_archive(), seed)),
+        ("lens.yaml", read_lens, lambda seed: garbled(CALIBRATION, seed)),
+        ("points.csv", read_points, lambda seed: garbled(POINTS, seed)),
+        ("rig.json", read_rig, lambda seed: garbled(RIG.to_json(), seed)),
+    ],
+)
+def test_damaged_rigs_and_what_they_are_made_of(
+    tmp_path: Path, name: str, read: Callable[[Path], object], damage: Callable[[int], bytes]
+) -> None:
+    path = tmp_path / name
+    refused = 0
+    for seed in range(4 * SEEDS):
+        path.write_bytes(damage(seed))
+        _, message = attempt(read, path)
+        refused += bool(message)
+        assert not message or is_a_good_error(message, path)
     assert refused > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ _MATRIX = ("camera_matrix", "cameramatrix", "intrinsic_matrix", "intrinsics", "i
 _DISTORTION = ("distortion_coefficients", "distcoeffs", "distcoeff", "dist_coeffs", "distortion", "dist", "d")
 _COUNTS = (4, 5, 8, 12, 14)
 _MOST_BYTES = 1 << 20
+_NO_CALIBRATION = (
+    *(ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+    # Of zipfile, for archives that are encrypted or packed in a way that it does not know.
+    RuntimeError,
+)
 _CORRECTIONS = 3
 """Fixed-point steps after OpenCV's own, whose number differs between its versions."""
 
@@ -103,7 +109,7 @@ def read_lens(path: Path) -> Lens:
         raise OptionError(f"{path}: {error}") from error
     except OSError as error:
         raise OptionError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _NO_CALIBRATION as error:
         raise OptionError(f"{path}: is no calibration that can be read ({first_line(error)})") from error
 
 
