@@ -138,7 +138,9 @@ def test_images_of_another_size_are_named() -> None:
 
 
 def test_a_rig_file_comes_back_as_it_was(tmp_path: Path) -> None:
-    full = replace(RIG, visible_lens=LENS, depths=(3.0, None))
+    full = replace(
+        RIG, visible_lens=LENS, infrared_lens=replace(LENS, size=INFRARED_SIZE), depths=(3.0, None)
+    )
     assert read_rig(Path(rig_file(tmp_path, full))) == full
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -96,12 +97,13 @@ def test_lens_files_of_numpy_opencv_and_ros(tmp_path: Path) -> None:
     storage.release()
     numbers = ", ".join(str(value) for value in LENS.matrix.ravel())
     (tmp_path / "c.yaml").write_text(
-        "image_width: 320\ncamera_name: left\n"
+        "image_width: 320\nimage_height: 240\ncamera_name: left\n"
         f"camera_matrix:\n  rows: 3\n  cols: 3\n  data: [{numbers}]\n"
         f"distortion_coefficients:\n  rows: 1\n  cols: 5\n  data: {list(LENS.distortion)}\n"
     )
-    for name in ("a.npz", "b.yaml", "c.yaml"):
+    for name in ("a.npz", "b.yaml"):
         assert read_lens(tmp_path / name) == LENS
+    assert read_lens(tmp_path / "c.yaml") == replace(LENS, size=(240, 320))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,10 @@ def test_a_lens_of_another_size_is_told() -> None:
     LENS.check_size((240, 320), "infrared")
     with pytest.raises(OptionError, match="calibration of this size"):
         LENS.check_size((2000, 3000), "infrared")
+    # What the centre alone would let pass.
+    LENS.check_size((300, 400), "infrared")
+    with pytest.raises(OptionError, match="calibrated on pictures of 320 x 240 pixels"):
+        replace(LENS, size=(240, 320)).check_size((300, 400), "infrared")
 
 
 def test_points_are_read_by_their_header_or_their_order(tmp_path: Path) -> None:

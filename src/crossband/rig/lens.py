@@ -33,12 +33,14 @@ class Lens:
     """A pinhole camera with distortion, in OpenCV's terms.
 
     focal: (fx, fy) and centre: (cx, cy), in pixels. distortion: k1, k2, p1, p2 and so on, 4, 5, 8, 12 or 14
-    numbers. Raises OptionError for other numbers.
+    numbers. size: (height, width) of the pictures that it was calibrated on; None where nothing tells. Raises
+    OptionError for other numbers.
     """
 
     focal: tuple[float, float]
     centre: tuple[float, float]
     distortion: tuple[float, ...]
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         numbers = (*self.focal, *self.centre, *self.distortion)
@@ -58,6 +60,12 @@ class Lens:
 
     def check_size(self, size: Size, band: str) -> None:
         """Raises OptionError where the lens was calibrated at another size than a band's pictures have."""
+        if self.size is not None and self.size != size:
+            raise OptionError(
+                f"the {band} lens was calibrated on pictures of {self.size[1]} x {self.size[0]} pixels, but "
+                f"the {band} pictures are {size[1]} x {size[0]}; give the calibration of this size"
+            )
+        # Where no size is told, the centre lies near the middle.
         x, y = self.centre[0] / size[1], self.centre[1] / size[0]
         if not (0.25 < x < 0.75 and 0.25 < y < 0.75):
             raise OptionError(
@@ -104,7 +112,9 @@ def read_lens(path: Path) -> Lens:
         if matrix.size != 9:
             raise OptionError(f"its camera matrix has {matrix.size} numbers, not 9")
         (fx, _, cx), (_, fy, cy), _ = matrix.reshape(3, 3).tolist()
-        return Lens((fx, fy), (cx, cy), tuple(distortion.ravel().tolist()))
+        height, width = values.get("image_height"), values.get("image_width")
+        size = (int(height), int(width)) if height is not None and width is not None else None
+        return Lens((fx, fy), (cx, cy), tuple(distortion.ravel().tolist()), size)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
     except OSError as error:

@@ -112,7 +112,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     plain = {name: value for name, value in values.items() if name not in lenses}
     checked = check_types("rig", hints, plain)
     for name, value in lenses.items():
-        if not isinstance(value, dict) or set(value) != {field.name for field in fields(Lens)}:
+        if not isinstance(value, dict) or {*value, "size"} != {field.name for field in fields(Lens)}:
             raise ValueError(f"its {name} is no lens")
         checked[name] = Lens(**check_types(name, get_type_hints(Lens), value))
     return checked
