@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, PairError
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.metrics.segmentation import confusion_matrix, protocol_scores
 from crossband.pairs.base import Classes, Pair, Pairs, WithoutLabels
@@ -203,7 +203,12 @@ def _worst(before: float | None, ours: np.ndarray, theirs: np.ndarray, unit: flo
 
 
 def pairs_to_check(pairs: Pairs, most: int, classes: Classes | None) -> list[Pair]:
-    """Some pairs, spread evenly over a list; without labels where those are of another number of classes."""
+    """Some pairs, spread evenly over a list; without labels where those are of another number of classes.
+
+    Raises PairError for a list of none.
+    """
+    if not len(pairs):
+        raise PairError(f"{pairs.source}, split {pairs.split}, has no pairs: check the path and the split")
     if classes is None or pairs.classes is None or len(classes) != len(pairs.classes):
         pairs = WithoutLabels(pairs)
     count = min(most, len(pairs))
