@@ -49,28 +49,15 @@ def in_batches(
     Raises OptionError as `check_batching`, and what compute raises.
     """
     check_batching(batch_size, workers)
-    return _in_batches(items, read, compute, batch_size, workers)
-
-
-def _in_batches(
-    items: Iterable[Item],
-    read: Callable[[Item], Pair],
-    compute: Callable[[list[Pair]], list[Result]],
-    batch_size: int,
-    workers: int,
-) -> Iterator[tuple[Item, Result | PairError]]:
     waiting: list[tuple[Item, Pair | PairError]] = []
     for item, pair in _read_ahead(items, read, workers, max(2 * workers, batch_size if workers else 0)):
-        good = [other for _, other in waiting if isinstance(other, Pair)]
-        if isinstance(pair, Pair) and good and (len(good) == batch_size or _kind(pair) != _kind(good[0])):
+        good = [other for _, other in (*waiting, (item, pair)) if isinstance(other, Pair)]
+        if isinstance(pair, Pair) and _kind(pair) != _kind(good[0]):
             yield from _computed(waiting, compute)
-            waiting = []
+            waiting, good = [], [pair]
         waiting.append((item, pair))
-        if not any(isinstance(other, Pair) for _, other in waiting):
-            # Nothing to compute before it: its error is told at once.
-            yield from _computed(waiting, compute)
-            waiting = []
-        elif batch_size == 1:
+        # With nothing to compute before it, an error is told at once.
+        if len(good) in (0, batch_size):
             yield from _computed(waiting, compute)
             waiting = []
     yield from _computed(waiting, compute)

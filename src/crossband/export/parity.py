@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from crossband.metrics.segmentation import confusion_matrix, protocol_scores
 from crossband.pairs.base import Classes, Pair, Pairs, WithoutLabels
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.runtime.levels import infrared_levels, visible_levels
+from crossband.runtime.sessions import Arrays, Session
 from crossband.words import Band, ExportPrecision, LevelType
 
 LABELS_AGREE: dict[ExportPrecision, float] = {"fp32": 0.9999, "fp16": 0.995, "bf16": 0.98, "int8": 0.9}
@@ -24,18 +24,6 @@ LOGITS_WITHIN = 1e-4
 LARGEST = 480, 640
 """Height and width that pairs are cut to for the check: larger ones take longer and show nothing more."""
 BATCHES = 1, 3
-
-Arrays = dict[str, np.ndarray]
-
-
-class Runs(Protocol):
-    """What a graph is run by: a `crossband.runtime.sessions.Session`."""
-
-    runtime: str
-    device: str
-    precision: ExportPrecision
-
-    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays: ...
 
 
 @dataclass
@@ -140,7 +128,7 @@ def reference(deployable: Deployable, arrays: Arrays) -> Arrays:
 
 
 def compare(
-    session: Runs, deployable: Deployable, pairs: Sequence[Pair], data: str, *, count_iou: int = 0
+    session: Session, deployable: Deployable, pairs: Sequence[Pair], data: str, *, count_iou: int = 0
 ) -> Parity:
     """Hold a graph against PyTorch on some pairs. count_iou: of how many classes, to tell what mean IoU is
     lost on the pairs' labels."""
@@ -172,7 +160,7 @@ def compare(
     return found
 
 
-def _check_shapes(session: Runs, ours: Arrays, theirs: Arrays) -> None:
+def _check_shapes(session: Session, ours: Arrays, theirs: Arrays) -> None:
     """Raise OptionError for a graph whose answer has another size, which a faulty runtime may give."""
     for name, array in theirs.items():
         if array.shape != ours[name].shape:
@@ -183,7 +171,7 @@ def _check_shapes(session: Runs, ours: Arrays, theirs: Arrays) -> None:
 
 
 def _mean_ious(
-    session: Runs, deployable: Deployable, pairs: Sequence[Pair], classes: int
+    session: Session, deployable: Deployable, pairs: Sequence[Pair], classes: int
 ) -> tuple[float, float]:
     totals = [torch.zeros(classes, classes, dtype=torch.int64) for _ in range(2)]
     for pair in pairs:

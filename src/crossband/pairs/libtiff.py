@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import _imaging
+from PIL import Image
 
 from crossband.errors import PairError
 
@@ -32,7 +32,7 @@ def _pass_over(module: bytes, format: bytes, arguments: int) -> None:
 def _take_over() -> None:
     """Hand Pillow's libtiff handlers of ours, for as long as the process lives: it has one pair for all."""
     try:
-        library = ctypes.CDLL(_imaging.__file__)
+        library = ctypes.CDLL(Image.core.__file__)
         handlers = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
     except (OSError, AttributeError):
         return  # A Pillow without libtiff, or one that hides it: it goes on saying what it says.

@@ -355,8 +355,9 @@ def _keep_memory() -> None:
     Where the C library is another one than glibc, nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _KEPT)
+    # A glibc that takes no threshold so high is left as it is: the other one alone would stop it from raising
+    # its own, and every array would be fetched anew.
+    if mallopt is not None and mallopt(_MMAP_THRESHOLD, _KEPT):
         mallopt(_TRIM_THRESHOLD, _KEPT)
 
 

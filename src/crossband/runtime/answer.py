@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from crossband.words import Band, Bands, Support
+from crossband.words import Band
 
 
 @dataclass
@@ -21,20 +20,6 @@ class Answer:
     fused: np.ndarray | None = None
     reliability: dict[Band, np.ndarray] = field(default_factory=dict)
     diverged: bool = False
-
-
-class Runnable(Protocol):
-    """What a predictor knows of a system, be it PyTorch's or exported."""
-
-    name: Any
-    segments: bool
-    fuses: bool
-    trained_by: Any
-
-    @property
-    def supports(self) -> Mapping[Bands, Support]: ...
-
-    def check_bands(self, bands: Bands) -> Support: ...
 
 
 class Runtime(Protocol):

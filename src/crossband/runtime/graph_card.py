@@ -25,7 +25,6 @@ class GraphCard:
     run: the card of the run. bands, support: what the graph answers for, and whether the system was designed
     for it.
     types: how each band is taken: visible (B, H, W, 3), infrared (B, H, W). outputs: their names.
-    smallest: the least height and width that the graph takes.
     precision: what the weights are stored or computed in. float_layers: of int8, those that stay float.
     opset: of ONNX. made_with: versions of what made the graph. checked: what the parity check found.
     """
@@ -37,7 +36,6 @@ class GraphCard:
     outputs: tuple[str, ...]
     format_of_file: ExportFormat
     precision: ExportPrecision = "fp32"
-    smallest: tuple[int, int] = (1, 1)
     opset: int | None = None
     float_layers: tuple[str, ...] = ()
     made_with: dict[str, str] = field(default_factory=dict)

@@ -53,7 +53,8 @@ class OnnxRuntimeSession:
         onnxruntime = _module("onnxruntime", "runtime")
         kind, _, number = device.partition(":")
         provider = self._PROVIDERS.get(kind)
-        if provider is None or provider not in onnxruntime.get_available_providers():
+        known = provider is not None and not number.strip("0123456789")
+        if not known or provider not in onnxruntime.get_available_providers():
             raise OptionError(
                 f"ONNX Runtime cannot compute on device {device} here: it has "
                 f"{', '.join(onnxruntime.get_available_providers())}"
@@ -196,11 +197,6 @@ def check_arrays(card: GraphCard, arrays: Mapping[str, np.ndarray]) -> None:
         fits = array.ndim == 4 and array.shape[3] == 3 if band == "visible" else array.ndim == 3
         if array.dtype != np.dtype(type) or not fits:
             raise OptionError(f"{band} must be {type} {wanted}, not {array.dtype} {array.shape}")
-        if array.shape[1] < card.smallest[0] or array.shape[2] < card.smallest[1]:
-            raise OptionError(
-                f"{band} is {array.shape[1]} x {array.shape[2]}, smaller than the {card.smallest[0]} x "
-                f"{card.smallest[1]} that this graph takes"
-            )
 
 
 def _module(name: str, extra: str) -> Any:

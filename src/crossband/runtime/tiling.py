@@ -27,13 +27,12 @@ _ROWS = 128
 class Tiling:
     """How images are cut. side: of a tile. overlap: of neighbouring tiles. All in pixels.
 
-    above: images of no more pixels are taken whole; so is one that fits into a tile.
+    An image that fits into a tile is taken whole.
     Raises OptionError for a tile below 128 pixels, and for an overlap of more than half a tile.
     """
 
     side: int = 1024
     overlap: int = 128
-    above: int = 0
 
     def __post_init__(self) -> None:
         if self.side < _SMALLEST:
@@ -44,11 +43,11 @@ class Tiling:
             )
 
     def __str__(self) -> str:
-        return f"{self.side} pixels, overlap {self.overlap}" + (f", above {self.above}" if self.above else "")
+        return f"{self.side} pixels, overlap {self.overlap}"
 
     def cuts(self, height: int, width: int) -> bool:
         """Whether an image of that size is cut."""
-        return height * width > self.above and max(height, width) > self.side
+        return max(height, width) > self.side
 
 
 def blended(
