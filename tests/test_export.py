@@ -32,6 +32,7 @@ onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
 from crossband.export.deployable import Deployable  # noqa: E402
+from crossband.export.exporting import ExportOptions, export_run  # noqa: E402
 from crossband.export.lighter import half_onnx  # noqa: E402
 from crossband.export.onnx_graph import check_operators, example_arrays, onnx_graph  # noqa: E402
 from crossband.export.parity import Parity  # noqa: E402
@@ -287,9 +288,9 @@ def test_arrays_of_another_type_are_refused(exported: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused(exported: Path) -> None:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        with pytest.raises(OptionError, match="cannot compute on device cuda"):
-            cb.load(exported, device="cuda")
+    for device in ("xpu", "cuda:first"):
+        with pytest.raises(OptionError, match=f"cannot compute on device {device}"):
+            cb.load(exported, device=device)
 
 
 def test_a_graph_of_others_is_refused(tmp_path: Path) -> None:
@@ -367,6 +368,69 @@ def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:
     assert np.abs(fused.astype(int) - plain).max() <= 1
 
 
+def test_of_a_bundle_nothing_is_written_where_one_graph_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(found: Parity, least: float | None = None) -> str | None:
+        # What is told of a graph comes before its check.
+        return "it is another" if "infrared: " in capsys.readouterr().out else None
+
+    monkeypatch.setattr(Parity, "failure", failing)
+    out = tmp_path / "average"
+    arguments = ["export", "average", "--infrared_scaling", "full-range", "--check", SCENES]
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "nothing is written" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_found_first(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "model.onnx")
+    assert main(["export", str(run), "--bands", "infrared", "--out", out, "--check", SCENES]) == 2
+    told = capsys.readouterr()
+    assert "cannot write" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--check", "scenes,train=0,val=0,test=0,size=48x80"], "split test, has no pairs"),
+        (["--check", "scenes,train=0,val=0,test=3,size=48x80", "--split", "val"], "split val, has no pairs"),
+    ],
+)
+def test_a_check_without_pairs_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    out = str(tmp_path / "model.onnx")
+    assert main(["export", str(run), "--bands", "infrared", "--out", out, *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_that_was_not_validated_is_checked_on_another_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = ready("average")
+    card = make_card(system, None, "full-range", {"data": "scenes,train=4,val=0,test=3,size=48x80"})
+    found = export_run(system, card, tmp_path / "one.onnx", ExportOptions(bands="both"))
+    assert found["both"][0].data.endswith(" test")
+
+
+@pytest.mark.slow
+def test_lighter_files_and_programs_predict(run: Path, image: Path, tmp_path: Path) -> None:
+    ours = cb.load(run)(infrared=image).labels
+    for name, options, least in (
+        ("model.pt2", ["--format", "torch-export"], 0.9999),
+        ("int8.onnx", ["--precision", "int8"], 0.8),
+    ):
+        out = tmp_path / name
+        arguments = ["export", str(run), "--bands", "infrared", "--out", str(out), "--check", SCENES]
+        assert main([*arguments, *options]) == 0
+        assert (cb.load(out)(infrared=image).labels == ours).mean() > least
+
+
 class MadePairs(Pairs):
     """Two labelled infrared images of 8-bit levels."""
 
@@ -435,5 +499,7 @@ class TestOpenVino:
         pair = cb.open_pairs("scenes,train=0,val=0,test=1,size=48x80", "test")[0]
         given = {band: getattr(pair, band) for band in BANDS if bands in ("both", band)}
         ours, theirs = cb.load(folder)(**given), predictor(**given)
-        if ours.labels is not None:
+        if system.segments:
             assert (ours.labels == theirs.labels).mean() > 0.99
+        else:
+            assert np.abs(ours.fused.astype(int) - theirs.fused).max() <= 1

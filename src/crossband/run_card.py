@@ -51,6 +51,8 @@ def read_card(folder: Path) -> Card:
     """The card of a run folder, its fields of their types. Raises WeightsError for anything else."""
     path = folder / CARD_NAME
     if not path.is_file():
+        if folder.is_file():
+            raise WeightsError(f"{folder} is a file, not a run folder")
         state = "is not there" if not folder.exists() else "has no card.json: its training did not finish"
         raise WeightsError(f"run folder {folder} {state}")
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,20 +110,29 @@ def export_run(
     ]
     if not wanted:
         system.check_bands(options.bands)  # type: ignore[arg-type]
-    found: dict[Bands, list[Parity]] = {}
-    suffix = SUFFIX[options.format]
-    if options.bands != "all":
-        found[wanted[0]] = _export_one(job, wanted[0], out)[1]
-        return found
-    if out.is_file():
-        raise OptionError(f"{out} is a file: all combinations of bands go into a folder")
-    with folder_lock(out):
-        files: dict[Bands, tuple[str, GraphCard]] = {}
-        for bands in wanted:
-            graph_card, found[bands] = _export_one(job, bands, out / f"{bands}{suffix}")
-            files[bands] = (f"{bands}{suffix}", graph_card)
-        write_text(out / BUNDLE_NAME, bundle_text(files))
-    return found
+    whole = options.bands == "all"
+    if not whole:
+        _check_writable(out)
+    with folder_lock(out) if whole else nullcontext(), tempfile.TemporaryDirectory() as name:
+        # Put in their place when all of them are checked.
+        made = [_export_one(job, bands, Path(name) / f"{bands}{SUFFIX[options.format]}") for bands in wanted]
+        if not whole:
+            _keep(made[0].file, out)
+        else:
+            for graph in made:
+                _keep(graph.file, out / graph.file.name)
+            files = {graph.card.bands: (graph.file.name, graph.card) for graph in made}
+            write_text(out / BUNDLE_NAME, bundle_text(files))
+    return {graph.card.bands: graph.found for graph in made}
+
+
+def _check_writable(out: Path) -> None:
+    """Raise OptionError, before the work, where a file cannot be written."""
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise OptionError(f"cannot write {out}: {error.strerror}; choose another place") from error
 
 
 def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
@@ -189,8 +199,17 @@ def _calibration_pairs(job: Exporting) -> list[Pair]:
     return pairs_to_check(pairs, options.calibration_pairs, None)
 
 
-def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, list[Parity]]:
-    """Make, check and write the graph of one combination of bands."""
+@dataclass
+class _Made:
+    """A graph that was made and checked: its file, the card in it, and what the check found."""
+
+    file: Path
+    card: GraphCard
+    found: list[Parity]
+
+
+def _export_one(job: Exporting, bands: Bands, file: Path) -> _Made:
+    """Make the graph of one combination of bands, check it, and write it to a file."""
     options = job.options
     scaling = InfraredScaling.parse(job.card.infrared_scaling)
     deployable = Deployable(job.system, bands, scaling, job.types(bands))
@@ -209,16 +228,16 @@ def _export_one(job: Exporting, bands: Bands, out: Path) -> tuple[GraphCard, lis
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.format == "torch-export":
-            return _export_program(job, deployable, card, folder, out)
+            return _export_program(job, deployable, card, folder, file)
         model = onnx_graph(deployable)
         if options.format == "onnx":
-            return _export_onnx(job, deployable, model, card, folder, out)
-        return _export_openvino(job, deployable, model, card, folder, out)
+            return _export_onnx(job, deployable, model, card, folder, file)
+        return _export_openvino(job, deployable, model, card, folder, file)
 
 
 def _export_onnx(
-    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, out: Path
-) -> tuple[GraphCard, list[Parity]]:
+    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, file: Path
+) -> _Made:
     import onnx
 
     if job.options.precision == "fp16":
@@ -226,29 +245,28 @@ def _export_onnx(
     elif job.options.precision == "int8":
         model, layers = int8_onnx(model, deployable, _calibration_pairs(job), folder)
         card = replace(card, float_layers=layers)
-    file = folder / "checked.onnx"
-    onnx.save(with_card(model, card), file)
-    sessions: list[Session] = [OnnxRuntimeSession(file)]
+    checked = folder / "checked.onnx"
+    onnx.save(with_card(model, card), checked)
+    sessions: list[Session] = [OnnxRuntimeSession(checked)]
     # OpenVINO has other ways with int8 and float16 of ONNX; its own format has its own.
     if job.options.precision == "fp32" and version_of("openvino") != "none":
-        sessions.append(OpenVinoSession(file))
+        sessions.append(OpenVinoSession(checked))
     found = held_against(job, deployable, sessions)
     card = replace(card, checked=_checked(found))
     final = with_card(without_output(model, LOGITS), card)
     assert tuple(output_names(final)) == card.outputs
-    with replacing(out) as temporary:
-        onnx.save(final, temporary, format="protobuf")
-    return card, found
+    onnx.save(final, file)
+    return _Made(file, card, found)
 
 
 def _export_openvino(
-    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, out: Path
-) -> tuple[GraphCard, list[Parity]]:
+    job: Exporting, deployable: Deployable, model: Any, card: GraphCard, folder: Path, file: Path
+) -> _Made:
     import onnx
 
-    file = folder / "plain.onnx"
-    onnx.save(model, file)
-    graph = openvino_graph(file)
+    plain = folder / "plain.onnx"
+    onnx.save(model, plain)
+    graph = openvino_graph(plain)
     if job.options.precision == "int8":
         graph, layers = int8_openvino(graph, deployable, _calibration_pairs(job))
         card = replace(card, float_layers=layers)
@@ -256,26 +274,27 @@ def _export_openvino(
     save_openvino(graph, checked, card)
     found = held_against(job, deployable, [OpenVinoSession(checked)])
     card = replace(card, checked=_checked(found))
-    final = folder / "final.xml"
-    save_openvino(openvino_without(graph, LOGITS), final, card)
-    with replacing(out) as xml, replacing(out.with_suffix(".bin")) as weights:
-        _copy(final, xml)
-        _copy(final.with_suffix(".bin"), weights)
-    return card, found
+    save_openvino(openvino_without(graph, LOGITS), file, card)
+    return _Made(file, card, found)
 
 
 def _export_program(
-    job: Exporting, deployable: Deployable, card: GraphCard, folder: Path, out: Path
-) -> tuple[GraphCard, list[Parity]]:
+    job: Exporting, deployable: Deployable, card: GraphCard, folder: Path, file: Path
+) -> _Made:
     program = torch_program(deployable)
-    checked, final = folder / "checked.pt2", folder / "final.pt2"
+    checked = folder / "checked.pt2"
     save_program(program, checked, card)
     found = held_against(job, deployable, [TorchExportSession(checked)])
     card = replace(card, checked=_checked(found))
-    save_program(program, final, card)
-    with replacing(out) as temporary:
-        _copy(final, temporary)
-    return card, found
+    save_program(program, file, card)
+    return _Made(file, card, found)
+
+
+def _keep(made: Path, out: Path) -> None:
+    """Put a file into its place, after the weights that OpenVINO keeps beside it."""
+    with ExitStack() as stack:
+        for suffix in (out.suffix, *([".bin"] if out.suffix == SUFFIX["openvino"] else [])):
+            shutil.copyfile(made.with_suffix(suffix), stack.enter_context(replacing(out.with_suffix(suffix))))
 
 
 def held_against(job: Exporting, deployable: Deployable, sessions: list[Session]) -> list[Parity]:
@@ -303,10 +322,3 @@ def held_against(job: Exporting, deployable: Deployable, sessions: list[Session]
 
 def _checked(found: list[Parity]) -> dict[str, Any]:
     return {parity.runtime: asdict(parity) for parity in found}
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as read, open(target, "wb") as write:
-        while block := read.read(1 << 20):
-            write.write(block)
-        os.fsync(write.fileno())

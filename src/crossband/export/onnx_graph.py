@@ -323,7 +323,7 @@ def _modules() -> tuple[Any, Any]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what exporters say of their own workings: what matters ends in an error."""
-    loggers = [logging.getLogger(name) for name in ("", "onnxscript", "onnx_ir", "torch")]
+    loggers = [logging.getLogger(name) for name in ("", "onnxscript", "onnx_ir", "torch", "nncf")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -48,6 +48,4 @@ def torch_program(deployable: Deployable) -> Any:
 
 def save_program(program: Any, path: Path, card: GraphCard) -> None:
     """Write the program with its card beside it in the archive."""
-    # PyTorch's own check of the suffix looks at names, and a temporary one has none.
-    with open(path, "wb") as file:
-        torch.export.save(program, file, extra_files={KEY: card.to_json()})
+    torch.export.save(program, path, extra_files={KEY: card.to_json()})
