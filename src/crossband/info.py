@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
@@ -30,21 +32,39 @@ def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """
     if size[0] * size[1] >= _TRACED_FROM:
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                return _counted(system, bands, size)
-        except RuntimeError:
+            return followed_flops(system, bands, size)
+        except (ImportError, RuntimeError):
             # What is computed depends on values, which only the next line has.
             pass
-    return _counted(system, bands, size)
+    with torch.inference_mode():
+        return _counted(system, bands, size, lambda *images: system(*images))
 
 
-def _counted(system: System, bands: Bands, size: tuple[int, int]) -> int:
+def followed_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
+    """`count_flops` by the shapes of the maps alone, of weights on any device, also "meta".
+
+    Raises RuntimeError where what is computed depends on values, ImportError where PyTorch has no such mode.
+    """
+    # The place that PyTorch's own documentation names; it has no public one.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        # On the CPU: "meta" has no autocast.
+        tensors = [*system.named_parameters(), *system.named_buffers()]
+        values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors}
+        return _counted(system, bands, size, lambda *images: functional_call(system, values, images))
+
+
+def _counted(
+    system: System, bands: Bands, size: tuple[int, int], run: Callable[[Tensor | None, Tensor | None], object]
+) -> int:
     training = system.training
     visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
+    system.eval()
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            system.eval()(visible, infrared)
+        with FlopCounterMode(display=False) as counter:
+            run(visible, infrared)
     finally:
         system.train(training)
     return counter.get_total_flops()

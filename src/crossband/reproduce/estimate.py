@@ -10,23 +10,18 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.errors import CrossbandError
-from crossband.info import count_flops
+from crossband.info import count_flops, followed_flops
 from crossband.pairs.opening import open_pairs
 from crossband.reproduce.folders import is_trained, run_of
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.settings import Compute
 from crossband.run_card import read_card
 from crossband.systems import create
-from crossband.systems.base import System
 from crossband.text import counted
 from crossband.training.options import TrainOptions
 from crossband.training.resolving import resolve
-from crossband.words import Bands
 
 BACKWARD = 3
 """A training step costs about three forward passes: one forward, and two to send gradients back."""
@@ -96,21 +91,9 @@ def training_operations(options: TrainOptions, reused: set[str]) -> float:
             recipe = training.recipe(phase.name)
             size = training.augmentation(phase.name).crop or pairs[0].size
             batches = max(1, round(kept / recipe.batch_size))
-            forward = _forward_operations(phase.keeps, phase.validate[0], size)
+            forward = followed_flops(phase.keeps, phase.validate[0], size)
             total += BACKWARD * forward * batches * recipe.batch_size * recipe.epochs
     return total
-
-
-def _forward_operations(system: System, bands: Bands, size: tuple[int, int]) -> int:
-    """`count_flops` for a system on the meta device, where there is no autocast: its values are made up."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        tensors = [*system.named_parameters(), *system.named_buffers()]
-        values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors}
-        visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
-        infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
-        with FlopCounterMode(display=False) as counter:
-            functional_call(system.eval(), values, (visible, infrared))
-    return counter.get_total_flops()
 
 
 def measured_speed(device: str) -> float:
