@@ -36,7 +36,7 @@ def global_contrast(image: Tensor, valid: Tensor | None = None) -> Tensor:
     counted = levels if valid is None else torch.where(valid.flatten(1), levels, LEVELS)
     precise = at_least_float32(image[:0]).dtype
     ones = torch.ones_like(counted, dtype=precise)
-    counts = ones.new_zeros(len(image), LEVELS + 1).scatter_add(1, counted, ones)
+    counts = ones.new_zeros(image.shape[0], LEVELS + 1).scatter_add(1, counted, ones)
     histogram = counts[:, :LEVELS]
     grey = torch.arange(LEVELS, dtype=precise, device=image.device)
     distances = (grey.unsqueeze(0) - grey.unsqueeze(1)).abs()
