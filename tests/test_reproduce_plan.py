@@ -257,12 +257,33 @@ def test_the_name_of_a_job_is_the_same_today_and_tomorrow_and_in_any_order_of_wo
     table = replace(TABLES["csknet/table-4"], rows=(row, turned, spelled))
     plan = make_plan([table], QUICK, seeds=1)
     names = [plan.reads[table.name, index, "msrs"][0] for index in range(3)]
-    assert names == ["scenes/csknet-137e52ea"] * 3
+    assert names == ["scenes/csknet-cba37906"] * 3
     turned_round = replace(QUICK, recipe={"lr": 0.1, "epochs": 3})
     other = replace(QUICK, recipe={"epochs": 3, "lr": 0.1})
     assert [*plan_of("csknet/table-4", settings=turned_round).jobs] == [
         *plan_of("csknet/table-4", settings=other).jobs
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "earlier", "folder"),
+    [
+        ("csknet/table-3", 5, {"infrared_supervision": "exchanged"}, "csknet-88c3b2cd"),
+        ("csknet/table-3", 7, {"head_kernel": 1}, "disoptnet-0b6f642d"),
+        ("amdanet/table-1", 3, {"alignment_start": "published"}, "amdanet-e0464cbf"),
+    ],
+)
+def test_a_job_of_an_earlier_version_is_found_by_its_options_and_not_by_today_s_defaults(
+    name: str, index: int, earlier: dict[str, object], folder: str
+) -> None:
+    """The folders are those that revision 5bbc6be gave the rows, whose defaults were these options."""
+    row = TABLES[name].rows[index]
+    then = replace(row, options={**row.options, **earlier})
+    plan = make_plan([replace(TABLES[name], rows=(row, then))], QUICK, seeds=1)
+    benchmark = TABLES[name].benchmarks[0]
+    today, before = (plan.reads[name, number, benchmark][0] for number in range(2))
+    assert before == f"scenes/{folder}"
+    assert today != before
 
 
 def test_a_variant_of_a_benchmark_is_not_that_of_other_data(trees: dict[str, str]) -> None:

@@ -31,8 +31,9 @@ from crossband.reproduce.table import Row
 from crossband.reproduce.tables import TABLES, choose_rows, find_tables
 from crossband.run_card import read_card
 from crossband.systems import create
+from crossband.systems.base import System
 from crossband.training.options import TrainOptions
-from crossband.weights import load_run, load_weights
+from crossband.weights import load_run, load_weights, make_card, save_run
 
 DATA = "scenes,train=8,val=0,test=4,size=32x48"
 RECIPE = {"epochs": 2, "batch_size": 4, "warmup_steps": 0}
@@ -206,6 +207,32 @@ def test_options_at_test_share_the_training(filled: Path) -> None:
     found = [json.loads(scores_of(filled, job, test).read_text())["results"]["both"] for test in job.scorings]
     assert found[1]["overall"] == expected["results"]["both"]["overall"]
     assert found[0] != found[1]
+
+
+def test_a_job_of_an_earlier_version_is_scored_as_the_network_that_it_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card does not name what that version did not know, and the weights fit either network."""
+    pairs = open_pairs(DATA, "test")
+    small = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16, "fusion_width": 8}
+    earlier = create("segmif", len(pairs.classes or ()), **small, interaction="adds", semantics="visible")
+    job = Job("scenes/segmif-0/seed0", TrainOptions("segmif", data=DATA, out=""), {}, "test")
+    run = run_of(tmp_path, job)
+    run.mkdir(parents=True)
+    save_run(run, earlier, make_card(earlier, pairs.classes, "full-range", {}))
+    card = json.loads((run / "card.json").read_text())
+    del card["network"]["interaction"]
+    (run / "card.json").write_text(json.dumps(card))
+    scored = []
+
+    def seen(system: System, *arguments: object, **more: object) -> object:
+        scored.append(system)
+        return evaluate(system, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "evaluate", seen)
+    running.score(job, Scoring("both"), tmp_path, CPU)
+    assert [system.settings for system in scored] == [earlier.settings]
+    assert scores_of(tmp_path, job, Scoring("both")).is_file()
 
 
 def test_a_job_that_fails_is_said_and_does_not_stop_others(

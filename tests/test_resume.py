@@ -16,6 +16,7 @@ from crossband.training.curves import read_curves, write_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.training.resolving import resolve
 from crossband.weights import read_card
 from tiny_runs import curves_without_seconds, tiny_options
 
@@ -162,6 +163,14 @@ def test_resuming_a_finished_run_says_that_it_is_finished(
     assert main(["train", "--resume", str(whole)]) == 0
     assert "finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_a_run_keeps_the_network_that_it_began_with(tmp_path: Path) -> None:
+    """A configuration that does not name the heads is of a version whose heads were 1 x 1."""
+    options = tiny_options(tmp_path, "disoptnet", recipe={"epochs": 1, "batch_size": 2})
+    assert resolve(options).named().network["head_kernel"] == 3
+    (tmp_path / "config.yaml").write_text(options.to_yaml())
+    assert read_card(resume(tmp_path, quiet=True)).network["head_kernel"] == 1
 
 
 def test_a_run_keeps_the_supervision_that_it_began_with(whole: Path, tmp_path: Path) -> None:

@@ -320,12 +320,12 @@ def test_the_picture_that_guides_the_fusion(kind: TargetKind) -> None:
     target = pseudo_target(luma(visible), infrared, kind=kind)
     systems = {
         semantics: segmif(semantics=semantics, target=kind).eval()
-        for semantics in ("target", "coloured-target", "visible")
+        for semantics in ("grey-target", "target", "visible")
     }
     normalised = systems["visible"].segmenter.band_input
     guides = {
-        "target": target.expand(-1, 3, -1, -1),
-        "coloured-target": normalised(with_luma(visible, target)),
+        "grey-target": target.expand(-1, 3, -1, -1),
+        "target": normalised(with_luma(visible, target)),
         "visible": normalised(visible),
     }
     with torch.no_grad():
@@ -333,8 +333,8 @@ def test_the_picture_that_guides_the_fusion(kind: TargetKind) -> None:
         for name, system in systems.items():
             wanted = system.fusion(luma(visible), infrared, system.segmenter.semantics(guides[name]))
             assert torch.equal(found[name], wanted)
-    assert not torch.allclose(found["target"], found["coloured-target"], atol=1e-5)
-    assert not torch.allclose(found["target"], found["visible"], atol=1e-5)
+    assert not torch.allclose(found["grey-target"], found["target"], atol=1e-5)
+    assert not torch.allclose(found["grey-target"], found["visible"], atol=1e-5)
 
 
 def test_a_guide_in_training_counts_what_shows_an_image() -> None:
@@ -389,7 +389,7 @@ def test_stand_ins_for_a_missing_band() -> None:
     [
         (
             {"semantics": "fused"},
-            "segmif.semantics must be one of target, visible, coloured-target, not 'fused'",
+            "segmif.semantics must be one of grey-target, visible, target, not 'fused'",
         ),
         ({"interaction": "both"}, "segmif.interaction must be one of replaces, adds, not 'both'"),
         ({"target": "mean"}, "segmif.target must be one of saliency, maximum, not 'mean'"),

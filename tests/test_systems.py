@@ -9,8 +9,9 @@ from torch import Tensor
 from crossband.errors import BandError, OptionError
 from crossband.pairs.base import bands_of
 from crossband.pairs.batch import Batch
-from crossband.systems import create, list_systems, make_training, network_options
+from crossband.systems import create, list_systems, loss_options, make_training, network_options, system_class
 from crossband.systems.base import System
+from crossband.systems.creation import earlier_options
 from crossband.testing import SystemContract, given
 from crossband.words import BAND_COMBINATIONS, IGNORE_INDEX
 from tiny_systems import TINY, TINY_OPTIONS, answer, images, labelled, tiny
@@ -43,6 +44,19 @@ def test_tracing_for_compilation_gives_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_compilation_gives_the_same(name: str, backend: str) -> None:
     _compiled_gives_the_same(tiny(name).eval(), backend)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_earlier_versions_did_is_an_option_and_not_the_default(name: str) -> None:
+    """Else a run of theirs is read as another one, or not at all."""
+    network, loss = earlier_options(name)
+    defaults = {**network_options(name), **loss_options(name)}
+    variants = [*system_class(name).variants.values()]
+    for option, before in network.items():
+        assert create(name, 5, **TINY, **network).network_options[option] == before
+        assert before != defaults[option] or any(before != v.get(option, before) for v in variants)
+    for option, before in loss.items():
+        assert getattr(make_training(name, **loss), option) == before != defaults[option]
 
 
 def test_an_infrared_baseline_refuses_visible() -> None:

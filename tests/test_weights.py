@@ -190,7 +190,7 @@ def test_a_card_of_format_1_still_loads(run: Path) -> None:
             "segmif",
             {"interaction": "adds", "semantics": "target"},
             ["interaction"],
-            {"interaction": "adds", "semantics": "coloured-target"},
+            {"interaction": "adds", "semantics": "target"},
         ),
         ("mrfs", {}, ["padding", "evaluation_norm_eps"], {"padding": "edge", "evaluation_norm_eps": None}),
     ],

@@ -25,9 +25,9 @@ from crossband.errors import OptionError, WeightsError, quoted
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
 from crossband.run_card import WEIGHTS_NAME, find_weights, read_card, shortly
-from crossband.systems import create, list_systems, system_class
+from crossband.systems import create, list_systems
 from crossband.systems.base import System
-from crossband.systems.creation import earlier_loss
+from crossband.systems.creation import earlier_options
 
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
@@ -131,6 +131,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_whole_card(folder: Path) -> Card:
+    """`read_card`, with the options that the card's version did not know, as `earlier_options` has them."""
+    card = read_card(folder)
+    if card.system in list_systems():
+        network, loss = earlier_options(card.system)
+        card.network = {**network, **card.network}
+        # A card without any says nothing of the training.
+        card.loss = {**loss, **card.loss} if card.loss else {}
+    return card
+
+
 def load_run(folder: Path | str) -> tuple[System, Card]:
     """The system of a finished run folder, in eval mode on the CPU, and its card.
 
@@ -138,11 +149,7 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     if its weights are in the folder. Raises WeightsError for what does not fit or is damaged.
     """
     folder = Path(folder)
-    card = read_card(folder)
-    if card.system in list_systems():
-        card.network = system_class(card.system).of_older_card(card.network)
-        if card.loss:
-            card.loss = {**earlier_loss(card.system), **card.loss}
+    card = read_whole_card(folder)
     # The weights are in the folder; what they began as is not fetched or opened again.
     network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}
     for name, value in network.items():

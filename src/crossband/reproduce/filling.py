@@ -17,7 +17,7 @@ from crossband.reproduce.jobs import Plan, Spot
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.sizes import published_size, run_size
 from crossband.reproduce.table import Column, Measure, Row, Table
-from crossband.run_card import read_card
+from crossband.weights import read_whole_card
 
 OURS = DEFAULT_PROTOCOL
 
@@ -143,7 +143,7 @@ def _find(spot: Spot, plan: Plan, out: Path, failed: Mapping[str, str]) -> _Foun
         return _Found(problem=problem)
     identity, test = plan.reads[spot]
     names = [f"{identity}/seed{seed}" for seed in range(plan.seeds)]
-    cards = {name: read_card(run_of(out, name)) for name in names if is_trained(out, name)}
+    cards = {name: read_whole_card(run_of(out, name)) for name in names if is_trained(out, name)}
     scores = [each for name in names if (each := read_scores(out, name, test)) is not None]
     if scores:
         return _Found(scores, cards)

@@ -15,7 +15,7 @@ from crossband.reproduce.jobs import LEFT_OUT, Job, Plan, Scoring
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.table import Row, Table, Use
 from crossband.systems import loss_options, make_training, network_options, split_options
-from crossband.systems.creation import defaults, make_settings
+from crossband.systems.creation import defaults, earlier_options, make_settings
 from crossband.training.options import TrainOptions
 from crossband.training.resolving import resolve
 
@@ -243,12 +243,13 @@ def _taught_by(options: TrainOptions, phase: str, teacher: _Teacher) -> TrainOpt
 
 
 def _job(options: TrainOptions, reuses: Mapping[str, str], ground: _Ground, split: str) -> Job:
-    options = _in_few_words(options)
     plain = defaults(TrainOptions)
-    # By what differs from the defaults alone, so that an option which is added later renames no job.
+    earlier = earlier_options(options.system)
+    # By what differs from the defaults alone, so that an option which is added later renames no job. Where
+    # earlier versions did something else, by what differs from that: theirs are not the jobs of the defaults.
     identity = {
         name: value
-        for name, value in asdict(options).items()
+        for name, value in asdict(_in_few_words(resolve(options).named(), *earlier)).items()
         if name not in _DECIDE_NOTHING and value != plain[name]
     }
     # The settings of the folder know where the data are; a job's name is the same on every machine.
@@ -256,14 +257,19 @@ def _job(options: TrainOptions, reuses: Mapping[str, str], ground: _Ground, spli
     identity["reuses"] = {phase: name.split("/")[1] for phase, name in reuses.items()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{ground.name}/{options.system}-{digest}/seed{options.seed}"
-    return Job(name, options, dict(reuses), split)
+    return Job(name, _in_few_words(options, {}, {}), dict(reuses), split)
 
 
-def _in_few_words(options: TrainOptions) -> TrainOptions:
-    """Without what its variant or its defaults say: an option at its default is the same training without."""
+def _in_few_words(
+    options: TrainOptions, of_network: Mapping[str, Any], of_loss: Mapping[str, Any]
+) -> TrainOptions:
+    """Without what its variant or its defaults say: an option at its default is the same training without.
+
+    of_network, of_loss: take the place of defaults.
+    """
     system, variant = options.system, options.variant
-    network = asdict(make_settings(system, variant, {}))
-    loss = asdict(make_training(system, variant=variant))
+    network = {**asdict(make_settings(system, variant, {})), **of_network}
+    loss = {**asdict(make_training(system, variant=variant)), **of_loss}
     return replace(
         options,
         network={name: value for name, value in options.network.items() if value != network[name]},

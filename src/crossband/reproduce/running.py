@@ -36,12 +36,13 @@ from crossband.reproduce.folders import (
 )
 from crossband.reproduce.jobs import Job, Scoring
 from crossband.reproduce.settings import Compute
-from crossband.run_card import WEIGHTS_NAME, read_card
+from crossband.run_card import WEIGHTS_NAME
 from crossband.systems import create
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.weights import load_weights
+from crossband.training.resolving import resolve
+from crossband.weights import load_weights, read_whole_card
 
 POLL_SECONDS = 2.0
 
@@ -125,8 +126,7 @@ def _train(job: Job, out: Path, compute: Compute, lock: int, say: Say) -> None:
     say(f"{job.name}: {'going on with' if begun else 'training'} {job.switches}")
     if begun:
         # All but how to compute is what it was; that may change from call to call.
-        options = replace(options, loss=TrainOptions.from_yaml(run / "config.yaml").loss)
-        write_text(run / "config.yaml", options.to_yaml())
+        write_text(run / "config.yaml", resolve(options).named().to_yaml())
     if options.devices > 1:
         _train_apart(options, begun, folder_of(out, job), lock)
     elif begun:
@@ -167,7 +167,7 @@ def score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     Raises OptionError if the split that is scored lacks a band.
     """
     run = run_of(out, job)
-    card = read_card(run)
+    card = read_whole_card(run)
     system: System = create(
         card.system,
         None if card.classes is None else len(card.classes),

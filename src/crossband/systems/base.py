@@ -118,8 +118,7 @@ class Training(ABC, Generic[_S]):
         default augmentation under it; a name of its own makes a recipe that only this system has.
     phase_recipes, phase_augmentations: the same for single phases: changes by recipe name and phase name.
     variants: what a variant of the network (`System.variants`) changes in these fields, by its name.
-    earlier: what trained the runs of earlier versions, in fields that these did not have: the value of such a
-        field where a run's files do not name it.
+    earlier: as of a `System`, in these fields.
     """
 
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -141,6 +140,8 @@ class System(nn.Module, ABC):
         "package.module:Class", if it lives in a module that imports this one; None for a system without
         parameters, which is ready as it is created.
     variants: named changes of the settings, for `create`.
+    earlier: of the settings that earlier versions did not have, the values of what these versions built,
+        where today's defaults or variants differ. A run's file that does not name such a setting is theirs.
     supports: the band combinations that the system runs on, and whether it was designed for them or
         offers them as a labelled fallback.
     segments, fuses: whether its output has logits, and whether it has a fused picture.
@@ -160,6 +161,7 @@ class System(nn.Module, ABC):
     built_from: ClassVar[type[NetworkSettings]] = NetworkSettings
     trained_by: ClassVar[type[Training[Any]] | str | None] = None
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    earlier: ClassVar[Mapping[str, Any]] = {}
     supports: Mapping[Bands, Support]
     segments: bool = True
     fuses: bool = False
@@ -220,14 +222,6 @@ class System(nn.Module, ABC):
         """
         values = asdict(self.settings)
         return {name: None if name == "encoder_weights" else value for name, value in values.items()}
-
-    @classmethod
-    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a run's card, with what it means by leaving out those that are younger than it.
-
-        What is left out here gets its default in `create`.
-        """
-        return dict(network)
 
     def forward(
         self, visible: Tensor | None = None, infrared: Tensor | None = None, *, features: bool | None = None

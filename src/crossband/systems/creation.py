@@ -104,10 +104,13 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     return cls(**check_types(name, get_type_hints(cls), given))
 
 
-def earlier_loss(name: str) -> Mapping[str, Any]:
-    """The loss options that a run of an earlier version does not name, and what they were there."""
+def earlier_options(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What a run's files mean by options that they do not name, of (the network, the loss); else the default.
+
+    See `System.earlier`.
+    """
     system = system_class(name)
-    return {} if system.trained_by is None else system.training_class().earlier
+    return system.earlier, {} if system.trained_by is None else system.training_class().earlier
 
 
 def variant_of(system: type[System], variant: str | None) -> Mapping[str, Any]:

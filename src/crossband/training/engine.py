@@ -24,7 +24,7 @@ from crossband.pairs.suspicions import suspicions
 from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
-from crossband.systems.creation import earlier_loss
+from crossband.systems.creation import earlier_options
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.options import TrainOptions
@@ -90,7 +90,8 @@ def resume(folder: Path | str, *, quiet: bool = False, after_epoch: AfterEpoch |
     with only_writer(folder):
         options = TrainOptions.from_yaml(folder / "config.yaml")
         options.out = str(folder)
-        options.loss = {**earlier_loss(options.system), **options.loss}
+        network, loss = earlier_options(options.system)
+        options.network, options.loss = {**network, **options.network}, {**loss, **options.loss}
         return _Run(options, quiet, after_epoch).complete()
 
 
@@ -193,10 +194,7 @@ class _Run:
             raise OptionError(
                 f"cannot make run folder {self.folder}: {error.strerror}; choose another one"
             ) from error
-        decided = asdict(self.resolved.training)
-        earlier = {name: decided[name] for name in earlier_loss(self.options.system)}
-        written = replace(self.options, loss={**self.options.loss, **earlier})
-        write_text(self.folder / "config.yaml", written.to_yaml())
+        write_text(self.folder / "config.yaml", self.resolved.named().to_yaml())
         if command is not None:
             write_text(self.folder / "command.txt", command + "\n")
 

@@ -14,7 +14,7 @@ What a field is, the last of these that speaks of it decides:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from crossband.errors import OptionError
@@ -23,7 +23,7 @@ from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, named_recipe
 from crossband.systems import list_systems, make_training, system_class
 from crossband.systems.base import Training
-from crossband.systems.creation import make_settings
+from crossband.systems.creation import earlier_options, make_settings
 from crossband.training.options import TrainOptions
 
 
@@ -39,6 +39,21 @@ class ResolvedTraining:
     network: dict[str, Any]
     training: Training[Any]
     recipe_name: str
+
+    def named(self) -> TrainOptions:
+        """The options, and by name what they leave out to a default that earlier versions did not have.
+
+        A file of them says the same to every later version.
+        """
+        variant, network = self.network["variant"], {**self.network}
+        del network["variant"]
+        settings = make_settings(self.options.system, variant, network)
+        of_network, of_loss = earlier_options(self.options.system)
+        return replace(
+            self.options,
+            network={**{name: getattr(settings, name) for name in of_network}, **self.options.network},
+            loss={**{name: getattr(self.training, name) for name in of_loss}, **self.options.loss},
+        )
 
     def recipe(self, phase: str | None = None) -> Recipe:
         """The recipe of a phase, or the one that all start from."""

@@ -159,6 +159,7 @@ class AMDANet(System):
     built_from = AMDANetSettings
     trained_by = "crossband.systems.amdanet.training:AMDANetTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    earlier: ClassVar[Mapping[str, Any]] = {"alignment_start": "published", "padding": "edge"}
     fuses = True
     multiple = 32
 
@@ -218,11 +219,6 @@ class AMDANet(System):
         if features:
             output.features = AMDANetFeatures(levels, pictures)
         return output
-
-    @classmethod
-    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Without an ``alignment_start``, it is from when local alignment was the published module alone."""
-        return {"alignment_start": "published", "alignment_scaling": False, **network}
 
     def encode(
         self, visible: Tensor | None, infrared: Tensor | None, present: Trust | None = None

@@ -17,7 +17,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base import initialization as smp_initialization
@@ -80,6 +80,7 @@ class DisOptNet(System):
     summary, paper = in_words(name)
     built_from = DisOptNetSettings
     trained_by = "crossband.systems.disoptnet.training:DisOptNetTraining"
+    earlier: ClassVar[Mapping[str, Any]] = {"head_kernel": PLAIN_HEAD_KERNEL}
     multiple = OUTPUT_STRIDE
     supports: Mapping[Bands, Support] = {"infrared": "designed"}
 
@@ -106,11 +107,6 @@ class DisOptNet(System):
             smp_initialization.initialize_decoder(decoder)
         for head in (self.imitating_head, self.fused_head):
             smp_initialization.initialize_head(head)
-
-    @classmethod
-    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Without a ``head_kernel``, it is from when all heads were 1 x 1 convolutions."""
-        return {"head_kernel": PLAIN_HEAD_KERNEL, **network}
 
     @property
     def deploy(self) -> Deploy:

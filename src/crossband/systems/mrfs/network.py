@@ -109,6 +109,7 @@ class MRFS(System):
     built_from = MRFSSettings
     trained_by = "crossband.systems.mrfs.training:MRFSTraining"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    earlier: ClassVar[Mapping[str, Any]] = {"evaluation_norm_eps": None, "padding": "edge"}
     fuses = True
     multiple = 32
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,12 +89,12 @@ class SegMiFSettings(NetworkSettings):
     stochastic_depth: of transformers. decoder_channels, dropout: of the segmentation's head. fusion_width:
     channels of the fusion network, a multiple of 8.
 
-    semantics: the picture whose features guide the fusion, in training and afterwards: its "target", grey in
-    three channels and not normalised, as published; the "visible" image, or the "coloured-target" with the
-    visible image's colour, both with the encoder's mean and deviation. target: see `pseudo_target`; the
-    training aims at it too. interaction: see `SemanticFusion`. shared_interaction: one attention for both of
-    its places, as published. published_extras: also hold the published network's weights that nothing reads
-    (see `dead`).
+    semantics: the picture whose features guide the fusion, in training and afterwards: the fusion's target as
+    a "grey-target", in three channels and not normalised, as published; the "visible" image, or the "target"
+    with the visible image's colour, both with the encoder's mean and deviation. target: see `pseudo_target`;
+    the training aims at it too. interaction: see `SemanticFusion`. shared_interaction: one attention for both
+    of its places, as published. published_extras: also hold the published network's weights that nothing
+    reads (see `dead`).
 
     Raises OptionError for a width that does not fit.
     """
@@ -105,7 +105,7 @@ class SegMiFSettings(NetworkSettings):
     decoder_channels: int = 256
     dropout: float = 0.1
     fusion_width: int = 64
-    semantics: Literal["target", "visible", "coloured-target"] = "target"
+    semantics: Literal["grey-target", "visible", "target"] = "grey-target"
     target: TargetKind = "saliency"
     interaction: Interaction = "replaces"
     shared_interaction: bool = True
@@ -132,6 +132,7 @@ class SegMiF(System):
     summary, paper = in_words(name)
     built_from = SegMiFSettings
     trained_by = "crossband.systems.segmif.training:SegMiFTraining"
+    earlier: ClassVar[Mapping[str, Any]] = {"semantics": "visible", "interaction": "adds"}
     fuses = True
     multiple = 32
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}
@@ -154,16 +155,6 @@ class SegMiF(System):
             shared_interaction=settings.shared_interaction,
             unused_interaction=settings.published_extras,
         )
-
-    @classmethod
-    def of_older_card(cls, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Without ``interaction``, it is from when that was added to the maps, and a target was coloured."""
-        if "interaction" in network:
-            return dict(network)
-        older = {"interaction": "adds", **network}
-        if older.get("semantics", "visible") == "target":
-            older["semantics"] = "coloured-target"
-        return {"semantics": "visible", **older}
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
         visible, infrared = stand_in(visible, infrared)
@@ -188,7 +179,7 @@ class SegMiF(System):
         if self.settings.semantics == "visible":
             return self.segmenter.band_input(visible)
         target = pseudo_target(luma(visible), infrared, valid, kind=self.settings.target).to(visible.dtype)
-        if self.settings.semantics == "target":
+        if self.settings.semantics == "grey-target":
             return target.expand(-1, 3, -1, -1)
         return self.segmenter.band_input(with_luma(visible, target))
 
