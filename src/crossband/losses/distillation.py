@@ -18,7 +18,6 @@ from crossband.losses.segmentation import cross_entropy
 from crossband.tensors import at_least_float32
 
 DistillationForm = Literal["kl_ce", "soft_hard"]
-FeatureForm = Literal["squared", "normalised"]
 SoftMean = Literal["all", "places"]
 
 
@@ -69,16 +68,11 @@ def soft_cross_entropy(
     return soft * len(student_logits) if mean_over == "places" else soft
 
 
-def feature_distillation(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], *, form: FeatureForm = "squared"
-) -> Tensor:
+def feature_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """L_D2 of eq. 9: the mean over feature maps of the mean squared error between their elements.
 
     Eq. 9 prints sums of unsquared norms and the text calls them a mean square error; the mean keeps maps of
     different sizes, and any number of them, on one scale.
-
-    form: "squared" is that. "normalised" divides each map's error by the mean square of the teacher's map, so
-    that 1 is the error of a student that is zero, whatever the scale of the features.
 
     student, teacher: the same number of float tensors, equal in shape one by one.
     Returns a scalar. Raises ValueError if there are none, or if numbers or shapes differ.
@@ -91,11 +85,7 @@ def feature_distillation(
     errors = []
     for ours, theirs in zip(student, teacher, strict=True):
         _check_same_shape(ours, theirs)
-        target = at_least_float32(theirs.detach())
-        error = F.mse_loss(at_least_float32(ours), target)
-        if form == "normalised":
-            error = error / target.square().mean().clamp(min=1e-12)
-        errors.append(error)
+        errors.append(F.mse_loss(at_least_float32(ours), at_least_float32(theirs.detach())))
     return torch.stack(errors).mean()
 
 

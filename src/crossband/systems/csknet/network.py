@@ -67,8 +67,8 @@ class CSKNetSettings(NetworkSettings):
         five (the only reading within the published count).
 
     infrared_norms: what the infrared branch's batch norms have of their own when it runs in a pair, against
-        when it runs alone: nothing ("shared"), running statistics ("own-statistics"), or scales, shifts and
-        running statistics ("own"). Alone it costs the same with each.
+        when it runs alone: nothing ("shared"), or running statistics ("own-statistics"). Alone it costs the
+        same with each.
 
     exchange: whether the branches exchange features at all. exchange_mode, exchange_threshold: see
         `small_gammas`. exchange_site: "stage", after each stage by its last batch norm, or "dw_bn", after
@@ -87,7 +87,7 @@ class CSKNetSettings(NetworkSettings):
     decoder_channels: int = 256
     share_decoder: Literal["aspp", "all", "none"] = "aspp"
     private_from_stage: Literal[4, 5] | None = None
-    infrared_norms: Literal["shared", "own-statistics", "own"] = "shared"
+    infrared_norms: Literal["shared", "own-statistics"] = "shared"
     exchange: bool = True
     exchange_mode: Threshold = "quantile"
     exchange_threshold: float = 0.10
@@ -144,7 +144,7 @@ class CSKNet(System):
         if settings.infrared_norms != "shared":
             # A copy draws no random start, so that all that follows starts alike with each choice.
             self.infrared_in_pair = deepcopy(self.infrared)
-            tie(self.infrared, self.infrared_in_pair, norms=settings.infrared_norms == "own-statistics")
+            tie(self.infrared, self.infrared_in_pair, norms=True)
         by_stage = settings.exchange and settings.exchange_site == "stage"
         check_exchangeable(self.visible.encoder, encoder, settings.exchange_stages if by_stage else ())
         if settings.exchange and settings.exchange_site == "dw_bn":
@@ -252,7 +252,7 @@ class CSKNet(System):
         return [module for branch in self.branches() for module in unread_modules(branch.encoder)]
 
     def branches(self) -> list[smp.DeepLabV3Plus]:
-        """Its DeepLabV3+ networks: visible, infrared, and infrared in a pair if that has its own norms."""
+        """Its DeepLabV3+ networks: visible, infrared, and infrared in a pair if that is apart."""
         return [self.visible, self.infrared, *filter(None, [self.infrared_in_pair])]
 
     def encoders(self) -> list[nn.Module]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
 from crossband.losses.distillation import (
-    FeatureForm,
     feature_distillation,
     prediction_distillation,
     soft_cross_entropy,
@@ -63,9 +62,8 @@ class CSKNetTraining(Training[CSKNet]):
         infrared head predict what the fused head predicts; 0 is the paper's, which has no such term.
 
     distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
-    distill_form: see `prediction_distillation`. distill_features_form: see `feature_distillation`.
-    distill_predictions_weight, distill_features_weight: of the losses of equations 8 and 9. infrared_weight:
-        of equation 7 on the infrared head.
+    distill_form: see `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the
+        losses of equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
 
     contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
     contrastive_temperature, contrastive_anchors, contrastive_per_class, contrastive_hard_fraction: see
@@ -86,7 +84,6 @@ class CSKNetTraining(Training[CSKNet]):
     distill_form: Literal["kl_ce", "soft_hard"] = "kl_ce"
     distill_predictions_weight: float = 1.0
     distill_features_weight: float = 1.0
-    distill_features_form: FeatureForm = "squared"
     contrastive_weight: float = 1.0
     contrastive_temperature: float = 0.1
     contrastive_anchors: int = 1024
@@ -202,9 +199,7 @@ class CSKNetTraining(Training[CSKNet]):
         maps = features.before if self.distill_tap == "pre" else features.after
         student = [maps[stage - 1][0] for stage in DISTILLED_STAGES]
         teacher = [taught.stages[stage - 1] for stage in DISTILLED_STAGES]
-        return feature_distillation(
-            [*student, features.decoder[0]], [*teacher, taught.decoder], form=self.distill_features_form
-        )
+        return feature_distillation([*student, features.decoder[0]], [*teacher, taught.decoder])
 
     def _contrast(
         self, features: CSKNetFeatures, label: Tensor, prediction: Tensor, projections: nn.Module
