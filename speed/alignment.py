@@ -10,35 +10,20 @@ to ``runs.csv``, and what has a line is not run again, so the script may be stop
 from __future__ import annotations
 
 import argparse
-import csv
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
 import torch
 
 from crossband.evaluation import evaluate
-from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import Pair, Pairs, PairView
-from crossband.pairs.opening import open_pairs
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run
+from small_runs import CROP, ENCODER, Dataset, append, lines_of
 
-ENCODER = "tf_efficientnet_lite0"
-RECIPE = {
-    "name": "quick",
-    "optimizer": "adamw",
-    "lr": 1e-3,
-    "weight_decay": 1e-2,
-    "schedule_per": "step",
-    "warmup_steps": 10,
-}
 STARTS: dict[str, dict[str, Any]] = {
     "published": {"alignment_start": "published", "alignment_scaling": False},
     "without": {"local_alignment": "none"},
@@ -54,69 +39,30 @@ COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """source: as on the command line, with {pairs} for the folder of all real pairs. epochs: its own number.
-
-    factor: by which pictures and labels are resized, to train and to score. crop: of training pairs, then.
-    """
-
-    source: str
-    epochs: int
-    batch_size: int
-    crop: tuple[int, int] | None = None
-    factor: float = 1.0
-
-
 DATASETS = {
     "scenes": Dataset("scenes,seed=0,train=128,val=0,test=60,size=96x128", 6, 8),
-    "cwfid": Dataset("folder:{pairs}/cwfid", 10, 4, (128, 192), 0.5),
-    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 2, 4, (128, 192), 0.5),
+    "cwfid": Dataset("folder:{pairs}/cwfid", 10, 4, CROP, 0.5),
+    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 2, 4, CROP, 0.5),
 }
-
-
-class Resized(PairView):
-    """Pairs, pictures and labels resized by a factor."""
-
-    def __init__(self, pairs: Pairs, factor: float):
-        super().__init__(pairs)
-        self.geometry = Augmentation(flip=0.0, scale=(factor, factor))
-
-    def __getitem__(self, index: int) -> Pair:
-        return augment(self.pairs[index], self.geometry, np.random.default_rng(0))
 
 
 def options(name: str, start: str, seed: int, arguments: argparse.Namespace) -> TrainOptions:
     """The same encoder, widths, recipe and length for every start."""
-    dataset = DATASETS[name]
-    epochs = arguments.epochs or dataset.epochs
-    augmentation: dict[str, Any] = {"scale": [dataset.factor, dataset.factor]}
-    if dataset.crop is not None:
-        augmentation["crop"] = list(dataset.crop)
-    return TrainOptions(
+    epochs = arguments.epochs or DATASETS[name].epochs
+    return DATASETS[name].options(
+        arguments.pairs,
+        arguments.out / name / f"{epochs}-epochs" / f"seed{seed}" / start.replace(", ", "-"),
+        arguments.weights,
         system="amdanet",
-        data=dataset.source.format(pairs=arguments.pairs),
-        out=str(arguments.out / name / f"{epochs}-epochs" / f"seed{seed}" / start.replace(", ", "-")),
-        encoder=ENCODER,
-        encoder_weights=str(arguments.weights),
-        network={"decoder_channels": 64, **STARTS[start]},
-        recipe={**RECIPE, "epochs": epochs, "batch_size": dataset.batch_size},
-        augmentation=augmentation,
-        # All training pairs train: no epoch is chosen, least of all on the test split.
-        hold_out=0.0,
-        select="last",
-        accelerator="cpu",
-        workers=0,
+        network=STARTS[start],
+        recipe={"epochs": epochs},
         seed=seed,
     )
 
 
 def score(system: System, name: str, arguments: argparse.Namespace) -> tuple[float, str]:
     """Mean IoU (protocol "present") on the test split, and the IoU of every class in words."""
-    dataset = DATASETS[name]
-    pairs: Pairs = open_pairs(dataset.source.format(pairs=arguments.pairs), "test")
-    if dataset.factor != 1.0:
-        pairs = Resized(pairs, dataset.factor)
+    pairs = DATASETS[name].opened(arguments.pairs, "test")
     evaluation = evaluate(system, pairs, bands=["both"], by=None)
     overall = evaluation.results["both"].overall
     classes = zip(evaluation.classes.names, overall.iou, strict=True)
@@ -158,25 +104,6 @@ def run(name: str, start: str, seed: int, arguments: argparse.Namespace) -> dict
             gamma.zero_()
         line["mean_iou_gamma_0"] = f"{score(system, name, arguments)[0]:.4f}"
     return line
-
-
-def lines_of(path: Path) -> list[dict[str, str]]:
-    """What ``runs.csv`` holds."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line, and the head to a new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
 
 
 def summarise(lines: list[dict[str, str]]) -> str:
@@ -227,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("datasets", nargs="*", choices=list(DATASETS))
+    parser.add_argument("datasets", nargs="*", help=f"of {', '.join(DATASETS)}")
     parser.add_argument("--pairs", type=Path, default=Path("."), help="folder of the real sets")
     parser.add_argument("--weights", type=Path, help=f"ImageNet weights of timm's {ENCODER}")
     parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
@@ -241,8 +168,9 @@ def main() -> None:
     if arguments.summarise:
         print(summarise(lines_of(path)))
         return
-    if arguments.weights is None:
-        parser.error("--weights is needed to train")
+    unknown = sorted(set(arguments.datasets) - set(DATASETS))
+    if unknown or arguments.weights is None:
+        parser.error(f"no set {unknown[0]!r}" if unknown else "--weights is needed to train")
     torch.set_num_threads(arguments.threads)
     for seed in arguments.seeds:
         for name in arguments.datasets:
@@ -252,7 +180,7 @@ def main() -> None:
                 if key not in {
                     tuple(line[c] for c in ("set", "epochs", "start", "seed")) for line in lines_of(path)
                 }:
-                    append(path, run(name, start, seed, arguments))
+                    append(path, COLUMNS, [run(name, start, seed, arguments)])
 
 
 if __name__ == "__main__":

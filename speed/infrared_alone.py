@@ -1,6 +1,6 @@
 """Train and score what docs/results/infrared-alone.md tells: one line of ``runs.csv`` for every run.
 
-    python docs/results/infrared_alone.py cwfid alone --seeds 0 1 2 --pairs PATH --weights PATH
+    python speed/infrared_alone.py cwfid alone --seeds 0 1 2 --pairs PATH --weights PATH
 
 PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run trains with the options that
 ``RUNS`` has under its name, which are those of `crossband train`, and is scored on the test split: on both
@@ -12,47 +12,31 @@ thread by default.
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from crossband.card import CARD_NAME
 from crossband.evaluation import ALL, evaluate
-from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import Pair, Pairs, PairView
-from crossband.pairs.opening import open_pairs
+from crossband.pairs.base import Pairs
 from crossband.recalibration import recalibrate
 from crossband.systems.base import System
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
-from crossband.weights import CARD_NAME, git_revision, load_run
+from crossband.weights import git_revision, load_run
 from crossband.words import Bands
+from small_runs import CROP, Dataset, append, lines_of
 
 COLUMNS = ("set", "run", "seed", "given", "mean_iou", "classes", "person_night", "seconds", "revision")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """source: as on the command line, with {pairs} for the folder of all real pairs.
-
-    factor: by which pictures and labels are resized, to train and to score.
-    """
-
-    source: str
-    epochs: int
-    batch_size: int
-    crop: tuple[int, int] | None = None
-    factor: float = 1.0
-
-
 DATASETS = {
-    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 4, 4, (128, 192), 0.5),
-    "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, (128, 192), 0.5),
+    "msrs_boxes": Dataset("folder:{pairs}/msrs_boxes", 4, 4, CROP, 0.5),
+    "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, CROP, 0.5),
     "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", 24, 8),
 }
 
@@ -93,62 +77,36 @@ RUNS = {
 }
 
 
-class Resized(PairView):
-    """Pairs, pictures and labels resized by a factor."""
-
-    def __init__(self, pairs: Pairs, factor: float):
-        super().__init__(pairs)
-        self.geometry = Augmentation(flip=0.0, scale=(factor, factor))
-
-    def __getitem__(self, index: int) -> Pair:
-        return augment(self.pairs[index], self.geometry, np.random.default_rng(0))
-
-
 class Experiment:
     """One dataset and one seed, and where its runs lie."""
 
     def __init__(self, name: str, seed: int, arguments: argparse.Namespace):
         self.name, self.seed = name, seed
         self.dataset = DATASETS[name]
-        self.source = self.dataset.source.format(pairs=arguments.pairs)
-        self.weights = arguments.weights
+        self.arguments = arguments
         self.folder: Path = arguments.out / name / f"seed{seed}"
         self.table: Path = arguments.out / "runs.csv"
 
     def options(self, run: str) -> TrainOptions:
         """The same encoder, widths and length for every run."""
-        made, dataset = RUNS[run], self.dataset
-        augmentation: dict[str, Any] = {"scale": [dataset.factor, dataset.factor], **made.augmentation}
-        if dataset.crop is not None:
-            augmentation["crop"] = list(dataset.crop)
-        adamw = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "warmup_steps": 10}
-        return TrainOptions(
+        made = RUNS[run]
+        return self.dataset.options(
+            self.arguments.pairs,
+            self.folder / run,
+            self.arguments.weights,
             system=made.system,
             variant=made.variant,
-            data=self.source,
-            out=str(self.folder / run),
-            encoder="tf_efficientnet_lite0",
-            encoder_weights=str(self.weights),
-            network={"decoder_channels": 64, **made.network},
+            network=made.network,
             loss=made.loss,
-            recipe={
-                **{"name": "quick", "epochs": dataset.epochs, "batch_size": dataset.batch_size},
-                **{"schedule_per": "step", **adamw, **made.recipe},
-            },
-            augmentation=augmentation,
+            recipe=made.recipe,
+            augmentation=made.augmentation,
             reuse={"teacher": str(self.folder / "visible")} if made.taught else {},
-            # All training pairs train: no epoch is chosen, least of all on the test split.
-            hold_out=0.0,
-            select="last",
-            accelerator="cpu",
-            workers=0,
             channels_last=True,
             seed=self.seed,
         )
 
     def pairs(self, split: str) -> Pairs:
-        pairs: Pairs = open_pairs(self.source, split)
-        return pairs if self.dataset.factor == 1.0 else Resized(pairs, self.dataset.factor)
+        return self.dataset.opened(self.arguments.pairs, split)
 
     def finish(self, run: str) -> None:
         """Train and score a run that has no lines."""
@@ -159,7 +117,7 @@ class Experiment:
         options = self.options(run)
         if not (Path(options.out) / CARD_NAME).exists():
             shutil.rmtree(options.out, ignore_errors=True)
-            train(options, command="python docs/results/infrared_alone.py", quiet=True)
+            train(options, command="python speed/infrared_alone.py", quiet=True)
         system, card = load_run(options.out)
         scored: list[tuple[str, System, Bands]] = []
         if "both" in system.supports:
@@ -169,7 +127,7 @@ class Experiment:
             scored += [("infrared", system, "infrared"), ("infrared, recalibrated", alone, "infrared")]
         else:
             scored.append(("visible", system, "visible"))
-        self.append([self.line(run, *one, card.training["seconds"]) for one in scored])
+        append(self.table, COLUMNS, [self.line(run, *one, card.training["seconds"]) for one in scored])
 
     def line(self, run: str, given: str, system: System, bands: Bands, seconds: float) -> dict[str, Any]:
         evaluation = evaluate(system, self.pairs("test"), bands=[bands])
@@ -185,26 +143,13 @@ class Experiment:
         }
 
     def is_finished(self, run: str) -> bool:
-        if not self.table.exists():
-            return False
-        with self.table.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        return any((x["set"], x["run"], x["seed"]) == (self.name, run, str(self.seed)) for x in lines)
-
-    def append(self, lines: list[dict[str, Any]]) -> None:
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.table.exists()
-        with self.table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerows(lines)
+        key = (self.name, run, str(self.seed))
+        return any((line["set"], line["run"], line["seed"]) == key for line in lines_of(self.table))
 
 
 def table(path: Path, name: str) -> str:
     """Markdown: every run of a dataset, as mean (lowest to highest) over its seeds, in percent."""
-    with path.open(newline="") as file:
-        lines = [line for line in csv.DictReader(file) if line["set"] == name]
+    lines = [line for line in lines_of(path) if line["set"] == name]
     rows = ["| run | given | seeds | mean IoU | person by night |", "|---|---|---|---|---|"]
     for run, given in dict.fromkeys((line["run"], line["given"]) for line in lines):
         own = [line for line in lines if (line["run"], line["given"]) == (run, given)]
