@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from crossband.errors import CrossbandError
+from crossband.locks import LOCK_NAME
 from crossband.predictor import load
 from crossband.result_folder import MANIFEST_NAME, read_manifest
 from crossband.text import text_table
@@ -215,6 +216,7 @@ def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
         code, error = writing.begin(whole).finish()
         took = time.monotonic() - started
         tally.expect(code == 0, f"{name} ended with {code}: {error[-300:]}")
+        tally.expect(not any(whole.rglob(LOCK_NAME)), f"{name} left its lock")
         for number in range(amount.kills):
             place = out / f"killed-{name}"
             command = writing.begin(place)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -25,15 +22,8 @@ from crossband.systems.classical.rules import (
     reduce,
     saliency,
 )
+from references import plain_guided
 from tiny_systems import images
-
-SPEC = importlib.util.spec_from_file_location(
-    "plain_guided", Path(__file__).resolve().parent / "references" / "plain_guided.py"
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-plain_guided = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(plain_guided)
 
 NAMES = ("average", "guided", "laplacian", "maximum")
 

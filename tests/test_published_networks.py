@@ -199,7 +199,6 @@ def test_the_published_variant_is_trained_on_any_size(name: str) -> None:
 
 
 def _batch(height: int, width: int) -> Batch:
-
     visible, infrared = images(height, width)
     label = torch.randint(0, CLASSES, (2, height, width), generator=torch.Generator().manual_seed(0))
     return Batch(visible=visible, infrared=infrared, label=label)

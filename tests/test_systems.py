@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossband.errors import BandError, OptionError
 from crossband.pairs.base import bands_of
@@ -12,6 +12,7 @@ from crossband.pairs.batch import Batch
 from crossband.systems import create, list_systems, loss_options, make_training, network_options, system_class
 from crossband.systems.base import System
 from crossband.systems.creation import earlier_options
+from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.testing import SystemContract, given
 from crossband.words import BAND_COMBINATIONS, IGNORE_INDEX
 from tiny_systems import TINY, TINY_OPTIONS, answer, images, labelled, tiny
@@ -57,6 +58,36 @@ def test_what_earlier_versions_did_is_an_option_and_not_the_default(name: str) -
         assert before != defaults[option] or any(before != v.get(option, before) for v in variants)
     for option, before in loss.items():
         assert getattr(make_training(name, **loss), option) == before != defaults[option]
+
+
+class Spare(nn.Module):
+    """A head with a further map, times a factor that starts at 0, or not used at all."""
+
+    def __init__(self, head: nn.Module, used: bool):
+        super().__init__()
+        self.head, self.used = head, used
+        self.factor = nn.Parameter(torch.zeros(5, 1, 1))
+        self.map = nn.Parameter(torch.randn(5, 1, 1))
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        logits = self.head(decoded)
+        return logits + self.factor * self.map if self.used else logits + self.factor
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_contract_finds_what_no_loss_reaches(used: bool) -> None:
+    """And waits for what is behind a factor that starts at 0, which the first step does not reach."""
+    system = tiny("deeplabv3plus")
+    assert isinstance(system, DeepLabV3Plus)
+    system.network.segmentation_head = Spare(system.network.segmentation_head, used)
+    contract = type("Test", (SystemContract,), {"system": "deeplabv3plus", "make": lambda self: system})
+    if used:
+        contract().test_every_phase_has_finite_named_losses_that_reach_what_it_trains()
+    else:
+        with pytest.raises(
+            AssertionError, match="no loss of phase segmentation reaches .*head.map$"
+        ):
+            contract().test_every_phase_has_finite_named_losses_that_reach_what_it_trains()
 
 
 def test_an_infrared_baseline_refuses_visible() -> None:

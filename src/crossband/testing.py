@@ -210,7 +210,8 @@ class SystemContract:
                     torch.stack(list(phase.loss(labelled(classes=self.classes)).values())).sum().backward()
                     without &= _unreached(phase.trained)
             dead = {id(p) for module in system.dead() for p in module.parameters()}
-            assert not [k for k in without if id(phase.trained.get_parameter(k)) not in dead]
+            never = sorted(k for k in without if id(phase.trained.get_parameter(k)) not in dead)
+            assert not never, f"no loss of phase {phase.name} reaches {', '.join(never)}"
             assert all(p.grad is None for module in phase.frozen for p in module.parameters())
 
     @pytest.mark.parametrize("dtype", HALVES, ids=str)

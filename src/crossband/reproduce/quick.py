@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crossband.recipe import Recipe
+
 ENCODER = "tf_efficientnet_lite0"
 DECODER_CHANNELS = 64
 CROP = (192, 256)
@@ -24,10 +26,6 @@ RECIPE: Mapping[str, Any] = {
     "warmup_steps": 10,
 }
 """Of every phase of every system."""
-
-
-DECAY_POWER = 0.9
-"""Of the polynomial decay that a recipe has unless it says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ QUICK_OPTIONS: Mapping[str, Quick] = {
         # Its own recipe spreads one decay over seven rounds; here it ends with the second.
         phases={
             "segmentation-1": {"horizon": 2.0},
-            "segmentation-2": {"lr": RECIPE["lr"] / 2**DECAY_POWER, "horizon": 1.0, "warmup_steps": 0},
+            "segmentation-2": {"lr": RECIPE["lr"] / 2 ** Recipe().power, "horizon": 1.0, "warmup_steps": 0},
         },
         shares=dict.fromkeys(("fusion-1", "segmentation-1", "fusion-2", "segmentation-2"), 0.5),
     ),
