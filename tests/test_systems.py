@@ -84,9 +84,7 @@ def test_the_contract_finds_what_no_loss_reaches(used: bool) -> None:
     if used:
         contract().test_every_phase_has_finite_named_losses_that_reach_what_it_trains()
     else:
-        with pytest.raises(
-            AssertionError, match="no loss of phase segmentation reaches .*head.map$"
-        ):
+        with pytest.raises(AssertionError, match=r"no loss of phase segmentation reaches .*head\.map$"):
             contract().test_every_phase_has_finite_named_losses_that_reach_what_it_trains()
 
 

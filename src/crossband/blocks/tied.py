@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
+"""What counts as a norm layer."""
 
 
 def tie(
@@ -27,7 +28,7 @@ def tie(
     kept = {id(module) for part in private for module in part.modules()}
     others = dict(target.named_modules())
     for name, module in source.named_modules():
-        if (isinstance(module, _NORMS) and not norms) or id(module) in kept:
+        if (isinstance(module, NORMS) and not norms) or id(module) in kept:
             continue
         for key, parameter in module.named_parameters(recurse=False):
             counterpart = getattr(others.get(name), key, None)

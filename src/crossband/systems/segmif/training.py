@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from crossband.blocks.luma import luma, with_luma
 from crossband.blocks.stand_in import stand_in
+from crossband.blocks.tied import NORMS
 from crossband.losses.segmentation import cross_entropy
 from crossband.pairs.batch import Batch
 from crossband.systems.base import Phase, Training
@@ -183,8 +184,7 @@ class SegMiFTraining(Training[SegMiF]):
 
 
 def _norms(encoder: nn.Module) -> nn.ModuleList:
-    kinds = (nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm)
-    return nn.ModuleList(module for module in encoder.modules() if isinstance(module, kinds))
+    return nn.ModuleList(module for module in encoder.modules() if isinstance(module, NORMS))
 
 
 def _padded_valid(batch: Batch, padded: Tensor) -> Tensor | None:
