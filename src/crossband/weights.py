@@ -167,6 +167,8 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
         )
     system = create(card.system, classes, **network)
     system.encoder_origin = card.encoder_origin
+    # Also the options that came later, whose defaults are what the card's version did.
+    card.network = system.network_options
     load_weights(system, weights)
     return system.eval(), card
 
