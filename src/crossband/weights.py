@@ -168,7 +168,7 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
     system = create(card.system, classes, **network)
     system.encoder_origin = card.encoder_origin
     # Also the options that came later, whose defaults are what the card's version did.
-    card.network = system.network_options
+    card.network = {**system.network_options, **card.network}
     load_weights(system, weights)
     return system.eval(), card
 
