@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from crossband.card import CARD_NAME
+from crossband.cli import main
 from crossband.errors import CrossbandError, FolderInUseError, OptionError, WeightsError
 from crossband.locks import folder_lock
 from crossband.run_card import WEIGHTS_NAME, read_card
@@ -34,11 +35,23 @@ LONG = [
     *("--network.decoder_channels", "16", "--accelerator", "cpu", "--recipe.epochs", "500"),
     *("--recipe.batch_size", "2"),
 ]
+ENDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+"""The signals that end a training, and what it says then."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tiny_options(tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+
+
+def signals_of_a_terminal() -> None:
+    """A command that was started by nohup or in the background ignores some, and hands that on."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def started(out: Path, *more: str) -> subprocess.Popen[str]:
@@ -49,39 +62,39 @@ def started(out: Path, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=signals_of_a_terminal,
     )
     while process.poll() is None and not (out / "curves.csv").is_file():
         time.sleep(0.05)
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDS, ids=lambda number: number.name)
 def test_a_signal_ends_a_training_by_its_number_and_in_one_line(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    process = started(tmp_path / "r[/x]")
+    folder = tmp_path / "r[/x]"
+    process = started(folder)
     process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == 128 + number
-    going_on = f"go on with `crossband train --resume {tmp_path / 'r[/x]'}`"
-    assert error == f"crossband: ended by {number.name}; {going_on}\n"
+    assert error == f"crossband: {ENDS[number]}; go on with `crossband train --resume {folder}`\n"
+    assert (folder / "checkpoints" / "segmentation.ckpt").exists()
+    assert not (folder / CARD_NAME).exists()
 
 
-def test_a_second_training_of_one_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_training_of_one_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     process = started(out)
     try:
-        for again in (LONG, ["train", "--resume", str(out)]):
-            told = [] if "--resume" in again else ["--out", str(out)]
-            done = subprocess.run(
-                [sys.executable, "-m", "crossband", *again, *told],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 2
-            assert done.stderr.count("\n") == 1
-            assert "unfinished run" in done.stderr or f"written to by process {process.pid}" in done.stderr
+        assert main([*LONG, "--out", str(out)]) == 2
+        assert capsys.readouterr().err.endswith(f"go on with `crossband train --resume {out}`\n")
+        assert main(["train", "--resume", str(out)]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert f"written to by process {process.pid}" in told
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

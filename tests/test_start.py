@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from crossband.info import count_flops
+from crossband.locks import folder_lock
 from crossband.systems import create, list_systems, system_class
 from crossband.systems.registry import describe_systems, needs_training
 
@@ -33,6 +34,9 @@ def test_wrong_arguments_are_refused_without_pytorch(tmp_path: Path) -> None:
     finished = tmp_path / "finished"
     finished.mkdir()
     (finished / "card.json").write_text("{}")
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "config.yaml").touch()
     for name, size in (("a", (64, 48)), ("b", (60, 48))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
     wide, narrow, lost, out = (str(tmp_path / name) for name in ("a.png", "b.png", "lost.png", "out"))
@@ -44,6 +48,7 @@ def test_wrong_arguments_are_refused_without_pytorch(tmp_path: Path) -> None:
         ["train", "csknet", "--data", f"folder:{lost}", "--out", out],
         ["train", "cskmet", "--data", "scenes", "--out", out],
         ["train", "--resume", lost],
+        ["train", "--resume", str(held)],
         ["predict", lost, "--visible", wide, "--out", out],
         ["predict", str(finished), "--visible", wide, "--out", out],
         ["predict", "csknet", "--visible", wide, "--out", out],
@@ -54,14 +59,15 @@ def test_wrong_arguments_are_refused_without_pytorch(tmp_path: Path) -> None:
         ["recalibrate", lost, "--data", "scenes", "--out", out],
         ["info", lost],
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", MANY],
-        input=json.dumps([["systems"], *refused]),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        check=True,
-    )
+    with folder_lock(held):
+        done = subprocess.run(
+            [sys.executable, "-c", MANY],
+            input=json.dumps([["systems"], *refused]),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            check=True,
+        )
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers == [[0, False], *[[2, False]] * len(refused)]
     lines = done.stderr.splitlines()

@@ -95,6 +95,16 @@ def holder_of(folder: Path) -> str | None:
     return None
 
 
+def check_unheld(folder: Path) -> None:
+    """Raise FolderInUseError for a folder that somebody holds, to say so before a long preparation.
+
+    It is no lock: who writes there takes one all the same.
+    """
+    holder = holder_of(folder)
+    if holder is not None:
+        raise _in_use(folder, holder)
+
+
 def is_vacant(folder: Path) -> bool:
     """Whether nothing is at a path, or a folder with nothing but a lock and what a killed writer left."""
     if not folder.is_dir():
@@ -151,14 +161,17 @@ def _acquire(folder: Path, place: Path, wait: bool) -> _Hold:
         os.close(descriptor)
 
 
+def _in_use(folder: Path, holder: str) -> FolderInUseError:
+    return FolderInUseError(
+        f"{folder} is being written to by {holder}; wait until that has ended, or choose another folder"
+    )
+
+
 def _lock(folder: Path, descriptor: int, wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise FolderInUseError(
-            f"{folder} is being written to by {_name_in(descriptor)}; wait until that has ended, or choose "
-            "another folder"
-        ) from error
+        raise _in_use(folder, _name_in(descriptor)) from error
     except OSError as error:
         raise _no_locks(folder, error) from error
 

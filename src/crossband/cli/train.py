@@ -91,9 +91,12 @@ def train(options: Namespace) -> None:
     # a use, as not all have (`training/fitting.py`). Its errors are told.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if options.resume is not None:
+        from crossband.locks import check_unheld
         from crossband.training.run_folder import check_resumable
 
         check_resumable(Path(options.resume))
+        if _is_first_process():
+            check_unheld(Path(options.resume))
         from crossband.training.engine import resume
 
         parser = Parser()
@@ -120,6 +123,10 @@ def train(options: Namespace) -> None:
     engine.train(chosen, command=command_line())
 
 
+def _is_first_process() -> bool:
+    return all(os.environ.get(rank, "0") == "0" for rank in _RANKS)
+
+
 def _check(options: TrainOptions) -> None:
     """Find what is wrong with a folder, a name or a source before PyTorch is loaded, which takes seconds."""
     from crossband.run_card import read_card
@@ -127,7 +134,7 @@ def _check(options: TrainOptions) -> None:
     from crossband.training.run_folder import check_folder
     from crossband.training.training_pairs import check_splits
 
-    if all(os.environ.get(rank, "0") == "0" for rank in _RANKS):
+    if _is_first_process():
         check_folder(Path(options.out))
     check_name(options.system)
     for run in options.reuse.values():
