@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fake_trees
-from crossband.errors import CrossbandError, OptionError, PairError
+from crossband.errors import CrossbandError, OptionError, PairError, UnwritableError
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs
@@ -258,3 +260,18 @@ def test_export_leaves_nothing_half_written(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not an empty folder"):
         export_folder(source, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_an_export_to_a_full_disk_names_the_folder_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    out = tmp_path / "out"
+    with pytest.raises(
+        UnwritableError, match=f"^cannot write {out}: No space left on device; choose another"
+    ):
+        export_folder("scenes,train=1,val=0,test=0,size=32x48", out)
+    assert list(tmp_path.iterdir()) == []

@@ -23,6 +23,17 @@ class OptionError(CrossbandError):
     """An argument, a name or a combination of options that does not exist or does not fit."""
 
 
+class UnwritableError(OptionError):
+    """A file or folder that the file system refuses to write, for the reason that it gives."""
+
+    def __init__(self, path: object, reason: str):
+        super().__init__(path, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot write {self.args[0]}: {self.reason}; choose another place"
+
+
 class FolderInUseError(OptionError):
     """A folder that another process or thread is writing to. The message names the folder and the other."""
 

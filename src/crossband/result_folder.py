@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from crossband.errors import CrossbandError, OptionError, PairError, quoted
+from crossband.errors import CrossbandError, OptionError, PairError, UnwritableError, quoted
 from crossband.leftovers import remove_leftovers
 from crossband.option_types import check_types
 from crossband.pairs.base import PairFiles
@@ -186,7 +186,7 @@ class ResultFolder:
             with open(path, "a", encoding="utf-8", newline="") as file:
                 file.write(line)
         except OSError as error:
-            raise OptionError(f"cannot write {path}: {error.strerror}; choose another place") from error
+            raise UnwritableError(path, error.strerror or str(error)) from error
 
     def keep(self, finished: bool) -> None:
         """Write what is known of the results as they are."""

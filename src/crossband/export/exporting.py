@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import Card
-from crossband.errors import CrossbandError, OptionError
+from crossband.errors import CrossbandError, OptionError, UnwritableError
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.export.lighter import half_onnx, int8_onnx, int8_openvino
 from crossband.export.onnx_graph import (
@@ -132,7 +132,7 @@ def _check_writable(out: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        raise OptionError(f"cannot write {out}: {error.strerror}; choose another place") from error
+        raise UnwritableError(out, error.strerror or str(error)) from error
 
 
 def _check_options(card: Card, out: Path, options: ExportOptions) -> None:

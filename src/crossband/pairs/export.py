@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, UnwritableError
 from crossband.locks import fill_held, folder_lock, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.benchmarks import BenchmarkPairs
@@ -80,8 +80,11 @@ def _export_into(
         if classes is not None:
             _write_classes(temporary / "classes.yaml", classes)
         fill_held(out, temporary)
+    except UnwritableError as error:
+        # The user's folder is named, and not the one beside it.
+        raise UnwritableError(out, error.reason) from error
     except OSError as error:
-        raise OptionError(f"cannot write {out}: {error.strerror or error}; choose another place") from error
+        raise UnwritableError(out, error.strerror or str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crossband.errors import OptionError, first_line, quoted
+from crossband.errors import OptionError, UnwritableError, first_line, quoted
 from crossband.leftovers import temporary_name
 from crossband.pairs.base import IGNORE_COLOUR
 from crossband.words import IGNORE_INDEX
@@ -38,7 +38,7 @@ def replacing(path: Path, *, raises: tuple[type[Exception], ...] = ()) -> Iterat
     raises: what another library's writer raises beside OSError, when the file system refuses it.
 
     Missing folders are made. A file that is there already hands its permissions on to the new one. Whatever
-    happens, no half-written file and no temporary one stays behind. Raises OptionError if the file system
+    happens, no half-written file and no temporary one stays behind. Raises UnwritableError if the file system
     refuses.
     """
     refusals: tuple[type[Exception], ...] = (OSError, *raises)
@@ -55,7 +55,7 @@ def replacing(path: Path, *, raises: tuple[type[Exception], ...] = ()) -> Iterat
         os.replace(temporary, path)
     except refusals as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise OptionError(f"cannot write {path}: {reason}; choose another place") from error
+        raise UnwritableError(path, reason) from error
     finally:
         # An error here would hide the one that says why nothing was written.
         with suppress(OSError):
