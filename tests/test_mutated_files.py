@@ -141,6 +141,18 @@ def test_damaged_images(tmp_path: Path, name: str) -> None:
     assert refused > 0
 
 
+@pytest.mark.parametrize("seed", [2371, 5896])
+def test_what_opencv_alone_finds_is_told_by_us_alone(
+    tmp_path: Path, seed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A first chunk that is another, and data that end early; Pillow takes both."""
+    path = tmp_path / "rgb16.png"
+    path.write_bytes(damaged(WHOLE["rgb16.png"], seed))
+    with pytest.raises(CrossbandError, match="16-bit colours cannot be read"):
+        decode(path)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("name", MEASURED)
 def test_damaged_measurements(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

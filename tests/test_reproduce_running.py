@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -376,3 +378,25 @@ def test_a_job_may_train_on_two_devices(tmp_path: Path) -> None:
     (job,) = plan_of("^VI").jobs.values()
     assert read_card(run_of(tmp_path, job)).training["devices"] == 2
     assert is_finished(tmp_path, job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_signal_ends_it_by_its_number_and_the_same_command_goes_on(devices: int, tmp_path: Path) -> None:
+    """Trained in its own process, and in two others."""
+    arguments = ["reproduce", "csknet/table-3", *ARGUMENTS, "--out", str(tmp_path), "--seeds", "2"]
+    command = [sys.executable, "-m", "crossband", *arguments, "--rows", "^IR", "--epochs", "400"]
+    process = subprocess.Popen(
+        [*command, "--devices", str(devices)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not [*tmp_path.rglob("curves.csv")]:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error == "crossband: ended by SIGTERM; go on with the same command\n"
+    assert not [*tmp_path.rglob("card.json")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.systems.base import EpochRow
@@ -181,3 +182,21 @@ def test_a_run_keeps_the_supervision_that_it_began_with(whole: Path, tmp_path: P
     options.recipe["epochs"] = 1
     (tmp_path / "config.yaml").write_text(options.to_yaml())
     assert read_card(resume(tmp_path, quiet=True)).loss["infrared_supervision"] == "exchanged"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("options: 3", "options must be a mapping"),
+        ("recipe: null", "config.recipe must be a mapping of names, not null"),
+        ("reuse: null", "config.reuse must be a mapping of names, not null"),
+    ],
+)
+def test_a_field_of_another_kind_is_named_from_a_run_and_from_a_file_of_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"system: csknet\ndata: scenes\nout: {tmp_path / 'other'}\n{line}\n")
+    assert said in refused(["train", "--resume", str(tmp_path)], capsys)
+    told = refused(["train", "--config", str(config)], capsys)
+    assert said in told or "--options: expected dict" in told

@@ -58,6 +58,8 @@ def spoken(hint: Any) -> str:
         return " or ".join(spoken(argument) for argument in arguments)
     if get_origin(hint) is tuple and Ellipsis not in arguments:
         return f"[{', '.join(map(spoken, arguments))}]"
+    if hint is dict or get_origin(hint) is dict:
+        return "a mapping of names"
     if arguments:
         return f"a list, each of it {spoken(arguments[0])}"
     return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}".lower())

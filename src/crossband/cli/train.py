@@ -13,7 +13,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments, with_rig
-from crossband.training.options import TrainOptions, place_options
+from crossband.training.options import TrainOptions, checked, place_options
 
 HELP = {
     "data": SOURCE_HELP,
@@ -114,8 +114,11 @@ def train(options: Namespace) -> None:
             f"train needs {named}, as in `crossband train csknet --data msrs:PATH --out runs/x`"
         )
     values = {key: value for key, value in options.as_dict().items() if key not in ("config", "resume")}
+    rig, frame = values.pop("rig"), values.pop("frame")
+    # What a file of options leaves empty has passed for given.
+    values = checked(values)
     _place_old(values)
-    values["data"] = with_rig(values["data"], values.pop("rig"), values.pop("frame"))
+    values["data"] = with_rig(values["data"], rig, frame)
     chosen = TrainOptions(**values)
     _check(chosen)
     from crossband.training import engine

@@ -135,7 +135,12 @@ def _decode_deep_colour(path: Path, image: ImageFile) -> np.ndarray:
         raise PairError("16-bit colour with this compression cannot be read; save it with deflate or none")
     # Pillow refuses damaged files; OpenCV gives what it could read of them.
     image.load()
-    samples = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    # What it cannot read it also tells the terminal, in words of its own.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        samples = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     bands = len(image.getbands())
     if samples is None or samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] < bands:
         raise PairError("its 16-bit colours cannot be read; save it again")

@@ -65,7 +65,7 @@ class TrainOptions:
     channels_last: bool = False
     compile: bool = False
     preset: InitVar[str | None] = None
-    options: InitVar[Mapping[str, Any] | None] = None
+    options: InitVar[dict[str, Any] | None] = None
 
     def __post_init__(self, preset: str | None, options: Mapping[str, Any] | None) -> None:
         if isinstance(self.recipe, str):
@@ -103,19 +103,23 @@ class TrainOptions:
         """Read what `to_yaml` wrote. Raises OptionError, naming the file, for anything else."""
         values = read_yaml(path)
         try:
-            return cls(**_checked(values))
+            return cls(**checked(values))
         except (TypeError, OptionError) as error:
             raise OptionError(
                 f"{path} does not hold the options of a training run ({first_line(error)})"
             ) from error
 
 
-def _checked(values: Any) -> dict[str, Any]:
-    """The options of a file, each of its field's type. Raises OptionError, naming the field, for another."""
+def checked(values: Any) -> dict[str, Any]:
+    """What `TrainOptions` is made of, each of its field's type; other names are left to that.
+
+    Raises OptionError, naming the field, for a value of another type, and TypeError for no mapping of names.
+    """
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise TypeError("it is no mapping of names")
     hints = {
-        name: hint for name, hint in get_type_hints(TrainOptions).items() if not isinstance(hint, InitVar)
+        name: hint.type if isinstance(hint, InitVar) else hint
+        for name, hint in get_type_hints(TrainOptions).items()
     }
     if isinstance(values.get("recipe"), str):
         values = {**values, "recipe": {"name": values["recipe"]}}
