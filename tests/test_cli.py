@@ -86,7 +86,10 @@ class TestConfiguration:
             ("nonsense: 3", "does not accept option 'nonsense'"),
             ("seed: one", "--seed: expected int, not one"),
             ("recipe: fast", "--recipe: expected dict, not fast"),
-            ("system: csknet\nwithout_labels: maybe", "without_labels is true or false, not 'maybe'"),
+            (
+                "system: csknet\nwithout_labels: maybe",
+                "config.without_labels must be true or false, not 'maybe'",
+            ),
             ("a: [", "parsing"),
         ],
     )

@@ -41,7 +41,9 @@ def test_a_run_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     save_run(tmp_path / "run", system, make_card(system, SCENE, "percentile(1, 99)", training))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {WEIGHTS_NAME, CARD_NAME}
     torch.manual_seed(99)
+    before = torch.get_rng_state()
     loaded, card = load_run(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
     assert not loaded.training
     assert type(loaded) is type(system)
     assert loaded.encoder_origin == "imagenet"

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from crossband.card import CARD_NAME, Card
 from crossband.errors import OptionError, WeightsError, quoted
@@ -31,6 +32,14 @@ from crossband.systems.creation import earlier_options
 
 # Neither a path nor a name of a hub ("hf-hub:..."), which timm would fetch.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
+_RANDOM = frozenset(
+    f"{way}_"
+    for way in (
+        *("normal", "uniform", "trunc_normal", "kaiming_normal", "kaiming_uniform", "xavier_normal"),
+        *("xavier_uniform", "orthogonal", "erfinv"),
+    )
+)
+"""What fills a tensor with random numbers, of tensors and of `torch.nn.init`."""
 
 
 def make_card(
@@ -165,12 +174,28 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
         raise WeightsError(
             f"{weights} is not as it was written: its checksum is not the card's; copy it again"
         )
-    system = create(card.system, classes, **network)
+    with _WithoutRandomStart():
+        system = create(card.system, classes, **network)
     system.encoder_origin = card.encoder_origin
     # Also the options that came later, whose defaults are what the card's version did.
     card.network = {**system.network_options, **card.network}
     load_weights(system, weights)
     return system.eval(), card
+
+
+class _WithoutRandomStart(TorchFunctionMode):
+    """Networks that are made within have parameters of any value, which takes a fraction of the time.
+
+    For weights that are read next, all of them. Constants are what they are, and no random number is drawn.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", None) in _RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _is_plain(value: Any) -> bool:
@@ -188,7 +213,7 @@ def _check_sizes(folder: Path, card: Card, classes: int | None, network: dict[st
     try:
         with safe_open(path, framework="pt") as file:
             there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutRandomStart():
             system = create(card.system, classes, **network)
     except OptionError:
         raise
