@@ -64,12 +64,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Asks the package index only, and installs nothing.
+# Asks the package index only, and installs nothing. Versions on which all extras agree serve each of them alone;
+# where there are none, each is tried, to say which one is at fault.
 extras: setup
-	@for extra in $(EXTRAS) "$$(echo $(EXTRAS) | tr ' ' ,)"; do \
-		echo "crossband[$$extra]"; \
-		$(BIN)/python -m pip install --quiet --dry-run --ignore-installed ".[$$extra]" || exit 1; \
-	done
+	@resolved() { echo "crossband[$$1]"; $(BIN)/python -m pip install --quiet --dry-run --ignore-installed ".[$$1]"; }; \
+	resolved "$$(echo $(EXTRAS) | tr ' ' ,)" || { for extra in $(EXTRAS); do resolved $$extra; done; exit 1; }
 
 speed: setup
 	$(BIN)/python speed/run.py
