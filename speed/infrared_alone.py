@@ -43,7 +43,10 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A training: a system, and what it changes. taught: its teacher is the run "visible"."""
+    """A training: a system, and what it changes. taught: its teacher is the run "visible".
+
+    lengths: how many times the set's epochs.
+    """
 
     system: str = "csknet"
     variant: str | None = None
@@ -51,6 +54,7 @@ class Run:
     loss: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    lengths: int = 1
 
     @property
     def taught(self) -> bool:
@@ -62,6 +66,7 @@ TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 
 RUNS = {
     "visible": Run("deeplabv3plus"),
     "infrared": Run("deeplabv3plus", network={"band": "infrared"}),
+    "infrared-twice": Run("deeplabv3plus", network={"band": "infrared"}, lengths=2),
     "exchanged": Run(loss={"infrared_supervision": "exchanged"}),
     "alone": Run(),
     "alone-statistics": Run(network=OWN),
@@ -98,7 +103,7 @@ class Experiment:
             variant=made.variant,
             network=made.network,
             loss=made.loss,
-            recipe=made.recipe,
+            recipe={"epochs": made.lengths * self.dataset.epochs, **made.recipe},
             augmentation=made.augmentation,
             reuse={"teacher": str(self.folder / "visible")} if made.taught else {},
             channels_last=True,
