@@ -45,7 +45,7 @@ DATASETS = {
 class Run:
     """A training: a system, and what it changes. taught: its teacher is the run "visible".
 
-    lengths: how many times the set's epochs.
+    lengths: how many times the set's epochs. started: it starts at the weights of the run "visible".
     """
 
     system: str = "csknet"
@@ -55,6 +55,7 @@ class Run:
     augmentation: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     lengths: int = 1
+    started: bool = False
 
     @property
     def taught(self) -> bool:
@@ -67,6 +68,7 @@ RUNS = {
     "visible": Run("deeplabv3plus"),
     "infrared": Run("deeplabv3plus", network={"band": "infrared"}),
     "infrared-twice": Run("deeplabv3plus", network={"band": "infrared"}, lengths=2),
+    "infrared-started": Run("deeplabv3plus", network={"band": "infrared"}, started=True),
     "exchanged": Run(loss={"infrared_supervision": "exchanged"}),
     "alone": Run(),
     "alone-statistics": Run(network=OWN),
@@ -95,6 +97,7 @@ class Experiment:
     def options(self, run: str) -> TrainOptions:
         """The same encoder, widths and length for every run."""
         made = RUNS[run]
+        visible = str(self.folder / "visible")
         return self.dataset.options(
             self.arguments.pairs,
             self.folder / run,
@@ -105,7 +108,8 @@ class Experiment:
             loss=made.loss,
             recipe={"epochs": made.lengths * self.dataset.epochs, **made.recipe},
             augmentation=made.augmentation,
-            reuse={"teacher": str(self.folder / "visible")} if made.taught else {},
+            reuse={"teacher": visible} if made.taught else {},
+            start_from=visible if made.started else None,
             channels_last=True,
             seed=self.seed,
         )
@@ -117,7 +121,7 @@ class Experiment:
         """Train and score a run that has no lines."""
         if self.is_finished(run):
             return
-        if RUNS[run].taught:
+        if RUNS[run].taught or RUNS[run].started:
             self.finish("visible")
         options = self.options(run)
         if not (Path(options.out) / CARD_NAME).exists():

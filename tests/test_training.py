@@ -316,6 +316,51 @@ class TestReuse:
             train(tiny_options(tmp_path / "run", "csknet", **changes), quiet=True)
 
 
+class TestStartFrom:
+    def test_begins_at_the_weights_of_the_other_run(
+        self, visible_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On the other band, too; and it is trained from there."""
+        began = []
+        start = PhaseModule.on_train_start
+
+        def look(module: PhaseModule) -> None:
+            state = module.phase.keeps.state_dict()
+            began.append({key: value.clone() for key, value in state.items()})
+            start(module)
+
+        monkeypatch.setattr(PhaseModule, "on_train_start", look)
+        network = {"decoder_channels": 16, "band": "infrared"}
+        options = tiny_options(
+            tmp_path / "run",
+            network=network,
+            start_from=str(visible_run),
+            recipe={"epochs": 1, "batch_size": 4},
+        )
+        folder = train(options, quiet=True)
+        given = load_run(visible_run)[0].state_dict()
+        assert len(began) == 1
+        assert all(torch.equal(began[0][key], given[key]) for key in given)
+        after = load_run(folder)[0].state_dict()
+        assert any(not torch.equal(after[key], given[key]) for key in given)
+        assert read_card(folder).training["start_from"] == str(visible_run)
+
+    @pytest.mark.parametrize(
+        ("changes", "error"),
+        [
+            ({"network": {"decoder_channels": 24}}, r"start_from: the network in .* that this run trains \(encoder or widths\)"),
+            ({"system": "csknet"}, "holds a deeplabv3plus, but this run trains a csknet"),
+            ({"start_from": "nowhere"}, "run folder nowhere is not there"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(
+        self, changes: dict[str, Any], error: str, visible_run: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(CrossbandError, match=error):
+            train(tiny_options(tmp_path / "run", **{"start_from": str(visible_run), **changes}), quiet=True)
+        assert not (tmp_path / "run").exists()
+
+
 def test_pairs_of_different_sizes_and_ignored_pixels_train(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for index, size in enumerate([(32, 48), (40, 33), (17, 50), (32, 48)]):

@@ -160,7 +160,7 @@ def _card_lines(card: Card) -> list[str]:
     if card.variant is not None:
         lines.insert(0, f"variant: {card.variant}")
     if "encoder" in card.network:
-        start = card.encoder_origin or "random weights"
+        start = card.training.get("start_from") or card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")
     lines += [
         f"infrared scaling: {card.infrared_scaling}",

@@ -28,6 +28,7 @@ HELP = {
     "and changes to it for all phases, as --recipe.epochs 50",
     "phases": "changes of the recipe for single phases, in a YAML file",
     "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
+    "start_from": "a finished run of the same system, at whose weights this training starts",
     "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
     "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "
     "auto; kept in the card",
@@ -140,7 +141,7 @@ def _check(options: TrainOptions) -> None:
     if _is_first_process():
         check_folder(Path(options.out))
     check_name(options.system)
-    for run in options.reuse.values():
+    for run in (*options.reuse.values(), *filter(None, [options.start_from])):
         read_card(Path(run))
     check_splits(options)
 

@@ -123,7 +123,7 @@ class _Run:
         self.recipes = {phase.name: self.resolved.recipe(phase.name) for phase in self.phases}
         self._prepare_phases()
         self.reuse = _with_earlier(self.options.reuse, self.phases)
-        self._reuse_phases()
+        self._load_runs()
 
     def _prepare_phases(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -155,34 +155,35 @@ class _Run:
                 f"augmentation.band_dropout: {self.options.system} cannot do without a band; set it to 0"
             )
 
-    def _reuse_phases(self) -> None:
-        """Load the phases that come from other runs, before anything is written or trained."""
+    def _load_runs(self) -> None:
+        """Load what comes from other runs, before anything is written or trained."""
+        if self.options.start_from is not None:
+            self._load(self.system, "start_from", self.options.start_from, "this run trains")
         for phase in self.phases:
-            origin = self.reuse.get(phase.name)
-            if origin is None:
-                continue
-            other, card = load_run(origin)
-            if type(other) is not type(phase.keeps):
-                raise OptionError(
-                    f"reuse: {origin} holds a {other.name}, but phase {phase.name} makes a {phase.keeps.name}"
-                )
-            state = other.state_dict()
-            names = None if card.classes is None else card.classes.names
-            if not phase.keeps.segments:
-                # A network that only fuses may come from a run without labels, or be a part of one that had
-                # any; whatever that one's classes are, they have no place here.
-                state = {key: state[key] for key in state if key in phase.keeps.state_dict()}
-            elif names != (None if self.classes is None else self.classes.names):
-                raise OptionError(
-                    f"reuse: {origin} was trained on other classes than those of {self.pairs.source}"
-                )
-            try:
-                phase.keeps.load_state_dict(state)
-            except RuntimeError as error:
-                raise OptionError(
-                    f"reuse: the network in {origin} differs from the one that phase {phase.name} makes "
-                    "(encoder or widths)"
-                ) from error
+            if phase.name in self.reuse:
+                self._load(phase.keeps, "reuse", self.reuse[phase.name], f"phase {phase.name} makes")
+
+    def _load(self, system: System, setting: str, origin: str, need: str) -> None:
+        """Load the weights of a finished run. Raises OptionError, naming the setting, if they do not fit."""
+        other, card = load_run(origin)
+        if type(other) is not type(system):
+            raise OptionError(f"{setting}: {origin} holds a {other.name}, but {need} a {system.name}")
+        state = other.state_dict()
+        names = None if card.classes is None else card.classes.names
+        if not system.segments:
+            # A network that only fuses may come from a run without labels, or be a part of one that had
+            # any; whatever that one's classes are, they have no place here.
+            state = {key: state[key] for key in state if key in system.state_dict()}
+        elif names != (None if self.classes is None else self.classes.names):
+            raise OptionError(
+                f"{setting}: {origin} was trained on other classes than those of {self.pairs.source}"
+            )
+        try:
+            system.load_state_dict(state)
+        except RuntimeError as error:
+            raise OptionError(
+                f"{setting}: the network in {origin} differs from the one that {need} (encoder or widths)"
+            ) from error
 
     def write_options(self, command: str | None) -> None:
         """Make the folder, and keep in it what a resume needs."""
@@ -315,6 +316,7 @@ class _Run:
             if self.validation is None
             else {"split": self.validation.split, "pairs": len(self.validation)},
             "checkpoint": chosen,
+            "start_from": options.start_from,
             "recipes": {
                 name: asdict(recipe) for name, recipe in self.recipes.items() if name not in self.reuse
             },

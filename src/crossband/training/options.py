@@ -25,6 +25,7 @@ class TrainOptions:
     recipe: ``name`` is the recipe to start from ("paper" if it is left out), everything else a field of
     `Recipe` to change, for every phase; a text is a name. phases: further changes for single phases, by phase
     name. reuse: phases to take from finished run folders instead of training them, by phase name.
+    start_from: a finished run of the same system, at whose weights this training starts.
     augmentation: fields of `Augmentation`. infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
@@ -50,6 +51,7 @@ class TrainOptions:
     recipe: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     reuse: dict[str, str] = field(default_factory=dict)
+    start_from: str | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     infrared_scaling: str = "full-range"
     split: str = "train"
