@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crossband.card import CARD_NAME, Card
 from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import Pair, Pairs, PairView
 from crossband.pairs.opening import open_pairs
+from crossband.systems.base import System
+from crossband.training.engine import train
 from crossband.training.options import TrainOptions
+from crossband.weights import load_run
 
 ENCODER = "tf_efficientnet_lite0"
 ADAMW = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2}
@@ -38,8 +44,10 @@ class Dataset:
         opened: Pairs = open_pairs(self.source.format(pairs=pairs), split)
         return opened if self.factor == 1.0 else Resized(opened, self.factor)
 
-    def options(self, pairs: Path, out: Path, weights: Path, **more: Any) -> TrainOptions:
+    def options(self, pairs: Path, out: Path, weights: Path | None, **more: Any) -> TrainOptions:
         """The same encoder, width, recipe and length for every run. more: fields, which are added to those.
+
+        weights: of the encoder; None for a random start.
 
         All training pairs train: no epoch is chosen, least of all on the test split.
         """
@@ -55,7 +63,7 @@ class Dataset:
             data=self.source.format(pairs=pairs),
             out=str(out),
             encoder=ENCODER,
-            encoder_weights=str(weights),
+            encoder_weights=None if weights is None else str(weights),
             hold_out=0.0,
             select="last",
             accelerator="cpu",
@@ -73,6 +81,106 @@ class Resized(PairView):
 
     def __getitem__(self, index: int) -> Pair:
         return augment(self.pairs[index], self.geometry, np.random.default_rng(0))
+
+
+MSRS_BOXES = Dataset("folder:{pairs}/msrs_boxes", 4, 4, CROP, 0.5)
+"""Thermal streets with masks made from boxes: 200 steps. No score on it is an MSRS result."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: a system, and what it changes in its options.
+
+    taught: its phase "teacher" is the run "visible". started: it starts at the weights of that run.
+    lengths: how many times the set's epochs. encodes: False for a network without the encoder that all others
+    have, and so without its weights.
+    """
+
+    system: str
+    variant: str | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    augmentation: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    phases: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    without_labels: bool = False
+    taught: bool = False
+    started: bool = False
+    lengths: int = 1
+    encodes: bool = True
+
+
+VISIBLE = "visible"
+PLAIN = {VISIBLE: Run("deeplabv3plus"), "infrared": Run("deeplabv3plus", network={"band": "infrared"})}
+"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others."""
+
+
+class Series:
+    """The runs of one set and one seed, and where they lie.
+
+    arguments: of `run_arguments`.
+    """
+
+    def __init__(
+        self, runs: Mapping[str, Run], name: str, dataset: Dataset, seed: int, arguments: argparse.Namespace
+    ):
+        self.runs, self.name, self.dataset, self.seed = runs, name, dataset, seed
+        self.arguments = arguments
+        self.folder: Path = arguments.out / name / f"seed{seed}"
+
+    def pairs(self, split: str) -> Pairs:
+        return self.dataset.opened(self.arguments.pairs, split)
+
+    def options(self, run: str) -> TrainOptions:
+        """The same encoder, widths and length for every run, but for what it changes."""
+        made = self.runs[run]
+        visible = str(self.folder / VISIBLE)
+        return self.dataset.options(
+            self.arguments.pairs,
+            self.folder / run,
+            self.arguments.weights if made.encodes else None,
+            system=made.system,
+            variant=made.variant,
+            network=dict(made.network),
+            loss=dict(made.loss),
+            recipe={"epochs": made.lengths * self.dataset.epochs, **made.recipe},
+            phases=dict(made.phases),
+            augmentation=dict(made.augmentation),
+            without_labels=made.without_labels,
+            reuse={"teacher": visible} if made.taught else {},
+            start_from=visible if made.started else None,
+            channels_last=True,
+            seed=self.seed,
+        )
+
+    def trained(self, run: str, command: str) -> tuple[System, Card]:
+        """A run and its card; what is not finished is trained, after what it needs."""
+        if self.runs[run].taught or self.runs[run].started:
+            self.trained(VISIBLE, command)
+        options = self.options(run)
+        if not (Path(options.out) / CARD_NAME).exists():
+            shutil.rmtree(options.out, ignore_errors=True)
+            train(options, command=command, quiet=True)
+        return load_run(options.out)
+
+
+def run_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """What every script that trains a `Series` asks for."""
+    parser.add_argument("--pairs", type=Path, default=Path("."), help="folder of the real sets")
+    parser.add_argument("--weights", type=Path, help=f"ImageNet weights of timm's {ENCODER}")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def spread(texts: Sequence[str]) -> str:
+    """Mean (lowest to highest), in percent, of the texts that hold a number."""
+    values = [100 * float(text) for text in texts if text]
+    if not values:
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
