@@ -5,20 +5,25 @@
 PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run trains with the options that
 ``RUNS`` has under its name, which are those of `crossband train`, and is scored on the test split: on both
 bands, on infrared alone, and on infrared alone with recalibrated batch norms. What has a line is not run
-again, and what a run is taught by is trained first. Without the name of a run, the table is printed. One
-thread by default.
+again, and what a run is taught by is trained first. Without the name of a run, the table is printed; with
+``--over infrared infrared-started``, what the runs that are named have over each of those. One thread by
+default.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
+from scipy.stats import t as student_t
 
 from crossband.evaluation import ALL, evaluate
 from crossband.recalibration import recalibrate
@@ -112,14 +117,46 @@ class Experiment(Series):
         return any((line["set"], line["run"], line["seed"]) == key for line in lines_of(self.table))
 
 
-def table(path: Path, name: str) -> str:
+def table(lines: Sequence[Mapping[str, str]]) -> str:
     """Markdown: every run of a dataset, as mean (lowest to highest) over its seeds, in percent."""
-    lines = [line for line in lines_of(path) if line["set"] == name]
     rows = ["| run | given | seeds | mean IoU | person by night |", "|---|---|---|---|---|"]
     for run, given in dict.fromkeys((line["run"], line["given"]) for line in lines):
         own = [line for line in lines if (line["run"], line["given"]) == (run, given)]
         cells = [spread([line[column] for line in own]) for column in ("mean_iou", "person_night")]
         rows.append(f"| {run} | {given} | {len(own)} | {cells[0]} | {cells[1]} |")
+    return "\n".join(rows)
+
+
+def differences(lines: Sequence[Mapping[str, str]], run: str, other: str) -> list[tuple[str, list[float]]]:
+    """What a run has over another, in points of mean IoU: by what they are given, seed by seed.
+
+    Only seeds that both have count.
+    """
+    scores = {(line["run"], line["given"], line["seed"]): 100 * float(line["mean_iou"]) for line in lines}
+    found: dict[str, list[float]] = {}
+    for (name, given, seed), score in scores.items():
+        if name == run and (other, given, seed) in scores:
+            found.setdefault(given, []).append(score - scores[other, given, seed])
+    return list(found.items())
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean, by the t distribution; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    half = float(student_t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return mean(values) - half, mean(values) + half
+
+
+def table_of_differences(lines: Sequence[Mapping[str, str]], runs: list[str], others: list[str]) -> str:
+    """Markdown: what each run has over each other one."""
+    rows = ["| run | over | given | by seed | mean | 95 % interval |", "|---|---|---|---|---|---|"]
+    for run, other in product(runs, others):
+        for given, values in differences(lines, run, other):
+            seeds = ", ".join(f"{value:+.1f}" for value in values)
+            ends = interval(values)
+            known = "one seed: none" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
+            rows.append(f"| {run} | {other} | {given} | {seeds} | {mean(values):+.1f} | {known} |")
     return "\n".join(rows)
 
 
@@ -130,9 +167,13 @@ def main() -> None:
     parser.add_argument("dataset", choices=list(DATASETS))
     parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     run_arguments(parser, "runs/infrared-alone")
+    parser.add_argument(
+        "--over", nargs="+", default=[], help="train nothing; print differences to these runs"
+    )
     arguments = parser.parse_args()
-    if not arguments.runs:
-        print(table(arguments.out / "runs.csv", arguments.dataset))
+    if arguments.over or not arguments.runs:
+        lines = [line for line in lines_of(arguments.out / "runs.csv") if line["set"] == arguments.dataset]
+        print(table_of_differences(lines, arguments.runs, arguments.over) if arguments.over else table(lines))
         return
     unknown = sorted(set(arguments.runs) - set(RUNS))
     if unknown or arguments.weights is None:

@@ -348,7 +348,10 @@ class TestStartFrom:
     @pytest.mark.parametrize(
         ("changes", "error"),
         [
-            ({"network": {"decoder_channels": 24}}, r"start_from: the network in .* that this run trains \(encoder or widths\)"),
+            (
+                {"network": {"decoder_channels": 24}},
+                r"start_from: the network in .* that this run trains \(encoder or widths\)",
+            ),
             ({"system": "csknet"}, "holds a deeplabv3plus, but this run trains a csknet"),
             ({"start_from": "nowhere"}, "run folder nowhere is not there"),
         ],

@@ -1,0 +1,83 @@
+"""The scripts that train and score many small runs: what they print, and one run from end to end."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import timm
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+SPEED = Path(__file__).resolve().parents[1] / "speed"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    """The module of a script, as if it had been started."""
+    monkeypatch.syspath_prepend(SPEED)
+    return importlib.import_module(request.param)
+
+
+def printed(
+    script: ModuleType,
+    arguments: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    monkeypatch.setattr(sys, "argv", [str(script.__file__), *map(str, arguments)])
+    script.main()
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("script", ["infrared_alone"], indirect=True)
+def test_a_difference_is_taken_seed_by_seed_with_its_interval(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {("firm", 0): 0.52, ("firm", 1): 0.54, ("firm", 2): 0.59, ("infrared", 0): 0.51}
+    scores |= {("infrared", 1): 0.52, ("infrared", 2): 0.56, ("infrared", 3): 0.9, ("alone", 0): 0.5}
+    lines = [f"cwfid,{run},{seed},infrared,{score}" for (run, seed), score in scores.items()]
+    lines.append("scenes,firm,0,infrared,0.1")
+    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    given = ["cwfid", "firm", "alone", "--over", "infrared", "--out", tmp_path]
+    rows = printed(script, given, monkeypatch, capsys)
+    # Mean 2, deviation 1, three seeds: 2 -+ 4.3027 / sqrt(3).
+    assert rows[2:] == [
+        "| firm | infrared | infrared | +1.0, +2.0, +3.0 | +2.0 | -0.5 to +4.5 |",
+        "| alone | infrared | infrared | -1.0 | -1.0 | one seed: none |",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["thermal_streets"], indirect=True)
+def test_a_run_is_trained_and_scored_once(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "msrs_boxes"
+    for split in ("train", "test"):
+        for name in ("1D", "2N", "3D", "4N"):
+            for part in ("visible", "infrared", "label"):
+                (folder / split / part).mkdir(parents=True, exist_ok=True)
+                shape = (64, 96, 3) if part == "visible" else (64, 96)
+                image = rng.integers(0, 4 if part == "label" else 256, shape, np.uint8)
+                Image.fromarray(image).save(folder / split / part / f"{name}.png")
+    names = ["background", "person", "bicycle", "car"]
+    palette = [[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    (folder / "classes.yaml").write_text(yaml.safe_dump({"names": names, "palette": palette}))
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), weights)
+    place = ["--pairs", tmp_path, "--weights", weights, "--out", tmp_path / "runs"]
+    printed(script, ["infrared", "average", *place], monkeypatch, capsys)
+    lines = (tmp_path / "runs" / "labels.csv").read_text()
+    printed(script, ["infrared", "average", *place], monkeypatch, capsys)
+    assert (tmp_path / "runs" / "labels.csv").read_text() == lines
+    assert [line.split(",")[4] for line in lines.splitlines()] == ["scope", "all", "day", "night"]
+    rows = printed(script, ["--out", tmp_path / "runs"], monkeypatch, capsys)
+    assert sum(row.startswith("| infrared | infrared | 1 |") for row in rows) == 1
+    assert sum(row.startswith("| average | – |") for row in rows) == 3
