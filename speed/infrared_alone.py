@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -58,8 +57,6 @@ TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 
 csknet = partial(Run, "csknet", taught=True)
 RUNS = {
     **PLAIN,
-    "infrared-twice": replace(PLAIN["infrared"], lengths=2),
-    "infrared-started": replace(PLAIN["infrared"], started=True),
     "exchanged": csknet(loss={"infrared_supervision": "exchanged"}),
     "alone": csknet(),
     "alone-statistics": csknet(network=OWN),

@@ -6,7 +6,7 @@ import argparse
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,15 @@ class Run:
 
 
 VISIBLE = "visible"
-PLAIN = {VISIBLE: Run("deeplabv3plus"), "infrared": Run("deeplabv3plus", network={"band": "infrared"})}
-"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others."""
+INFRARED = Run("deeplabv3plus", network={"band": "infrared"})
+PLAIN = {
+    VISIBLE: Run("deeplabv3plus"),
+    "infrared": INFRARED,
+    "infrared-twice": replace(INFRARED, lengths=2),
+    "infrared-started": replace(INFRARED, started=True),
+}
+"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others; the last two have as many
+steps as a teacher and what it teaches have together."""
 
 
 class Series:

@@ -59,7 +59,7 @@ LABELS = {
     "amdanet": small("amdanet"),
     "amdanet-robust": small("amdanet", network=ROBUST),
 }
-"""By name. The plain DeepLabV3+ of a band is the baseline, and the one on visible images teaches others."""
+"""By name. The plain DeepLabV3+ of a band is the baseline."""
 PICTURES = Dataset(MSRS_BOXES.source, 10, 4, (96, 96), MSRS_BOXES.factor)
 """What `FUSION` is trained on: 500 steps on small crops."""
 FUSION = {
