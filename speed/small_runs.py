@@ -118,8 +118,8 @@ PLAIN = {
     "infrared-twice": replace(INFRARED, lengths=2),
     "infrared-started": replace(INFRARED, started=True),
 }
-"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others; the last two have as many
-steps as a teacher and what it teaches have together."""
+"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others; the last two have as
+many steps as a teacher and what it teaches have together."""
 
 
 class Series:
