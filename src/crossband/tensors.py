@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,9 +15,16 @@ at most its inverse, which keeps it finite in float16."""
 
 def at_least_float32(values: Tensor) -> Tensor:
     """The values in float32, or in their own type where that is wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def directions(vectors: Tensor) -> Tensor:
     """The vectors (N, D) at length 1, in float32 or better; those shorter than `SHORTEST` stay shorter."""
     return F.normalize(at_least_float32(vectors), eps=SHORTEST)
+
+
+def without_autocast(values: Tensor) -> AbstractContextManager[None]:
+    """A block in which operations on such values have their own types, whatever autocast is on around it."""
+    kind = values.device.type
+    # Nothing where there is none: in an exported graph a block is a graph of its own.
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

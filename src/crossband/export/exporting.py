@@ -16,7 +16,6 @@ from crossband.errors import CrossbandError, OptionError, UnwritableError
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.export.lighter import half_onnx, int8_onnx, int8_openvino
 from crossband.export.onnx_graph import (
-    OPSET,
     onnx_graph,
     output_names,
     with_card,
@@ -26,6 +25,7 @@ from crossband.export.openvino_graph import openvino_graph, save_openvino
 from crossband.export.openvino_graph import without_output as openvino_without
 from crossband.export.parity import Parity, compare, pairs_to_check
 from crossband.export.torch_program import save_program, torch_program
+from crossband.export.tracing import OPSET
 from crossband.locks import folder_lock
 from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.base import Pair

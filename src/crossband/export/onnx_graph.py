@@ -16,12 +16,9 @@ from torch import Tensor, nn
 
 from crossband.errors import OptionError, first_line
 from crossband.export.deployable import Deployable
+from crossband.export.tracing import traced
 from crossband.runtime.graph_card import GraphCard
 from crossband.words import Band, LevelType
-
-OPSET = 18
-"""What PyTorch's exporter writes its graphs in; for any other they go through ONNX's converter, which has no
-adapters for some of their operators. Every operator that is needed is in it."""
 
 MOST = 4096
 """The most of a network's multiples that a side has, which PyTorch wants to know."""
@@ -95,29 +92,13 @@ def _traced(
     deployable: Deployable, part: str, example: dict[str, Tensor], free: dict[str, dict[int, Any]]
 ) -> Any:
     """The ONNX graph of a part. free: the sizes that are, by input and axis."""
-    module = _Part(deployable, part)
-    names = list(module(example))
     try:
-        program = torch.export.export(module, (example,), dynamic_shapes=(free,), strict=False)
-        # Guards of the trace, such as that two sizes are one. Our check takes their place, and PyTorch 2.14
-        # stumbles over them where an input gives nothing but its size.
-        if hasattr(program, "_guards_code"):
-            program._guards_code = []
-        made = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[f"in/{name}" for name in example],
-            output_names=[f"out/{name}" for name in names],
-            verbose=False,
-        )
+        return traced(_Part(deployable, part), example, free)
     except Exception as error:
         # PyTorch raises many kinds, each of which says that the system's code has no such graph.
         raise OptionError(
             f"{deployable.system.name} cannot be traced for {deployable.bands} ({first_line(error)})"
         ) from error
-    assert made is not None
-    return made.model_proto
 
 
 def free_levels(types: Iterable[Band]) -> dict[str, dict[int, Any]]:
@@ -218,10 +199,15 @@ def check_operators(model: Any) -> None:
             wrong = "a resize with antialias"
         elif node.op_type == "BatchNormalization":
             wrong = "a batch norm that was not folded"
-        elif "adaptive_avg_pool" in node.name or node.op_type in ("Loop", "Scan", "If"):
+        elif _of_grid(node) or node.op_type in ("Loop", "Scan", "If"):
             wrong = f"{node.op_type} ({node.name}), as of pooling to a grid"
         if wrong is not None:
             raise OptionError(f"the graph has {wrong}: no runtime is trusted with it, and it is not written")
+
+
+def _of_grid(node: Any) -> bool:
+    """Whether a node is of what PyTorch takes an adaptive pooling to more than one bin apart into."""
+    return "adaptive_avg_pool" in node.name and node.op_type not in ("GlobalAveragePool", "ReduceMean")
 
 
 def _single_convolutions(model: Any) -> Any:

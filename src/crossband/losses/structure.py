@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean
 from crossband.metrics.fusion.structure import DEVIATION, K1, K2, WINDOW
-from crossband.tensors import at_least_float32
+from crossband.tensors import at_least_float32, without_autocast
 
 # Of values in [0, 1].
 C1, C2 = K1**2, K2**2
@@ -43,7 +43,7 @@ def similarity_map(first: Tensor, second: Tensor, valid: Tensor | None = None) -
             "both images must be (B, C, H, W) and valid (B, H, W), "
             f"not {tuple(first.shape)}, {tuple(second.shape)} and {shape}"
         )
-    with torch.autocast(first.device.type, enabled=False):
+    with without_autocast(first):
         first, second = at_least_float32(first), at_least_float32(second)
         mask = torch.ones_like(first) if valid is None else valid.unsqueeze(1).expand_as(first).to(first)
         # Squares of differences from the middle lose fewer digits than those of the values.

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from crossband.blocks.alignment import Trust
 from crossband.blocks.mix_transformer import to_grid, to_map
+from crossband.tensors import without_autocast
 
 CBAM_REDUCTION = 16
 CBAM_KERNEL = 7
@@ -79,7 +80,7 @@ class DualAttention(nn.Module):
 def _channel(grid: Tensor) -> Tensor:
     tokens = grid.flatten(1, 2)
     # Sums over all tokens: more than half precision holds.
-    with torch.autocast(grid.device.type, enabled=False):
+    with without_autocast(grid):
         exact = tokens.float()
         products = exact.transpose(1, 2) @ exact
         unlike = torch.softmax(products.amax(dim=-1, keepdim=True) - products, dim=-1)

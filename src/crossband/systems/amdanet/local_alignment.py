@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.blocks.alignment import LocalAlignment, Trust
+from crossband.tensors import at_least_float32
 
 AlignmentStart = Literal["identity", "published"]
 # Keeps the scale of an empty map away from 0; far below the mean square of any other.
@@ -53,7 +54,7 @@ class SteppedAlignment(LocalAlignment):
 def root_mean_square(grid: Tensor) -> Tensor:
     """Of each pair's whole grid (B, h, w, C), above 0: (B, 1, 1, 1)."""
     # The squares of half precision's larger values are beyond it.
-    exact = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    exact = at_least_float32(grid)
     return (exact.square().mean(dim=(1, 2, 3), keepdim=True) + EPSILON).sqrt().to(grid.dtype)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossband.tensors import at_least_float32
+from crossband.tensors import at_least_float32, without_autocast
 
 EXPANSION = 2
 
@@ -49,7 +49,7 @@ class ChannelAttention(nn.Module):
         made = self.around(self.point(features))
         query, key, value = made.flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)
         # Sums over all pixels: half precision would overflow in the lengths and lose the small products.
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             query, key = at_least_float32(query), at_least_float32(key)
             lengths = _length(query) * _length(key).transpose(-1, -2)
             weights = (query @ key.transpose(-1, -2) / lengths * self.temperature).softmax(dim=-1)

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossband.errors import OptionError
-from crossband.tensors import directions
+from crossband.tensors import directions, without_autocast
 from crossband.words import IGNORE_INDEX
 
 
@@ -93,7 +93,7 @@ def pixel_contrast(
         prediction = _nearest(prediction, height, width)
     chosen, counted = sample_pixels(label, prediction, sampling, ignore_index, generator)
     image, pixel = chosen // (height * width), chosen % (height * width)
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with without_autocast(embeddings):
         units = directions(embeddings.flatten(2)[image, :, pixel])
         similarity = units @ units.T / temperature
         return _info_nce(similarity, label.flatten()[chosen], counted, sampling.hard_fraction)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crossband.tensors import at_least_float32, directions
+from crossband.tensors import at_least_float32, directions, without_autocast
 
 
 def margin_aware_distillation(
@@ -51,7 +51,7 @@ def margin_aware_distillation(
         drawn = torch.randperm(total, generator=generator, device=device)[:max_rows]
         # In the batch's order, so that the halves are still those of its images.
         rows = drawn.to(student.device).sort().values
-    with torch.autocast(student.device.type, enabled=False):
+    with without_autocast(student):
         errors = torch.zeros(len(rows), device=student.device)
         pairs = zip(_relations(student, rows), _relations(teacher.detach(), rows), strict=True)
         for of_student, of_teacher in pairs:

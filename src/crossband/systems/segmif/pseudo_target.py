@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossband.losses.fusion import masked_mean, sobel
 from crossband.losses.structure import structural_similarity
-from crossband.tensors import at_least_float32
+from crossband.tensors import at_least_float32, without_autocast
 
 TargetKind = Literal["saliency", "maximum"]
 LEVELS = 256
@@ -40,7 +40,7 @@ def global_contrast(image: Tensor, valid: Tensor | None = None) -> Tensor:
     histogram = counts[:, :LEVELS]
     grey = torch.arange(LEVELS, dtype=precise, device=image.device)
     distances = (grey.unsqueeze(0) - grey.unsqueeze(1)).abs()
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         contrast = histogram / histogram.sum(dim=1, keepdim=True).clamp(min=1) @ distances
     occurs = histogram > 0
     lowest = torch.where(occurs, contrast, torch.inf).amin(dim=1, keepdim=True)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from crossband.blocks.decoders import upsample
 from crossband.blocks.mix_transformer import initialise, to_grid, to_map
-from crossband.tensors import at_least_float32
+from crossband.tensors import at_least_float32, without_autocast
 
 HEAD_WIDTH = 8
 Interaction = Literal["replaces", "adds"]
@@ -94,7 +94,7 @@ class SemanticInteraction(nn.Module):
 
     def _context(self, source: str, grid: Tensor) -> Tensor:
         """C(t) of a grid (B, h, w, C): (B, heads, d, d), columns that sum to 1."""
-        with torch.autocast(grid.device.type, enabled=False):
+        with without_autocast(grid):
             tokens = at_least_float32(grid).flatten(1, 2)
             gram = tokens.transpose(1, 2) @ tokens
             both: nn.Linear = getattr(self, f"{source}_kv")
@@ -105,7 +105,7 @@ class SemanticInteraction(nn.Module):
 
 def _through(context: Tensor, weight: Tensor) -> Tensor:
     """(B, C, C') that does to a row of C channels what a context and then a linear layer (C', C) do."""
-    with torch.autocast(context.device.type, enabled=False):
+    with without_autocast(context):
         slices = at_least_float32(weight).unflatten(1, (-1, HEAD_WIDTH))
         return torch.einsum("bhkv,ohv->bhko", context, slices).flatten(1, 2)
 

@@ -1,0 +1,113 @@
+"""A function of tensors as an ONNX graph: traced once by PyTorch, and translated as it is.
+
+PyTorch's exporter traces a program a second time, to take operators apart that it has no translation for.
+With free sizes a trace is most of an export's time, and only a handful of operators need it: those are
+translated by `crossband.export.translations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossband.export.translations import WholeOperators, translations
+
+OPSET = 18
+"""What PyTorch's exporter writes its graphs in; for any other they go through ONNX's converter, which has no
+adapters for some of their operators. Every operator that is needed is in it."""
+
+
+def traced(module: nn.Module, example: dict[str, Tensor], free: dict[str, dict[int, Any]]) -> Any:
+    """The ``onnx.ModelProto`` of a module that takes and gives tensors by name.
+
+    example: what it is traced with. free: the sizes that are, by input and axis. Inputs are named
+    ``in/NAME``, outputs ``out/NAME``. Raises whatever PyTorch raises, of which there are many kinds.
+    """
+    with WholeOperators():
+        program = _program(module, example, free)
+    if _functional(program.graph):
+        program.run_decompositions = lambda *_, **__: program  # type: ignore[method-assign]
+        try:
+            return _translated(program, module, example, translations())
+        except torch.onnx.errors.OnnxExporterError:
+            # An operator without a translation, which is taken apart after all; the program is spoilt.
+            pass
+    return _translated(_program(module, example, free), module, example, None)
+
+
+def _program(module: nn.Module, example: dict[str, Tensor], free: dict[str, dict[int, Any]]) -> Any:
+    """The ``torch.export.ExportedProgram``."""
+    program = torch.export.export(module, (example,), dynamic_shapes=(free,), strict=False)
+    # Guards of the trace, such as that two sizes are one. Our check takes their place, and PyTorch 2.14
+    # stumbles over them where an input gives nothing but its size.
+    if hasattr(program, "_guards_code"):
+        program._guards_code = []
+    return program
+
+
+def _translated(
+    program: Any,
+    module: nn.Module,
+    example: dict[str, Tensor],
+    table: dict[Callable[..., Any], Callable[..., Any]] | None,
+) -> Any:
+    made = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[f"in/{name}" for name in example],
+        output_names=[f"out/{name}" for name in module(example)],
+        custom_translation_table=table,
+        verbose=False,
+    )
+    assert made is not None
+    return made.model_proto
+
+
+def _functional(graph: torch.fx.Graph) -> bool:
+    """Replace operators that work in place by those that do not. False where one changes what others see."""
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.is_mutable:
+            continue
+        plain = _plain(node.target)
+        seen_by = _sharing(node)
+        if plain is None or seen_by is None:
+            return False
+        if any(order[user] > order[node] for sharer in seen_by for user in sharer.users):
+            return False
+        node.target = plain
+    graph.lint()
+    return True
+
+
+def _plain(target: Any) -> Any:
+    """The operator that gives what this one writes in place; None where there is none like it."""
+    packet = getattr(torch.ops.aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)
+    plain = getattr(packet, target._overloadname, None)
+    if plain is None or len(plain._schema.arguments) != len(target._schema.arguments):
+        return None
+    return None if plain._schema.is_mutable else plain
+
+
+def _sharing(node: torch.fx.Node) -> list[torch.fx.Node] | None:
+    """The tensors that see what an operator writes in place, but for what it gives; None where one of them
+    comes from outside."""
+    changed: Any = node.args[0]
+    while isinstance(changed, torch.fx.Node) and _is_view(changed):
+        changed = changed.args[0]
+    if not isinstance(changed, torch.fx.Node) or not isinstance(changed.target, torch._ops.OpOverload):
+        return None
+    found = [changed]
+    for sharer in found:
+        found += [user for user in sharer.users if _is_view(user) and user is not node]
+    return found
+
+
+def _is_view(node: torch.fx.Node) -> bool:
+    """Whether what an operator gives may share its values with what it takes."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(value.alias_info is not None for value in schema.returns)
