@@ -19,7 +19,6 @@ PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cli", "the commands: thin functions over the library", ("cli", "__main__", "terminal")),
-    ("export", "graphs for other runtimes, held against PyTorch", ("export",)),
     ("demo", "what the command demo does", ("demo",)),
     ("reproduce", "tables of papers: planning, running, printing", ("reproduce",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
@@ -31,6 +30,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),
+    ("export", "graphs for other runtimes, held against PyTorch", ("export",)),
     ("runtime", "what computes: PyTorch, ONNX Runtime, OpenVINO", ("runtime",)),
     ("weights", "a run folder: weights and card", ("weights", "card", "run_card", "devices")),
     ("systems", "one place per published system", ("systems",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,12 +25,11 @@ from crossband.prediction import Prediction
 from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import IGNORE_INDEX, Band, OnError, Precision
+from crossband.words import IGNORE_INDEX, Band, Bands, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
     import torch
 
-    from crossband.runtime.sessions import RuntimeName
     from crossband.runtime.tiling import Tiling
     from crossband.systems.base import System
 
@@ -59,7 +58,9 @@ class Predictor:
         false_colour: str = REFUSE,
         precision: Precision = "float32",
         tiling: Tiling | None = None,
+        compiled: bool = False,
         origin: str | Path | None = None,
+        chosen: str | None = None,
         rig: str | Path | None = None,
         frame: Band | None = None,
     ):
@@ -68,15 +69,18 @@ class Predictor:
         device: where to run; None takes a GPU if there is one. Raises OptionError if it is not there.
 
         false_colour: what to do with infrared images in false colours (`false_colour_rule`).
-        precision, tiling: as in `PyTorchRuntime`; an exported system has its own precision and no tiles.
+        precision, tiling, compiled: as in `PyTorchRuntime`; an exported system has its own precision, no
+        tiles and nothing to compile.
         origin: the run folder that the system comes from, for those who ask what made a result; None is the
         system's name.
+        chosen: in a line, what runtime was chosen for it, and why; None where nothing was to be chosen.
         rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
         the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
         OptionError for a file that is none, or a frame without a rig.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
-        self.runtime = _runtime(system, device, precision, tiling)
+        self.chosen = chosen
+        self.runtime = _runtime(system, device, precision, tiling, compiled)
         self.precision, self.tiling = precision, tiling
         self.device = self.runtime.device
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
@@ -296,14 +300,15 @@ def _runtime(
     device: str | torch.device | None,
     precision: Precision,
     tiling: Tiling | None,
+    compiled: bool,
 ) -> Runtime:
     if isinstance(system, Exported):
         if precision != "float32" or tiling is not None:
-            raise OptionError("an exported file has the precision it was exported in, and takes no tiles")
+            raise OptionError("an exported graph has the precision it was exported in, and takes no tiles")
         return system
     from crossband.runtime.pytorch import PyTorchRuntime
 
-    return PyTorchRuntime(system, device, precision=precision, tiling=tiling)
+    return PyTorchRuntime(system, device, precision=precision, tiling=tiling, compiled=compiled)
 
 
 def _trained_on(card: Card) -> PairsSummary | None:
@@ -324,7 +329,8 @@ def load(
     infrared_scaling: str | None = None,
     device: str | torch.device | None = None,
     false_colour: str = REFUSE,
-    runtime: RuntimeName | None = None,
+    runtime: RuntimeChoice | None = None,
+    expects: Mapping[Bands, int] | None = None,
     precision: Precision = "float32",
     tiling: Tiling | None = None,
     rig: str | Path | None = None,
@@ -337,7 +343,10 @@ def load(
     infrared_scaling: the rule that turns stored infrared values into [0, 1], for a system that needs no
     training (None: "auto", see `Predictor.scaling`); a run was trained under the one in its card.
     false_colour: what to do with infrared images in false colours (`false_colour_rule`).
-    runtime: of an exported file: "onnxruntime" or "openvino"; None takes the one its suffix is meant for.
+    runtime: what computes. None is PyTorch for a run, and for an exported file what its suffix is meant for.
+    "onnxruntime" and "openvino" make a run's graphs when they are first needed, and keep them in its folder;
+    "auto" takes these where they are, or pay (`choose_runtime`), in float32 on a CPU; "compile" is
+    torch.compile. expects: how many pairs of each combination of bands are to come, for "auto".
     precision, tiling, rig, frame: as for `Predictor`.
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
@@ -347,28 +356,31 @@ def load(
         **{"rig": rig, "frame": frame},
     }
     if is_exported(Path(run)):
-        exported = open_exported(Path(run), runtime=runtime, device=None if device is None else str(device))
+        own: Any = None if runtime in (None, "auto") else runtime
+        exported = open_exported(Path(run), runtime=own, device=None if device is None else str(device))
         if infrared_scaling is not None:
             raise OptionError(
                 f"{run} was exported with infrared scaling {exported.card.infrared_scaling}; give no other"
             )
         return Predictor(exported, exported.card, **how)
-    if runtime is not None:
-        raise OptionError(
-            f"{run} runs on PyTorch; runtime {runtime} takes what `crossband export` made of it"
-        )
-    ready = check_run(run) is None
-    how["device"] = device
+    told = check_run(run)
+    if told is not None and infrared_scaling is not None:
+        raise OptionError(f"{run} was trained with infrared scaling {told.infrared_scaling}; give no other")
+    plain = precision == "float32" and tiling is None
+    if runtime in ("onnxruntime", "openvino") or (runtime == "auto" and plain):
+        from crossband.export.cached import graphs_of
+
+        on = None if device is None else str(device)
+        graphs, choice = graphs_of(Path(run), told, runtime, expects=expects or {}, device=on)
+        how["chosen"] = None if choice is None else str(choice)
+        if graphs is not None:
+            return Predictor(graphs, graphs.trained, origin=run, **how)
+    how |= {"device": device, "compiled": runtime == "compile"}
     from crossband.systems import create
     from crossband.weights import load_run, make_card
 
-    if not ready:
-        system, card = load_run(run)
-        if infrared_scaling is not None:
-            raise OptionError(
-                f"{run} was trained with infrared scaling {card.infrared_scaling}; give no other"
-            )
-        return Predictor(system, card, origin=run, **how)
+    if told is not None:
+        return Predictor(*load_run(run), origin=run, **how)
     system = create(str(run))
     scaling = infrared_scaling or AUTO
     if scaling != AUTO:

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from yaml import YAMLError
 
 from crossband.errors import CrossbandWarning, OptionError
-from crossband.words import Band, Contrast
+from crossband.words import AUTO_EXPORTS_FROM, Band, Contrast
 from crossband.yaml_files import check_yaml
 
 _PLAINER = (
@@ -67,6 +67,11 @@ def with_rig(source: str, rig: str | None, frame: str | None) -> str:
 
 
 DEVICE_HELP = "where to compute: cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
+RUNTIME_HELP = (
+    "what computes a run: torch; compile (torch.compile); onnxruntime or openvino, on graphs that are made "
+    "of the run, held against PyTorch and kept in its folder; auto: such graphs where they are there, or "
+    f"{AUTO_EXPORTS_FROM} pairs or more are to come, on a CPU in float32 without tiles, else torch"
+)
 
 
 def display_arguments(parser: ArgumentParser) -> None:

@@ -25,6 +25,10 @@ LevelType = Literal["uint8", "uint16", "float32"]
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 """What the weights of an exported file are stored or computed in."""
+RuntimeChoice = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
+"""What computes. "auto" is PyTorch or a graph that was held against it, whichever is there or pays."""
+AUTO_EXPORTS_FROM = 200
+"""Pairs for which "auto" makes graphs that are not there: an export takes as long as 100 to 200 of them."""
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 

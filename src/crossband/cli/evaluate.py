@@ -11,14 +11,23 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.runs import note_choice
 from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, rig_arguments, with_rig
+from crossband.terminal import (
+    RUNTIME_HELP,
+    SOURCE_HELP,
+    choice,
+    command_line,
+    progress_bar,
+    rig_arguments,
+    with_rig,
+)
 from crossband.version import __version__
-from crossband.words import BANDS, PRECISIONS, Band
+from crossband.words import BAND_COMBINATIONS, BANDS, PRECISIONS, Band, Bands, RuntimeChoice
 
 # What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
 _FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": False, "infrared_scaling": None}
@@ -59,6 +68,12 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         "RUN/fusion-SPLIT)",
     )
     parser.add_argument("--precision", type=choice(PRECISIONS), default=PRECISIONS[0], help="of autocast")
+    parser.add_argument(
+        "--runtime",
+        type=Literal["auto", "torch", "onnxruntime", "openvino"],
+        default="torch",
+        help=f"{RUNTIME_HELP}; by default torch, so that a score does not depend on what is installed",
+    )
     pass_arguments(parser)
     _fusion_arguments(parser)
 
@@ -125,14 +140,22 @@ def _take_old_spelling(options: Namespace) -> None:
 
 def _evaluate_labels(options: Namespace) -> None:
     run = _only_run(options)
-    check_first([run], options)
+    first = check_first([run], options)
     from crossband import evaluation as evaluations
     from crossband.evaluation.passing import combinations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
     from crossband.report import evaluation_text, write_evaluation
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
 
-    predictor = load(run, device=options.device)
+    expects: dict[Bands, int] = {}
+    card = None if is_exported(Path(run)) else check_run(run)
+    if card is not None:
+        supported = [bands for bands in BAND_COMBINATIONS if bands in card.bands]
+        wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]
+        expects = dict.fromkeys(wanted, len(first))
+    predictor = load(run, device=options.device, runtime=_runtime(options), expects=expects)
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
@@ -165,7 +188,14 @@ def _evaluate_labels(options: Namespace) -> None:
             "git revision": predictor.card.git_revision,
         }
         write_evaluation(evaluation, out, options.protocol)
+    note_choice(predictor)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
+
+
+def _runtime(options: Namespace) -> RuntimeChoice | None:
+    """What `crossband.load` is asked for; None is PyTorch, or what an exported file is meant for."""
+    lower = options.runtime == "auto" and options.precision != PRECISIONS[0]
+    return None if lower or options.runtime == "torch" else options.runtime
 
 
 def _only_run(options: Namespace) -> str:
@@ -190,7 +220,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     folders = _folders(options.fused or [])
     if not (options.run or folders):
         raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
-    check_first(options.run, options)
+    expects: dict[Bands, int] = {"both": len(check_first(options.run, options))}
 
     from crossband import evaluation as evaluations
     from crossband.devices import find_device
@@ -199,7 +229,8 @@ def _evaluate_fusion(options: Namespace) -> None:
     from crossband.report import fusion_text, write_fusion_evaluation
 
     device = find_device(options.device)
-    loaded = {name: load(run, device=options.device) for name, run in named_runs(options.run).items()}
+    how = {"device": options.device, "runtime": _runtime(options), "expects": expects}
+    loaded = {name: load(run, **how) for name, run in named_runs(options.run).items()}
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
     rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
     scaling = _shared_scaling(rules, options.infrared_scaling)
@@ -239,6 +270,8 @@ def _evaluate_fusion(options: Namespace) -> None:
         print(fusion_text(evaluation))
         print(f"infrared scaling: {pairs.scaling}")
         write_fusion_evaluation(evaluation, out)
+    for predictor in loaded.values():
+        note_choice(predictor)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 
 

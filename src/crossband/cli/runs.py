@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
+
+if TYPE_CHECKING:
+    from crossband.predictor import Predictor
 
 
 def recalibrate_arguments(parser: ArgumentParser) -> None:
@@ -95,3 +100,9 @@ def check_usable(run: str) -> None:
 
     if not is_exported(Path(run)):
         check_run(run)
+
+
+def note_choice(predictor: Predictor) -> None:
+    """Say which runtime was chosen, where one was: after the work, since what was wrong is said alone."""
+    if predictor.chosen is not None:
+        print(predictor.chosen, file=sys.stderr)

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.cli.runs import check_usable
+from crossband.cli.runs import check_usable, note_choice
 from crossband.errors import BandError, OptionError, PairError, quoted
 from crossband.terminal import (
     DEVICE_HELP,
+    RUNTIME_HELP,
     choice,
     display_arguments,
     progress_bar,
     rig_arguments,
 )
-from crossband.words import PRECISIONS, Missing, OnError
+from crossband.words import PRECISIONS, Missing, OnError, RuntimeChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,12 +68,14 @@ def _computing_arguments(parser: ArgumentParser) -> None:
         default="float32",
         help="of the computation; below float32, how far the first pair agrees with it is printed",
     )
+    parser.add_argument("--runtime", type=RuntimeChoice, default="auto", help=RUNTIME_HELP)
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
 
-def _computing(options: Namespace) -> dict[str, Any]:
+def _computing(options: Namespace, files: list[PairFiles]) -> dict[str, Any]:
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
-    how = {name: options[name] for name in ("device", "precision", "rig", "frame")}
+    how = {name: options[name] for name in ("device", "precision", "rig", "frame", "runtime")}
+    how["expects"] = {bands: len(names) for bands, names in _by_bands(files).items()}
     if options.tile is None:
         return how
     from crossband.runtime.tiling import Tiling
@@ -146,7 +149,7 @@ def predict(options: Namespace) -> int:
     from crossband.predictor import load
 
     false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
-    predictor = load(options.run, false_colour=false_colour, **_computing(options))
+    predictor = load(options.run, false_colour=false_colour, **_computing(options, files))
     _check_combinations(predictor, files)
     _note_suspicions(predictor, files)
     _note_agreement(predictor, files)
@@ -161,6 +164,7 @@ def predict(options: Namespace) -> int:
             **_choices(options, files),
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
+    note_choice(predictor)
     _note_bands(predictor, files, outcome)
     return _ending(outcome, options.out)
 
@@ -204,7 +208,7 @@ def fuse(options: Namespace) -> int:
         options.run,
         infrared_scaling=options.infrared_scaling,
         false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
-        **_computing(options),
+        **_computing(options, files),
     )
     _check_combinations(predictor, files)
     _note_suspicions(predictor, files)
@@ -221,6 +225,7 @@ def fuse(options: Namespace) -> int:
     print(f"written: {outcome.done} fused {'picture' if outcome.done == 1 else 'pictures'} in {options.out}")
     if options.infrared is not None:
         print(f"infrared scaling: {predictor.scaling}")
+    note_choice(predictor)
     _note_bands(predictor, files, outcome)
     return _ending(outcome, options.out)
 

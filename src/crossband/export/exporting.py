@@ -126,6 +126,22 @@ def export_run(
     return {graph.card.bands: graph.found for graph in made}
 
 
+def export_as_read(system: System, card: Card, bands: Bands, file: Path, tell: Tell = print) -> list[Parity]:
+    """Export one combination into an ONNX file that takes images as they were read: float32, in [0, 1].
+
+    The card's scaling rule stays outside, so that nothing is rounded to a camera's levels; the card in the
+    file says full-range. The check is that of `export_run`, as is what is raised.
+    """
+    options = ExportOptions(bands=bands, visible_type="float32", infrared_type="float32")
+    data, pairs = _open_check(card, options)
+    taken = replace(card, infrared_scaling=str(InfraredScaling()))
+    job = Exporting(system.eval().cpu(), taken, options, tell, pairs, data)
+    with tempfile.TemporaryDirectory() as name:
+        made = _export_one(job, bands, Path(name) / file.name)
+        _keep(made.file, file)
+    return made.found
+
+
 def _check_writable(out: Path) -> None:
     """Raise OptionError, before the work, where a file cannot be written."""
     there = next(folder for folder in out.absolute().parents if folder.exists())

@@ -29,7 +29,7 @@ def traced(module: nn.Module, example: dict[str, Tensor], free: dict[str, dict[i
     with WholeOperators():
         program = _program(module, example, free)
     if _functional(program.graph):
-        program.run_decompositions = lambda *_, **__: program  # type: ignore[method-assign]
+        program.run_decompositions = lambda *_, **__: program
         try:
             return _translated(program, module, example, translations())
         except torch.onnx.errors.OnnxExporterError:

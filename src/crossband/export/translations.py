@@ -17,7 +17,10 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     Raises NotImplementedError for arguments that no system has: then they are taken apart after all.
     """
-    from onnxscript import opset18 as op
+    import onnxscript
+
+    # Its types are those of functions that it compiles; these are called as they are.
+    op: Any = onnxscript.opset18
 
     def normalised(input: Any, mean: Any, variance: Any, weight: Any, bias: Any, epsilon: float) -> Any:
         return op.BatchNormalization(input, weight, bias, mean, variance, epsilon=epsilon)

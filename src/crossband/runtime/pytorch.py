@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crossband.devices import autocast, find_device
+from crossband.errors import OptionError, first_line
 from crossband.pictures import to_uint8
 from crossband.runtime.answer import Answer
 from crossband.runtime.tiling import Tiling, blended
@@ -20,7 +22,8 @@ class PyTorchRuntime:
     """A system in eval mode on a device. Raises OptionError for a device that is not there.
 
     device: None takes a GPU if there is one. precision: that of autocast, "float32" being without.
-    tiling: how large images are cut; None takes every image whole.
+    tiling: how large images are cut; None takes every image whole. compiled: whether PyTorch compiles the
+    system, which takes minutes at the first image and needs a C++ compiler.
     """
 
     def __init__(
@@ -30,9 +33,11 @@ class PyTorchRuntime:
         *,
         precision: Precision = "float32",
         tiling: Tiling | None = None,
+        compiled: bool = False,
     ):
         self.device = find_device(device)
         self.system = system.eval().to(self.device)
+        self._compute: Any = torch.compile(self.system) if compiled else self.system
         self.precision: Precision = precision
         self.tiling = tiling
 
@@ -46,11 +51,18 @@ class PyTorchRuntime:
         return _joined(blended(self._run, visible, infrared, self.tiling), (count, height, width))
 
     def _run(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> Output:
+        images = (
+            None if visible is None else self._tensor(visible.transpose(0, 3, 1, 2)),
+            None if infrared is None else self._tensor(infrared[:, None]),
+        )
         with autocast(self.device, self.precision):
-            return self.system(
-                None if visible is None else self._tensor(visible.transpose(0, 3, 1, 2)),
-                None if infrared is None else self._tensor(infrared[:, None]),
-            )
+            try:
+                return self._compute(*images)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                raise OptionError(
+                    f"PyTorch cannot compile {self.system.name} here ({first_line(error)}): "
+                    "take another runtime"
+                ) from error
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
