@@ -18,7 +18,7 @@ from rich.console import Console
 from crossband.errors import OptionError
 from crossband.evaluation import ALL, Evaluation, evaluate
 from crossband.locks import LOCK_NAME, is_vacant
-from crossband.pairs.base import Classes, Pair, Pairs
+from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import colour_labels, pair_pictures
@@ -224,6 +224,7 @@ def _write_report(
     page.image_grid(
         ["visible", "infrared", *FUSIONS, "label", *(row.label for row in ROWS)],
         _picture_rows(test, predictors, classes),
+        groups=[3 + len(FUSIONS)],
     )
     page.paragraph(
         "A fused picture shows both bands at once, in the colours of the visible image. The guided filter "
@@ -316,16 +317,8 @@ def _picture_rows(
         visible, infrared, label = pair_pictures(pair, classes.palette)
         pictures = [visible, infrared, *(fuser.predict(pair).fused for fuser in fusers), label]
         for row in ROWS:
-            prediction = predictors[row.run].predict(_only(pair, row.bands))
+            prediction = predictors[row.run].predict(pair.only(row.bands))
             assert prediction.labels is not None
             pictures.append(colour_labels(prediction.labels, classes.palette))
         rows.append((condition, pictures))
     return rows
-
-
-def _only(pair: Pair, bands: Bands) -> Pair:
-    return Pair(
-        pair.name,
-        pair.visible if bands != "infrared" else None,
-        pair.infrared if bands != "visible" else None,
-    )

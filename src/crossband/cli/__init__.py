@@ -19,6 +19,7 @@ from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
 from crossband.cli.export import export, export_arguments, verify, verify_arguments
+from crossband.cli.report import report, report_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.robustness import robustness, robustness_arguments
 from crossband.cli.runs import (
@@ -143,6 +144,11 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         robustness_arguments,
         robustness,
         "score runs under everything that goes wrong with cameras",
+    ),
+    "report": (
+        report_arguments,
+        report,
+        "write one page over the runs and results of a folder",
     ),
     "reproduce": (
         reproduce_arguments,

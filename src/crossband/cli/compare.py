@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.cli.scoring import check_classes, check_first, pass_arguments
+from crossband.cli.scoring import check_classes, check_first, pass_arguments, seen
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
@@ -249,22 +249,10 @@ def _examples(
     number: int,
 ) -> list[ComparedPair]:
     """What the first run of both methods sees in the pairs that differ most."""
-    from crossband.pairs.base import Pair
     from crossband.report.comparison_html import ComparedPair
 
-    found = []
-    for place in difference.pairs[:number]:
-        pair = pairs[place.index]
-        seen = []
-        for name in (difference.first, difference.second):
-            predictor, run = shown[name]
-            given = Pair(
-                pair.name,
-                None if run.bands == "infrared" else pair.visible,
-                None if run.bands == "visible" else pair.infrared,
-            )
-            labels = predictor.predict(given).labels
-            assert labels is not None
-            seen.append(labels)
-        found.append(ComparedPair(pair, *seen))
-    return found
+    both = [shown[name] for name in (difference.first, difference.second)]
+    chosen = (pairs[place.index] for place in difference.pairs[:number])
+    return [
+        ComparedPair(pair, *(seen(predictor, pair, run.bands) for predictor, run in both)) for pair in chosen
+    ]

@@ -7,12 +7,12 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import note_choice
-from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments
+from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments, seen
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
@@ -29,11 +29,18 @@ from crossband.terminal import (
 from crossband.version import __version__
 from crossband.words import BAND_COMBINATIONS, BANDS, PRECISIONS, Band, Bands, RuntimeChoice
 
+if TYPE_CHECKING:
+    from crossband.evaluation import Evaluation
+    from crossband.pairs.base import Pairs
+    from crossband.predictor import Predictor
+    from crossband.report.evaluation_pictures import ShownPair
+
 # What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
 _FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": False, "infrared_scaling": None}
 # Rows of every table of fused pictures: a fusion is often no better than one of the two.
 _BANDS_ALONE: dict[str, Band] = {f"{band} alone": band for band in BANDS}
-_LABELS_ONLY = {"bands": ("all", "both"), "protocol": (DEFAULT_PROTOCOL,)}
+_EXAMPLES = 3
+_LABELS_ONLY = {"bands": ("all", "both"), "protocol": (DEFAULT_PROTOCOL,), "examples": (_EXAMPLES,)}
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -73,6 +80,12 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         type=Literal["auto", "torch", "onnxruntime", "openvino"],
         default="torch",
         help=f"{RUNTIME_HELP}; by default torch, so that a score does not depend on what is installed",
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=_EXAMPLES,
+        help="pairs shown with pictures, of the worst, of the typical and of the best ones each",
     )
     pass_arguments(parser)
     _fusion_arguments(parser)
@@ -187,9 +200,22 @@ def _evaluate_labels(options: Namespace) -> None:
             "crossband": __version__,
             "git revision": predictor.card.git_revision,
         }
-        write_evaluation(evaluation, out, options.protocol)
+        shown = _shown(evaluation, predictor, pairs, options)
+        write_evaluation(evaluation, out, options.protocol, shown)
     note_choice(predictor)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
+
+
+def _shown(evaluation: Evaluation, predictor: Predictor, pairs: Pairs, options: Namespace) -> list[ShownPair]:
+    """What is shown of the worst, the typical and the best pairs, which are read once more for it."""
+    from crossband.evaluation.choosing import chosen_pairs
+    from crossband.report.evaluation_pictures import ShownPair
+
+    assert evaluation.counts is not None
+    bands = list(evaluation.results)
+    chosen = chosen_pairs(evaluation.counts, bands[0], protocol=options.protocol, each=options.examples)
+    read = ((one, pairs[one.index]) for one in chosen)
+    return [ShownPair(one, pair, {each: seen(predictor, pair, each) for each in bands}) for one, pair in read]
 
 
 def _runtime(options: Namespace) -> RuntimeChoice | None:
@@ -200,6 +226,8 @@ def _runtime(options: Namespace) -> RuntimeChoice | None:
 
 def _only_run(options: Namespace) -> str:
     """The run whose labels are scored. Raises OptionError for none, several, or options of --fusion."""
+    if options.examples < 0:
+        raise OptionError(f"--examples must be at least 0, not {options.examples}")
     for name, given in _FUSION_ONLY.items():
         if options[name] != given:
             raise OptionError(f"--{name} belongs to fused pictures: add --fusion, or leave it out")

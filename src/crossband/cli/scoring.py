@@ -15,7 +15,11 @@ from crossband.errors import OptionError, quoted
 from crossband.terminal import DEVICE_HELP
 
 if TYPE_CHECKING:
-    from crossband.pairs.base import Pairs
+    import numpy as np
+
+    from crossband.pairs.base import Pair, Pairs
+    from crossband.predictor import Predictor
+    from crossband.words import Bands
 
 
 def pass_arguments(parser: ArgumentParser) -> None:
@@ -52,6 +56,13 @@ def named_runs(runs: list[str]) -> dict[str, str]:
         twice = next(run for run, times in Counter(runs).items() if times > 1)
         raise OptionError(f"{twice} was named twice; name each run or system once")
     return named
+
+
+def seen(predictor: Predictor, pair: Pair, bands: Bands) -> np.ndarray:
+    """The labels, uint8 (H, W), that a system which segments gives a pair of which it gets these bands."""
+    labels = predictor.predict(pair.only(bands)).labels
+    assert labels is not None
+    return labels
 
 
 def check_classes(trained: Any, pairs: Any) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from crossband.deprecation import old_method
 from crossband.evaluation.pair_counts import PairCounts
-from crossband.metrics.resampling import Interval, mean_iou_intervals
+from crossband.metrics.resampling import Interval, class_iou_intervals, mean_iou_intervals
 from crossband.metrics.segmentation import SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
 from crossband.words import Bands, Precision, Support
@@ -86,6 +87,26 @@ class Evaluation:
         """
         matrices = {} if self.counts is None else self.counts.matrices
         return {bands: mean_iou_intervals(counted) for bands, counted in matrices.items()}
+
+    @cached_property
+    def class_intervals(self) -> dict[Bands, tuple[Interval, ...]]:
+        """By band combination, the IoU of every class over all pairs with its range, as ``intervals``."""
+        matrices = {} if self.counts is None else self.counts.matrices
+        return {bands: class_iou_intervals(counted) for bands, counted in matrices.items()}
+
+    @cached_property
+    def condition_intervals(self) -> dict[Bands, dict[str, dict[str, Interval]]]:
+        """By band combination, condition and protocol, the mean IoU of a condition's pairs, as ``intervals``.
+
+        Empty without a split by condition too.
+        """
+        if self.counts is None:
+            return {}
+        conditions = np.array(self.counts.conditions)
+        return {
+            bands: {name: mean_iou_intervals(counted[conditions == name]) for name in self.pairs_by_condition}
+            for bands, counted in self.counts.matrices.items()
+        }
 
     def scopes(self) -> Iterator[Scope]:
         """Every band combination on all pairs, then on each condition."""

@@ -95,12 +95,26 @@ def mean_iou_intervals(matrices: np.ndarray) -> dict[str, Interval]:
 
     matrices: (N, C, C) counts per pair. The ranges are NaN for a single pair.
     """
-    whole = matrices.sum(axis=0)
-    drawn = resampled(matrices) if len(matrices) > 1 else np.full((1, *whole.shape), np.nan)
+    whole, drawn = matrices.sum(axis=0), _drawn(matrices)
     return {
         protocol: interval(float(mean_ious(whole, protocol)), mean_ious(drawn, protocol))
         for protocol in PROTOCOLS
     }
+
+
+def class_iou_intervals(matrices: np.ndarray) -> tuple[Interval, ...]:
+    """The IoU of every class of all pairs together, and what other pairs of their kind would give.
+
+    matrices: (N, C, C) counts per pair. The ranges are NaN for a single pair; of a class that neither truth
+    nor prediction has, the value is too.
+    """
+    whole, drawn = class_ious(matrices.sum(axis=0)), class_ious(_drawn(matrices))
+    return tuple(interval(float(value), drawn[:, index]) for index, value in enumerate(whole))
+
+
+def _drawn(matrices: np.ndarray) -> np.ndarray:
+    """`resampled` with what it does by itself; NaN for a single pair."""
+    return resampled(matrices) if len(matrices) > 1 else np.full((1, *matrices.shape[1:]), np.nan)
 
 
 def runs_error(methods: Sequence[np.ndarray], replicates: int, *, seed: int = 0) -> np.ndarray:

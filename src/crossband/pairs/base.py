@@ -81,6 +81,15 @@ class Pair:
                 return image.shape[0], image.shape[1]
         raise ValueError(f"pair {self.name!r} has no image at all")
 
+    def only(self, bands: Bands) -> Pair:
+        """The images of these bands alone, without the label, as a system is given them."""
+        return Pair(
+            self.name,
+            None if bands == "infrared" else self.visible,
+            None if bands == "visible" else self.infrared,
+            valid=self.valid,
+        )
+
 
 def bands_of(visible: object | None, infrared: object | None) -> Bands:
     """Name the combination of bands that are present. Raises BandError if there is none."""

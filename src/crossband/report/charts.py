@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,32 +20,71 @@ if TYPE_CHECKING:
 
 SERIES_COLOURS = ("#3b7dd8", "#d9772b", "#1a9e8f", "#a463c9", "#c2507a", "#7d8a99", "#8f9a2c", "#5b62d6")
 _GRID_COLOUR = "#8a94a0"
-_LEGEND_INCHES = 0.4
+_RANGE_COLOUR = "#000000"
+"""Becomes the colour of the page's text."""
+_BAR_INCHES = 5.4
+"""As wide as a narrow screen shows without making its text small."""
+_LEGEND_INCHES = 0.22
+"""Of a line of a legend."""
+_KEY_INCHES, _LETTER_INCHES = 0.5, 0.08
+"""Of a legend: the width of a key with the space around it, and of a letter."""
 
 
-def per_class_iou_chart(scores: Mapping[str, SegmentationScores], classes: Classes) -> Figure:
+def per_class_iou_chart(
+    scores: Mapping[str, SegmentationScores],
+    classes: Classes,
+    ranges: Mapping[str, Sequence[Interval]] | None = None,
+) -> Figure:
     """IoU of every class as bars, one bar per entry of ``scores`` (its key names it in the legend).
 
+    ranges: by the same keys, the interval of every class's IoU, drawn as a line over its bar.
     Classes without a defined IoU (neither in the truth nor predicted) get a dash in place of a bar.
     """
-    positions = np.arange(len(classes))
-    thickness = 0.8 / len(scores)
-    inches = max(1.5, len(classes) * (0.16 + 0.14 * len(scores)))
-    figure = _new_figure(7.6, inches + 0.7)
+    return _bars(
+        {name: score.iou for name, score in scores.items()}, classes.names, "IoU (%)", dict(ranges or {})
+    )
+
+
+def mean_iou_chart(scores: Mapping[str, Sequence[Interval]], scopes: Sequence[str]) -> Figure:
+    """The mean IoU of several scopes, such as conditions, as bars with their intervals.
+
+    scores: by the name for the legend, one for each of ``scopes``.
+    """
+    values = {name: [found.value for found in each] for name, each in scores.items()}
+    return _bars(values, scopes, "mean IoU (%)", dict(scores))
+
+
+def _bars(
+    values: Mapping[str, Sequence[float]],
+    rows: Sequence[str],
+    title: str,
+    ranges: Mapping[str, Sequence[Interval]],
+) -> Figure:
+    """Shares in [0, 1] as bars in percent: a group for each row, a bar in it for each entry of ``values``."""
+    positions = np.arange(len(rows))
+    thickness = 0.8 / len(values)
+    lines = _legend_lines(values)
+    inches = max(1.2, len(rows) * (0.16 + 0.14 * len(values)))
+    figure = _new_figure(_BAR_INCHES, inches + 0.5 + _LEGEND_INCHES * lines)
     axes = figure.subplots()
-    for number, (name, score) in enumerate(scores.items()):
-        iou = 100 * np.asarray(score.iou, dtype=float)
+    for number, (name, shares) in enumerate(values.items()):
+        percent = 100 * np.asarray(shares, dtype=float)
         offsets = positions - 0.4 + thickness * (number + 0.5)
         colour = SERIES_COLOURS[number % len(SERIES_COLOURS)]
-        axes.barh(offsets, np.nan_to_num(iou), height=thickness * 0.86, color=colour, label=name)
-        for offset, value in zip(offsets, iou, strict=True):
+        axes.barh(offsets, np.nan_to_num(percent), height=thickness * 0.86, color=colour, label=name)
+        bounds = [(100 * found.low, 100 * found.high) for found in ranges.get(name, ())]
+        ends = np.nan_to_num(percent)
+        if bounds:
+            axes.hlines(offsets, *np.array(bounds).T, color=_RANGE_COLOUR, lw=1.2)
+            ends = np.fmax(ends, np.array(bounds)[:, 1])
+        for offset, end, value in zip(offsets, ends, percent, strict=True):
             text = "–" if math.isnan(value) else f"{value:.1f}"
-            axes.text(np.nan_to_num(value) + 0.8, offset, text, va="center", fontsize=7.5)
-    axes.set_yticks(positions, [_literal(name) for name in classes.names])
-    axes.set_ylim(len(classes) - 0.5, -0.5)
-    axes.set_xlim(0, 106)
+            axes.text(end + 0.8, offset, text, va="center", fontsize=7.5)
+    axes.set_yticks(positions, [_literal(name) for name in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("IoU (%)")
+    axes.set_xlabel(title)
     _quiet(axes, "x")
     axes.tick_params(axis="y", length=0)
     _legend_above(figure, axes)
@@ -77,7 +116,8 @@ def learning_curves(
         raise OptionError(f"no learning curves to draw: no logged row has {x!r} and one of {list(panels)}")
     columns = min(len(shown), 3)
     lines = math.ceil(len(shown) / columns)
-    figure = _new_figure(max(5.2, 3.5 * columns), 2.7 * lines + _LEGEND_INCHES)
+    width = max(_BAR_INCHES, 3.5 * columns)
+    figure = _new_figure(width, 2.7 * lines + 0.2 + _LEGEND_INCHES * _legend_lines(curves, width))
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (measure, label) in zip(grid, shown.items(), strict=False):
         for number, (name, rows) in enumerate(curves.items()):
@@ -96,7 +136,7 @@ def learning_curves(
 
 def difference_chart(differences: Mapping[str, Interval]) -> Figure:
     """Differences of shares in [-1, 1] as dots with their intervals, in points, around a line at zero."""
-    figure = _new_figure(7.6, max(1.5, 0.3 * len(differences)) + 0.7)
+    figure = _new_figure(_BAR_INCHES, max(1.5, 0.3 * len(differences)) + 0.7)
     axes = figure.subplots()
     for place, found in enumerate(differences.values()):
         colour = SERIES_COLOURS[0 if found.excludes_zero else 5]
@@ -125,7 +165,7 @@ def spread_chart(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     methods = list(next(iter(panels.values())))
     columns = min(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
-    figure = _new_figure(max(5.2, 3.5 * columns), lines * (0.75 + 0.24 * len(methods)))
+    figure = _new_figure(max(_BAR_INCHES, 3.5 * columns), lines * (0.75 + 0.24 * len(methods)))
     figure.set_layout_engine("constrained", h_pad=0.08)
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axes, (title, values) in zip(grid, panels.items(), strict=False):
@@ -174,6 +214,16 @@ def _new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _legend_columns(names: Iterable[str], width: float) -> int:
+    """How many of the longest name stand beside each other, so that none is cut."""
+    longest = max((len(name) for name in names), default=0)
+    return max(1, int(width / (_KEY_INCHES + _LETTER_INCHES * longest)))
+
+
+def _legend_lines(names: Collection[str], width: float = _BAR_INCHES) -> int:
+    return math.ceil(len(names) / _legend_columns(names, width))
+
+
 def _legend_above(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if names:
@@ -181,7 +231,7 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
             handles,
             [_literal(name) for name in names],
             loc="outside upper left",
-            ncols=min(len(names), 4),
+            ncols=min(len(names), _legend_columns(names, float(figure.get_figwidth()))),
             frameon=False,
             fontsize=9,
             handlelength=1.2,

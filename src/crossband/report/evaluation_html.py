@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from crossband.card_words import training_words
 from crossband.evaluation import ALL, Evaluation, Scope
 from crossband.evaluation.pair_counts import write_pair_counts
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocols_from
+from crossband.metrics.resampling import Interval
 from crossband.metrics.segmentation import SCORES
-from crossband.report.charts import per_class_iou_chart
+from crossband.report.charts import mean_iou_chart, per_class_iou_chart
 from crossband.report.evaluation_files import (
     HEADLINES,
     OVERALL,
@@ -22,37 +26,40 @@ from crossband.report.evaluation_files import (
     evaluation_dict,
     evaluation_text,
 )
+from crossband.report.evaluation_pictures import ShownPair, add_pictures
 from crossband.report.files import write_files
-from crossband.report.page import Cell, Page, facts
+from crossband.report.page import Cell, Page
 from crossband.text import DASH, listed, percent
 from crossband.words import PAIR_COUNTS_NAME
 
+_LINES = "A line over a bar is the 95 % interval over pairs: what other pairs of their kind would give."
 
-def evaluation_page(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) -> Page:
-    """Scores, a chart, per-class tables, confusion matrices and where it all comes from.
 
-    protocol: the one whose column comes first. Raises OptionError if it is unknown.
+def evaluation_page(
+    evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL, shown: Sequence[ShownPair] = ()
+) -> Page:
+    """Scores, charts, pictures, per-class tables, confusion matrices and where it all comes from.
+
+    protocol: the one whose column comes first. shown: pairs to show, of `chosen_pairs`. Raises OptionError
+    for an unknown protocol.
     """
     page = Page(f"{evaluation.system} on {evaluation.source}")
     page.paragraph(describe_pairs(evaluation))
     _add_summary(page, evaluation, protocol)
     _add_per_class(page, evaluation)
+    if shown:
+        add_pictures(page, shown, evaluation.classes)
     _add_confusion(page, evaluation)
-    page.heading("Provenance")
-    page.definitions(
-        {
-            "system": evaluation.system,
-            "source": evaluation.source,
-            "split": evaluation.split,
-            "precision": evaluation.precision,
-            **facts(evaluation.provenance),
-        },
-        code=True,
-    )
+    _add_provenance(page, evaluation)
     return page
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, protocol: str = DEFAULT_PROTOCOL) -> None:
+def write_evaluation(
+    evaluation: Evaluation,
+    folder: Path,
+    protocol: str = DEFAULT_PROTOCOL,
+    shown: Sequence[ShownPair] = (),
+) -> None:
     """Write ``evaluation.json``, ``.csv``, ``.txt`` and ``.html`` into a folder, each whole or not at all.
 
     What was counted in every pair goes into ``evaluation-pairs.npz``, for `crossband compare`.
@@ -65,7 +72,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, protocol: str = DEFAU
         text=evaluation_text(evaluation, protocol),
         document=evaluation_dict(evaluation),
         table=evaluation_csv(evaluation),
-        page=evaluation_page(evaluation, protocol),
+        page=evaluation_page(evaluation, protocol, shown),
     )
 
 
@@ -95,6 +102,7 @@ def _add_summary(page: Page, evaluation: Evaluation, protocol: str) -> None:
         align="ll" + "r" * (1 + len(order) + len(titles)),
         groups=groups,
     )
+    _add_scopes_chart(page, evaluation, protocol)
     page.paragraph("The protocols differ in the classes that the mean is taken over:")
     rules = {name: PROTOCOLS[name] for name in order}
     page.definitions(
@@ -106,12 +114,38 @@ def _add_summary(page: Page, evaluation: Evaluation, protocol: str) -> None:
         page.paragraph("Fallback: the system runs on these bands, but its method was not designed for them.")
 
 
+def _add_scopes_chart(page: Page, evaluation: Evaluation, protocol: str) -> None:
+    """The mean IoU over all pairs and by condition, with intervals, where what each pair counts is known."""
+    if not evaluation.intervals:
+        return
+    bars: dict[str, list[Interval]] = {}
+    for bands, by_protocol in evaluation.intervals.items():
+        conditions = evaluation.condition_intervals[bands].values()
+        bars[band_label(evaluation.results[bands])] = [
+            by_protocol[protocol],
+            *(found[protocol] for found in conditions),
+        ]
+    page.figure(
+        mean_iou_chart(bars, [ALL, *evaluation.pairs_by_condition]),
+        f"Mean IoU (protocol {protocol}) over all pairs and by condition. {_LINES}",
+        "Bar chart of the mean IoU by condition and band combination; the table above has the numbers.",
+    )
+
+
 def _add_per_class(page: Page, evaluation: Evaluation) -> None:
     results = list(evaluation.results.values())
     page.heading("Classes")
     page.figure(
-        per_class_iou_chart({band_label(result): result.overall for result in results}, evaluation.classes),
-        "IoU of every class over all pairs; a dash where a class occurs neither in truth nor in prediction.",
+        per_class_iou_chart(
+            {band_label(result): result.overall for result in results},
+            evaluation.classes,
+            {
+                band_label(evaluation.results[bands]): found
+                for bands, found in evaluation.class_intervals.items()
+            },
+        ),
+        "IoU of every class over all pairs; a dash where a class occurs neither in truth nor in prediction."
+        + (f" {_LINES}" if evaluation.class_intervals else ""),
         "Bar chart of the IoU of every class per band combination; the table below has the numbers.",
     )
     support = results[0].overall.support
@@ -173,6 +207,29 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
             caption=f"Predictions on {band_label(result)}, all pairs",
             upright=True,
         )
+
+
+def _add_provenance(page: Page, evaluation: Evaluation) -> None:
+    """Where the numbers come from: what a person asks first in words, and all of it folded away below."""
+    page.heading("Provenance")
+    kept: Mapping[str, Any] = {name: fact for name, fact in evaluation.provenance.items() if fact is not None}
+    training = kept.get("training")
+    words = training_words(training) if isinstance(training, Mapping) else {}
+    page.definitions(
+        {
+            "system": evaluation.system,
+            "source": evaluation.source,
+            "split": evaluation.split,
+            "precision": evaluation.precision,
+            **{name: fact for name, fact in kept.items() if not isinstance(fact, Mapping)},
+        },
+        code=True,
+    )
+    if words:
+        page.heading("The run", 3)
+        page.definitions(words)
+    if folded := {name: fact for name, fact in kept.items() if isinstance(fact, Mapping)}:
+        page.outline(folded)
 
 
 def _bands_cell(scope: Scope) -> Cell:

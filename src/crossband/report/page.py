@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Colour: TypeAlias = tuple[int, int, int]
 _SIDES = {"l": "left", "r": "right", "c": "center"}
+_LEAST_REM_AN_INCH = 4.3
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -55,7 +58,8 @@ class Cell:
 
     strong: in bold. note: said after the text, smaller. badge: a label in a frame after the text.
     swatch: an sRGB colour (0..255) shown before the text. shade: strength in [0, 1] of the colour behind
-    the text, in the colour of ``tone``; NaN leaves it out.
+    the text, in the colour of ``tone``; NaN leaves it out. link: a file beside the page, as a path relative
+    to it, that the text leads to.
     """
 
     text: str
@@ -65,6 +69,7 @@ class Cell:
     swatch: Colour | None = None
     shade: float | None = None
     tone: Literal["right", "wrong"] = "right"
+    link: str = ""
 
 
 class Page:
@@ -100,6 +105,10 @@ class Page:
         """Names and what they stand for. code: in a typewriter face, as for commands and paths."""
         body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(text))}</dd>" for name, text in items.items())
         self._parts.append(f'<dl class="code">{body}</dl>' if code else f"<dl>{body}</dl>")
+
+    def outline(self, items: Mapping[str, object]) -> None:
+        """Names and what they stand for, where some stand for such a mapping themselves: these fold away."""
+        self._parts.append(_outline(items))
 
     def legend(self, classes: Classes) -> None:
         """The names of the classes beside their colours."""
@@ -156,21 +165,24 @@ class Page:
         *,
         caption: str = "",
         max_side: int = 640,
+        groups: Sequence[int] = (),
+        level: int = 3,
     ) -> None:
-        """Pictures in rows with a title, under the titles of the columns.
+        """Pictures in rows with a title, each over the title of its column.
+
+        They stand beside each other as far as the screen has room, and go on in the next line. groups: the
+        columns that begin a line of their own. level: of the rows' titles as headings.
 
         A picture is uint8, (H, W, 3) sRGB or (H, W) grey, or None where there is none. A colour picture of
         at most 256 colours, as painted labels are, is kept without loss (PNG); any other is JPEG. Pictures
         with a longer side above ``max_side`` pixels are made smaller. Raises ValueError for a row whose
         length is not that of ``columns``.
         """
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-        body = "".join(_picture_row(title, pictures, columns, max_side) for title, pictures in rows)
-        table = (
-            f'<table class="pictures" style="min-width:{9 * len(columns)}rem">{_caption(caption)}'
-            f"<thead><tr>{head}</tr></thead>{body}</table>"
+        told = f"<p>{escape(caption)}</p>" if caption else ""
+        body = "".join(
+            _picture_row(title, pictures, columns, max_side, groups, level) for title, pictures in rows
         )
-        self._parts.append(_scroll(table, caption or "pictures"))
+        self._parts.append(f'<section class="pictures" aria-label="Pictures">{told}{body}</section>')
 
     def gallery(self, pictures: Mapping[str, np.ndarray], *, max_side: int = 640) -> None:
         """Photographs under their titles, as many beside each other as the screen has room for.
@@ -204,6 +216,32 @@ def facts(provenance: Mapping[str, object]) -> dict[str, str]:
     }
 
 
+def _outline(items: Mapping[str, object]) -> str:
+    plain = {name: _spoken(fact) for name, fact in items.items() if not isinstance(fact, Mapping)}
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in plain.items())
+    folded = "".join(
+        f"<details><summary>{escape(name)}</summary>{_outline(fact)}</details>"
+        for name, fact in items.items()
+        if isinstance(fact, Mapping)
+    )
+    return (f'<dl class="code">{listed}</dl>' if listed else "") + folded
+
+
+def _spoken(fact: object) -> str:
+    """A fact in one line, as a person would write it."""
+    if fact is None:
+        return "none"
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, float):
+        return f"{fact:.6g}"
+    if isinstance(fact, list | tuple):
+        return ", ".join(map(_spoken, fact)) or "none"
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {_spoken(value)}" for name, value in fact.items()) or "none"
+    return str(fact)
+
+
 def _scroll(content: str, label: str) -> str:
     # Focusable, so that the keyboard can scroll it too.
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
@@ -232,9 +270,10 @@ def _swatch(colour: Colour) -> str:
 def _cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
         return escape(cell)
+    text = f"<strong>{escape(cell.text)}</strong>" if cell.strong else escape(cell.text)
     return (
         (_swatch(cell.swatch) if cell.swatch else "")
-        + (f"<strong>{escape(cell.text)}</strong>" if cell.strong else escape(cell.text))
+        + (f'<a href="{escape(quote(cell.link))}">{text}</a>' if cell.link else text)
         + (f'<span class="note">{escape(cell.note)}</span>' if cell.note else "")
         + (f'<span class="badge">{escape(cell.badge)}</span>' if cell.badge else "")
     )
@@ -263,7 +302,10 @@ def _inline_svg(figure: Figure, alt: str, prefix: str) -> str:
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<[^>]+>", lambda tag: _for_page(tag.group(), prefix), drawing)
-    return drawing.replace("<svg", f'<svg class="chart" role="img" aria-label="{escape(alt)}"', 1)
+    # Below this its text would be hard to read: a narrower screen scrolls.
+    least = f"min-width:{_LEAST_REM_AN_INCH * figure.get_figwidth():.1f}rem"
+    opening = f'<svg class="chart" style="{least}" role="img" aria-label="{escape(alt)}"'
+    return drawing.replace("<svg", opening, 1)
 
 
 def _for_page(tag: str, prefix: str) -> str:
@@ -275,14 +317,21 @@ def _for_page(tag: str, prefix: str) -> str:
 
 
 def _picture_row(
-    title: str, pictures: Sequence[np.ndarray | None], columns: Sequence[str], max_side: int
+    title: str,
+    pictures: Sequence[np.ndarray | None],
+    columns: Sequence[str],
+    max_side: int,
+    groups: Sequence[int],
+    level: int,
 ) -> str:
-    cells = "".join(
-        f"<td>{_picture(picture, f'{title}: {column}', max_side)}</td>"
+    figures = [
+        f"<li><figure>{_picture(picture, f'{title}: {column}', max_side)}"
+        f"<figcaption>{escape(column)}</figcaption></figure></li>"
         for column, picture in zip(columns, pictures, strict=True)
-    )
-    heading = f'<th scope="rowgroup" colspan="{len(columns)}">{escape(title)}</th>'
-    return f"<tbody><tr>{heading}</tr><tr>{cells}</tr></tbody>"
+    ]
+    edges = [0, *groups, len(figures)]
+    lines = ("".join(figures[start:end]) for start, end in pairwise(edges))
+    return f"<h{level}>{escape(title)}</h{level}>" + "".join(f"<ul>{line}</ul>" for line in lines)
 
 
 def _picture(picture: np.ndarray | None, alt: str, max_side: int) -> str:

@@ -54,7 +54,7 @@ thead th {
 tbody th { font-weight: 500; }
 tr.ruled > * { border-top: 2px solid rgb(128 128 128 / .6); }
 /* The names of the rows stay in sight too. */
-table:not(.pictures) th:first-child { position: sticky; left: 0; background: var(--paper); }
+th:first-child { position: sticky; left: 0; background: var(--paper); }
 .left { text-align: left; } .center { text-align: center; }
 .note { color: var(--muted); font-size: .82em; font-weight: 400; margin-left: .4em; }
 .badge {
@@ -81,17 +81,18 @@ ul.legend {
 }
 svg, img { display: block; max-width: 100%; height: auto; }
 svg { fill: currentColor; }
-.chart { min-width: 36rem; }
 /* Stronger than the face that matplotlib writes into every text. */
 .chart text { font-family: inherit !important; }
-table.pictures { width: calc(100% + .4rem); margin: 0 -.2rem; table-layout: fixed; }
-table.pictures caption { padding-left: .2rem; }
-table.pictures th, table.pictures td {
-  border: 0; padding: .2rem; text-align: left; white-space: normal; vertical-align: top;
+.pictures { margin: 1.25rem 0 1.75rem; }
+h4 { margin: 1.2rem 0 .3rem; }
+.pictures :is(h3, h4) { overflow-wrap: anywhere; }
+.pictures ul {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9.5rem, 100%), 1fr)); gap: .5rem;
+  list-style: none; margin: .5rem 0; padding: 0;
 }
-table.pictures thead th { color: var(--muted); font-weight: 500; }
-table.pictures tbody th { padding-top: .9rem; font-weight: 600; }
-table.pictures img { width: 100%; border-radius: .2rem; }
+.pictures figure { margin: 0; max-width: 26rem; }
+.pictures figcaption { margin-top: .2rem; line-height: 1.3; overflow-wrap: anywhere; }
+.pictures img { width: 100%; border-radius: .2rem; }
 .absent {
   display: grid; place-content: center; aspect-ratio: 4 / 3; background: var(--raised); border-radius: .2rem;
   color: var(--muted);
@@ -115,9 +116,15 @@ dl {
 dt { color: var(--muted); }
 dl.code dd { font-size: .93em; }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
+details { margin: .5rem 0; padding-left: .9rem; border-left: 2px solid var(--rule); }
+summary { cursor: pointer; font-weight: 500; margin-left: -.3rem; }
+a { color: var(--accent); }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
   th .note { display: block; max-width: 8rem; margin-left: 0; white-space: normal; }
+  table { font-size: .84rem; }
+  th, td { padding: .32rem .4rem; }
+  th:first-child { max-width: 9rem; white-space: normal; overflow-wrap: break-word; }
 }
 @media print {
   body { max-width: none; padding: 0; }
