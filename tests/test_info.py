@@ -78,9 +78,12 @@ def test_csknet_by_name() -> None:
 @pytest.mark.parametrize("name", list_systems())
 def test_every_system_lists_its_options(name: str) -> None:
     encoder = "mobilenetv3_small_050" if "encoder" in network_options(name) else None
-    text = describe(name, classes=CLASSES, encoder=encoder, size="32X48")
+    lines = describe(name, classes=CLASSES, encoder=encoder, size="32X48").splitlines()
     for option, default in {**network_options(name), **loss_options(name)}.items():
-        assert f"  {option} = {default!r}" in text
+        (place,) = (place for place, line in enumerate(lines) if line == f"  {option} = {default!r}")
+        # What it is, below its name, in words of its own.
+        assert lines[place + 1].startswith("      ")
+        assert not lines[place + 1].lstrip().startswith(("see ", "as in "))
 
 
 def test_variants_are_told_apart(tmp_path: Path) -> None:
@@ -97,7 +100,9 @@ def test_a_system_without_weights() -> None:
     assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "-"]
     assert "ready without training; the operations of such systems are not counted" in text
     assert "multiply-add" not in text
-    assert text.endswith("options of the network and their defaults, set by --network.NAME:\n  levels = 4")
+    assert text.endswith(
+        "options of the network and their defaults, set by --network.NAME:\n  levels = 4\n      of detail"
+    )
     assert describe("average", size="32x48").endswith("options: none")
 
 

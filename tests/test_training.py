@@ -22,7 +22,7 @@ from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, named_recipe
 from crossband.run_card import read_card
 from crossband.systems import deeplabv3plus
-from crossband.training.engine import train
+from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run
@@ -142,6 +142,19 @@ def test_a_warm_up_that_never_ends_is_noted(tmp_path: Path, capsys: pytest.Captu
         train(tiny_options(tmp_path / str(steps), recipe=recipe))
         note = f"note: the warm-up of {steps} steps is as long as the whole phase (4 steps)"
         assert (note in capsys.readouterr().out) is noted
+
+
+def test_a_training_ends_with_what_was_kept_and_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny_options(tmp_path / "a run"))
+    lines = capsys.readouterr().out.splitlines()
+    rows = read_curves(tmp_path / "a run")
+    best = max(rows, key=lambda row: row.scores["visible"])
+    kept = next(line for line in lines if line.startswith("kept of phase segmentation: "))
+    assert f"epoch {best.epoch}, best mean IoU" in kept
+    assert kept.endswith(f": {100 * best.scores['visible']:.1f} %")
+    assert lines[-1] == f"next: crossband evaluate '{tmp_path / 'a run'}' --data {TINY_DATA}"
 
 
 def test_an_ablation_switch_reaches_the_network_and_the_card(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
 from crossband.errors import OptionError
+from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
 from crossband.weights import count_parameters, load_run
@@ -68,6 +71,10 @@ def _counted(
     finally:
         system.train(training)
     return counter.get_total_flops()
+
+
+_WIDTH, _INDENT = 100, " " * 6
+"""Of what is said of an option."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +151,19 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
 
 def _option_lines(system: System) -> list[str]:
     given = "" if system.classes is None else f" ({system.classes} classes)"
+    described = system_class(system.name)
+    owners: dict[str, Any] = {"network": described.built_from}
+    if described.trained_by is not None:
+        owners["loss"] = described.training_class()
     lines = []
     for kind, options in (("network", network_options(system.name)), ("loss", loss_options(system.name))):
         if options:
             lines.append(f"options of the {kind} and their defaults{given}, set by --{kind}.NAME:")
-            lines += [f"  {name} = {value!r}" for name, value in options.items()]
-    variants = system_class(system.name).variants
+            words = option_words(owners[kind], options)
+            for name, value in options.items():
+                lines.append(f"  {name} = {value!r}")
+                lines += wrap(words.get(name, ""), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    variants = described.variants
     if variants:
         lines.append(f"variants, sets of such options, chosen by --variant: {', '.join(variants)}")
     return lines or ["options: none"]

@@ -219,7 +219,7 @@ class _Run:
             )
             save_run(self.folder, self.system, card)
             self._tidy()
-            self.progress.say(f"finished: {self.folder} ({card.training['seconds']:.0f} s of training)")
+            self.progress.finished(self.folder, card)
         return self.folder
 
     def _tidy(self) -> None:

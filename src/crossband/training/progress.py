@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from crossband.card import Card
+from crossband.card_words import kept_words
 from crossband.training.phase_module import PhaseModule
 
 
@@ -77,6 +81,15 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def finished(self, folder: Path, card: Card) -> None:
+        """What was kept of a run that is over, and what to do with it next."""
+        training = card.training
+        for phase, choice in training["checkpoint"].items():
+            self.say(f"kept of phase {phase}: {kept_words(choice)}")
+        self.say(f"finished: {folder} ({training['seconds']:.0f} s of training)")
+        command = ["crossband", "evaluate", str(folder), "--data", training["data"]]
+        self.say(f"next: {shlex.join(command)}{' --fusion' if card.classes is None else ''}")
 
     def say(self, line: str) -> None:
         """A line about the whole run."""

@@ -67,25 +67,32 @@ Pictures = tuple[Tensor, Tensor]
 @dataclass(frozen=True, kw_only=True)
 class AMDANetSettings(NetworkSettings):
     """encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per
-    band, unless share_encoder. stochastic_depth: of transformers. stage2_depth: "ramp" for rates that rise
-    through all stages, "published" for those of the code, which repeats one throughout stage 2 (Mix
-    Transformer only). input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights
-    expect, "auto" is none for Mix Transformers, as published, and the encoder's for all others.
+    band, unless share_encoder. share_encoder: one encoder for both bands. stochastic_depth: of transformers.
+    stage2_depth: "ramp" for rates that rise through all stages, "published" for those of the code, which
+    repeats one throughout stage 2 (Mix Transformer only). input_normalisation: "none" gives the encoder [0,
+    1], "encoder" what its weights expect, "auto" is none for Mix Transformers, as published, and the
+    encoder's for all others.
     decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
-    channels. norm_eps, norm_momentum, evaluation_norm_eps: of the decoders' batch norms; see `HeadNorm`.
+    channels. norm_eps, norm_momentum: of the decoders' batch norms. evaluation_norm_eps: their eps in
+    evaluation, where it is another than in training; see `HeadNorm`.
 
     padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
     published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
 
-    gate, tau, similarity_scale, swap_streams, train_lambda: see `SemanticConsistency`.
-    local_alignment, alignment_start, alignment_scaling, global_alignment, salient_enhancement: see
-    `AlignedEncoder`.
+    gate: which pairs the semantic consistency module mixes: "sample" those whose bands disagree, each by
+    itself, "batch-any" the whole batch if one does, "always" all. tau: the agreement below which bands
+    disagree. similarity_scale: factor of the agreement before it is compared with tau. swap_streams: hand on
+    the mixed bands in each other's places. train_lambda: whether the strength of the mixture, which starts at
+    0.5, is trained; see `SemanticConsistency`. local_alignment, alignment_start, alignment_scaling,
+    global_alignment: see `AlignedEncoder`. salient_enhancement: whether each band's salient features are
+    enhanced before the bands are aligned globally; see `GlobalAlignment`.
 
-    mask_keep: the share of elements that the masked pass keeps. mask_site "code": with probability 1/2 the
-    four shared maps are masked for the segmentation decoder, and the fused picture stays as it is; else the
-    maps of both bands are masked for the fusion decoder, and the logits differ from the first ones by their
-    dropout only. "modality": the maps of one band, drawn evenly, are masked before they are aligned, and both
-    decoders run on what the alignment makes of that; the encoder's way goes on without masks.
+    mask_keep: the share of elements that the masked pass keeps. mask_site: with "code" and
+    probability 1/2, the four shared maps are masked for the segmentation decoder, and the fused picture stays
+    as it is; else the maps of both bands are masked for the fusion decoder, and the logits differ from the
+    first ones by their dropout only. With "modality", the maps of one band, drawn evenly, are masked before
+    they are aligned, and both decoders run on what the alignment makes of that; the encoder's way goes on
+    without masks.
     masked_in_evaluation: decode masked maps in evaluation too, for nothing.
 
     reliability_gate, reconstruction: options of our own for bands that fail, see

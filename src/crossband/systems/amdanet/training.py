@@ -80,8 +80,10 @@ AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-pu
 @dataclass(frozen=True, kw_only=True)
 class AMDANetTraining(Training[AMDANet]):
     """a1, a2, a3: weights of L_seg, L_fus and L_cr in the loss. dice_weight, dice_classes,
-    dice_ignored_as_zero: of Dice in L_seg, and see `smoothed_dice`. fusion_gamma, intensity_weight,
-    gradient_weight, colour_weight, gradient_target, fusion_mean: see `fusion_loss`.
+    dice_ignored_as_zero: of Dice in L_seg; see `smoothed_dice`. fusion_gamma: see `fusion_loss`.
+    intensity_weight, gradient_weight, colour_weight: of the terms of L_fus. gradient_target: which band's
+    gradient the fused picture should have: the "signed" larger one, as published, or that of larger
+    "magnitude". fusion_mean: whether the means of L_fus are over the "valid" pixels or over "all".
     masked_ce_weight, masked_dice_weight, masked_fusion_weight: of the parts of L_cr.
     broken_weight, reconstruction_weight, reliability_weight: of the losses of the network's options for bands
     that fail.

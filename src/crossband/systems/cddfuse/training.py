@@ -52,9 +52,11 @@ PHASE_AUGMENTATIONS: dict[str, Mapping[str, Mapping[str, Any]]] = dict.fromkeys(
 
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseTraining(Training[CDDFuse]):
-    """ssim_weight, edge_weight: of SSIM and of the visible image's edges in the loss of the reconstruction;
-    gradient_weight: of gradients in that of the fusion; decomposition_weight: of L_dec in both. See
-    `crossband.systems.cddfuse.losses`.
+    """ssim_weight: of SSIM in the loss of the reconstruction. edge_weight: of the visible image's edges in
+    it.
+    gradient_weight: of gradients in the loss of the fusion. decomposition_weight: of L_dec in both.
+
+    The losses are in `crossband.systems.cddfuse.losses`.
 
     Raises OptionError for negative weights.
     """

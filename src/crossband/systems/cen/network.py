@@ -61,7 +61,8 @@ class CENSettings(NetworkSettings):
         EfficientNet of smp or timm; see `crossband.blocks.norm_site` for where each exchanges channels.
     decoder_channels: width of the decoder's three finer levels; the coarsest has twice as many.
     dropout: of values in the two coarsest maps and before the classes.
-    inplace_relu: see `refinenet.ResidualUnits`; True is what the published code computes.
+    inplace_relu: whether a residual unit adds its input after the first ReLU, as the published code computes,
+        or the input itself; see `refinenet.ResidualUnits`.
 
     exchange: whether the streams exchange channels at all. exchange_threshold: of |gamma|, below which a
         channel is replaced by the other stream's.

@@ -70,14 +70,17 @@ class CSKNetSettings(NetworkSettings):
         when it runs alone: nothing ("shared"), or running statistics ("own-statistics"). Alone it costs the
         same with each.
 
-    exchange: whether the branches exchange features at all. exchange_mode, exchange_threshold: see
+    exchange: whether the branches exchange features at all. exchange_mode: which channels of a band
+        are redundant and give way to the other's: "quantile", those whose batch-norm scale lies below a
+        quantile of its layer's, or "absolute", below a value. exchange_threshold: that quantile or value; see
         `small_gammas`. exchange_site: "stage", after each stage by its last batch norm, or "dw_bn", after
         every depthwise batch norm as CEN does. exchange_direction: "both" or "to-infrared".
         exchange_stages: after which stages channels are exchanged. spatial_stages: after which odd columns
         are swapped, following the channels (the two do not commute); () turns that off.
 
-    gated_unit: False adds the two decoder outputs instead. gated_unit_hidden_kernel, gated_unit_gate_kernel,
-        gated_unit_width, gated_unit_bias: see `GatedSpectralUnit`.
+    gated_unit: False adds the two decoder outputs instead. gated_unit_hidden_kernel, gated_unit_gate_kernel:
+        sides of the unit's convolutions, odd numbers. gated_unit_width: of the fused map; None is that of the
+        decoders. gated_unit_bias: whether its convolutions have biases; see `GatedSpectralUnit`.
 
     Raises OptionError for values that do not go together.
     """

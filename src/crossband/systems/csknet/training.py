@@ -62,13 +62,18 @@ class CSKNetTraining(Training[CSKNet]):
         infrared head predict what the fused head predicts; 0 is the paper's, which has no such term.
 
     distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
-    distill_form: see `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the
-        losses of equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
+    distill_form: "kl_ce" for equation 8, the divergence from the teacher's predictions and their
+        cross-entropy, or "soft_hard", the cross-entropy with its predictions and with its classes; see
+        `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the losses of
+        equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
 
     contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
-    contrastive_temperature, contrastive_anchors, contrastive_per_class, contrastive_hard_fraction: see
+    contrastive_temperature: of the similarities. contrastive_anchors: most pixels of a batch that are
+        compared with others. contrastive_per_class: most pixels that are drawn from a class of an image.
+        contrastive_hard_fraction: the share of positives and of negatives that is kept, the hardest; see
         `pixel_contrast`. contrastive_branches: "infrared", or "both" for the pixels of both branches in one
-        pool. projection: "per-level" or "concat", see `LevelProjections`; projection_width: of embeddings.
+        pool. projection: "per-level" projects the maps of each level by a head of their own, "concat" joins
+        the levels first; see `LevelProjections`. projection_width: length of the embeddings.
 
     dice_form: see `DeepLabV3PlusTraining`.
     """

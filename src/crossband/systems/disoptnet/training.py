@@ -28,7 +28,8 @@ NOTHING_IGNORED = -1
 class DisOptNetTraining(Training[DisOptNet]):
     """distill_predictions_weight: of the losses between the imitating head's predictions and the teacher's.
     distill_features_weight: of the loss between maps. Both are 1 as published; 0 leaves the losses out.
-    soft_mean: see `soft_cross_entropy`; "places" is the published code's.
+    soft_mean: whether the soft cross-entropy is a mean over "all" pixels of a batch, or over the "places" of
+    a picture and summed over the batch, as in the published code; see `soft_cross_entropy`.
     kept_epoch: whose weights the second phase keeps, the "last" one's as published, or the "best" one's by
         validation.
     dice_form: see `DeepLabV3PlusTraining`.

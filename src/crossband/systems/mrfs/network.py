@@ -61,7 +61,8 @@ class MRFSSettings(NetworkSettings):
     input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights expect, "auto" is none
     for Mix Transformers, as published, and the encoder's for all others.
     decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
-    channels. norm_eps, norm_momentum, evaluation_norm_eps: of the decoders' batch norms; see `HeadNorm`.
+    channels. norm_eps, norm_momentum: of the decoders' batch norms. evaluation_norm_eps: their eps in
+    evaluation, where it is another than in training; see `HeadNorm`.
 
     padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
     published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.

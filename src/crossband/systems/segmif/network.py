@@ -91,10 +91,11 @@ class SegMiFSettings(NetworkSettings):
 
     semantics: the picture whose features guide the fusion, in training and afterwards: the fusion's target as
     a "grey-target", in three channels and not normalised, as published; the "visible" image, or the "target"
-    with the visible image's colour, both with the encoder's mean and deviation. target: see `pseudo_target`;
-    the training aims at it too. interaction: see `SemanticFusion`. shared_interaction: one attention for both
-    of its places, as published. published_extras: also hold the published network's weights that nothing
-    reads (see `dead`).
+    with the visible image's colour, both with the encoder's mean and deviation. target: the grey
+    picture that a fused one should look like: the bands weighted by "saliency", or their "maximum"; the
+    training aims at it too (`pseudo_target`). interaction: see `SemanticFusion`. shared_interaction: one
+    attention for both of its places, as published. published_extras: also hold the published network's
+    weights that nothing reads (see `dead`).
 
     Raises OptionError for a width that does not fit.
     """
