@@ -42,8 +42,19 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "ground",
         "words, errors, texts, locks: light, without torch (but tensors)",
         (
-            *("words", "errors", "text", "tensors", "colour", "locks", "leftovers", "plugins", "deprecation"),
-            *("yaml_files", "option_types", "recipe", "version", "interruption"),
+            *(
+                "words",
+                "errors",
+                "text",
+                "tensors",
+                "colour",
+                "colour_vision",
+                "locks",
+                "leftovers",
+                "plugins",
+                "deprecation",
+            ),
+            *("yaml_files", "option_types", "option_words", "recipe", "version", "interruption"),
         ),
     ),
 )

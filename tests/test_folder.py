@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crossband.errors import OptionError, PairError
-from crossband.pairs.base import Classes, PairFiles
+from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, match_images, read_classes
 from crossband.words import IGNORE_INDEX
 
@@ -226,13 +226,14 @@ class TestClasses:
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
 
-    def test_default_palette_is_that_of_pascal_voc(self) -> None:
-        published = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0),
-                     15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}  # fmt: skip
+    def test_the_default_palette_has_as_many_colours_as_asked_for_black_first(self) -> None:
         palette = default_palette(256)
-        assert {index: palette[index] for index in published} == published
+        assert palette[0] == (0, 0, 0)
+        assert IGNORE_COLOUR not in palette
         assert len(set(palette)) == 256
         assert default_palette(21) == palette[:21]
+        assert default_palette(1) == palette[:1]
+        assert default_palette(0) == ()
 
 
 class TestConditions:

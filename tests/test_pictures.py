@@ -6,7 +6,7 @@ from PIL import Image
 
 from crossband import pictures
 from crossband.errors import OptionError
-from crossband.pairs.base import Pair
+from crossband.pairs.base import Classes, Pair
 from crossband.pairs.writing import write_label
 from crossband.words import IGNORE_INDEX
 
@@ -62,9 +62,27 @@ def test_overlay_prefers_visible_and_falls_back_to_infrared():
 
 def test_bare_classes_show_the_image_as_ignored_pixels_do():
     visible = np.full((2, 2, 3), 90, np.uint8)
-    covered = pictures.overlay(visible, None, LABELS, PALETTE, bare=[0])
-    assert covered[0, 0].tolist() == covered[1, 1].tolist() == [90, 90, 90]
-    assert pictures.overlay(visible, None, LABELS, PALETTE)[0, 0].tolist() == [45, 45, 45]
+    covered = pictures.overlay(visible, None, LABELS, PALETTE, bare=[1])
+    assert covered[0, 1].tolist() == covered[1, 1].tolist() == [90, 90, 90]
+    assert covered[0, 0].tolist() == [45, 45, 45]
+
+
+def test_a_class_drawn_black_is_background_and_is_not_darkened():
+    visible = np.full((2, 2, 3), 90, np.uint8)
+    covered = pictures.overlay(visible, None, LABELS, PALETTE)
+    assert covered[0, 0].tolist() == [90, 90, 90]
+    assert covered[0, 1].tolist() != [90, 90, 90]
+
+
+@pytest.mark.parametrize("number", [1, 24, 60])
+def test_a_legend_has_every_colour_and_room_for_every_name(number):
+    names = tuple(f"class {index} with a long name" for index in range(number))
+    palette = tuple((index, 255 - index, 17) for index in range(number))
+    legend = np.asarray(pictures.legend(Classes(names, palette)))
+    there = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
+    assert {*palette, pictures.IGNORE_COLOUR} <= there
+    assert (legend[:, -1] == 255).all()
+    assert (legend[-1] == 255).all()
 
 
 def test_ignored_pixels_have_one_colour_in_pictures_and_in_files(tmp_path):

@@ -49,7 +49,7 @@ class DemoSize:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One line of the result: a model on some bands."""
 
     label: str
@@ -59,12 +59,12 @@ class _Row:
 
 
 ROWS = (
-    _Row("DeepLabV3+, visible", "visible", "visible", "also CSK-Net's teacher"),
-    _Row("DeepLabV3+, infrared", "infrared", "infrared"),
-    _Row("CSK-Net, both bands", "csknet", "both"),
-    _Row("CSK-Net, infrared only", "csknet", "infrared"),
-    _Row("CSK-Net, visible only", "csknet", "visible", "fallback"),
-    _Row("AMDANet, both bands", "amdanet", "both", "also fuses"),
+    Row("DeepLabV3+, visible", "visible", "visible", "also CSK-Net's teacher"),
+    Row("DeepLabV3+, infrared", "infrared", "infrared"),
+    Row("CSK-Net, both bands", "csknet", "both"),
+    Row("CSK-Net, infrared only", "csknet", "infrared"),
+    Row("CSK-Net, visible only", "csknet", "visible", "fallback"),
+    Row("AMDANet, both bands", "amdanet", "both", "also fuses"),
 )
 
 FUSIONS = {"fused: guided filter": "guided", "fused: AMDANet": "amdanet"}
@@ -97,11 +97,22 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
         out / "scenes",
     )
     data = f"folder:{out / 'scenes'}"
-    for step, (run, options) in enumerate(_runs(out, data, size, seed).items(), start=2):
+    for step, (run, options) in enumerate(trainings(out, data, size, seed).items(), start=2):
         console.print(f"{step}/6  training {run}: {options.system}")
         train(options, command=f"crossband demo --seed {seed}", quiet=quiet)
     console.print("6/6  evaluating on scenes that no training has seen")
-    test = open_pairs(data, "test")
+    test, predictors, evaluations = scored(out)
+    console.print(score_text(evaluations))
+    report = out / "report.html"
+    seconds = time.monotonic() - started
+    _write_report(report, out, test, predictors, evaluations, seed, seconds)
+    console.print(f"done in {seconds / 60:.1f} minutes; open {report}")
+    return report
+
+
+def scored(out: Path) -> tuple[Pairs, dict[str, Predictor], dict[str, Evaluation]]:
+    """The test scenes of a demo's folder, and by run what was trained and how it does on them."""
+    test = open_pairs(f"folder:{out / 'scenes'}", "test")
     predictors = {row.run: load(out / "runs" / row.run, device="cpu") for row in ROWS}
     evaluations = {
         run: evaluate(
@@ -109,12 +120,7 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
         )
         for run, predictor in predictors.items()
     }
-    console.print(_text_table(evaluations))
-    report = out / "report.html"
-    seconds = time.monotonic() - started
-    _write_report(report, out, test, predictors, evaluations, seed, seconds)
-    console.print(f"done in {seconds / 60:.1f} minutes; open {report}")
-    return report
+    return test, predictors, evaluations
 
 
 def _clear(out: Path) -> None:
@@ -131,7 +137,7 @@ def _clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _runs(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOptions]:
+def trainings(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOptions]:
     """The four trainings: equal encoder, width, recipe and seed."""
 
     def options(run: str, system: str, **more: dict[str, str]) -> TrainOptions:
@@ -171,7 +177,7 @@ def _curve(rows: list[EpochRow], bands: Bands, *, loss: bool = True) -> list[dic
     ]
 
 
-def _scores(evaluations: dict[str, Evaluation], row: _Row) -> dict[str, float]:
+def scores_of(evaluations: dict[str, Evaluation], row: Row) -> dict[str, float]:
     """Mean IoU (protocol present) of a row by condition, the whole first."""
     return {
         scope.condition: scope.scores.protocols["present"].mean_iou
@@ -180,12 +186,12 @@ def _scores(evaluations: dict[str, Evaluation], row: _Row) -> dict[str, float]:
     }
 
 
-def _text_table(evaluations: dict[str, Evaluation]) -> str:
-    columns = list(_scores(evaluations, ROWS[0]))
+def score_text(evaluations: dict[str, Evaluation]) -> str:
+    columns = list(scores_of(evaluations, ROWS[0]))
     rows = [
         [
             f"{row.label} (fallback)" if row.note == "fallback" else row.label,
-            *(f"{100 * score:.1f}" for score in _scores(evaluations, row).values()),
+            *(f"{100 * score:.1f}" for score in scores_of(evaluations, row).values()),
         ]
         for row in ROWS
     ]
@@ -223,7 +229,7 @@ def _write_report(
     page.legend(classes)
     page.image_grid(
         ["visible", "infrared", *FUSIONS, "label", *(row.label for row in ROWS)],
-        _picture_rows(test, predictors, classes),
+        picture_rows(test, predictors, classes),
         groups=[3 + len(FUSIONS)],
     )
     page.paragraph(
@@ -275,10 +281,10 @@ def _write_report(
 
 
 def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:
-    columns = list(_scores(evaluations, ROWS[0]))
+    columns = list(scores_of(evaluations, ROWS[0]))
     rows: list[list[str | Cell]] = []
     for row in ROWS:
-        scores = _scores(evaluations, row)
+        scores = scores_of(evaluations, row)
         head = Cell(row.label, badge=row.note) if row.note == "fallback" else Cell(row.label, note=row.note)
         rows.append([head, *(f"{100 * scores[name]:.1f}" for name in columns)])
     gain, infrared = _gains(evaluations)
@@ -298,12 +304,12 @@ def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:
 
 def _gains(evaluations: dict[str, Evaluation]) -> tuple[float, float]:
     """Points of CSK-Net over the better single band, and of its infrared branch over the baseline."""
-    score = {(row.run, row.bands): 100 * _scores(evaluations, row)[ALL] for row in ROWS}
+    score = {(row.run, row.bands): 100 * scores_of(evaluations, row)[ALL] for row in ROWS}
     visible, infrared = score["visible", "visible"], score["infrared", "infrared"]
     return score["csknet", "both"] - max(visible, infrared), score["csknet", "infrared"] - infrared
 
 
-def _picture_rows(
+def picture_rows(
     test: Pairs, predictors: dict[str, Predictor], classes: Classes
 ) -> list[tuple[str, list[np.ndarray | None]]]:
     """A row of pictures for the first test scene of each shown condition."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from crossband.errors import OptionError
-from crossband.pairs.base import IGNORE_COLOUR, Pair
+from crossband.pairs.base import IGNORE_COLOUR, Classes, Pair
 from crossband.words import IGNORE_INDEX
 
 Palette = Sequence[tuple[int, int, int]]
@@ -17,6 +17,12 @@ RIGHT_COLOUR = (158, 158, 158)
 WRONG_COLOUR = (220, 38, 38)
 AGREEMENT_COLOURS = (RIGHT_COLOUR, (59, 125, 216), (217, 119, 43), (40, 40, 40), IGNORE_COLOUR)
 """Of `agreement_map`: both right, only the first, only the second, both wrong, no truth."""
+
+LEGEND_NAME = "legend.png"
+"""Of `legend` as a file, beside labels or pairs."""
+_LEGEND_LINE = 20
+"""Height of a line of a legend, in pixels."""
+_LEGEND_ROWS = 24
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -62,6 +68,29 @@ def pair_pictures(pair: Pair, palette: Palette) -> list[np.ndarray | None]:
     ]
 
 
+def legend(classes: Classes) -> Image.Image:
+    """The names of the classes beside their colours, in columns of at most 24, and ignored pixels at the end.
+
+    Gives an RGB picture, as wide and high as the names need.
+    """
+    entries = [*zip(classes.names, classes.palette, strict=True), ("ignored", IGNORE_COLOUR)]
+    font = ImageFont.load_default(size=_LEGEND_LINE - 6)
+    columns = [entries[start : start + _LEGEND_ROWS] for start in range(0, len(entries), _LEGEND_ROWS)]
+    widths = [2 * _LEGEND_LINE + round(max(font.getlength(name) for name, _ in column)) for column in columns]
+    rows = min(len(entries), _LEGEND_ROWS)
+    picture = Image.new("RGB", (sum(widths) + 8, rows * _LEGEND_LINE + 8), (255, 255, 255))
+    draw = ImageDraw.Draw(picture)
+    left = 8
+    for column, width in zip(columns, widths, strict=True):
+        for row, (name, colour) in enumerate(column):
+            top = 4 + row * _LEGEND_LINE
+            square = (left, top + 3, left + _LEGEND_LINE - 6, top + _LEGEND_LINE - 3)
+            draw.rectangle(square, fill=colour, outline=(120, 120, 120))
+            draw.text((left + _LEGEND_LINE, top + 2), name, (20, 20, 20), font=font)
+        left += width
+    return picture
+
+
 def overlay(
     visible: np.ndarray | None,
     infrared: np.ndarray | None,
@@ -69,13 +98,14 @@ def overlay(
     palette: Palette,
     opacity: float = 0.5,
     *,
-    bare: Sequence[int] = (),
+    bare: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Lay the colours of the labels over the visible image, or over the infrared one where there is none.
 
     visible: uint8 (H, W, 3) or None. infrared: uint8 (H, W) or None. labels: uint8 (H, W).
     opacity: 0 shows only the image, 1 only the colours.
-    bare: ids of classes that show the image as it is, as ignored pixels always do.
+    bare: ids of classes that show the image as it is, as ignored pixels always do. None takes those whose
+        colour is black: they are background, which a tint would only darken.
     Gives uint8 (H, W, 3), sRGB. Raises OptionError if both bands are None, if the sizes differ, or if
     opacity is not in [0, 1].
     """
@@ -89,6 +119,8 @@ def overlay(
         raise OptionError("an overlay needs an image below it: pass visible or infrared")
     _check_same_size("the labels", labels, "the image", base)
     mixed = Image.blend(Image.fromarray(base), Image.fromarray(colour_labels(labels, palette)), opacity)
+    if bare is None:
+        bare = [index for index, colour in enumerate(palette) if not any(colour)]
     uncovered = np.isin(labels, [IGNORE_INDEX, *bare])
     return np.where(uncovered[..., None], base, np.asarray(mixed))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from crossband.batching import check_batching
 from crossband.display import Display
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
-from crossband.pairs.base import PairFiles, bands_of
+from crossband.pairs.base import Classes, PairFiles, bands_of
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import write_image, write_label
-from crossband.pictures import stretched, to_uint8
+from crossband.pictures import LEGEND_NAME, legend, stretched, to_uint8
 from crossband.prediction import Prediction
 from crossband.predictor import Predictor
 from crossband.result_folder import (
@@ -46,7 +47,7 @@ def predict_files(
     overwrite: bool = False,
     display: Display | None = None,
 ) -> Outcome:
-    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
+    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``, with ``out/legend.png``.
 
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
     255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
@@ -68,6 +69,10 @@ def predict_files(
     if any((out / band).is_dir() for band in BANDS):
         raise OptionError(f"{out} holds image pairs, whose labels would be replaced; choose another folder")
 
+    @cache
+    def write_legend(classes: Classes) -> None:
+        write_image(out / LEGEND_NAME, np.asarray(legend(classes)))
+
     def write(result: Prediction) -> None:
         assert result.labels is not None
         assert result.confidence is not None
@@ -84,6 +89,7 @@ def predict_files(
             write_image(out / "fused" / name, _shown(result, result.fused))
         for band, weight in result.reliability.items():
             write_image(out / f"reliability-{band}" / name, to_uint8(weight))
+        write_legend(result.classes)
         # Last, since a label says that its pair is done.
         write_label(out / "label" / name, result.labels, result.classes.palette)
 

@@ -20,6 +20,7 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import main_splits, open_pairs
 from crossband.pairs.writing import csv_text, write_image, write_label, write_text
+from crossband.pictures import LEGEND_NAME, legend
 from crossband.yaml_files import yaml_text
 
 
@@ -30,7 +31,7 @@ def export_folder(
     infrared_scaling: str = "full-range",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a source as ``<out>/<split>/{visible,infrared,label}/name.png`` with classes.yaml.
+    """Write a source as ``<out>/<split>/{visible,infrared,label}/name.png`` with classes.yaml and legend.png.
 
     Visible becomes 8-bit. Infrared keeps its stored values: 8-bit, or 16-bit if any infrared file of the
     source is deeper than 8 bits. 8-bit values are then spread over the 16-bit range, which full-range
@@ -79,6 +80,7 @@ def _export_into(
         classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
         if classes is not None:
             _write_classes(temporary / "classes.yaml", classes)
+            write_image(temporary / LEGEND_NAME, np.asarray(legend(classes)))
         fill_held(out, temporary)
     except UnwritableError as error:
         # The user's folder is named, and not the one beside it.

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from crossband.colour_vision import distinct_colours
 from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.auto_scaling import resolve_scaling
-from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
+from crossband.pairs.base import IGNORE_COLOUR, Classes, Pair, PairFiles, Pairs
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.names import checked_name
@@ -183,15 +182,13 @@ def read_classes(path: Path) -> Classes:
 
 
 def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """``count`` (up to 256) different sRGB colours, black first: the colour map of PASCAL VOC.
+    """``count`` (up to 256) different sRGB colours, black first, none like that of ignored pixels.
 
-    Bits 0, 1 and 2 of an id are the highest bits of its red, green and blue, bits 3, 4 and 5 the next ones,
-    and so on (VOC development kit), so a colour does not depend on how many there are.
+    They are told apart by colour-blind eyes too (`distinct_colours`), the first ones best, and a colour does
+    not depend on how many there are.
     """
-    ids = np.arange(count)[:, np.newaxis]
-    channel = np.arange(3)
-    colours = sum(((ids >> (3 * level + channel)) & 1) << (7 - level) for level in range(3))
-    return tuple((int(r), int(g), int(b)) for r, g, b in np.reshape(colours, (count, 3)))
+    black = (0, 0, 0)
+    return (black, *distinct_colours(max(0, count - 1), (black, IGNORE_COLOUR)))[:count]
 
 
 def _is_colour(entry: object) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crossband.metrics.resampling import Interval
     from crossband.metrics.segmentation import SegmentationScores
 
-SERIES_COLOURS = ("#3b7dd8", "#d9772b", "#1a9e8f", "#a463c9", "#c2507a", "#7d8a99", "#8f9a2c", "#5b62d6")
+SERIES_COLOURS = ("#3b7dd8", "#ff6611", "#775555", "#bbaacc", "#dd9977", "#7711ee", "#994422", "#666688")
 _GRID_COLOUR = "#8a94a0"
 _RANGE_COLOUR = "#000000"
 """Becomes the colour of the page's text."""
@@ -139,7 +139,7 @@ def difference_chart(differences: Mapping[str, Interval]) -> Figure:
     figure = _new_figure(_BAR_INCHES, max(1.5, 0.3 * len(differences)) + 0.7)
     axes = figure.subplots()
     for place, found in enumerate(differences.values()):
-        colour = SERIES_COLOURS[0 if found.excludes_zero else 5]
+        colour = SERIES_COLOURS[0] if found.excludes_zero else _GRID_COLOUR
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=2)
         axes.plot([100 * found.value], [place], "o", color=colour, markersize=5)
     axes.axvline(0, color=_GRID_COLOUR, linewidth=1)

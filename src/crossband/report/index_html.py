@@ -33,7 +33,7 @@ _NONE = Interval(math.nan, math.nan, math.nan)
 class Scored:
     """An evaluation that lies in a folder. run: what it is called; mean_iou: by band combination.
 
-    place: of its folder, from the folder that was looked through. support: how the system was meant, by bands.
+    place: of its folder, from the folder that was looked through. support: how it was meant, by bands.
     """
 
     run: str

@@ -84,9 +84,7 @@ def _pictures(
         label = np.asarray(Image.fromarray(pair.label).resize(size, Image.Resampling.NEAREST))
         pictures["label"] = Image.fromarray(colour_labels(label, palette))
         base = pictures["visible"] if "visible" in pictures else pictures["infrared"]
-        # A class drawn black is background: tinted, it would only darken the picture below it.
-        black = [index for index, colour in enumerate(palette) if not any(colour)]
-        pictures["overlay"] = Image.fromarray(overlay(np.asarray(base), None, label, palette, bare=black))
+        pictures["overlay"] = Image.fromarray(overlay(np.asarray(base), None, label, palette))
     if display is not None and "infrared" in pictures:
         pictures["infrared"] = Image.fromarray(display.with_bar(np.asarray(pictures["infrared"]), scaling))
     nothing = Image.new("RGB", size, _PAPER)

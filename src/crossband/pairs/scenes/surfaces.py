@@ -29,19 +29,20 @@ class Label(IntEnum):
     SIGN = 9
 
 
+# Near the colours of Cityscapes, and told apart by colour-blind eyes (`crossband.colour_vision`).
 SCENE_CLASSES = Classes(
     names=tuple(label.name.lower() for label in Label),
     palette=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (107, 142, 35),
-        (70, 130, 180),
-        (220, 20, 60),
-        (0, 0, 142),
-        (119, 11, 32),
-        (153, 153, 153),
-        (220, 220, 0),
+        (210, 116, 171),
+        (191, 14, 170),
+        (35, 45, 68),
+        (143, 198, 103),
+        (37, 182, 255),
+        (208, 38, 81),
+        (0, 50, 204),
+        (105, 8, 12),
+        (137, 115, 4),
+        (232, 199, 4),
     ),
 )
 
