@@ -1,5 +1,7 @@
 """The demo, at a size that takes seconds."""
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -61,6 +63,19 @@ def test_it_says_the_gains_that_its_table_shows(demo: Path) -> None:
     said = re.search(r"CSK-Net scores ([+-][\d.]+) points against the better", html)
     assert said is not None
     assert float(said[1]) == pytest.approx(gain, abs=0.11)
+
+
+def test_the_readme_s_picture_is_of_the_demo_as_it_is() -> None:
+    path = Path(__file__).resolve().parents[1] / "docs" / "draw_demo.py"
+    spec = importlib.util.spec_from_file_location("draw_demo", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    kept = json.loads(script.FACTS.read_text(encoding="utf-8"))
+    mend = "run `crossband demo --out demo` and `python docs/draw_demo.py demo`"
+    assert kept["facts"] == json.loads(json.dumps(script.facts())), mend
+    assert kept["picture"] == script.picture_checksum(), mend
 
 
 def test_a_second_demo_replaces_the_first(demo: Path) -> None:
