@@ -18,7 +18,16 @@ from crossband.errors import OptionError
 from crossband.evaluation.comparison import MethodRun, compare
 from crossband.evaluation.pair_counts import PairCounts, read_pair_counts, write_pair_counts
 from crossband.metrics import PROTOCOLS, protocol_scores, segmentation_scores
-from crossband.metrics.resampling import class_ious, interval, mean_ious, resampled, runs_error
+from crossband.metrics.resampling import (
+    class_ious,
+    interval,
+    mean_class_accuracies,
+    mean_iou_intervals,
+    mean_ious,
+    resampled,
+    runs_error,
+    runs_interval,
+)
 from crossband.pairs.base import Classes, Pair
 from crossband.pictures import AGREEMENT_COLOURS, agreement_map
 from crossband.report.comparison_files import comparison_csv, comparison_dict, comparison_text, verdict
@@ -188,6 +197,25 @@ def test_no_difference_is_said_to_be_none() -> None:
     comparison = compare({"a": [run_of(base)], "b": [run_of(base)]})
     assert "No difference between a and b can be shown with these 20 pairs" in comparison_text(comparison)
     assert "what another seed would give" in comparison_text(comparison)
+
+
+def test_a_method_s_interval_is_that_of_its_runs_alone() -> None:
+    rng = np.random.default_rng(5)
+    runs = np.stack([drawn_matrices(rng, 40, skill) for skill in (0.7, 0.75)])
+    alone = runs_interval(runs[:1])
+    assert alone == mean_iou_intervals(runs[0])["present"]
+    # With two runs, what another would give is in it.
+    both = runs_interval(runs)
+    assert both.value == pytest.approx(np.mean([mean_ious(one.sum(axis=0)) for one in runs]))
+    assert both.high - both.low > 2 * (alone.high - alone.low)
+
+
+def test_accuracies_of_a_stack_are_those_of_each_matrix() -> None:
+    stack = drawn_matrices(np.random.default_rng(6), 5, 0.6)
+    stack[1, 2] = 0
+    expected = [segmentation_scores(torch.from_numpy(one)).mean_class_accuracy for one in stack]
+    np.testing.assert_allclose(mean_class_accuracies(stack), expected)
+    assert np.isnan(mean_class_accuracies(np.zeros((3, 3), int)))
 
 
 def test_the_spread_of_seeds_widens_the_interval() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crossband.info import Parameters
+from crossband.metrics.resampling import Interval
 from crossband.reproduce.filling import Block, Filled, FilledRow, Ours
 from crossband.reproduce.printing import to_csv, to_markdown, write_table
 from crossband.reproduce.settings import Settings
@@ -44,7 +45,7 @@ TABLE = Table(
 def filled(*, on: str | None = None) -> Filled:
     blocks = tuple(Block((column,), comparable=on is None) for column in TABLE.columns)
     one = {
-        (0, "all-nan"): Ours((0.4, 0.52, 0.46)),
+        (0, "all-nan"): Ours((0.4, 0.52, 0.46), interval=Interval(0.46, 0.3112, 0.6)),
         (0, "present"): Ours((0.5,)),
         (1, None): Ours((0.61, 0.63)),
     }
@@ -64,12 +65,16 @@ Published: A paper. Mean IoU and accuracies in percent.
 
 Ours: mean over seeds (lowest to highest, number of seeds), and ours less published.
 
+After 95 %: the interval of the mean, by a bootstrap over the test pairs, with the spread of the seeds \
+where there are two or more. With one seed, it does not say what another one would give.
+
 Protocol: Not stated.
 
 | setting | row | bands | MSRS mIoU, published | ours, all-nan | difference | ours, present \
 | MSRS mAP, published | ours, mean class accuracy | difference |
 |---|---|---|---|---|---|---|---|---|---|
-| Baseline | One | visible | 50.00 [1] | 46.00 (40.00 to 52.00, n = 3) | −4.00 | 50.00 (n = 1) | 60.0 \
+| Baseline | One | visible | 50.00 [1] | 46.00 (40.00 to 52.00, n = 3; 95 %: 31.12 to 60.00) \
+| −4.00 | 50.00 (n = 1) | 60.0 \
 | 62.0 (61.0 to 63.0, n = 2) | +2.0 |
 | Methods | Two [2] [1] | both (fallback) | 70.50 | – [3] | – | – [3] | – | – [3] | – |
 
@@ -136,6 +141,8 @@ def test_csv_has_a_figure_a_line() -> None:
         "difference": "-4.0000",
         "ours_on": "msrs",
         "problem": "",
+        "ours_low": "31.1200",
+        "ours_high": "60.0000",
     }
     # The paper's protocol alone is held against the paper.
     assert [row["difference"] for row in rows if row["row"] == "One"][1:3] == ["", "2.0000"]
@@ -165,7 +172,13 @@ def test_the_page_shows_what_the_text_does(tmp_path: Path) -> None:
     assert path.name == "paper-table-9.md"
     assert path.read_text(encoding="utf-8") == GOLDEN
     page = (tmp_path / "paper-table-9.html").read_text(encoding="utf-8")
-    for text in ("46.00 (40.00 to 52.00, n = 3)", "−4.00", "[4] Counted twice.", "11,682,241", "Some | rows"):
+    for text in (
+        "46.00 (40.00 to 52.00, n = 3; 95 %: 31.12 to 60.00)",
+        "−4.00",
+        "[4] Counted twice.",
+        "11,682,241",
+        "Some | rows",
+    ):
         assert text in page
     assert page.count('class="ruled"') == 1
 

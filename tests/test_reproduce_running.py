@@ -106,7 +106,8 @@ def test_figures_are_those_of_the_runs(filled: Path) -> None:
     test = open_pairs(DATA, "test")
     for index, bands in ((VISIBLE, "visible"), (BOTH, "both"), (9, "infrared")):
         system, _ = load_run(run_of(filled, job_of(plan, index)))
-        scores = evaluate(system, test, bands=[bands]).results[bands].overall
+        evaluation = evaluate(system, test, bands=[bands])
+        scores = evaluation.results[bands].overall
         for protocol in ("all-nan", "present"):
             (row,) = (
                 row
@@ -115,6 +116,9 @@ def test_figures_are_those_of_the_runs(filled: Path) -> None:
             )
             expected = 100 * scores.protocols[protocol].mean_iou  # type: ignore[index]
             assert float(row["ours_mean"]) == pytest.approx(expected, abs=1e-4)
+            interval = evaluation.intervals[bands][protocol]
+            bounds = float(row["ours_low"]), float(row["ours_high"])
+            assert bounds == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-4)
 
 
 def test_csknet_took_the_baseline_for_its_teacher(filled: Path) -> None:

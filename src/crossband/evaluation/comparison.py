@@ -20,6 +20,7 @@ from crossband.metrics.resampling import (
     mean_ious,
     resampled,
     runs_error,
+    runs_interval,
 )
 from crossband.words import Bands
 
@@ -176,11 +177,18 @@ class _Drawn:
     def score(self, name: str, runs: Sequence[MethodRun]) -> MethodScore:
         matrices = self.matrices[name]
         each = self._mean_iou(matrices.sum(axis=1))
-        drawn = self._mean_iou(self._resampled(matrices)).mean(axis=0) + self._runs_error(each)
+        found = runs_interval(
+            matrices,
+            self._mean_iou,
+            replicates=self.replicates,
+            level=self.level,
+            seed=self.seed,
+            block=self.block,
+        )
         return MethodScore(
             name,
             runs[0].bands,
-            interval(float(each.mean()), drawn.clip(0, 1), self.level),
+            found,
             {run.name: float(value) for run, value in zip(runs, each, strict=True)},
         )
 

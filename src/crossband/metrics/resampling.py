@@ -10,7 +10,7 @@ All is NumPy; matrices are counted per pair once, and a replicate is a product o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +115,38 @@ def class_iou_intervals(matrices: np.ndarray) -> tuple[Interval, ...]:
 def _drawn(matrices: np.ndarray) -> np.ndarray:
     """`resampled` with what it does by itself; NaN for a single pair."""
     return resampled(matrices) if len(matrices) > 1 else np.full((1, *matrices.shape[1:]), np.nan)
+
+
+def mean_class_accuracies(confusion: np.ndarray) -> np.ndarray:
+    """The mean, over the classes in the truth, of the share of their pixels that was found, of every matrix.
+
+    confusion: (..., C, C) counts, rows = truth. Gives float64 (...), NaN where there is no truth.
+    """
+    counts = Counts.of(confusion)
+    found = np.nan_to_num(ratio(counts.right, counts.truth), nan=0.0)
+    return ratio(found.sum(axis=-1), (counts.truth > 0).sum(axis=-1))
+
+
+def runs_interval(
+    matrices: np.ndarray,
+    score: Callable[[np.ndarray], np.ndarray] = mean_ious,
+    *,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    seed: int = 0,
+    block: int = 1,
+) -> Interval:
+    """The mean score of the runs of a method, and what other pairs, and other runs, would give.
+
+    matrices: (S, N, C, C) counts of each run per pair. score: from matrices (..., C, C) to shares (...). The
+    runs are scored on the same draws, and their spread is in the range (`runs_error`); of one run nothing is
+    known of what another would give. Raises OptionError as `resampled`.
+    """
+    each = score(matrices.sum(axis=1))
+    drawn = score(resampled(matrices, replicates=replicates, seed=seed, block=block)).mean(axis=0)
+    # Another seed than the draws of pairs have, of which these are independent.
+    drawn = drawn + runs_error([each], replicates, seed=seed + 1)
+    return interval(float(each.mean()), drawn.clip(0, 1), level)
 
 
 def runs_error(methods: Sequence[np.ndarray], replicates: int, *, seed: int = 0) -> np.ndarray:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from crossband.card import Card
+from crossband.evaluation.pair_counts import read_pair_counts
 from crossband.info import Parameters
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
+from crossband.metrics.resampling import Interval, mean_class_accuracies, mean_ious, runs_interval
 from crossband.reproduce.facts import made_with
-from crossband.reproduce.folders import is_trained, read_scores, run_of
-from crossband.reproduce.jobs import Plan, Spot
+from crossband.reproduce.folders import counts_of, is_trained, read_scores, run_of
+from crossband.reproduce.jobs import Plan, Scoring, Spot
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.sizes import published_size, run_size
 from crossband.reproduce.table import Column, Measure, Row, Table
@@ -44,10 +49,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Ours:
-    """Our figures of a cell, one per finished seed, as shares in [0, 1]; or why there are none."""
+    """Our figures of a cell, one per finished seed, as shares in [0, 1]; or why there are none.
+
+    interval: of their mean, over pairs and seeds (`runs_interval`); None where what each pair counted was not
+    kept, or there is a single pair.
+    """
 
     values: tuple[float, ...] = ()
     problem: str = ""
+    interval: Interval | None = None
 
     @property
     def mean(self) -> float:
@@ -91,11 +101,15 @@ class Filled:
 
 @dataclass(frozen=True)
 class _Found:
-    """What there is of a row on a benchmark: its scores and cards, by finished seed; or why there is none."""
+    """What there is of a row on a benchmark: its scores and cards, by finished seed; or why there is none.
+
+    matrices: (S, N, C, C), what every seed counted in every pair; None where that was not kept by all.
+    """
 
     scores: list[dict[str, Any]] = field(default_factory=list)
     cards: dict[str, Card] = field(default_factory=dict)
     problem: str = ""
+    matrices: np.ndarray | None = None
 
 
 def fill(table: Table, plan: Plan, out: Path, failed: Mapping[str, str], facts: Mapping[str, str]) -> Filled:
@@ -144,11 +158,20 @@ def _find(spot: Spot, plan: Plan, out: Path, failed: Mapping[str, str]) -> _Foun
     identity, test = plan.reads[spot]
     names = [f"{identity}/seed{seed}" for seed in range(plan.seeds)]
     cards = {name: read_whole_card(run_of(out, name)) for name in names if is_trained(out, name)}
-    scores = [each for name in names if (each := read_scores(out, name, test)) is not None]
-    if scores:
-        return _Found(scores, cards)
+    there = {name: each for name in names if (each := read_scores(out, name, test)) is not None}
+    if there:
+        return _Found(list(there.values()), cards, matrices=_matrices(out, list(there), test))
     failure = next((f"failed: {failed[name]}" for name in names if name in failed), "not finished")
     return _Found([], cards, problem or failure)
+
+
+def _matrices(out: Path, names: Sequence[str], test: Scoring) -> np.ndarray | None:
+    paths = [counts_of(out, name, test) for name in names]
+    if not all(path.is_file() for path in paths):
+        return None
+    counted = [read_pair_counts(path).matrices[test.bands] for path in paths]
+    # One pair has nothing to be drawn from; runs on other pairs have nothing in common.
+    return np.stack(counted) if len({each.shape for each in counted}) == 1 and len(counted[0]) > 1 else None
 
 
 def _ours(found: _Found, measure: Measure, protocol: str | None) -> Ours:
@@ -159,4 +182,7 @@ def _ours(found: _Found, measure: Measure, protocol: str | None) -> Ours:
     else:
         values = [scores["overall"]["mean_iou"][protocol]["value"] for scores in found.scores]
     there = tuple(value for value in values if value is not None)
+    if found.matrices is not None and len(there) == len(values):
+        score = mean_class_accuracies if protocol is None else partial(mean_ious, protocol=protocol)
+        return Ours(there, interval=runs_interval(found.matrices, score))
     return Ours(there) if there else Ours(problem="the test split has no labelled pixel")

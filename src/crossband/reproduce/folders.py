@@ -28,6 +28,11 @@ def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
     return folder_of(out, job) / f"evaluation-{test.name}.json"
 
 
+def counts_of(out: Path, job: Job | str, test: Scoring) -> Path:
+    """The file with what a test counted in every pair, from which its intervals are drawn."""
+    return folder_of(out, job) / f"evaluation-{test.name}-pairs.npz"
+
+
 def is_begun(out: Path, job: Job) -> bool:
     """Whether a job's training got as far as to write what it is."""
     return (run_of(out, job) / "config.yaml").is_file()

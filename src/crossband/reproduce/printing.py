@@ -15,6 +15,7 @@ from crossband.text import markdown_table
 CSV_COLUMNS = (
     *("table", "row", "system", "bands", "benchmark", "measure", "protocol", "published", "source"),
     *("ours_mean", "ours_min", "ours_max", "seeds", "difference", "ours_on", "problem"),
+    *("ours_low", "ours_high"),
 )
 
 
@@ -44,7 +45,8 @@ def to_csv(filled: Filled) -> str:
     Columns: table, row, system, bands, benchmark, measure (``mean_iou``, ``mean_class_accuracy``, and
     ``parameters_deployed``, ``_dead``, ``_training_only``, at the paper's size and, with ``_as_run``, of the
     network behind our figures), protocol, published, source (of what is published), mean and range of ours,
-    seeds (how many), difference, ours_on (the data of ours), problem (why there is none of ours).
+    seeds (how many), difference, ours_on (the data of ours), problem (why there is none of ours), ours_low
+    and ours_high (the 95 % interval of the mean).
     """
     rows = (
         {
@@ -83,6 +85,9 @@ def _csv_lines(filled: Filled, row: FilledRow) -> Iterator[dict[str, object]]:
                         "ours_max": f"{max(values):.4f}",
                         "seeds": len(values),
                     }
+                if ours.interval is not None:
+                    line["ours_low"] = f"{100 * ours.interval.low:.4f}"
+                    line["ours_high"] = f"{100 * ours.interval.high:.4f}"
                 if values and printed.text and filled.is_held(block, protocol):
                     line["difference"] = f"{100 * ours.mean - float(printed.text):.4f}"
                 yield line

@@ -21,12 +21,14 @@ import torch
 
 from crossband.errors import CrossbandError, FolderInUseError, OptionError
 from crossband.evaluation import evaluate
+from crossband.evaluation.pair_counts import write_pair_counts
 from crossband.interruption import ENDING, Interrupted
 from crossband.locks import folder_lock
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
 from crossband.report import evaluation_dict
 from crossband.reproduce.folders import (
+    counts_of,
     folder_of,
     is_begun,
     is_finished,
@@ -179,5 +181,8 @@ def score(job: Job, test: Scoring, out: Path, compute: Compute) -> None:
     if missing:
         raise OptionError(f"{pairs.source} has no {missing.pop()} images, which {test.name} needs")
     evaluation = evaluate(system.eval(), pairs, bands=[test.bands], by=None, device=compute.device)
+    assert evaluation.counts is not None
     document = evaluation_dict(evaluation)
+    # The scores last, since they say that the test is done.
+    write_pair_counts(counts_of(out, job, test), evaluation.counts)
     write_text(scores_of(out, job, test), json.dumps(document, indent=1, allow_nan=False) + "\n")

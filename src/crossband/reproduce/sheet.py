@@ -93,6 +93,12 @@ def _paragraphs(filled: Filled) -> list[str]:
             "Budget quick: one small encoder, one width and one short training for all systems. It does not "
             "follow the papers, and its figures do not speak for or against theirs."
         )
+    if any(ours.interval is not None for row in filled.rows for ours in row.ours.values()):
+        lines.append(
+            "After 95 %: the interval of the mean, by a bootstrap over the test pairs, with the spread of "
+            "the seeds where there are two or more. With one seed, it does not say what another one would "
+            "give."
+        )
     lines.append(f"Protocol: {table.protocol_note}")
     return lines
 
@@ -143,7 +149,11 @@ def _spread(ours: Ours, digits: int, notes: _Footnotes) -> str:
         return DASH + notes.mark([f"None of ours: {ours.problem}."])
     shown = [f"{100 * value:.{digits}f}" for value in (ours.mean, min(ours.values), max(ours.values))]
     count = len(ours.values)
-    return f"{shown[0]} (n = 1)" if count == 1 else f"{shown[0]} ({shown[1]} to {shown[2]}, n = {count})"
+    said = f"{shown[1]} to {shown[2]}, n = {count}" if count > 1 else "n = 1"
+    if ours.interval is not None:
+        bounds = [f"{100 * bound:.{digits}f}" for bound in (ours.interval.low, ours.interval.high)]
+        said += f"; 95 %: {bounds[0]} to {bounds[1]}"
+    return f"{shown[0]} ({said})"
 
 
 def _difference(ours: Ours, printed: Cell, block: Block) -> str:
