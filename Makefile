@@ -6,10 +6,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One process per core, each with one thread; tests of a module or class share their fixtures.
 PARALLEL := -n auto --dist loadscope
 
-EXTRAS := runtime openvino train export track ray video dev
+EXTRAS := runtime openvino train export track hub ray video docs dev
 
 .PHONY: extras help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
-	reproduce-two-rows reproduce-scenes clean
+	reproduce-two-rows reproduce-scenes docs clean
 
 help:
 	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
@@ -23,6 +23,7 @@ help:
 	@echo "make speed               time and memory, as ratios to plain references"
 	@echo "make reproduce-two-rows  two rows of a paper's table on generated scenes; a minute"
 	@echo "make reproduce-scenes    every table of both papers on generated scenes; hours on a CPU"
+	@echo "make docs                the documentation as a site, build/site/index.html"
 	@echo "make clean               remove .venv, demo/ and caches"
 
 setup: .venv/.installed
@@ -83,5 +84,10 @@ reproduce-two-rows: setup
 reproduce-scenes: setup
 	$(BIN)/crossband reproduce all --on scenes --budget quick --out reproduced/scenes
 
+# Warnings are errors: a link that leads nowhere, or a docstring that cannot be read, ends it.
+docs: setup
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/python docs/build_site.py
+
 clean:
-	rm -rf .venv demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """Segment images with an exported file on ONNX Runtime alone: no Crossband, no PyTorch.
 
     pip install onnxruntime pillow numpy
-    python segment_onnxruntime.py infrared.onnx OUT image.png [image.png ...]
+    python examples/segment_onnxruntime.py infrared.onnx OUT image.png [image.png ...]
 
 All that it needs to know is in the file's metadata. For a file of both bands, give pairs: VISIBLE:INFRARED.
 """

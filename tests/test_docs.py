@@ -1,13 +1,25 @@
-"""The pages: what they link to is there, and the options that they name exist."""
+"""The pages: what they link to and the options that they name exist, and their snippets can be run as they
+stand.
+
+Python snippets are compiled, and every `crossband` line of a shell snippet is parsed by the command line's
+own parser; neither is executed here, as most want data and an hour. What is executed are the examples
+(tests/test_examples.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from crossband.cli import build_parser
 from crossband.systems import loss_options, network_options
+from crossband.terminal import config_first, named_recipe_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("speed/*.md")])
@@ -38,3 +50,71 @@ def test_the_options_that_a_system_s_page_names_are_its_own(page: Path) -> None:
     named = re.findall(r"`--(network|loss)\.([a-z0-9_]+)", page.read_text(encoding="utf-8"))
     has = {"network": network_options(page.stem), "loss": loss_options(page.stem)}
     assert not [f"--{kind}.{name}" for kind, name in named if name not in has[kind]]
+
+
+def snippets(kind: str) -> list[tuple[str, str]]:
+    """The snippets of a language on all pages, each with the place that it begins at."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text[: match.start()].count("\n") + 1
+            found.append((f"{page.relative_to(ROOT)}:{line}", match[1]))
+    return found
+
+
+@pytest.mark.parametrize(("place", "code"), snippets("python"), ids=lambda text: str(text)[:40])
+def test_a_python_snippet_compiles(place: str, code: str) -> None:
+    compile(code, place, "exec")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every `crossband` line of the shell snippets, continued lines joined, with its place."""
+    lines = [
+        (place, line.strip())
+        for place, code in snippets("sh")
+        for line in code.replace("\\\n", " ").splitlines()
+    ]
+    return [(place, line) for place, line in lines if line.startswith("crossband ")]
+
+
+def test_there_are_commands_on_the_pages() -> None:
+    assert len(commands()) > 60
+    assert len(snippets("python")) > 15
+
+
+@pytest.mark.parametrize("place", sorted({place for place, _ in commands()}))
+def test_the_commands_of_a_snippet_are_ones(place: str) -> None:
+    """Names, options and the kinds of their values; whether the files are there is another matter."""
+    parser, _ = build_parser()
+    for line in (line for there, line in commands() if there == place):
+        said = io.StringIO()
+        arguments = config_first(named_recipe_apart(shlex.split(line, comments=True)[1:]))
+        # A file of options is read while parsing, and is not here.
+        if "--config" in arguments:
+            continue
+        code: object = 0
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                parser.parse_args([argument for argument in arguments if argument != "..."])
+        except SystemExit as end:
+            code = end.code
+        assert code == 0, f"{place}: {line}\n{said.getvalue()}"
+
+
+def test_every_page_is_in_the_site() -> None:
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build_site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    listed = [f"{name}.md" for names in site.TREE.values() for name in names]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(listed) == sorted({*pages, *site.MORE.values(), "api/index.md"} - {"index.md"})
+    made = site.fitted(
+        "[a](../README.md#x) [b](../../speed/run.py) [`c`](../y.py)",
+        "docs/systems/s.md",
+        "systems/s.md",
+        {"docs/README.md": "readme.md"},
+    )
+    assert made == "[a](../readme.md#x) b (`speed/run.py`) `c`"

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif _FIRST_PROCESS in os.environ:
         # A further process of a training on several devices, which Lightning starts by the same command.
         die_with_parent(int(os.environ[_FIRST_PROCESS]))
-    parser, commands = _build_parser()
+    parser, commands = build_parser()
     try:
         options = parser.parse_args(
             config_first(named_recipe_apart(sys.argv[1:] if arguments is None else arguments))
@@ -94,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
+def build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
+    """The parser of the whole command line, and what each command calls, by its name."""
     parser = Parser(
         prog="crossband",
         description="Segment and fuse paired visible + infrared images, with both cameras or with one.",
