@@ -13,7 +13,9 @@ import importlib.util
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,12 +104,37 @@ def test_the_commands_of_a_snippet_are_ones(place: str) -> None:
         assert code == 0, f"{place}: {line}\n{said.getvalue()}"
 
 
-def test_every_page_is_in_the_site() -> None:
-    spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build_site.py")
+def script(name: str) -> Any:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    site = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(site)
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclasses look their module up.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ABOUT_SYSTEMS, ids=lambda page: page.stem)
+def test_the_picture_of_a_system_s_data_flow_is_current(page: Path) -> None:
+    drawing = script("draw_systems")
+    assert f"../images/systems/{page.stem}.svg" in page.read_text(encoding="utf-8")
+    kept = (drawing.FOLDER / f"{page.stem}.svg").read_text(encoding="utf-8")
+    assert kept == drawing.draw(page.stem), "run python docs/draw_systems.py"
+
+
+def test_the_flow_is_that_of_the_code() -> None:
+    parts = script("draw_systems").follow("csknet")
+    assert parts["classes"].sources == {"fused_head"}
+    assert parts["gated_unit"].sources == {"visible decoder", "infrared decoder"}
+    # Nothing of the other band before the first exchange, which follows the first stage.
+    assert parts["visible stem"].bands == {"visible"}
+    assert parts["infrared decoder"].bands == {"visible", "infrared"}
+
+
+def test_every_page_is_in_the_site() -> None:
+    site = script("build_site")
     listed = [f"{name}.md" for names in site.TREE.values() for name in names]
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert sorted(listed) == sorted({*pages, *site.MORE.values(), "api/index.md"} - {"index.md"})
