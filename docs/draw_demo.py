@@ -35,6 +35,7 @@ from crossband.evaluation import Evaluation
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import pair_pictures
+from crossband.training.options import TrainOptions
 
 PICTURE = Path(__file__).parent / "images" / "demo.jpg"
 FACTS = PICTURE.with_suffix(".json")
@@ -57,13 +58,19 @@ def facts() -> dict[str, Any]:
     return {
         "rows": [asdict(row) for row in ROWS],
         "columns": list(COLUMNS),
-        "trainings": {name: asdict(one) for name, one in options.items()},
+        "trainings": {name: _given(one) for name, one in options.items()},
         "classes": list(test.classes.names),
         "scenes": {
             condition: _checksum(pair_pictures(pair, test.classes.palette))
             for condition, pair in _shown(test).items()
         },
     }
+
+
+def _given(options: TrainOptions) -> dict[str, Any]:
+    """The options that are not left as they are."""
+    untouched = asdict(TrainOptions("", "", ""))
+    return {name: value for name, value in asdict(options).items() if value != untouched[name]}
 
 
 def picture_checksum() -> str:

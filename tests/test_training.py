@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,54 @@ def test_a_training_ends_with_what_was_kept_and_what_to_do_next(
     assert f"epoch {best.epoch}, best mean IoU" in kept
     assert kept.endswith(f": {100 * best.scores['visible']:.1f} %")
     assert lines[-1] == f"next: crossband evaluate '{tmp_path / 'a run'}' --data {TINY_DATA}"
+
+
+def test_curves_go_where_the_logger_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    train(tiny_options(tmp_path / "default"))
+    train(tiny_options(tmp_path / "none", logger="none"))
+    assert list((tmp_path / "default" / "tensorboard" / "segmentation").iterdir())
+    assert not (tmp_path / "none" / "tensorboard").exists()
+
+    ended: list[str] = []
+
+    class Recorder(pl.loggers.CSVLogger):
+        """Weights & Biases' place, taken by a logger that keeps what it is given."""
+
+        def __init__(self, project: str, name: str, group: str, save_dir: str):
+            super().__init__(save_dir, name=f"{project} {group} {name}", version="")
+            self.experiment.finish = lambda: ended.append(name)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("crossband.training.loggers.find_spec", lambda package: package)
+    monkeypatch.setattr(pl.loggers, "WandbLogger", Recorder)
+    train(tiny_options(tmp_path / "recorded", logger="wandb"))
+    (kept,) = (tmp_path / "recorded").glob("crossband recorded segmentation/metrics.csv")
+    with open(kept, newline="", encoding="utf-8") as file:
+        logged = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert ended == ["segmentation"]
+    assert logged == pytest.approx([row.losses["loss"] for row in read_curves(tmp_path / "recorded")])
+
+
+def test_a_logger_that_cannot_be_begun_with_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**given: object) -> None:
+        raise RuntimeError("no server\nand more")
+
+    monkeypatch.setattr("crossband.training.loggers.find_spec", lambda package: package)
+    monkeypatch.setattr(pl.loggers, "MLFlowLogger", refuse)
+    with pytest.raises(OptionError, match=r"logger mlflow: it cannot be begun with \(no server\)"):
+        train(tiny_options(tmp_path / "run", logger="mlflow"))
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb", "mlflow"])
+def test_a_logger_that_is_not_installed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logger: Any
+) -> None:
+    monkeypatch.setattr("crossband.training.loggers.find_spec", lambda package: None)
+    with pytest.raises(OptionError, match=f"the package {logger} is not installed; pip install"):
+        train(tiny_options(tmp_path / "run", logger=logger))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_ablation_switch_reaches_the_network_and_the_card(tmp_path: Path) -> None:

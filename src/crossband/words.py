@@ -31,6 +31,8 @@ AUTO_EXPORTS_FROM = 200
 """Pairs for which "auto" makes graphs that are not there: an export takes as long as 100 to 200 of them."""
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
+Logger = Literal["tensorboard", "wandb", "mlflow", "none"]
+"""Where a training's curves go beside its own file."""
 
 Contrast = Literal["linear", "agc"]
 """How infrared becomes grey in pictures: as it is, or equalised over its sequence."""

@@ -44,6 +44,7 @@ HELP = {
     "workers": "processes that read pairs (default: by the machine)",
     "channels_last": "memory layout; faster on many GPUs",
     "compile": "compile the network first",
+    "logger": "where the curves go beside curves.csv (default: TensorBoard, where it is installed)",
 }
 """What each field of `TrainOptions` but the system is, for a person at a terminal."""
 

@@ -27,6 +27,7 @@ from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
+from crossband.training.loggers import check_logger
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
@@ -99,6 +100,7 @@ class _Run:
     """One training run; exists for as long as `train` or `resume` does."""
 
     def __init__(self, options: TrainOptions, quiet: bool, after_epoch: AfterEpoch | None = None):
+        check_logger(options.logger)
         self.options = options
         self.after_epoch = after_epoch
         self.resolved = resolve(options)

@@ -19,6 +19,7 @@ from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import evaluation_loader, training_loader
 from crossband.recipe import Recipe
+from crossband.training.loggers import end_logger, make_logger
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 
@@ -48,7 +49,7 @@ def make_trainer(options: TrainOptions, recipe: Recipe, phase: str, callback: pl
             precision=_PRECISION[options.precision],  # type: ignore[arg-type]
             deterministic=options.deterministic,
             callbacks=[callback],
-            logger=_tensorboard(Path(options.out), phase),
+            logger=make_logger(options.logger, Path(options.out), phase),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -79,6 +80,7 @@ def fit(trainer: pl.Trainer, module: PhaseModule, loaders: Loaders, checkpoint: 
     try:
         # weights_only: a checkpoint is read without unpickling anything but tensors and plain values.
         trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        end_logger(trainer.logger)
     except SystemExit as exit:
         if not isinstance(exit.__context__, KeyboardInterrupt):
             raise
@@ -189,15 +191,6 @@ class Loaders(pl.LightningDataModule):
         if self.validation is None:
             return []
         return evaluation_loader(self.validation, workers=self.workers)
-
-
-def _tensorboard(folder: Path, phase: str) -> Any:
-    """A TensorBoard logger where the package is installed (the extra ``track``), else no logger."""
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        return False
-    return pl.loggers.TensorBoardLogger(str(folder), name="tensorboard", version=phase)
 
 
 class QuietLightning(warnings.catch_warnings):

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, first_line, quoted
 from crossband.option_types import check_types
-from crossband.words import Accelerator, Precision, Select
+from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
 
@@ -34,6 +34,8 @@ class TrainOptions:
     workers: processes that read pairs; None chooses by the machine.
     devices, accelerator, precision, channels_last, compile, deterministic: how to compute. The batch size of
         a recipe is per device.
+    logger: where the curves go beside ``curves.csv`` (`crossband.training.loggers`); None is TensorBoard
+        where it is installed.
     preset, options: old spellings of ``recipe``'s name, and of ``variant``, ``network`` and ``loss`` in one.
 
     `crossband.training.resolving` says what wins where several of these speak of the same thing.
@@ -66,6 +68,7 @@ class TrainOptions:
     workers: int | None = None
     channels_last: bool = False
     compile: bool = False
+    logger: Logger | None = None
     preset: InitVar[str | None] = None
     options: InitVar[dict[str, Any] | None] = None
 
