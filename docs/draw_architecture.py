@@ -32,7 +32,11 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),
     ("export", "graphs for other runtimes, held against PyTorch", ("export",)),
     ("runtime", "what computes: PyTorch, ONNX Runtime, OpenVINO", ("runtime",)),
-    ("weights", "a run folder: weights and card", ("weights", "card", "card_words", "run_card", "devices")),
+    (
+        "weights",
+        "a run folder: weights and card",
+        ("weights", "card", "card_words", "run_card", "devices", "hub", "terms"),
+    ),
     ("systems", "one place per published system", ("systems",)),
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),
     ("metrics", "confusion matrices and protocols; fusion metrics", ("metrics",)),

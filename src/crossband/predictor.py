@@ -12,6 +12,7 @@ from crossband.batching import in_batches, stacked
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
+from crossband.hub import fetch, is_remote
 from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
@@ -349,8 +350,12 @@ def load(
     torch.compile. expects: how many pairs of each combination of bands are to come, for "auto".
     precision, tiling, rig, frame: as for `Predictor`.
 
+    A run on the Hugging Face Hub is named ``hf://owner/name@revision`` (`crossband.hub.fetch`).
+
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
     """
+    if is_remote(run):
+        run = fetch(str(run))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},
         **{"rig": rig, "frame": frame},

@@ -30,6 +30,7 @@ from crossband.cli.runs import (
     systems,
     systems_arguments,
 )
+from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.train import train, train_arguments
 from crossband.cli.use import fuse, fuse_arguments, predict, predict_arguments
 from crossband.errors import CrossbandError
@@ -168,6 +169,8 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     ),
     "systems": (systems_arguments, systems, "list the systems"),
     "info": (info_arguments, info, "parameters, FLOPs, bands and card of a run or a system"),
+    "card": (card_arguments, card, "a run's model card, in the form of the Hugging Face Hub"),
+    "push": (push_arguments, push, "put a run on the Hugging Face Hub, with its model card"),
     "data": (data_arguments, data, "list, check, show and export pairs"),
 }
 

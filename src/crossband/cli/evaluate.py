@@ -152,7 +152,11 @@ def _take_old_spelling(options: Namespace) -> None:
 
 
 def _evaluate_labels(options: Namespace) -> None:
+    from crossband.hub import is_remote
+
     run = _only_run(options)
+    if is_remote(run) and not options.out:
+        raise OptionError(f"give --out: {run} has no folder of its own for results")
     first = check_first([run], options)
     from crossband import evaluation as evaluations
     from crossband.evaluation.passing import combinations

@@ -94,11 +94,17 @@ def info(options: Namespace) -> None:
 
 
 def check_usable(run: str) -> None:
-    """Raise WeightsError for what is no exported file, no finished run and no system without training."""
+    """Raise WeightsError for what is no exported file, no finished run and no system without training.
+
+    A run on the hub is fetched for it.
+    """
+    from crossband.hub import fetch, is_remote
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
-    if not is_exported(Path(run)):
+    if is_remote(run):
+        fetch(run)
+    elif not is_exported(Path(run)):
         check_run(run)
 
 

@@ -33,8 +33,8 @@ def check_logger(logger: Logger | None) -> None:
 def make_logger(logger: Logger | None, folder: Path, phase: str) -> Any | Literal[False]:
     """Lightning's logger of a phase, False for none. logger: None takes TensorBoard where it is installed.
 
-    folder: the run folder, which TensorBoard's files go into, MLflow's database unless ``MLFLOW_TRACKING_URI``
-    says otherwise, and what Weights & Biases keeps on this machine.
+    folder: the run folder, which TensorBoard's files go into, MLflow's database unless
+    ``MLFLOW_TRACKING_URI`` says otherwise, and what Weights & Biases keeps on this machine.
 
     Raises OptionError for a logger whose package is not installed, or that cannot be begun with.
     """

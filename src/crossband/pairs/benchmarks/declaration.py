@@ -71,6 +71,7 @@ class Benchmark:
     skip: patterns of names that are never pairs of their own.
     shares_images_with: keys of benchmarks that hold some of the same images under the same names.
     terms: what its authors say about use; it is never shipped with Crossband.
+    research_only: whether it must be taken to be for research alone, by these terms.
     quirks: what a user must know before quoting a number, one sentence or two each.
     """
 
@@ -89,3 +90,4 @@ class Benchmark:
     split_conditions: Mapping[str, str] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
     shares_images_with: tuple[str, ...] = ()
+    research_only: bool = False

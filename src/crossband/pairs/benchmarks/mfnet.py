@@ -102,6 +102,7 @@ MFNET = Benchmark(
     ),
     url="https://www.mi.t.u-tokyo.ac.jp/static/projects/mil_multispectral/",
     terms="The authors state none; treat it as for research only.",
+    research_only=True,
     quirks=(
         "The original files have four channels: a reader that drops the fourth loses the infrared band.",
         "make_flip.py writes mirrored copies (NAME_flip) beside the images; Crossband reads the lists and "

@@ -94,6 +94,7 @@ MVSEG = Benchmark(
     ),
     url="https://jiwei0921.github.io/Multispectral-Video-Semantic-Segmentation",
     terms="Not known to us; its sister sets are for academic use only. Read what comes with the download.",
+    research_only=True,
     quirks=(
         "Only about one frame in fifteen has a label; each of these is a pair, the others are not read.",
         "The lists name videos, not frames, and visible and infrared are PNG or JPEG depending on the video.",

@@ -1,0 +1,62 @@
+"""``crossband card`` and ``crossband push``: a run for others to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+
+_LICENCE_HELP = (
+    "of the weights, by the hub's name, such as apache-2.0 or cc-by-nc-4.0; what the encoder's weights and "
+    "the data allow"
+)
+
+
+def card_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    parser.add_argument("--out", type=str | None, help="file to write it to (default: print it)")
+
+
+def card(options: Namespace) -> None:
+    """Print a run's model card, or write it."""
+    text = _model_card(options)
+    if options.out is None:
+        print(text, end="")
+        return
+    from crossband.pairs.writing import write_text
+
+    write_text(Path(options.out), text)
+    print(f"written: {options.out}")
+
+
+def push_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument("repository", type=str, help="OWNER/NAME on the Hugging Face Hub; made if not there")
+    parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    parser.add_argument("--private", action="store_true", help="where the repository is made: not for all")
+
+
+def push(options: Namespace) -> None:
+    """Put a run on the Hugging Face Hub, with its model card."""
+    from crossband import hub
+
+    text = _model_card(options, place=f"{hub.PREFIX}{options.repository}@COMMIT")
+    place = hub.push(Path(options.run), options.repository, text, private=options.private)
+    print("note: card.json names the folders that the run was trained from, as they are called here")
+    print(f"pushed: cb.load({place!r})")
+
+
+def _model_card(options: Namespace, **more: str) -> str:
+    from crossband.run_card import check_run
+
+    found = check_run(options.run)
+    if found is None:
+        raise OptionError(f"{options.run} needs no training, so there is nothing to share: name a run folder")
+    if not options.license:
+        raise OptionError("give --license, under which the weights may be used, such as --license apache-2.0")
+    from crossband.report.model_card import model_card
+
+    return model_card(found, Path(options.run), licence=options.license, **more)

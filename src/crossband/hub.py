@@ -1,0 +1,96 @@
+"""Runs on the Hugging Face Hub: ``hf://owner/name@revision`` in, a run folder out, and the way back.
+
+Only the card and the weights are fetched, which are JSON and safetensors: nothing is ever unpickled. The
+package ``huggingface_hub`` (the extra ``hub``) is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from crossband.card import CARD_NAME
+from crossband.errors import OptionError, WeightsError, first_line, quoted
+from crossband.pairs.writing import write_text
+from crossband.run_card import WEIGHTS_NAME, check_run
+
+PREFIX = "hf://"
+MODEL_CARD_NAME = "README.md"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_PLACE = re.compile(
+    rf"{PREFIX}(?P<repository>{_NAME}/{_NAME})(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?"
+)
+
+
+def is_remote(run: str | Path) -> bool:
+    """Whether a run is named by its place on the hub."""
+    return isinstance(run, str) and run.startswith(PREFIX)
+
+
+def fetch(run: str) -> Path:
+    """The folder that a run of the hub lies in on this machine, fetched if it is not there yet.
+
+    run: ``hf://owner/name@revision``. The revision is a commit, a tag or a branch; it must be named, so that
+    the same line gives the same weights tomorrow. A commit that was fetched once is not asked for again, and
+    needs no network.
+
+    Raises OptionError for another form, WeightsError for what is not there or cannot be had.
+    """
+    match = _PLACE.fullmatch(run)
+    if match is None:
+        raise OptionError(f"{quoted(run)} is no place on the hub; write {PREFIX}OWNER/NAME@REVISION")
+    if match["revision"] is None:
+        raise OptionError(
+            f"{run} names no revision: write {run}@COMMIT, which its page and `crossband push` tell, so that "
+            "the weights stay the same"
+        )
+    hub = _package()
+    try:
+        folder = hub.snapshot_download(
+            match["repository"], revision=match["revision"], allow_patterns=[CARD_NAME, WEIGHTS_NAME]
+        )
+    except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+        raise WeightsError(f"{run} cannot be had from the hub ({first_line(error)})") from error
+    check_run(folder)
+    return Path(folder)
+
+
+def push(run: Path, repository: str, model_card: str, *, private: bool = False) -> str:
+    """Put a run and its model card on the hub, and say where: ``hf://owner/name@commit``.
+
+    repository: ``owner/name``, made if it is not there. What goes: the card, the weights and ``README.md``.
+
+    Raises OptionError for a name that is none, WeightsError for a run that is not finished, and where the hub
+    refuses.
+    """
+    if not re.fullmatch(f"{_NAME}/{_NAME}", repository):
+        raise OptionError(f"{quoted(repository)} is no repository of the hub; write OWNER/NAME")
+    check_run(run)
+    hub = _package()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (CARD_NAME, WEIGHTS_NAME):
+            shutil.copyfile(run / name, Path(folder) / name)
+        write_text(Path(folder) / MODEL_CARD_NAME, model_card)
+        try:
+            api = hub.HfApi()
+            api.create_repo(repository, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message="Add a run of Crossband"
+            )
+        except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+            raise WeightsError(f"{repository}: the hub refused ({first_line(error)})") from error
+    return f"{PREFIX}{repository}@{commit.oid}"
+
+
+def _package() -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError as error:
+        raise OptionError(
+            "the hub needs the package huggingface_hub: pip install 'crossband[hub]'"
+        ) from error
+    return huggingface_hub

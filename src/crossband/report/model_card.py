@@ -1,0 +1,136 @@
+"""A run's model card: Markdown with the head that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crossband.card import Card
+from crossband.card_words import training_words
+from crossband.systems.registry import in_words, list_systems, origin
+from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
+from crossband.text import markdown_table, percent
+from crossband.yaml_files import yaml_text
+
+_TAGS = ["crossband", "infrared", "thermal", "visible-infrared"]
+
+
+def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWNER/NAME@COMMIT") -> str:
+    """The model card of a run, from its card and from the evaluations in its folder.
+
+    licence: of the weights, by the hub's name, such as ``apache-2.0``. place: where it can be loaded from.
+    Raises OptionError for a licence that the origin of the weights does not allow.
+    """
+    check_licence(card, licence)
+    segments = card.classes is not None
+    head = {
+        "library_name": "crossband",
+        "license": licence,
+        "pipeline_tag": "image-segmentation" if segments else "image-to-image",
+        "tags": [*_TAGS, card.system, *(["image-segmentation"] if segments else ["image-fusion"])],
+    }
+    parts = [
+        f"---\n{yaml_text(head)}---",
+        f"# {_title(card)}",
+        _what(card),
+        "## Use",
+        _use(card, place),
+        "## Bands",
+        markdown_table(
+            ["bands", "support", "parameters"],
+            [[bands, support, f"{card.parameters.get(bands, 0):,}"] for bands, support in card.bands.items()],
+        ),
+        "A fallback is a use that the system runs on but was not designed for.",
+        f"Inputs: {card.channels}. Infrared is scaled by `{card.infrared_scaling}`.",
+    ]
+    if card.classes is not None:
+        rows = [
+            [str(index), name, "#" + bytes(colour).hex()]
+            for index, (name, colour) in enumerate(zip(card.classes.names, card.classes.palette, strict=True))
+        ]
+        parts += ["## Classes", markdown_table(["id", "class", "colour"], rows)]
+    parts += ["## Scores", *_scores(folder)]
+    # Where the pairs lie on somebody's machine is nobody else's matter.
+    words = training_words({**card.training, "data": str(card.training.get("data", "")).partition(":")[0]})
+    if words:
+        parts += ["## Training", "\n".join(f"- {name}: {text}" for name, text in words.items())]
+    parts += [
+        "## Terms",
+        f"The weights are published under `{licence}`.",
+        encoder_terms(card),
+        data_terms(card),
+    ]
+    if reasons := restrictions(card):
+        parts.append(f"Not for commercial use: {'; '.join(reasons)}.")
+    parts += [
+        "## Limits",
+        "Scores are those of the pairs named above, and of no other cameras, places or seasons. The softmax "
+        "of a class is not a calibrated probability. Nobody has checked these weights for use where a "
+        "mistake harms.",
+        f"Made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, torch {card.torch}, "
+        f"{card.created}. SHA-256 of the weights: `{card.weights_sha256 or 'unknown'}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(card: Card) -> str:
+    encoder = card.network.get("encoder")
+    return f"{card.system}{f' with {encoder}' if encoder else ''}"
+
+
+def _what(card: Card) -> str:
+    if card.system not in list_systems() or origin(card.system) != "crossband":
+        return f"A run of the system `{card.system}`, which is not one of Crossband's own."
+    summary, paper = in_words(card.system)
+    return f"{summary}. Paper: {paper}. Cite it if you use these weights."
+
+
+def _use(card: Card, place: str) -> str:
+    answer = "result.labels, result.confidence" if card.classes is not None else "result.fused"
+    return (
+        "```python\nimport crossband as cb\n\n"
+        f'predictor = cb.load("{place}")\n'
+        'result = predictor(visible="visible.png", infrared="infrared.png")  # either may be None\n'
+        f"{answer}\n```\n\n"
+        "The weights are safetensors; nothing is unpickled."
+    )
+
+
+def _scores(folder: Path) -> list[str]:
+    """A table of every evaluation of labels that lies in the run's folder, or that there is none."""
+    rows = []
+    for path in sorted(folder.glob("evaluation-*/evaluation.json")):
+        try:
+            rows += _rows(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Damaged: its own command says so.
+            continue
+    if not rows:
+        return ["None were made with this run's own command, `crossband evaluate`."]
+    table = markdown_table(["data", "split", "pairs", "bands", "mean IoU (%)", "95 % interval"], rows)
+    return [
+        table,
+        "Protocol `present`: the mean over the classes that occur in the labels. The interval is over pairs; "
+        "it does not say what another training would give.",
+    ]
+
+
+def _rows(document: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for bands, found in document["results"].items():
+        score = found["overall"]["mean_iou"]["present"]["value"]
+        bounds = (found.get("mean_iou_interval") or {}).get("present")
+        support = f"{bands} (fallback)" if found["support"] == "fallback" else bands
+        name = str(document["source"]).partition(":")[0]
+        rows.append(
+            [
+                name,
+                str(document["split"]),
+                str(document["pairs"]),
+                support,
+                "–" if score is None else percent(score),
+                "–" if not bounds else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}",
+            ]
+        )
+    return rows

@@ -1,0 +1,261 @@
+"""A run as a model for others: its model card, the terms it carries, and the way to the hub and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import crossband as cb
+from command_line import refused
+from crossband import hub
+from crossband.card import Card
+from crossband.cli import main
+from crossband.errors import OptionError, WeightsError
+from crossband.pairs.base import Classes
+from crossband.report.model_card import model_card
+from crossband.run_card import read_card
+from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
+from crossband.weights import make_card, save_run
+from crossband.yaml_files import parse_yaml
+from tiny_systems import CLASSES, csknet
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    classes = Classes(
+        ("road", "car | van", "person", "sky", "tree"), tuple((i, 9, 9) for i in range(CLASSES))
+    )
+    training = {"data": "scenes,seed=1", "split": "train", "pairs": 7, "seed": 3}
+    system = csknet()
+    save_run(folder, system, make_card(system, classes, "full-range", training))
+    return folder
+
+
+def changed(run: Path, **fields: Any) -> Card:
+    return replace(read_card(run), **fields)
+
+
+def test_the_model_card_has_a_head_and_says_what_a_user_asks(run: Path) -> None:
+    scores = {
+        "source": "folder:/home/me/pairs",
+        "split": "test",
+        "pairs": 40,
+        "results": {
+            "both": {
+                "support": "designed",
+                "overall": {"mean_iou": {"present": {"value": 0.51234}}},
+                "mean_iou_interval": {"present": [0.5, 0.525]},
+            }
+        },
+    }
+    (run / "evaluation-test").mkdir()
+    (run / "evaluation-test" / "evaluation.json").write_text(json.dumps(scores))
+    (run / "evaluation-val").mkdir()
+    (run / "evaluation-val" / "evaluation.json").write_text("damaged")
+    card = read_card(run)
+    card.training["data"] = "folder:/home/me/pairs"
+    text = model_card(card, run, licence="apache-2.0", place="hf://me/street@abc")
+    _, head, body = text.split("---\n", 2)
+    assert parse_yaml(head) == {
+        "library_name": "crossband",
+        "license": "apache-2.0",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["crossband", "infrared", "thermal", "visible-infrared", "csknet", "image-segmentation"],
+    }
+    for part in (
+        'cb.load("hf://me/street@abc")',
+        "| visible | fallback |",
+        "| 1 | car \\| van | #010909 |",
+        "| folder | test | 40 | both | 51.23 | 50.0 to 52.5 |",
+        "- trained on: folder, split train: 7 pairs",
+        "pairs whose terms Crossband does not know",
+        "started from random weights",
+        "arXiv 2312.02240",
+        f"`{read_card(run).weights_sha256}`",
+    ):
+        assert part in body
+    assert "/home/me" not in body
+
+
+def test_a_run_without_scores_says_so(run: Path) -> None:
+    text = model_card(read_card(run), run, licence="mit")
+    assert "None were made with this run's own command" in text
+    assert "generated scenes, which have no terms" in text
+
+
+@pytest.mark.parametrize(
+    ("encoder", "start", "data", "reasons"),
+    [
+        ("mit_b2", "imagenet", "scenes", ["mit_b2"]),
+        ("mit_b2", None, "scenes", []),
+        ("pvt_v2_b1", "imagenet", "folder:x", []),
+        ("resnet50", None, "mfnet:x", ["research only"]),
+        ("mit_b4", "/w/mit_b4.pth", "mvseg:x", ["mit_b4", "research only"]),
+        ("resnet50", "imagenet", "msrs:x", []),
+        ("resnet50", "imagenet", "of another package:x", []),
+    ],
+)
+def test_weights_of_restricted_origin_are_not_called_free(
+    run: Path, encoder: str, start: str | None, data: str, reasons: list[str]
+) -> None:
+    card = changed(run, network={"encoder": encoder}, encoder_origin=start, training={"data": data})
+    found = restrictions(card)
+    assert len(found) == len(reasons)
+    assert all(reason in one for reason, one in zip(reasons, found, strict=True))
+    for licence in ("cc-by-nc-4.0", "other"):
+        check_licence(card, licence)
+    for licence in ("apache-2.0", "MIT"):
+        if reasons:
+            with pytest.raises(OptionError, match=f"cannot be published under {licence}: it"):
+                check_licence(card, licence)
+        else:
+            check_licence(card, licence)
+    assert ("NVIDIA" in encoder_terms(card)) == (encoder.startswith("mit") and start is not None)
+
+
+def test_the_terms_of_data_and_of_reused_phases_are_told(run: Path) -> None:
+    card = changed(run, training={"data": "fmb:x", "checkpoint": {"teacher": {"reused": "runs/t"}}})
+    assert "The repository states none. Phase teacher comes from another run" in data_terms(card)
+    assert "does not know" in data_terms(changed(run, training={}))
+
+
+def in_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, run: Path) -> None:
+    """A run as the hub's own package keeps what it fetched, on a machine without a network."""
+    snapshot = cache / "models--me--street" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    for name in ("card.json", "weights.safetensors"):
+        shutil.copy(run / name, snapshot / name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def test_a_commit_that_was_fetched_is_loaded_without_a_network(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_cache(monkeypatch, tmp_path / "cache", run)
+    infrared = np.random.default_rng(0).random((40, 56), np.float32)
+    predictor = cb.load(f"hf://me/street@{COMMIT}", device="cpu")
+    np.testing.assert_array_equal(
+        predictor(infrared=infrared).labels, cb.load(run, device="cpu")(infrared=infrared).labels
+    )
+    assert COMMIT in predictor.origin
+    with pytest.raises(WeightsError, match="cannot be had from the hub"):
+        cb.load(f"hf://me/street@{'b' * 40}")
+    arguments = ["evaluate", f"hf://me/street@{COMMIT}", "--data", "scenes,test=2,size=32x48"]
+    assert "give --out" in refused(arguments, capsys)
+
+
+def test_only_the_card_and_the_weights_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def download(repository: str, **given: Any) -> str:
+        asked.append({"repository": repository, **given})
+        return str(run)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub.fetch("hf://me/street@v1.0") == run
+    assert asked == [
+        {
+            "repository": "me/street",
+            "revision": "v1.0",
+            "allow_patterns": ["card.json", "weights.safetensors"],
+        }
+    ]
+
+
+def test_what_is_fetched_is_never_unpickled(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pickle in the weights' place is not opened, and its card's checksum does not fit it either."""
+    ran: list[int] = []
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return ran.append, (1,)
+
+    torch.save({"trap": Trap()}, run / "weights.safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *given, **more: str(run))
+    with pytest.raises(WeightsError):
+        cb.load("hf://me/street@main")
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("hf://street@main", "write hf://OWNER/NAME@REVISION"),
+        ("hf://me/../x@main", "is no place on the hub"),
+        ("hf://me/street", "names no revision"),
+        ("hf://me/street@", "is no place on the hub"),
+    ],
+)
+def test_a_place_must_be_whole(place: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        cb.load(place)
+
+
+def test_a_run_is_pushed_with_its_card(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "hub"
+
+    class Api:
+        """The hub, as a folder."""
+
+        def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> None:
+            assert (repository, private, exist_ok) == ("me/street", True, True)
+
+        def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
+            shutil.copytree(folder_path, there)
+            return SimpleNamespace(oid=COMMIT)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    (run / "notes.txt").write_text("mine")
+    arguments = ["push", str(run), "me/street", "--private"]
+    assert "give --license" in refused(arguments, capsys)
+    assert main([*arguments, "--license", "apache-2.0"]) == 0
+    assert f"cb.load('hf://me/street@{COMMIT}')" in capsys.readouterr().out
+    assert {path.name for path in there.iterdir()} == {"README.md", "card.json", "weights.safetensors"}
+    assert (there / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: crossband\n")
+    assert (there / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+
+
+def test_what_the_hub_refuses_is_said_in_a_line(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*given: object, **more: object) -> None:
+        raise OSError("no such user\nand a page of HTML")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=refuse))
+    arguments = ["push", str(run), "me/street", "--license", "mit"]
+    assert refused(arguments, capsys) == "me/street: the hub refused (no such user)"
+    assert "OWNER/NAME" in refused(["push", str(run), "street", "--license", "mit"], capsys)
+
+
+def test_the_card_command_prints_or_writes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["card", str(run), "--license", "mit"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["card", str(run), "--license", "mit", "--out", str(tmp_path / "README.md")]) == 0
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == printed
+    capsys.readouterr()
+    assert "needs no training" in refused(["card", "guided", "--license", "mit"], capsys)
+
+
+def test_a_system_that_only_fuses_has_a_card_without_classes(run: Path) -> None:
+    card = changed(run, classes=None, system="cddfuse", network={})
+    text = model_card(card, run, licence="mit")
+    assert "pipeline_tag: image-to-image" in text
+    assert "## Classes" not in text
+    assert "result.fused" in text
