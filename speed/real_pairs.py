@@ -22,6 +22,8 @@ import torch
 
 from crossband.card import CARD_NAME
 from crossband.evaluation import evaluate, evaluate_fusion
+from crossband.evaluation.pair_counts import read_pair_counts, write_pair_counts
+from crossband.metrics.resampling import runs_interval
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
@@ -191,6 +193,8 @@ class Comparison:
             pairs = overexposed(test, STOPS) if row.blown else test
             evaluation = evaluate(predictors[row.run].system, pairs, bands=[row.bands], by=None)
             scores = evaluation.results[row.bands].overall
+            assert evaluation.counts is not None
+            write_pair_counts(self.counts_of(row, seed), evaluation.counts)
             result[row.key] = {
                 "mean_iou": scores.protocols["present"].mean_iou,
                 "iou": dict(zip(evaluation.classes.names, scores.iou, strict=True)),
@@ -208,6 +212,21 @@ class Comparison:
             }
         write_text(path, json.dumps(result, indent=2) + "\n")
         return result
+
+    def counts_of(self, row: Row, seed: int) -> Path:
+        """The file with what a row counted in every test pair."""
+        return self.folder / f"seed{seed}" / "counts" / f"{row.key.replace(' ', '-')}.npz"
+
+    def interval(self, row: Row, seeds: list[int]) -> str:
+        """The 95 % range of a row's mean IoU over pairs and seeds (`runs_interval`).
+
+        A dash where what each pair counted was not kept.
+        """
+        paths = [self.counts_of(row, seed) for seed in seeds]
+        if not all(path.exists() for path in paths):
+            return "–"
+        found = runs_interval(np.stack([read_pair_counts(path).matrices[row.bands] for path in paths]))
+        return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
 
     def write_pictures(self, count: int = 5) -> Path:
         """A page of pictures of seed 0 for some test pairs; it shows the data, so it stays with the runs."""
@@ -240,10 +259,10 @@ class Comparison:
 
 
 def _given(pair: Pair, row: Row) -> Pair:
-    visible = pair.visible if row.bands != "infrared" else None
-    if visible is not None and row.blown:
-        visible = overexpose(visible, STOPS)
-    return Pair(pair.name, visible, pair.infrared if row.bands != "visible" else None)
+    given = pair.only(row.bands)
+    if given.visible is not None and row.blown:
+        given.visible = overexpose(given.visible, STOPS)
+    return given
 
 
 def _spread(values: list[float], show: Callable[[float], str]) -> str:
@@ -257,20 +276,23 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def summarise(name: str, results: list[dict[str, Any]]) -> str:
+def summarise(comparison: Comparison, results: list[dict[str, Any]]) -> str:
     """Markdown: labels, what a broken visible image costs AMDANet, and fused pictures.
 
     A row is over the seeds that have been scored for it, and says how many they are.
     """
     rows = [row for row in ROWS if any(row.key in result for result in results)]
     first = next(result[row.key] for row in rows for result in results if row.key in result)
-    lines = [f"**`{name}`**. Labels: IoU in percent.", ""]
-    lines += _head(["model and bands given", "seeds", "mean IoU", *first["iou"]])
+    title = f"**`{comparison.name}`**. Labels: IoU in percent; 95 %: of the mean IoU, over pairs and seeds."
+    lines = [title, ""]
+    lines += _head(["model and bands given", "seeds", "mean IoU", "95 %", *first["iou"]])
     for row in rows:
         scored = [result[row.key] for result in results if row.key in result]
         columns = [[scores["mean_iou"] for scores in scored]]
         columns += [[scores["iou"][label] for scores in scored] for label in first["iou"]]
         cells = [_spread(column, _percent) for column in columns]
+        seeds = [result["seed"] for result in results if row.key in result]
+        cells.insert(1, comparison.interval(row, seeds))
         lines.append(_line([row.label, str(len(scored)), *cells]))
     lines += ["", *_losses(results), "", *_fusion(results), ""]
     seconds = {run: [r["seconds"][run] for r in results if run in r["seconds"]] for run in RUNS}
@@ -331,7 +353,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for run in arguments.runs:
             comparison.train(run, seed)
-    print(summarise(arguments.dataset, [comparison.score(seed) for seed in arguments.seeds]))
+    print(summarise(comparison, [comparison.score(seed) for seed in arguments.seeds]))
     print(f"pictures: {comparison.write_pictures()}")
 
 

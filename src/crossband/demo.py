@@ -220,9 +220,11 @@ def _write_report(
     page.heading("IoU of every class")
     page.figure(
         per_class_iou_chart(
-            {row.label: evaluations[row.run].results[row.bands].overall for row in ROWS}, classes
+            {row.label: evaluations[row.run].results[row.bands].overall for row in ROWS},
+            classes,
+            {row.label: evaluations[row.run].class_intervals[row.bands] for row in ROWS},
         ),
-        "IoU of every class over all test scenes.",
+        "IoU of every class over all test scenes. A line over a bar is the 95 % interval over scenes.",
         "Bar chart of the IoU of every class for each model.",
     )
     page.heading("Pictures")

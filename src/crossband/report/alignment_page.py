@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from crossband.report.page import Page, facts
+from crossband.report.page import Page
 from crossband.rig.features import Picture
 from crossband.rig.rig import Rig
 from crossband.rig.warping import warp_of, warped
@@ -48,17 +48,14 @@ def write_alignment_page(
         max_side=520,
     )
     page.heading("Where it comes from")
-    page.definitions(
-        facts(
-            {
-                "command": command,
-                "homography": "\n".join(" ".join(f"{value:.6g}" for value in row) for row in rig.homography),
-                "visible size": f"{rig.visible_size[0]} x {rig.visible_size[1]} (height x width)",
-                "infrared size": f"{rig.infrared_size[0]} x {rig.infrared_size[1]} (height x width)",
-                "crossband": rig.crossband,
-            }
-        ),
-        code=True,
+    page.outline(
+        {
+            "command": command,
+            "homography": "\n".join(" ".join(f"{value:.6g}" for value in row) for row in rig.homography),
+            "visible size": f"{rig.visible_size[0]} x {rig.visible_size[1]} (height x width)",
+            "infrared size": f"{rig.infrared_size[0]} x {rig.infrared_size[1]} (height x width)",
+            "crossband": rig.crossband,
+        }
     )
     page.write(path)
 

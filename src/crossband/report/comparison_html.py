@@ -29,7 +29,7 @@ from crossband.report.comparison_files import (
     verdict,
 )
 from crossband.report.files import write_files
-from crossband.report.page import Page, facts
+from crossband.report.page import Page, known
 from crossband.text import counted, percent
 
 
@@ -66,7 +66,7 @@ def comparison_page(
     for difference in comparison.differences:
         _add_difference(page, difference, comparison, classes, (examples or {}).get(difference.second, ()))
     page.heading("Provenance")
-    page.definitions(facts(dict(provenance or {})), code=True)
+    page.outline(known(provenance or {}))
     return page
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from crossband.report.evaluation_files import (
 )
 from crossband.report.evaluation_pictures import ShownPair, add_pictures
 from crossband.report.files import write_files
-from crossband.report.page import Cell, Page
+from crossband.report.page import Cell, Page, known
 from crossband.text import DASH, listed, percent
 from crossband.words import PAIR_COUNTS_NAME
 
@@ -212,7 +211,7 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
 def _add_provenance(page: Page, evaluation: Evaluation) -> None:
     """Where the numbers come from: what a person asks first in words, and all of it folded away below."""
     page.heading("Provenance")
-    kept: Mapping[str, Any] = {name: fact for name, fact in evaluation.provenance.items() if fact is not None}
+    kept = known(evaluation.provenance)
     training = kept.get("training")
     words = training_words(training) if isinstance(training, Mapping) else {}
     page.definitions(

@@ -18,7 +18,7 @@ from crossband.report.fusion_files import (
     fusion_dict,
     fusion_text,
 )
-from crossband.report.page import Cell, Page, facts
+from crossband.report.page import Cell, Page, known
 from crossband.text import decimal
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
@@ -38,15 +38,14 @@ def fusion_page(evaluation: FusionEvaluation) -> Page:
     _add_pictures(page, evaluation)
     _add_spread(page, evaluation)
     page.heading("Provenance")
-    page.definitions(
+    page.outline(
         {
             "source": evaluation.source,
             "split": evaluation.split,
             "convention": evaluation.convention.name,
             **{f"method {name}": method.origin for name, method in evaluation.methods.items()},
-            **facts(evaluation.provenance),
-        },
-        code=True,
+            **known(evaluation.provenance),
+        }
     )
     return page
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import re
 import warnings
@@ -207,13 +206,9 @@ class Page:
         write_text(path, self.html())
 
 
-def facts(provenance: Mapping[str, object]) -> dict[str, str]:
-    """What is kept beside numbers, as texts for `Page.definitions`; None is left out."""
-    return {
-        name: fact if isinstance(fact, str) else json.dumps(fact, indent=1, ensure_ascii=False)
-        for name, fact in provenance.items()
-        if fact is not None
-    }
+def known(provenance: Mapping[str, object]) -> dict[str, object]:
+    """What is kept beside numbers, for `Page.outline`, without what is None."""
+    return {name: fact for name, fact in provenance.items() if fact is not None}
 
 
 def _outline(items: Mapping[str, object]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 from crossband.evaluation.robustness import Robustness
 from crossband.pairs.corruption import CORRUPTIONS, SEVERITIES
 from crossband.report.files import write_files
-from crossband.report.page import Cell, Page, facts
+from crossband.report.page import Cell, Page, known
 from crossband.report.robustness_files import (
     RULE,
     heading,
@@ -73,7 +73,7 @@ def robustness_page(found: Mapping[str, Robustness]) -> Page:
             {c.name: f"{c.meaning}: {', '.join(f'{v:g}' for v in c.levels)}" for c in CORRUPTIONS.values()}
         )
         page.heading("Provenance", 3)
-        page.definitions(facts(one.provenance), code=True)
+        page.outline(known(one.provenance))
     return page
 
 
