@@ -21,6 +21,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cli", "the commands: thin functions over the library", ("cli", "__main__", "terminal")),
     ("demo", "what the command demo does", ("demo",)),
     ("reproduce", "tables of papers: planning, running, printing", ("reproduce",)),
+    ("many", "very many pairs in parts, on a cluster", ("many",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
     (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.launching import launch_arguments, launcher_of, score_on_ray
 from crossband.cli.runs import note_choice
 from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments, seen
 from crossband.errors import OptionError, quoted
@@ -30,6 +31,8 @@ from crossband.version import __version__
 from crossband.words import BAND_COMBINATIONS, BANDS, PRECISIONS, Band, Bands, RuntimeChoice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crossband.evaluation import Evaluation
     from crossband.pairs.base import Pairs
     from crossband.predictor import Predictor
@@ -40,7 +43,12 @@ _FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": Fa
 # Rows of every table of fused pictures: a fusion is often no better than one of the two.
 _BANDS_ALONE: dict[str, Band] = {f"{band} alone": band for band in BANDS}
 _EXAMPLES = 3
-_LABELS_ONLY = {"bands": ("all", "both"), "protocol": (DEFAULT_PROTOCOL,), "examples": (_EXAMPLES,)}
+_LABELS_ONLY = {
+    "bands": ("all", "both"),
+    "protocol": (DEFAULT_PROTOCOL,),
+    "examples": (_EXAMPLES,),
+    "launcher": ("local",),
+}
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -88,6 +96,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         help="pairs shown with pictures, of the worst, of the typical and of the best ones each",
     )
     pass_arguments(parser)
+    launch_arguments(parser)
     _fusion_arguments(parser)
 
 
@@ -157,8 +166,8 @@ def _evaluate_labels(options: Namespace) -> None:
     run = _only_run(options)
     if is_remote(run) and not options.out:
         raise OptionError(f"give --out: {run} has no folder of its own for results")
+    launcher = launcher_of(options)
     first = check_first([run], options)
-    from crossband import evaluation as evaluations
     from crossband.evaluation.passing import combinations
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
@@ -172,7 +181,8 @@ def _evaluate_labels(options: Namespace) -> None:
         supported = [bands for bands in BAND_COMBINATIONS if bands in card.bands]
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]
         expects = dict.fromkeys(wanted, len(first))
-    predictor = load(run, device=options.device, runtime=_runtime(options), expects=expects)
+    how = {"device": options.device, "runtime": _runtime(options), "expects": expects}
+    predictor = load(run, **how)
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
@@ -184,18 +194,11 @@ def _evaluate_labels(options: Namespace) -> None:
         if not options.out:
             # Again, now that nobody else writes there.
             _default_folder(Path(run), "evaluation", options.split, pairs.source)
-        with progress_bar("evaluating") as progress:
-            evaluation = evaluations.evaluate(
-                predictor.system,
-                pairs,
-                bands=bands,
-                by="condition" if options.by == "condition" else None,
-                workers=options.workers,
-                batch_size=options.batch_size,
-                device=predictor.device,
-                precision=options.precision,
-                progress=progress,
-            )
+        evaluation = (
+            _scored(options, predictor, pairs, bands)
+            if launcher is None
+            else score_on_ray(options, launcher, predictor, pairs, bands, how)
+        )
         print(evaluation_text(evaluation, options.protocol))
         evaluation.provenance = {
             "command": command_line(),
@@ -208,6 +211,23 @@ def _evaluate_labels(options: Namespace) -> None:
         write_evaluation(evaluation, out, options.protocol, shown)
     note_choice(predictor)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
+
+
+def _scored(options: Namespace, predictor: Predictor, pairs: Pairs, bands: Sequence[Bands]) -> Evaluation:
+    from crossband.evaluation import evaluate
+
+    with progress_bar("evaluating") as progress:
+        return evaluate(
+            predictor.system,
+            pairs,
+            bands=bands,
+            by="condition" if options.by == "condition" else None,
+            workers=options.workers,
+            batch_size=options.batch_size,
+            device=predictor.device,
+            precision=options.precision,
+            progress=progress,
+        )
 
 
 def _shown(evaluation: Evaluation, predictor: Predictor, pairs: Pairs, options: Namespace) -> list[ShownPair]:

@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.reproduce.settings import Compute, Launcher, Settings
+from crossband.many.cluster import Launcher
+from crossband.reproduce.settings import Compute, Settings
 from crossband.terminal import command_line
 from crossband.text import text_table
 from crossband.words import Budget

@@ -80,6 +80,24 @@ def read_pair_counts(path: Path) -> PairCounts:
     return counts
 
 
+def joined(parts: Sequence[PairCounts]) -> PairCounts:
+    """The counts of parts of one list, in their order. Raises OptionError for parts of different lists."""
+    first = parts[0]
+    for part in parts:
+        if (part.source, part.split, part.classes) != (first.source, first.split, first.classes):
+            raise OptionError(f"counts of {part.source} cannot be joined with those of {first.source}")
+        if part.matrices.keys() != first.matrices.keys():
+            raise OptionError("counts of different bands cannot be joined")
+    return PairCounts(
+        first.source,
+        first.split,
+        first.classes,
+        tuple(name for part in parts for name in part.names),
+        tuple(condition for part in parts for condition in part.conditions),
+        {bands: np.concatenate([part.matrices[bands] for part in parts]) for bands in first.matrices},
+    )
+
+
 def _texts(array: np.ndarray) -> tuple[str, ...]:
     return tuple(str(text) for text in array.ravel())
 

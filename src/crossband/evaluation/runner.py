@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -89,14 +89,21 @@ def evaluate(
         conditions=tuple(conditions),
         matrices={name: np.stack(each) for name, each in matrices.items()},
     )
-    split = pairs_by_condition(Counter(conditions))
+    return evaluation_of(counts, system=system.name, supports=supports, precision=precision)
+
+
+def evaluation_of(
+    counts: PairCounts, *, system: str, supports: Mapping[Bands, Support], precision: Precision
+) -> Evaluation:
+    """The scores of what was counted in every pair. system: its name. supports: how it runs on what bands."""
+    split = pairs_by_condition(Counter(counts.conditions))
     results = {name: _band_result(name, support, counts, list(split)) for name, support in supports.items()}
     return Evaluation(
-        system=system.name,
-        source=pairs.source,
-        split=pairs.split,
-        classes=classes,
-        pairs=len(names),
+        system=system,
+        source=counts.source,
+        split=counts.split,
+        classes=counts.classes,
+        pairs=len(counts.names),
         precision=precision,
         results=results,
         pairs_by_condition=split,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import OptionError, first_line
+from crossband.errors import first_line
+from crossband.many.cluster import Launcher, check_room, cluster
 from crossband.reproduce.folders import is_finished
 from crossband.reproduce.jobs import Job
 from crossband.reproduce.running import POLL_SECONDS, Say, attempt, spoken_failure
-from crossband.reproduce.settings import Compute, Launcher
+from crossband.reproduce.settings import Compute
 from crossband.text import counted
 
 
@@ -33,22 +32,12 @@ def work_on_ray(
     A job starts when those that it reuses have ended. A task whose worker died is started again, and goes
     on where that one was. Raises OptionError if Ray is not installed or there is no such cluster.
     """
-    ray = _ray()
-    # Ray reports the use of every cluster to its makers unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ours = not ray.is_initialized()
-    if ours:
-        try:
-            local: dict[str, Any] = {} if launcher.address else {"include_dashboard": False}
-            ray.init(address=launcher.address, log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise OptionError(f"no Ray cluster at address {launcher.address}: {first_line(error)}") from error
-    try:
+    with cluster(launcher.address) as ray:
         # The cluster's GPUs count, not those of the machine that this was started on.
         there = ray.cluster_resources()
         takes = compute.accelerator == "gpu" or (compute.accelerator == "auto" and there.get("GPU", 0) > 0)
         gpus = max((job.options.devices for job in jobs.values()), default=1) if takes else 0
-        _check_room(there, launcher.cpus, gpus)
+        check_room(there, launcher.cpus, gpus)
         task = ray.remote(num_cpus=launcher.cpus, num_gpus=gpus, max_retries=3)(do_task)
         ends: dict[str, Any] = {}
         for name, job in jobs.items():
@@ -58,9 +47,6 @@ def work_on_ray(
         room = f"{counted(launcher.cpus, 'CPU')} and {counted(gpus, 'GPU')}"
         say(f"{counted(len(ends), 'job')} on Ray: {room} each")
         return _gather(ray, ends, say, after)
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def _gather(ray: Any, ends: Mapping[str, Any], say: Say, after: Callable[[], None]) -> dict[str, str]:
@@ -97,21 +83,3 @@ def do_task(job: Job, out: Path, compute: Compute, needs: list[str], *problems: 
     except Exception as error:
         return spoken_failure(error)
     return None
-
-
-def _check_room(cluster: Mapping[str, float], cpus: int, gpus: int) -> None:
-    """Raise OptionError for jobs that would wait for ever."""
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        there = int(cluster.get(name, 0))
-        if wanted > there:
-            raise OptionError(f"a job takes {wanted} {name}s, but the Ray cluster has {there} in all")
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise OptionError(
-            "--launcher ray needs Ray, which is not installed: pip install 'crossband[ray]'"
-        ) from error
-    return ray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from crossband.words import Accelerator, Budget
 
@@ -49,16 +49,3 @@ class Compute:
         import torch
 
         return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """Who does the jobs.
-
-    name: "local" is this process, one after another; "ray" a cluster. address: of a running cluster, "auto"
-    for the one on this machine; None starts one here, and ends it. cpus: processors that a job takes of it.
-    """
-
-    name: Literal["local", "ray"] = "local"
-    address: str | None = None
-    cpus: int = 1

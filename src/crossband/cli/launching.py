@@ -1,0 +1,105 @@
+"""What commands share that give their pairs out to a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.errors import OptionError
+from crossband.many.cluster import Launcher
+from crossband.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crossband.evaluation import Evaluation
+    from crossband.many.parts import Cut
+    from crossband.pairs.base import Pairs
+    from crossband.predictor import Predictor
+    from crossband.words import Bands
+
+PART_SIZE = 500
+_ON_RAY = {
+    "address": "of a running Ray cluster, or auto (default: start one here)",
+    "cpus": "processors that a worker takes of a Ray cluster",
+}
+
+
+def launch_arguments(parser: ArgumentParser) -> None:
+    hints = get_type_hints(Launcher)
+    parser.add_argument(
+        "--launcher",
+        type=hints["name"],
+        default=Launcher.name,
+        help="local: this process; ray: the workers of a cluster, part by part, going on where an earlier "
+        "command ended; every machine must see the pairs, the run and --out under the same paths",
+    )
+    for name, text in _ON_RAY.items():
+        parser.add_argument(f"--{name}", type=hints[name], default=getattr(Launcher, name), help=text)
+    parser.add_argument(
+        *("--part_size", "--part-size"), type=int, default=PART_SIZE, help="pairs that a worker does at once"
+    )
+
+
+def launcher_of(options: Namespace) -> Launcher | None:
+    """The cluster that was asked for; None for this process. Raises OptionError for what does not fit."""
+    if options.launcher == "local":
+        plain = {"address": Launcher.address, "cpus": Launcher.cpus, "part_size": PART_SIZE}
+        for name, default in plain.items():
+            if options[name] != default:
+                raise OptionError(f"--{name} is for a Ray cluster: add --launcher ray")
+        return None
+    for name in ("cpus", "part_size"):
+        if options[name] < 1:
+            raise OptionError(f"--{name} must be 1 or more, not {options[name]}")
+    if not options.out:
+        raise OptionError("--launcher ray needs --out, a folder that all workers see")
+    return Launcher(options.launcher, options.address, options.cpus)
+
+
+def cut_of(task: str, run: str, predictor: Predictor, options: Namespace, pairs: Pairs) -> Cut:
+    """How a list is cut for the workers."""
+    from crossband.many.parts import Cut
+
+    return Cut(
+        task=task,
+        run=run,
+        weights_sha256=predictor.card.weights_sha256,
+        source=options.data,
+        split=pairs.split,
+        pairs=len(pairs),
+        size=options.part_size,
+    )
+
+
+def score_on_ray(
+    options: Namespace,
+    launcher: Launcher,
+    predictor: Predictor,
+    pairs: Pairs,
+    bands: Sequence[Bands],
+    load: dict[str, Any],
+) -> Evaluation:
+    """`crossband.evaluation.evaluate` by the workers of a cluster. load: how they load the run."""
+    from crossband.evaluation.pair_counts import joined, read_pair_counts
+    from crossband.evaluation.runner import evaluation_of
+    from crossband.many.jobs import ScoreParts
+    from crossband.many.working import do_parts
+
+    job = ScoreParts(
+        cut=cut_of("evaluate", options.run[0], predictor, options, pairs),
+        out=Path(options.out).absolute() / "parts",
+        home=Path.cwd(),
+        load=load,
+        batch_size=options.batch_size,
+        bands=tuple(bands),
+        by="condition" if options.by == "condition" else None,
+        precision=options.precision,
+    )
+    with progress_bar("evaluating on Ray") as progress:
+        do_parts(job, launcher, progress=progress)
+    counts = joined([read_pair_counts(job.file(index)) for index in range(len(job.cut))])
+    supports = {name: predictor.system.check_bands(name) for name in bands}
+    return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=options.precision)

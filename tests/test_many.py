@@ -1,0 +1,185 @@
+"""Very many pairs in parts: each done once, whole, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import refused
+from crossband.cli import main
+from crossband.errors import OptionError
+from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts
+from crossband.many.cluster import Launcher
+from crossband.many.jobs import Done, ScoreParts, begun
+from crossband.many.parts import Cut, settle
+from crossband.many.working import do_parts
+from crossband.training.engine import train
+from crossband.words import PAIR_COUNTS_NAME
+from tiny_runs import tiny_options
+
+PAIRS = "scenes,train=1,val=0,test=7,size=32x48"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = tiny_options(tmp_path_factory.mktemp("many") / "run", recipe={"epochs": 1, "batch_size": 4})
+    return train(options, quiet=True)
+
+
+def cut(run: Path | str = "run", **changes: object) -> Cut:
+    given = {"task": "evaluate", "source": PAIRS, "split": "test", "pairs": 7, "size": 3}
+    return Cut(run=str(run), weights_sha256=None, **{**given, **changes})  # type: ignore[arg-type]
+
+
+def job(run: Path, out: Path) -> ScoreParts:
+    return ScoreParts(cut(run), out, Path.cwd(), {"device": "cpu"}, batch_size=2, bands=("visible",))
+
+
+def whole(run: Path, out: Path) -> PairCounts:
+    """What one process counts."""
+    assert main(["evaluate", str(run), "--data", PAIRS, "--out", str(out), "--device", "cpu"]) == 0
+    return read_pair_counts(out / PAIR_COUNTS_NAME)
+
+
+def test_parts_hold_every_pair_once_in_order() -> None:
+    assert [list(cut().part(index)) for index in range(len(cut()))] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert len(cut(pairs=6)) == 2
+    assert [*cut().names()] == ["part-000000", "part-000001", "part-000002"]
+
+
+def test_a_folder_holds_the_parts_of_one_cut(tmp_path: Path) -> None:
+    settle(tmp_path, cut())
+    settle(tmp_path, cut())
+    with pytest.raises(OptionError, match="of which size is 3, not 4"):
+        settle(tmp_path, cut(size=4))
+    (tmp_path / "parts.json").write_text("[")
+    with pytest.raises(OptionError, match=r"parts\.json cannot be read"):
+        settle(tmp_path, cut())
+
+
+def test_parts_are_counted_as_the_whole_is(run: Path, tmp_path: Path) -> None:
+    work = job(run, tmp_path)
+    do = begun(work)
+    assert [do(index) for index in range(3)] == [Done(3), Done(3), Done(1)]
+    ours = joined([read_pair_counts(work.file(index)) for index in range(3)])
+    theirs = whole(run, tmp_path / "whole")
+    assert ours.names == theirs.names
+    assert ours.conditions == theirs.conditions
+    np.testing.assert_array_equal(ours.matrices["visible"], theirs.matrices["visible"])
+
+
+def test_a_part_that_is_there_is_left_alone(run: Path, tmp_path: Path) -> None:
+    work = job(run, tmp_path)
+    work.file(1).write_bytes(b"whole")
+    assert begun(work)(1) == Done(3)
+    assert work.file(1).read_bytes() == b"whole"
+
+
+def test_what_cannot_be_done_is_told_for_every_part(tmp_path: Path) -> None:
+    do = begun(job(tmp_path / "nowhere", tmp_path))
+    assert "nowhere" in str(do(0).problem)
+    assert do(0) == do(1)
+
+
+def test_a_list_that_a_worker_sees_otherwise_is_refused(run: Path, tmp_path: Path) -> None:
+    work = ScoreParts(cut(run, pairs=8), tmp_path, Path.cwd(), {"device": "cpu"}, 1, ("visible",))
+    assert "has 7 pairs here, and 8 where" in str(begun(work)(0).problem)
+
+
+def test_counts_of_different_lists_are_not_joined() -> None:
+    def counted(source: str) -> PairCounts:
+        from crossband.pairs.base import Classes
+
+        classes = Classes(("a", "b"), ((0, 0, 0), (9, 9, 9)))
+        return PairCounts(source, "test", classes, ("x",), ("day",), {"both": np.ones((1, 2, 2), np.int32)})
+
+    assert joined([counted("one"), counted("one")]).names == ("x", "x")
+    with pytest.raises(OptionError, match="of two cannot be joined with those of one"):
+        joined([counted("one"), counted("two")])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--part_size", "3"], "--part_size is for a Ray cluster"),
+        (["--launcher", "ray"], "--launcher ray needs --out"),
+        (["--launcher", "ray", "--out", "o", "--cpus", "0"], "--cpus must be 1 or more"),
+    ],
+)
+def test_options_of_a_cluster(
+    run: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    assert said in refused(["evaluate", str(run), "--data", PAIRS, *given], capsys)
+
+
+@dataclass(frozen=True)
+class DiesOnce(ScoreParts):
+    """Its worker is killed in the middle of the second part, the first time."""
+
+    def begin(self) -> Callable[[int], Done]:
+        do = super().begin()
+
+        def dies(index: int) -> Done:
+            marker = self.out / "died"
+            if index == 1 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return do(index)
+
+        return dies
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing_but_time(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = whole(run, tmp_path / "whole")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    out = tmp_path / "out"
+    out.mkdir()
+    try:
+        plain = job(run, out)
+        work = DiesOnce(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
+        seen: list[tuple[int, int]] = []
+        assert do_parts(work, Launcher("ray"), progress=lambda *at: seen.append(at)) == Done(7)
+        assert (out / "died").exists()
+        assert seen[-1] == (7, 7)
+        ours = joined([read_pair_counts(work.file(index)) for index in range(3)])
+        assert ours.names == expected.names
+        np.testing.assert_array_equal(ours.matrices["visible"], expected.matrices["visible"])
+
+        there = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
+        work.file(2).unlink()
+        assert do_parts(work, Launcher("ray")) == Done(7)
+        del there["part-000002.npz"]
+        assert {name: (out / name).stat().st_mtime_ns for name in there} == there
+        work.file(2).unlink()
+        with pytest.raises(OptionError, match="takes 99 CPUs, but the Ray cluster has 2"):
+            do_parts(work, Launcher("ray", cpus=99))
+
+        arguments = [
+            "evaluate",
+            str(run),
+            "--data",
+            PAIRS,
+            "--out",
+            str(tmp_path / "told"),
+            "--device",
+            "cpu",
+        ]
+        assert main([*arguments, "--launcher", "ray", "--part_size", "2"]) == 0
+        found = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("told", "whole")]
+        assert found[0]["results"] == found[1]["results"]
+    finally:
+        ray.shutdown()
