@@ -19,6 +19,8 @@ from crossband.cli.compare import compare, compare_arguments
 from crossband.cli.data import data, data_arguments
 from crossband.cli.evaluate import evaluate, evaluate_arguments
 from crossband.cli.export import export, export_arguments, verify, verify_arguments
+from crossband.cli.fuse import fuse, fuse_arguments
+from crossband.cli.predict import predict, predict_arguments
 from crossband.cli.report import report, report_arguments
 from crossband.cli.reproduce import reproduce, reproduce_arguments
 from crossband.cli.robustness import robustness, robustness_arguments
@@ -32,7 +34,6 @@ from crossband.cli.runs import (
 )
 from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.train import train, train_arguments
-from crossband.cli.use import fuse, fuse_arguments, predict, predict_arguments
 from crossband.errors import CrossbandError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings

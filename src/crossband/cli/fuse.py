@@ -1,0 +1,84 @@
+"""``crossband fuse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.cli.runs import note_choice
+from crossband.cli.using import (
+    batch_arguments,
+    check_combinations,
+    checked_files,
+    choices,
+    computing,
+    computing_arguments,
+    ending,
+    false_colour_arguments,
+    note_agreement,
+    note_bands,
+    note_suspicions,
+)
+from crossband.terminal import progress_bar, rig_arguments
+
+
+def fuse_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        type=str,
+        help="a finished run folder, an exported file, or a system that needs no training, such as laplacian "
+        "(see `crossband systems`)",
+    )
+    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--out", type=str, required=True, help="folder for the fused pictures, NAME.png")
+    parser.add_argument(
+        "--stretch",
+        action="store_true",
+        help="spread the values of each picture over the whole range; spoils comparisons by fusion metrics",
+    )
+    parser.add_argument(
+        "--infrared_scaling",
+        "--infrared-scaling",
+        type=str | None,
+        help="for a system that needs no training: auto (default: one rule for all images, chosen by a "
+        "sample of them), full-range, minmax, percentile(1, 99), fixed(low, high) or celsius(low, high); a "
+        "run has its own",
+    )
+    false_colour_arguments(parser)
+    rig_arguments(parser)
+    batch_arguments(parser)
+    computing_arguments(parser)
+
+
+def fuse(options: Namespace) -> int:
+    files = checked_files(options)
+    from crossband.pairs.false_colour import false_colour_rule
+    from crossband.predicting import fuse_files
+    from crossband.predictor import load
+
+    predictor = load(
+        options.run,
+        infrared_scaling=options.infrared_scaling,
+        false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
+        **computing(options, files),
+    )
+    check_combinations(predictor, files)
+    note_suspicions(predictor, files)
+    note_agreement(predictor, files)
+    with progress_bar("fusing") as progress:
+        outcome = fuse_files(
+            predictor,
+            files,
+            Path(options.out),
+            stretch=options.stretch,
+            progress=progress,
+            **choices(options, files),
+        )
+    print(f"written: {outcome.done} fused {'picture' if outcome.done == 1 else 'pictures'} in {options.out}")
+    if options.infrared is not None:
+        print(f"infrared scaling: {predictor.scaling}")
+    note_choice(predictor)
+    note_bands(predictor, files, outcome)
+    return ending(outcome, options.out)

@@ -1,0 +1,87 @@
+"""``crossband predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from crossband.cli.runs import note_choice
+from crossband.cli.using import (
+    batch_arguments,
+    check_combinations,
+    checked_files,
+    choices,
+    computing,
+    computing_arguments,
+    ending,
+    false_colour_arguments,
+    note_agreement,
+    note_bands,
+    note_suspicions,
+)
+from crossband.errors import PairError
+from crossband.terminal import display_arguments, progress_bar, rig_arguments
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from crossband.display import Display
+    from crossband.pairs.base import PairFiles
+    from crossband.predictor import Predictor
+
+
+def predict_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a finished run folder, or an exported file or bundle")
+    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
+    false_colour_arguments(parser)
+    display_arguments(parser)
+    rig_arguments(parser)
+    batch_arguments(parser)
+    computing_arguments(parser)
+
+
+def predict(options: Namespace) -> int:
+    files = checked_files(options)
+    from crossband.pairs.false_colour import false_colour_rule
+    from crossband.predicting import predict_files
+    from crossband.predictor import load
+
+    false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
+    predictor = load(options.run, false_colour=false_colour, **computing(options, files))
+    check_combinations(predictor, files)
+    note_suspicions(predictor, files)
+    note_agreement(predictor, files)
+    display = _display(options, predictor, files)
+    with progress_bar("predicting") as progress:
+        outcome = predict_files(
+            predictor,
+            files,
+            Path(options.out),
+            progress=progress,
+            display=display,
+            **choices(options, files),
+        )
+    print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
+    note_choice(predictor)
+    note_bands(predictor, files, outcome)
+    return ending(outcome, options.out)
+
+
+def _display(options: Namespace, predictor: Predictor, files: list[PairFiles]) -> Display | None:
+    """How infrared is shown where there is no visible image to lay labels over; None: as it was scaled."""
+    if (options.display, options.colours) == ("linear", "grey"):
+        return None
+    from crossband.display import make_display, sampled
+
+    def infrared(index: int) -> np.ndarray | None:
+        try:
+            return predictor.read(files[index]).infrared
+        except PairError:
+            # The prediction reads every pair, and says what is wrong with this one.
+            return None
+
+    return make_display(options.display, options.colours, sampled(len(files), infrared))
