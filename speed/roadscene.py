@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from crossband.evaluation import evaluate_fusion
-from crossband.pairs.folder import match_images
+from crossband.pairs.matching import match_images
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import to_uint8
 from crossband.predictor import load

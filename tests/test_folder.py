@@ -8,7 +8,8 @@ from PIL import Image
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
-from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, match_images, read_classes
+from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, read_classes
+from crossband.pairs.matching import match_images
 from crossband.words import IGNORE_INDEX
 
 

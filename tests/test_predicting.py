@@ -13,7 +13,8 @@ from PIL import Image
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Classes, Pair, PairFiles
-from crossband.pairs.folder import default_palette, match_images
+from crossband.pairs.folder import default_palette
+from crossband.pairs.matching import match_images
 from crossband.predicting import fuse_files
 from crossband.predictor import Predictor, load
 from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest, read_results

@@ -12,7 +12,7 @@ from PIL import Image
 
 from crossband.errors import BandError, OptionError, PairError
 from crossband.pairs.base import PairFiles
-from crossband.pairs.folder import match_images
+from crossband.pairs.matching import match_images
 from crossband.predicting import predict_files
 from crossband.predictor import Predictor
 from crossband.systems.base import Output

@@ -37,8 +37,11 @@ Logger = Literal["tensorboard", "wandb", "mlflow", "none"]
 Contrast = Literal["linear", "agc"]
 """How infrared becomes grey in pictures: as it is, or equalised over its sequence."""
 
-Missing = Literal["use", "error"]
-"""What to do with a pair that lacks a band which others have: use what it has, or raise."""
+Missing = Literal["use", "skip", "error"]
+"""What to do with an image whose partner is missing: use it alone, leave it out, or raise."""
+
+PairBy = Literal["name", "time"]
+"""What makes two images a pair: the same name, or the nearest times."""
 
 OnError = Literal["skip", "stop"]
 """What to do after a pair that cannot be used: go on, or raise."""

@@ -82,7 +82,7 @@ def align(options: Namespace) -> int:
 
 
 def _align(options: Namespace) -> int:
-    from crossband.pairs.folder import match_images
+    from crossband.pairs.matching import match_images
     from crossband.pairs.writing import write_text
     from crossband.rig.aligning import align_pairs, align_points
     from crossband.rig.points import read_points

@@ -122,7 +122,7 @@ def checked_files(options: Namespace) -> list[PairFiles]:
 
 def _files(options: Namespace) -> list[PairFiles]:
     """The pairs that two files or two folders hold, neither of which may take up the results."""
-    from crossband.pairs.folder import match_images
+    from crossband.pairs.matching import match_images
 
     out, paths = options.out, (options.visible, options.infrared)
     for given in paths:

@@ -30,8 +30,8 @@ from crossband.evaluation.passing import (
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION, FusionScores
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.batch import Batch
-from crossband.pairs.folder import match_images
 from crossband.pairs.loading import evaluation_loader
+from crossband.pairs.matching import match_images
 from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
 from crossband.runtime.exported import Exported

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +11,21 @@ from pathlib import Path
 
 from crossband.colour_vision import distinct_colours
 from crossband.errors import OptionError, PairError, quoted
+from crossband.pairs.arrangement import PARTS, Arrangement, likely_names
 from crossband.pairs.auto_scaling import resolve_scaling
 from crossband.pairs.base import IGNORE_COLOUR, Classes, Pair, PairFiles, Pairs
 from crossband.pairs.false_colour import REFUSE
-from crossband.pairs.image_files import IMAGE_SUFFIXES
-from crossband.pairs.names import checked_name
+from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_time, pair_up
 from crossband.pairs.reading import read_label, read_pair
 from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
-from crossband.words import BANDS, IGNORE_INDEX, Missing
+from crossband.words import BANDS, IGNORE_INDEX
 from crossband.yaml_files import read_yaml
 
 WHOLE = "all"
 """The split of a folder that has its bands directly, without folders for splits."""
 
+_PLAIN = Arrangement()
 _LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
 _CONDITION_OF_LETTER = {"D": "day", "N": "night"}
@@ -46,6 +46,9 @@ class FolderPairs(Pairs):
     N (night) after the number that ends each name, where all names have it.
     labels: False takes the folder ``label`` for absent, whatever it holds. infrared_scaling: a rule, or
     "auto" (`resolve_scaling`). false_colour: as in `read_infrared`. registration: as in `read_pair`.
+    arrangement: other folders, patterns of names, pairs by time, and what becomes of single images.
+
+    matching: the pairs, what stayed single, and how far apart the times are.
 
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
@@ -61,19 +64,22 @@ class FolderPairs(Pairs):
         labels: bool = True,
         false_colour: str = REFUSE,
         registration: Registration | None = None,
+        arrangement: Arrangement = _PLAIN,
     ):
         self.source = f"folder:{root}"
         self.split = split or WHOLE
         self.false_colour = false_colour
         self.registration = registration
-        folder = _split_folder(root, self.split)
-        self.files = _find_pairs(folder, labels)
+        folder = _split_folder(root, self.split, arrangement)
+        self.matching = _find_pairs(folder, labels, arrangement)
+        self.files = self.matching.files
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
-        first = self.files[0]
-        self.bands = tuple(band for band in BANDS if getattr(first, band) is not None)
+        self.bands = tuple(
+            band for band in BANDS if all(getattr(files, band) is not None for files in self.files)
+        )
         self.classes = None
-        if first.label is not None:
-            self.classes = classes or _folder_classes(root)
+        if self.files[0].label is not None:
+            self.classes = classes or _folder_classes(root, arrangement)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -97,51 +103,30 @@ class FolderPairs(Pairs):
         return self.files[index]
 
 
-def folder_splits(root: Path) -> list[str]:
+def folder_splits(root: Path, arrangement: Arrangement = _PLAIN) -> list[str]:
     """The splits of a folder, sorted; ["all"] where it holds the bands directly.
 
     Raises PairError if there is no such folder or none in it holds a band.
     """
     if not root.is_dir():
         raise PairError(f"{root}: there is no such folder")
-    if _holds_a_band(root):
+    if _holds_a_band(root, arrangement):
         return [WHOLE]
-    splits = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _holds_a_band(entry))
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    splits = [folder.name for folder in folders if _holds_a_band(folder, arrangement)]
     if not splits:
+        likely = likely_names([root, *folders])
+        named = ",".join(f"{band}={name}" for band, name in likely.items())
+        if named and arrangement == _PLAIN:
+            raise PairError(
+                f"{root}: neither it nor a folder in it holds a folder named visible or infrared, but "
+                f"{' and '.join(likely.values())} look like them; write folder:{root},{named}"
+            )
         raise PairError(
-            f"{root}: neither it nor a folder in it holds a folder named visible or infrared; "
-            "arrange the images as <split>/{visible,infrared,label}/name.*"
+            f"{root}: neither it nor a folder in it holds {_spoken(arrangement)}; "
+            "arrange the images as <split>/{visible,infrared,label}/name.*, or name other folders or patterns"
         )
     return splits
-
-
-def match_images(
-    visible: Path | None, infrared: Path | None, *, missing: Missing = "error"
-) -> list[PairFiles]:
-    """The pairs of two image files, or of two folders of images under the same names; either may be None.
-
-    Two files make one pair, whatever they are called; it takes the visible one's name. Folders are searched
-    as those of `FolderPairs`. The same file or folder for both bands: 4-channel images, infrared last.
-    missing: "use" gives an image without a partner as a pair of one band.
-
-    Raises PairError if a path is not there, a folder holds no image, an image lacks its partner, or all do;
-    OptionError if one path is a file and the other a folder, or if both are None.
-    """
-    given = {band: path for band, path in zip(BANDS, (visible, infrared), strict=True) if path is not None}
-    if not given:
-        raise OptionError("neither a visible nor an infrared image was given; give one or both")
-    for path in given.values():
-        if not path.exists():
-            raise PairError(f"{path}: there is no such file or folder")
-    folders = [path.is_dir() for path in given.values()]
-    if not any(folders):
-        return [PairFiles(next(iter(given.values())).stem, visible, infrared)]
-    if not all(folders):
-        raise OptionError(f"{visible} and {infrared}: one is a file, one a folder; give two of a kind")
-    found: dict[str, dict[str, Path]] = {band: _images(path) for band, path in given.items()}
-    # Where no name has both bands, the names are at fault, and not the cameras.
-    single = missing == "use" and bool(set.intersection(*(set(images) for images in found.values())))
-    return _pair_up(" and ".join(map(str, given.values())), found, single)
 
 
 def read_classes(path: Path) -> Classes:
@@ -199,64 +184,45 @@ def _is_colour(entry: object) -> bool:
     )
 
 
-def _holds_a_band(folder: Path) -> bool:
-    return any((folder / band).is_dir() for band in BANDS)
+def _holds_a_band(folder: Path, arrangement: Arrangement) -> bool:
+    return any(_is_there(arrangement.place(folder, band)) for band in BANDS)
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    splits = folder_splits(root)
+def _is_there(place: Path) -> bool:
+    """Whether a folder is there, or an image that fits a pattern."""
+    if not is_pattern(place):
+        return place.is_dir()
+    try:
+        return bool(find_images(place))
+    except PairError:
+        return False
+
+
+def _spoken(arrangement: Arrangement) -> str:
+    if arrangement == _PLAIN:
+        return "a folder named visible or infrared"
+    return f"{arrangement.visible} or {arrangement.infrared}"
+
+
+def _split_folder(root: Path, split: str, arrangement: Arrangement) -> Path:
+    splits = folder_splits(root, arrangement)
     if split not in splits:
         raise OptionError(f"{root} has no split {quoted(split)}; it has: {', '.join(splits)}")
-    return root if splits == [WHOLE] and _holds_a_band(root) else root / split
+    return root if splits == [WHOLE] and _holds_a_band(root, arrangement) else root / split
 
 
-def _find_pairs(folder: Path, labels: bool) -> list[PairFiles]:
+def _find_pairs(folder: Path, labels: bool, arrangement: Arrangement) -> Matching:
     """The pairs of one split's folder, by name."""
-    wanted = (*BANDS, "label") if labels else BANDS
-    parts = [part for part in wanted if (folder / part).is_dir()]
-    pairs = _pair_up(str(folder), {part: _images(folder / part) for part in parts})
-    conditions = _conditions(folder, [pair.name for pair in pairs])
-    return [replace(pair, condition=conditions.get(pair.name)) for pair in pairs]
-
-
-def _pair_up(where: str, found: Mapping[str, Mapping[str, Path]], single: bool = False) -> list[PairFiles]:
-    """Pairs from the images of each band and label by name.
-
-    Raises PairError if a partner is missing, unless single images are allowed for.
-    """
-    every = sorted(set().union(*found.values()))
-    gaps = {part: [name for name in every if name not in images] for part, images in found.items()}
-    told = [f"{part} lacks {len(names)} ({_first(names)})" for part, names in gaps.items() if names]
-    if told and not single:
-        raise PairError(
-            f"{where}: of {len(every)} names {' and '.join(told)}; "
-            "give every image its partners under the same name, or remove it"
-        )
-    visible, infrared, label = (found.get(part, {}) for part in (*BANDS, "label"))
-    return [PairFiles(name, visible.get(name), infrared.get(name), label.get(name)) for name in every]
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    """The images below a folder by name: their path in it, with ``/`` and without suffix."""
-    images: dict[str, Path] = {}
-    for place, folders, files in os.walk(folder):
-        folders[:] = [entry for entry in folders if not entry.startswith(".")]
-        for file in files:
-            path = Path(place, file)
-            if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            try:
-                name = checked_name(path.relative_to(folder).with_suffix("").as_posix())
-            except PairError as error:
-                raise PairError(f"{folder}: {error}") from None
-            if name in images:
-                raise PairError(f"{path} and {images[name].name} have the same name; remove one of them")
-            images[name] = path
-    if not images:
-        raise PairError(
-            f"{folder}: no image in it ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder"
-        )
-    return images
+    wanted = PARTS if labels else BANDS
+    places = {part: arrangement.place(folder, part) for part in wanted}
+    found = {part: find_images(place) for part, place in places.items() if _is_there(place)}
+    if arrangement.max_gap is not None and all(band in found for band in BANDS):
+        matching = pair_by_time(str(folder), found, arrangement.max_gap, arrangement.missing)
+    else:
+        matching = pair_up(str(folder), found, arrangement.missing)
+    conditions = _conditions(folder, [pair.name for pair in matching.files])
+    files = [replace(pair, condition=conditions.get(pair.name)) for pair in matching.files]
+    return replace(matching, files=files)
 
 
 def _first(names: list[str], count: int = 3) -> str:
@@ -295,13 +261,14 @@ def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
     return {row["name"]: row["condition"] for row in rows}
 
 
-def _folder_classes(root: Path) -> Classes:
+def _folder_classes(root: Path, arrangement: Arrangement) -> Classes:
     declared = root / "classes.yaml"
     if declared.is_file():
         return read_classes(declared)
-    splits = [root] if _holds_a_band(root) else [root / split for split in folder_splits(root)]
-    folders = [split / "label" for split in splits if (split / "label").is_dir()]
-    labels = [path for folder in folders for path in _images(folder).values()]
+    whole = _holds_a_band(root, arrangement)
+    splits = [root] if whole else [root / split for split in folder_splits(root, arrangement)]
+    places = [place for split in splits if _is_there(place := arrangement.place(split, "label"))]
+    labels = [path for place in places for path in find_images(place).values()]
     count = _highest_id(labels) + 1
     if count == 1:
         raise PairError(

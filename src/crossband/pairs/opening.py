@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError, did_you_mean, quoted
+from crossband.pairs.arrangement import PARTS, arrangement_of
 from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
@@ -17,6 +18,7 @@ from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.registration import Registration, registration_of
+from crossband.words import Missing
 
 if TYPE_CHECKING:
     from crossband.pairs.frames import FramePairs
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
 _FORM = "NAME:PATH[,key=value...]"
+_FOLDER_OPTIONS = (*PARTS, "pair", "max_gap")
 _RIG_OPTIONS = ("rig", "frame")
 _RIG_FORM = "rig=rig.json, frame=visible|infrared"
 
@@ -86,13 +89,19 @@ def parse_source(text: str) -> Source:
 
 
 def open_pairs(
-    source: str, split: str, *, infrared_scaling: str = "full-range", labels: bool = True
+    source: str,
+    split: str,
+    *,
+    infrared_scaling: str = "full-range",
+    labels: bool = True,
+    missing: Missing | None = None,
 ) -> Pairs:
     """Open one split of a source. No image is read yet, save those that "auto" chooses the scaling by.
 
     infrared_scaling: a rule of `InfraredScaling`, or "auto", which looks at a sample (`resolve_scaling`).
     labels: False gives pairs without labels, whether or not the source has them; those of a folder may then
     be of any kind.
+    missing: what becomes of an image of a folder whose partner is missing (`arrangement_of`).
 
     Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
     not what it should be.
@@ -105,9 +114,9 @@ def open_pairs(
     elif parsed.name == "frames":
         pairs = _open_frames(parsed, split, infrared_scaling, registration)
     elif parsed.name == "folder":
-        root = _existing_folder(parsed)
-        if split and split not in folder_splits(root):
-            raise _unknown_split(parsed, split, folder_splits(root))
+        root, arrangement = _existing_folder(parsed), arrangement_of(parsed.options, missing)
+        if split and split not in (known := folder_splits(root, arrangement)):
+            raise _unknown_split(parsed, split, known)
         pairs = FolderPairs(
             root,
             split,
@@ -117,6 +126,7 @@ def open_pairs(
                 parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options
             ),
             registration=registration,
+            arrangement=arrangement,
         )
     else:
         pairs = BenchmarkPairs(
@@ -142,7 +152,7 @@ def list_splits(source: str) -> list[str]:
     if parsed.name == "frames":
         return [WHOLE]
     if parsed.name == "folder":
-        return folder_splits(_existing_folder(parsed))
+        return folder_splits(_existing_folder(parsed), arrangement_of(parsed.options))
     return benchmark_tree(parsed).splits()
 
 
@@ -216,15 +226,17 @@ def _existing_folder(source: Source) -> Path:
 
 def _check_folder_options(text: str, options: dict[str, str]) -> None:
     for key, value in options.items():
-        if key not in ("infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
+        if key not in (*_FOLDER_OPTIONS, "infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
             raise OptionError(
-                f"{quoted(text)}: folder has no option {quoted(key)}; it has: "
+                f"{quoted(text)}: folder has no option {quoted(key)}; it has: visible, infrared, label "
+                "(folders or patterns such as rgb_{id}.png), pair=time, max_gap=20ms, "
                 f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}; ids to ignore "
                 "belong into its classes.yaml"
             )
         if key == "allow_false_colour" and value != "true":
             raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
     false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
+    arrangement_of(options)
 
 
 def _check_frames_options(text: str, options: dict[str, str]) -> None:
