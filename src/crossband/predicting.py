@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +16,28 @@ from crossband.batching import check_batching
 from crossband.display import Display
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
-from crossband.pairs.base import Classes, PairFiles, bands_of
+from crossband.pairs.base import Classes, Listed, PairFiles, bands_of
 from crossband.pairs.names import checked_name, place_of
-from crossband.pairs.writing import write_image, write_label
+from crossband.pairs.writing import write_image, write_label, write_text
 from crossband.pictures import LEGEND_NAME, legend, stretched, to_uint8
 from crossband.prediction import Prediction
 from crossband.predictor import Predictor
 from crossband.result_folder import (
+    CLASSES_NAME,
     Command,
     Manifest,
     Outcome,
     ResultFolder,
     source_folder,
 )
-from crossband.words import BANDS, OnError
+from crossband.words import BANDS, IGNORE_INDEX, OnError
 
 Progress = Callable[[int, int], None]
 
 
 def predict_files(
     predictor: Predictor,
-    files: list[PairFiles],
+    files: Sequence[PairFiles | Listed],
     out: Path,
     *,
     workers: int = 2,
@@ -46,19 +47,22 @@ def predict_files(
     resume: bool = False,
     overwrite: bool = False,
     display: Display | None = None,
+    source: str | None = None,
 ) -> Outcome:
-    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``, with ``out/legend.png``.
+    """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
 
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
     255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
-    a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. Files are read ahead
-    in ``workers`` threads, and ``batch_size`` pairs of one size that follow each other are run at once.
+    a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. ``classes.json`` and
+    ``legend.png`` say what the ids mean. Files are read ahead in ``workers`` threads, and ``batch_size``
+    pairs of one size that follow each other are run at once.
     progress: called with (done, in all).
 
     on_error: "skip" goes on after a pair that cannot be used, and tells of it in ``failures.csv``; "stop"
     raises. resume: leave out pairs whose results are there, made alike and of the images as they are.
     overwrite: take a folder whose results were made otherwise, which are removed. display: how
-    infrared is shown below the overlay where there is no visible image, with a bar of its values.
+    infrared is shown below the overlay where there is no visible image, with a bar of its values. source:
+    where the pairs come from, if not from two folders, for the manifest.
 
     Raises OptionError if the system only fuses, if ``out`` holds image pairs or results that were made
     otherwise, or if it cannot be written; PairError for the first pair that cannot be used, when those before
@@ -69,9 +73,9 @@ def predict_files(
     if any((out / band).is_dir() for band in BANDS):
         raise OptionError(f"{out} holds image pairs, whose labels would be replaced; choose another folder")
 
-    @cache
-    def write_legend(classes: Classes) -> None:
-        write_image(out / LEGEND_NAME, np.asarray(legend(classes)))
+    def begin() -> None:
+        if predictor.card.classes is not None:
+            _write_classes(out, predictor.card.classes)
 
     def write(result: Prediction) -> None:
         assert result.labels is not None
@@ -89,7 +93,6 @@ def predict_files(
             write_image(out / "fused" / name, _shown(result, result.fused))
         for band, weight in result.reliability.items():
             write_image(out / f"reliability-{band}" / name, to_uint8(weight))
-        write_legend(result.classes)
         # Last, since a label says that its pair is done.
         write_label(out / "label" / name, result.labels, result.classes.palette)
 
@@ -97,15 +100,16 @@ def predict_files(
         predictor,
         files,
         out,
-        _manifest("predict", predictor, files, display=display),
+        _manifest("predict", predictor, files, source, display=display),
         write,
+        begin,
         _Choices(workers, batch_size, progress, on_error, resume, overwrite),
     )
 
 
 def fuse_files(
     predictor: Predictor,
-    files: list[PairFiles],
+    files: Sequence[PairFiles | Listed],
     out: Path,
     *,
     stretch: bool = False,
@@ -115,6 +119,7 @@ def fuse_files(
     on_error: OnError = "stop",
     resume: bool = False,
     overwrite: bool = False,
+    source: str | None = None,
 ) -> Outcome:
     """Fuse pairs of files into colour pictures ``out/NAME.png`` of the size of the inputs.
 
@@ -144,8 +149,9 @@ def fuse_files(
         predictor,
         files,
         out,
-        _manifest("fuse", predictor, files, stretch=stretch),
+        _manifest("fuse", predictor, files, source, stretch=stretch),
         write,
+        lambda: None,
         _Choices(workers, batch_size, progress, on_error, resume, overwrite),
     )
 
@@ -163,19 +169,23 @@ class _Choices:
 def _manifest(
     command: Command,
     predictor: Predictor,
-    files: Sequence[PairFiles],
+    files: Sequence[PairFiles | Listed],
+    source: str | None,
     *,
     stretch: bool = False,
     display: Display | None = None,
 ) -> Manifest:
     if predictor.scaling is None:
-        predictor.examine(list(files))
-    folders = {band: source_folder(files, band) for band in BANDS}
+        predictor.examine(files)
+    folders = {band: None if source else source_folder(files, band) for band in BANDS}
+    there = {band: any(file.has(band) for file in files) or None for band in BANDS}
+    listed = next((file.pairs for file in files if isinstance(file, Listed)), None)
+    registration = predictor.registration if listed is None else listed.registration
     return Manifest(
         command=command,
         system=predictor.system.name,
         weights_sha256=predictor.card.weights_sha256,
-        bands=bands_of(folders["visible"], folders["infrared"]) if any(folders.values()) else "none",
+        bands=bands_of(there["visible"], there["infrared"]) if any(there.values()) else "none",
         visible=folders["visible"],
         infrared=folders["infrared"],
         infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
@@ -183,9 +193,21 @@ def _manifest(
         stretch=stretch,
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
-        rig=None if predictor.registration is None else str(predictor.registration),
+        rig=None if registration is None else str(registration),
         display=None if display is None else str(display),
+        source=source,
     )
+
+
+def _write_classes(out: Path, classes: Classes) -> None:
+    """What the ids of the labels mean, for programs and for people."""
+    declared = [
+        {"id": number, "name": name, "colour": list(colour)}
+        for number, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
+    ]
+    document = {"classes": declared, "ignored": IGNORE_INDEX}
+    write_text(out / CLASSES_NAME, json.dumps(document, indent=2) + "\n")
+    write_image(out / LEGEND_NAME, np.asarray(legend(classes)))
 
 
 def _shown(result: Prediction, picture: np.ndarray) -> np.ndarray:
@@ -197,10 +219,11 @@ def _shown(result: Prediction, picture: np.ndarray) -> np.ndarray:
 
 def _run(
     predictor: Predictor,
-    files: Sequence[PairFiles],
+    files: Sequence[PairFiles | Listed],
     out: Path,
     manifest: Manifest,
     write: Callable[[Prediction], None],
+    begin: Callable[[], None],
     choices: _Choices,
 ) -> Outcome:
     """Predict and write pair by pair, in a folder that nobody else writes to meanwhile."""
@@ -212,11 +235,14 @@ def _run(
         waiting = [file for file in files if not (choices.resume and folder.is_there(file.name))]
         report = choices.progress or (lambda done, total: None)
         report(outcome.there, len(files))
+
+        def begun() -> None:
+            folder.begin()
+            begin()
+
         answers = predictor.answers(waiting, batch_size=choices.batch_size, workers=choices.workers)
         try:
-            for number, (file, failure) in enumerate(
-                _written(answers, write, folder.begin, choices), start=1
-            ):
+            for number, (file, failure) in enumerate(_written(answers, write, begun, choices), start=1):
                 if failure is None:
                     folder.done(file.name)
                 elif choices.on_error == "stop":
@@ -237,11 +263,11 @@ def _run(
 
 
 def _written(
-    answers: Iterable[tuple[PairFiles, Prediction | PairError]],
+    answers: Iterable[tuple[PairFiles | Listed, Prediction | PairError]],
     write: Callable[[Prediction], None],
     begin: Callable[[], None],
     choices: _Choices,
-) -> Iterator[tuple[PairFiles, PairError | None]]:
+) -> Iterator[tuple[PairFiles | Listed, PairError | None]]:
     """Write results while the next ones are computed: each file, in order, with what went wrong if anything.
 
     begin: called before the first result is written, so that none is ever without word of what made it.
@@ -257,7 +283,7 @@ def _written(
 
     begun = False
     with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[PairFiles, Future[PairError | None]]] = deque()
+        waiting: deque[tuple[PairFiles | Listed, Future[PairError | None]]] = deque()
         try:
             for file, result in answers:
                 if not isinstance(result, PairError):

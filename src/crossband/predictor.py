@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +15,8 @@ from crossband.errors import OptionError, PairError, WeightsError, first_line, q
 from crossband.hub import fetch, is_remote
 from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
-from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image
-from crossband.pairs.base import Pair, PairFiles, bands_of
+from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image, summarise_pairs
+from crossband.pairs.base import Listed, Pair, PairFiles, bands_of
 from crossband.pairs.false_colour import REFUSE, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
@@ -129,7 +129,7 @@ class Predictor:
 
     def predict_many(
         self,
-        pairs: Iterable[Pair | PairFiles | tuple[ImageLike | None, ImageLike | None]],
+        pairs: Iterable[Pair | PairFiles | Listed | tuple[ImageLike | None, ImageLike | None]],
         *,
         batch_size: int = 1,
         workers: int = 2,
@@ -175,16 +175,17 @@ class Predictor:
             return error
 
     def _read_any(self, given: Any) -> Pair:
-        if isinstance(given, PairFiles):
-            if given.infrared is not None:
-                self._settle_by_file(given)
+        if isinstance(given, PairFiles | Listed):
+            self._settle_by_file(given)
             given = self.read(given)
         pair = given if isinstance(given, Pair) else self._taken(*given)
         _check_sizes(pair)
         return pair
 
-    def _settle_by_file(self, files: PairFiles) -> None:
-        if self.scaling is None:
+    def _settle_by_file(self, files: PairFiles | Listed) -> None:
+        if isinstance(files, Listed):
+            self.scaling = self.scaling or files.pairs.scaling
+        elif self.scaling is None and files.infrared is not None:
             self._settle(summarise_files([files], false_colour=self.false_colour))
 
     def agreement(self, pair: Pair) -> float:
@@ -204,19 +205,26 @@ class Predictor:
         assert second is not None
         return float((first == second).mean())
 
-    def examine(self, files: list[PairFiles]) -> list[Suspicion]:
+    def examine(self, files: Sequence[PairFiles | Listed]) -> list[Suspicion]:
         """Look at a sample of files before they are used: what looks wrong with them, if anything.
 
         Settles the scaling where it is "auto". Raises PairError if no one rule suits the files, WeightsError
         if the card's summary of its training pairs is none.
         """
-        summary = summarise_files(files, false_colour=self.false_colour)
-        self._settle(summary)
+        if listed := [given for given in files if isinstance(given, Listed)]:
+            summary = summarise_pairs(listed[0].pairs)
+            self._settle_by_file(listed[0])
+        else:
+            own = [given for given in files if isinstance(given, PairFiles)]
+            summary = summarise_files(own, false_colour=self.false_colour)
+            self._settle(summary)
         trained_on = _trained_on(self.card)
         return suspicions(summary, trained_on, scaling=self._rule, false_colour=self.false_colour)
 
-    def read(self, files: PairFiles) -> Pair:
-        """Read a pair as this predictor does. Raises PairError as `read_pair`."""
+    def read(self, files: PairFiles | Listed) -> Pair:
+        """Read a pair as this predictor does, or as its list does. Raises PairError as `read_pair`."""
+        if isinstance(files, Listed):
+            return files.read()
         return read_pair(
             files, self._rule, None, false_colour=self.false_colour, registration=self.registration
         )

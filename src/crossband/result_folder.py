@@ -18,7 +18,7 @@ from typing import Any, Literal, get_type_hints
 from crossband.errors import CrossbandError, OptionError, PairError, UnwritableError, quoted
 from crossband.leftovers import remove_leftovers
 from crossband.option_types import check_types
-from crossband.pairs.base import PairFiles
+from crossband.pairs.base import Listed, PairFiles
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import csv_text, plain_cell, write_text
 from crossband.version import __version__
@@ -26,6 +26,7 @@ from crossband.words import BANDS
 
 MANIFEST_NAME = "manifest.json"
 RESULTS_NAME = "results.csv"
+CLASSES_NAME = "classes.json"
 FAILURES_NAME = "failures.csv"
 
 Command = Literal["predict", "fuse"]
@@ -48,6 +49,7 @@ class Manifest:
     precision, tiles: how it was computed, and how large images were cut.
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
     display: the curve and the colours in which overlays show infrared; None where it is shown as scaled.
+    source: the source of the pairs and its splits; then visible and infrared are None.
     """
 
     command: Command
@@ -63,6 +65,7 @@ class Manifest:
     tiles: str = "none"
     rig: str | None = None
     display: str | None = None
+    source: str | None = None
 
 
 @dataclass
@@ -78,7 +81,7 @@ class Outcome:
     removed: int = 0
 
 
-def source_folder(files: Sequence[PairFiles], band: str) -> str | None:
+def source_folder(files: Sequence[PairFiles | Listed], band: str) -> str | None:
     """The absolute folder that all images of a band lie in, at any depth; None where there are none."""
     given = [(path, file.name) for file in files if (path := getattr(file, band)) is not None]
     if not given:
@@ -142,7 +145,9 @@ def read_results(out: Path) -> dict[str, Inputs]:
 class ResultFolder:
     """A held folder, while results are written into it. run: the folder or the name of what makes them."""
 
-    def __init__(self, out: Path, manifest: Manifest, run: str, files: Sequence[PairFiles], resume: bool):
+    def __init__(
+        self, out: Path, manifest: Manifest, run: str, files: Sequence[PairFiles | Listed], resume: bool
+    ):
         self.out, self.manifest, self.run, self.resume = out, manifest, run, resume
         # Before an image is read: one that is edited meanwhile counts as another one later.
         self.inputs = {file.name: _inputs(file) for file in files}
@@ -262,7 +267,7 @@ def _spoken(field: str, fields: dict[str, Any]) -> str:
     return _title(field) + (value if value.isprintable() and len(value) < 500 else quoted(value))
 
 
-def _inputs(file: PairFiles) -> Inputs:
+def _inputs(file: PairFiles | Listed) -> Inputs:
     """A file that is not there is told of when it is read."""
     cells = []
     for band in BANDS:

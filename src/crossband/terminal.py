@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -187,15 +188,50 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
+class ProgressLines:
+    """Progress as lines, for a log: one every ten seconds.
+
+    what: what is done. clock: gives seconds. write: takes a line.
+    """
+
+    every = 10.0
+
+    def __init__(self, what: str, clock: Callable[[], float], write: Callable[[str], None]):
+        self._what, self._clock, self._write = what, clock, write
+        self._started = self._told = clock()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how far it is, and how long it will take at the pace since the first call, if a line is due."""
+        if self._first is None:
+            self._first = done
+        now = self._clock()
+        if now - self._told < self.every:
+            return
+        self._told = now
+        pace = (done - self._first) / (now - self._started)
+        left = f", {_spoken(round((total - done) / pace))} left" if pace > 0 else ""
+        self._write(f"{self._what}: {done} of {total}, {pace:.3g} a second{left}")
+
+
+def _spoken(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, where that is a terminal; else a line every ten seconds."""
+    if not sys.stderr.isatty():
+        yield ProgressLines(what, time.monotonic, lambda line: print(line, file=sys.stderr, flush=True))
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

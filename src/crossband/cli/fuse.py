@@ -10,15 +10,15 @@ from crossband.cli.runs import note_choice
 from crossband.cli.using import (
     batch_arguments,
     check_combinations,
-    checked_files,
     choices,
-    computing,
     computing_arguments,
     ending,
     false_colour_arguments,
     note_agreement,
     note_bands,
     note_suspicions,
+    pair_arguments,
+    requested,
 )
 from crossband.terminal import progress_bar, rig_arguments
 
@@ -30,8 +30,7 @@ def fuse_arguments(parser: ArgumentParser) -> None:
         help="a finished run folder, an exported file, or a system that needs no training, such as laplacian "
         "(see `crossband systems`)",
     )
-    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
-    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    pair_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder for the fused pictures, NAME.png")
     parser.add_argument(
         "--stretch",
@@ -53,17 +52,12 @@ def fuse_arguments(parser: ArgumentParser) -> None:
 
 
 def fuse(options: Namespace) -> int:
-    files = checked_files(options)
-    from crossband.pairs.false_colour import false_colour_rule
+    request = requested(options)
     from crossband.predicting import fuse_files
-    from crossband.predictor import load
 
-    predictor = load(
-        options.run,
-        infrared_scaling=options.infrared_scaling,
-        false_colour=false_colour_rule(options.infrared_palette, options.allow_false_colour),
-        **computing(options, files),
-    )
+    predictor = request.load(options.run, options, infrared_scaling=options.infrared_scaling)
+    given = request.opened(predictor)
+    files = given.pairs
     check_combinations(predictor, files)
     note_suspicions(predictor, files)
     note_agreement(predictor, files)
@@ -74,11 +68,11 @@ def fuse(options: Namespace) -> int:
             Path(options.out),
             stretch=options.stretch,
             progress=progress,
-            **choices(options, files),
+            **choices(options, given),
         )
     print(f"written: {outcome.done} fused {'picture' if outcome.done == 1 else 'pictures'} in {options.out}")
-    if options.infrared is not None:
+    if predictor.scaling is not None and any(file.has("infrared") for file in files):
         print(f"infrared scaling: {predictor.scaling}")
     note_choice(predictor)
     note_bands(predictor, files, outcome)
-    return ending(outcome, options.out)
+    return ending(outcome, given, options.out)

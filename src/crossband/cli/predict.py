@@ -11,31 +11,32 @@ from crossband.cli.runs import note_choice
 from crossband.cli.using import (
     batch_arguments,
     check_combinations,
-    checked_files,
     choices,
-    computing,
     computing_arguments,
     ending,
     false_colour_arguments,
     note_agreement,
     note_bands,
     note_suspicions,
+    pair_arguments,
+    requested,
 )
 from crossband.errors import PairError
 from crossband.terminal import display_arguments, progress_bar, rig_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from crossband.display import Display
-    from crossband.pairs.base import PairFiles
+    from crossband.pairs.base import Listed, PairFiles
     from crossband.predictor import Predictor
 
 
 def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder, or an exported file or bundle")
-    parser.add_argument("--visible", type=str | None, help="an image or a folder; may be left out")
-    parser.add_argument("--infrared", type=str | None, help="an image or a folder; may be left out")
+    pair_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
     false_colour_arguments(parser)
     display_arguments(parser)
@@ -45,13 +46,12 @@ def predict_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(options: Namespace) -> int:
-    files = checked_files(options)
-    from crossband.pairs.false_colour import false_colour_rule
+    request = requested(options)
     from crossband.predicting import predict_files
-    from crossband.predictor import load
 
-    false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
-    predictor = load(options.run, false_colour=false_colour, **computing(options, files))
+    predictor = request.load(options.run, options)
+    given = request.opened(predictor)
+    files = given.pairs
     check_combinations(predictor, files)
     note_suspicions(predictor, files)
     note_agreement(predictor, files)
@@ -63,15 +63,15 @@ def predict(options: Namespace) -> int:
             Path(options.out),
             progress=progress,
             display=display,
-            **choices(options, files),
+            **choices(options, given),
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
     note_choice(predictor)
     note_bands(predictor, files, outcome)
-    return ending(outcome, options.out)
+    return ending(outcome, given, options.out)
 
 
-def _display(options: Namespace, predictor: Predictor, files: list[PairFiles]) -> Display | None:
+def _display(options: Namespace, predictor: Predictor, files: Sequence[PairFiles | Listed]) -> Display | None:
     """How infrared is shown where there is no visible image to lay labels over; None: as it was scaled."""
     if (options.display, options.colours) == ("linear", "grey"):
         return None

@@ -82,4 +82,4 @@ def likely_names(folders: Iterable[Path]) -> dict[str, str]:
             for band, names in _ALSO_CALLED.items():
                 if entry.is_dir() and entry.name.lower() in names and entry.name != band:
                     found.setdefault(band, entry.name)
-    return found
+    return {band: found[band] for band in _ALSO_CALLED if band in found}

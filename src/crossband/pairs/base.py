@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from crossband.errors import BandError
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import Band, Bands
+
+if TYPE_CHECKING:
+    from crossband.pairs.registration import Registration
+    from crossband.pairs.time_stamps import Offsets
 
 IGNORE_COLOUR = (224, 224, 192)
 """How ignored pixels are shown, in files and in pictures: the colour of PASCAL VOC's void, sRGB."""
@@ -53,6 +58,10 @@ class PairFiles:
     infrared: Path | None
     label: Path | None = None
     condition: str | None = None
+
+    def has(self, band: Band) -> bool:
+        """Whether there is an image of a band."""
+        return getattr(self, band) is not None
 
 
 @dataclass
@@ -108,6 +117,9 @@ class Pairs(ABC):
     bands: the bands that every pair of the list has.
     scaling: the rule that reads infrared; generated pairs are in [0, 1] already.
     false_colour: what becomes of infrared images in false colours (`false_colour_rule`).
+    unpaired: band and place of each image that was left out, since it has no partner. offsets: how far apart
+    the times of the bands are, where pairs were made by time. registration: what brings bands that are not
+    registered into one frame, None where nothing does.
     """
 
     source: str
@@ -116,6 +128,9 @@ class Pairs(ABC):
     bands: tuple[Band, ...]
     scaling: InfraredScaling = InfraredScaling()
     false_colour: str = REFUSE
+    unpaired: Sequence[tuple[Band, str]] = ()
+    offsets: Offsets | None = None
+    registration: Registration | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -134,6 +149,10 @@ class Pairs(ABC):
 
     def stored(self, index: int) -> PairFiles | None:
         """Where the pair lies, or None for one that has no files of its own. Reads no image."""
+        return None
+
+    def file(self, band: Band) -> Path | None:
+        """The file in which all images of a band lie, such as a video; None where there is no such file."""
         return None
 
     def levels(self, index: int, band: Band) -> np.ndarray | None:
@@ -158,6 +177,9 @@ class PairView(Pairs):
         self.bands = pairs.bands
         self.scaling = pairs.scaling
         self.false_colour = pairs.false_colour
+        self.unpaired = pairs.unpaired
+        self.offsets = pairs.offsets
+        self.registration = pairs.registration
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -174,8 +196,41 @@ class PairView(Pairs):
     def stored(self, index: int) -> PairFiles | None:
         return self.pairs.stored(index)
 
+    def file(self, band: Band) -> Path | None:
+        return self.pairs.file(band)
+
     def levels(self, index: int, band: Band) -> np.ndarray | None:
         return self.pairs.levels(index, band)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A pair of a list without files of its own: a frame of a video, or a generated scene.
+
+    name: as its result is called; the list may call it otherwise.
+    """
+
+    name: str
+    pairs: Pairs
+    index: int
+
+    def has(self, band: Band) -> bool:
+        """Whether there is an image of a band."""
+        return band in self.pairs.bands
+
+    @property
+    def visible(self) -> Path | None:
+        """The file that the visible image is a frame of; None for a generated one, or without one."""
+        return self.pairs.file("visible")
+
+    @property
+    def infrared(self) -> Path | None:
+        """The file that the infrared image is a frame of; None for a generated one, or without one."""
+        return self.pairs.file("infrared")
+
+    def read(self) -> Pair:
+        """The pair, without its label. Raises PairError if it cannot be used."""
+        return replace(self.pairs[self.index], name=self.name, label=None)
 
 
 class PairSubset(PairView):

@@ -48,8 +48,6 @@ class FolderPairs(Pairs):
     "auto" (`resolve_scaling`). false_colour: as in `read_infrared`. registration: as in `read_pair`.
     arrangement: other folders, patterns of names, pairs by time, and what becomes of single images.
 
-    matching: the pairs, what stayed single, and how far apart the times are.
-
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
     """
@@ -71,8 +69,8 @@ class FolderPairs(Pairs):
         self.false_colour = false_colour
         self.registration = registration
         folder = _split_folder(root, self.split, arrangement)
-        self.matching = _find_pairs(folder, labels, arrangement)
-        self.files = self.matching.files
+        matching = _find_pairs(folder, labels, arrangement)
+        self.files, self.offsets, self.unpaired = matching.files, matching.offsets, matching.unpaired
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
         self.bands = tuple(
             band for band in BANDS if all(getattr(files, band) is not None for files in self.files)

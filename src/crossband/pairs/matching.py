@@ -14,7 +14,7 @@ from crossband.pairs.base import PairFiles
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.names import checked_name
 from crossband.pairs.time_stamps import Offsets, nearest_pairs, offsets, time_of_name
-from crossband.words import BANDS, Missing
+from crossband.words import BANDS, Band, Missing
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ class Matching:
     files: list[PairFiles]
     single: list[PairFiles]
     offsets: Offsets | None = None
+
+    @property
+    def unpaired(self) -> list[tuple[Band, str]]:
+        """Band and path of each image that was left out."""
+        return [
+            (band, str(path))
+            for files in self.single
+            for band in BANDS
+            if (path := getattr(files, band)) is not None
+        ]
 
 
 def match_images(

@@ -85,6 +85,9 @@ class FramePairs(Pairs):
     def name(self, index: int) -> str:
         return f"{index:06d}"
 
+    def file(self, band: Band) -> Path | None:
+        return self._frames[band].path if band in self._frames else None
+
     def levels(self, index: int, band: Band) -> np.ndarray | None:
         if band not in self._frames:
             return None
