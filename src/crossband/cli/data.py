@@ -65,6 +65,7 @@ def _data_list(options: Namespace | None) -> None:
         print(f"{key + ':PATH':<14}{benchmark.title}: {len(benchmark.classes)} classes; {benchmark.url}")
     print(f"{'folder:PATH':<14}your own pairs: <split>/{{visible,infrared,label}}/name.*")
     print(f"{'frames:PATH':<14}a TIFF of many pages, FLIR's SEQ, or a video; option visible=PATH")
+    print(f"{'bag:PATH':<14}a ROS bag; options visible=/TOPIC, infrared=/TOPIC")
     print(f"{'scenes':<14}generated street scenes; options seed, train, val, test, size, conditions")
 
 

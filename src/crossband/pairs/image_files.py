@@ -176,10 +176,13 @@ def check_inflated(page: tifffile.TiffPage) -> None:
 
 
 @contextmanager
-def errors_named(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one PairError of one line that names it."""
+def errors_named(path: Path, *, folder: bool = False) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into one PairError of one line that names it.
+
+    folder: it may be a folder too, as a bag is.
+    """
     try:
-        if not path.is_file():
+        if not path.is_file() and not (folder and path.is_dir()):
             if path.is_dir():
                 raise PairError("is a folder, not an image")
             raise PairError("is no regular file" if path.exists() else "there is no such file")

@@ -1,4 +1,4 @@
-"""From a text on the command line to pairs: ``msrs:PATH``, ``folder:PATH``, ``scenes,seed=3``."""
+"""From a text on the command line to pairs: ``msrs:PATH``, ``folder:PATH``, ``bag:PATH,visible=/left``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.registration import Registration, registration_of
-from crossband.words import Missing
+from crossband.pairs.time_stamps import parse_gap
+from crossband.words import BANDS, Missing
 
 if TYPE_CHECKING:
     from crossband.pairs.frames import FramePairs
+    from crossband.pairs.frames.base import Frames
     from crossband.pairs.scenes import Scenes
 
 _GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
 _FORM = "NAME:PATH[,key=value...]"
 _FOLDER_OPTIONS = (*PARTS, "pair", "max_gap")
+_BAG_GAP = parse_gap("50ms")
+"""How far the times of a bag's images may be apart, unless it is told."""
 _RIG_OPTIONS = ("rig", "frame")
 _RIG_FORM = "rig=rig.json, frame=visible|infrared"
 
@@ -35,7 +39,7 @@ _RIG_FORM = "rig=rig.json, frame=visible|infrared"
 class Source:
     """Where pairs come from, as written on the command line; ``str(source)`` is that text.
 
-    name: a benchmark's key, "folder", "frames" or "scenes". path: None for "scenes".
+    name: a benchmark's key, "folder", "frames", "bag" or "scenes". path: None for "scenes".
     """
 
     name: str
@@ -49,7 +53,7 @@ class Source:
 
 def source_names() -> list[str]:
     """The names a source can begin with."""
-    return [*BENCHMARKS, "folder", "frames", "scenes"]
+    return [*BENCHMARKS, "folder", "frames", "bag", "scenes"]
 
 
 def parse_source(text: str) -> Source:
@@ -83,8 +87,8 @@ def parse_source(text: str) -> Source:
         _check_benchmark_options(name, options)
     elif name == "folder":
         _check_folder_options(text, options)
-    elif name == "frames":
-        _check_frames_options(text, options)
+    elif name in ("frames", "bag"):
+        _check_frames_options(name, text, options)
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
@@ -111,7 +115,7 @@ def open_pairs(
     pairs: Pairs
     if parsed.name == "scenes":
         pairs = _open_scenes(parsed, split, infrared_scaling)
-    elif parsed.name == "frames":
+    elif parsed.name in ("frames", "bag"):
         pairs = _open_frames(parsed, split, infrared_scaling, registration)
     elif parsed.name == "folder":
         root, arrangement = _existing_folder(parsed), arrangement_of(parsed.options, missing)
@@ -149,7 +153,7 @@ def list_splits(source: str) -> list[str]:
         from crossband.pairs.scenes import scene_splits
 
         return list(scene_splits(parsed.options))
-    if parsed.name == "frames":
+    if parsed.name in ("frames", "bag"):
         return [WHOLE]
     if parsed.name == "folder":
         return folder_splits(_existing_folder(parsed), arrangement_of(parsed.options))
@@ -203,10 +207,23 @@ def _open_frames(
 
     if split not in ("", WHOLE):
         raise _unknown_split(source, split, [WHOLE])
-    given = source.options.get("visible")
+    infrared: Path | Frames | None = source.path
+    visible: Path | Frames | None = None
+    gap = parse_gap(source.options["max_gap"]) if "max_gap" in source.options else None
+    if source.name == "bag":
+        from crossband.pairs.frames.bag import BagFrames
+
+        assert source.path is not None
+        topics = {band: source.options.get(band) for band in BANDS}
+        bags = {band: BagFrames(source.path, topic) for band, topic in topics.items() if topic}
+        infrared, visible = bags.get("infrared"), bags.get("visible")
+        gap = _BAG_GAP if gap is None else gap
+    elif "visible" in source.options:
+        visible = Path(os.path.expanduser(source.options["visible"]))
     return FramePairs(
-        source.path,
-        Path(os.path.expanduser(given)) if given else None,
+        infrared,
+        visible,
+        max_gap=gap,
         infrared_scaling=infrared_scaling,
         false_colour=false_colour_rule(
             source.options.get("infrared_palette"), "allow_false_colour" in source.options
@@ -239,16 +256,25 @@ def _check_folder_options(text: str, options: dict[str, str]) -> None:
     arrangement_of(options)
 
 
-def _check_frames_options(text: str, options: dict[str, str]) -> None:
+def _check_frames_options(name: str, text: str, options: dict[str, str]) -> None:
+    bag = name == "bag"
+    own = ("visible", "infrared", "max_gap") if bag else ("visible", "pair", "max_gap")
+    told = "visible=/TOPIC, infrared=/TOPIC" if bag else "visible=PATH, pair=time"
     for key, value in options.items():
-        if key not in ("visible", "infrared_palette", "allow_false_colour", *_RIG_OPTIONS) or not value:
+        if key not in (*own, "infrared_palette", "allow_false_colour", *_RIG_OPTIONS) or not value:
             raise OptionError(
-                f"{quoted(text)}: frames has no option {quoted(key)} of this kind; it has: visible=PATH, "
-                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
+                f"{quoted(text)}: {name} has no option {quoted(key)} of this kind; it has: {told}, "
+                f"max_gap=20ms, infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
             )
         if key == "allow_false_colour" and value != "true":
             raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
     false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
+    if bag and not ("visible" in options or "infrared" in options):
+        raise OptionError(f"{quoted(text)}: name the topic of a band or of both: {told}")
+    if bag:
+        parse_gap(options.get("max_gap", "50ms"))
+    else:
+        arrangement_of({key: options[key] for key in ("pair", "max_gap") if key in options})
 
 
 def _check_benchmark_options(name: str, options: dict[str, str]) -> None:

@@ -122,7 +122,12 @@ def _inspect_benchmark(source: Source, benchmark: Benchmark) -> tuple[CheckRepor
     ), jobs
 
 
-_TITLES = {"folder": "Folder of pairs", "frames": "Frames of files", "scenes": "Generated scenes"}
+_TITLES = {
+    "folder": "Folder of pairs",
+    "frames": "Frames of files",
+    "bag": "Images of a bag",
+    "scenes": "Generated scenes",
+}
 
 
 def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from crossband.pairs.image_files import errors_named
 class Frames(ABC):
     """The frames of one file, in their order. A frame is decoded when it is asked for.
 
-    size: (height, width) of all frames. May be used from several threads, after a fork, and pickled.
+    size: (height, width) of all frames. times: when each was taken, in nanoseconds, rising; None where the
+    file does not say. May be used from several threads, after a fork, and pickled.
     """
 
     path: Path
     size: tuple[int, int]
+    times: Sequence[int] | None = None
 
     def __init__(self, path: Path, count: int, size: tuple[int, int]):
         self.path = path
@@ -42,7 +45,7 @@ class Frames(ABC):
             raise IndexError(f"{self.path} has {self._count} frames, no frame {index}")
         if os.getpid() != self._process:
             self._start_over()
-        with self._lock, errors_named(self.path):
+        with self._lock, errors_named(self.path, folder=self.path.is_dir()):
             stored = self._read(index)
             if stored.samples.shape[:2] != self.size:
                 height, width = stored.samples.shape[:2]

@@ -15,6 +15,7 @@ from crossband.errors import OptionError, PairError
 from crossband.pairs.decoding import Stored
 from crossband.pairs.frames.base import Frames
 from crossband.pairs.image_files import check_bytes, errors_named
+from crossband.pairs.time_stamps import SECOND
 from crossband.words import Band
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _GREY = re.compile(r"gray(?P<bits>9|10|12|14|16)(?P<order>le|be)")
 _CONTAINERS = "matroska,webm,mov,mp4,avi,nut,yuv4mpegpipe,mpegts,ogg,asf,flv"
 _MOST_FRAMES = 10_000_000
+_USUAL_RATE = 25
+"""Frames a second of a video that does not say."""
 _RECENT = 16
 """Frames that are kept, since threads may ask for neighbours in any order."""
 
@@ -44,8 +47,8 @@ class VideoFrames(Frames):
             stream = _stream(container)
             size = stream.codec_context.height, stream.codec_context.width
             check_bytes(size[0] * size[1] * _bytes_of_pixel(stream.codec_context.format, band))
-            count = _count(container, stream)
-        super().__init__(path, count, size)
+            self.times = _times(container, stream)
+        super().__init__(path, len(self.times), size)
 
     def _read(self, index: int) -> Stored:
         if self._open is None or index < self._open.first:
@@ -118,12 +121,19 @@ def _stream(container: av.container.InputContainer) -> av.video.stream.VideoStre
     return stream
 
 
-def _count(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
-    """The frames of a stream, by its packets: what a header says of their number is often wrong or absent."""
-    count = sum(1 for packet in container.demux(stream) if packet.size)
-    if not 0 < count <= _MOST_FRAMES:
-        raise PairError(f"a video of {count} frames; give one of 1 to {_MOST_FRAMES}")
-    return count
+def _times(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> list[int]:
+    """When each frame is shown, in nanoseconds since the first, by the packets of a stream.
+
+    What a header says of their number is often wrong or absent. Where packets tell no times, the rate does.
+    """
+    shown = [packet.pts for packet in container.demux(stream) if packet.size]
+    if not 0 < len(shown) <= _MOST_FRAMES:
+        raise PairError(f"a video of {len(shown)} frames; give one of 1 to {_MOST_FRAMES}")
+    told = sorted(time for time in shown if time is not None)
+    if len(told) < len(shown) or stream.time_base is None:
+        period = SECOND / float(stream.average_rate or _USUAL_RATE)
+        return [round(number * period) for number in range(len(shown))]
+    return [round((time - told[0]) * stream.time_base * SECOND) for time in told]
 
 
 def _bytes_of_pixel(pixels: av.video.format.VideoFormat | None, band: Band) -> int:
