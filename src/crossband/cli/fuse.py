@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.requests import pair_arguments, requested
 from crossband.cli.runs import note_choice
 from crossband.cli.using import (
     batch_arguments,
@@ -14,11 +15,10 @@ from crossband.cli.using import (
     computing_arguments,
     ending,
     false_colour_arguments,
+    film,
     note_agreement,
     note_bands,
     note_suspicions,
-    pair_arguments,
-    requested,
 )
 from crossband.terminal import progress_bar, rig_arguments
 
@@ -74,5 +74,6 @@ def fuse(options: Namespace) -> int:
     if predictor.scaling is not None and any(file.has("infrared") for file in files):
         print(f"infrared scaling: {predictor.scaling}")
     note_choice(predictor)
+    film(options, given, lambda name: Path(options.out) / f"{name}.png")
     note_bands(predictor, files, outcome)
     return ending(outcome, given, options.out)

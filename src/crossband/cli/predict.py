@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.requests import pair_arguments, requested
 from crossband.cli.runs import note_choice
 from crossband.cli.using import (
     batch_arguments,
@@ -15,11 +16,10 @@ from crossband.cli.using import (
     computing_arguments,
     ending,
     false_colour_arguments,
+    film,
     note_agreement,
     note_bands,
     note_suspicions,
-    pair_arguments,
-    requested,
 )
 from crossband.errors import PairError
 from crossband.terminal import display_arguments, progress_bar, rig_arguments
@@ -67,6 +67,7 @@ def predict(options: Namespace) -> int:
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
     note_choice(predictor)
+    film(options, given, lambda name: Path(options.out) / "overlay" / f"{name}.png")
     note_bands(predictor, files, outcome)
     return ending(outcome, given, options.out)
 

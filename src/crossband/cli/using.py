@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.cli.runs import check_usable
-from crossband.errors import BandError, OptionError, PairError, quoted
-from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, SOURCE_HELP, choice, with_rig
-from crossband.words import PRECISIONS, Missing, OnError, PairBy, RuntimeChoice
+from crossband.errors import BandError, PairError, quoted
+from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice
+from crossband.words import PRECISIONS, Missing, OnError, RuntimeChoice
 
 if TYPE_CHECKING:
     from crossband.pairs.base import Listed, PairFiles
@@ -23,34 +21,8 @@ if TYPE_CHECKING:
     from crossband.words import Bands
 
 UNPAIRED_NAME = "unpaired.csv"
-
-
-def pair_arguments(parser: ArgumentParser) -> None:
-    """What images are used, and what makes two of them a pair."""
-    parser.add_argument(
-        "--visible",
-        type=str | None,
-        help="an image, a folder, or a pattern of paths such as 'rig/rgb_{id}.png'; may be left out",
-    )
-    parser.add_argument(
-        "--infrared", type=str | None, help="an image, a folder, or such a pattern; may be left out"
-    )
-    parser.add_argument("--data", type=str | None, help=f"in place of these two, {SOURCE_HELP}")
-    parser.add_argument(
-        "--split", type=str | None, help="of --data (default: all; names then begin with that of the split)"
-    )
-    parser.add_argument(
-        "--pair",
-        type=PairBy,
-        default="name",
-        help="what makes two images a pair: the same name, or the nearest time that names or frames tell",
-    )
-    parser.add_argument(
-        "--max_gap",
-        "--max-gap",
-        type=str | None,
-        help="with --pair time: how far the times of a pair may be apart, such as 20ms",
-    )
+USUAL_RATE = 10.0
+"""Frames a second of a video of images without times."""
 
 
 def false_colour_arguments(parser: ArgumentParser) -> None:
@@ -96,6 +68,12 @@ def batch_arguments(parser: ArgumentParser) -> None:
 
 
 def computing_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--video", type=str | None, help="write the pictures as a video too: out.mp4, .mkv, ..."
+    )
+    parser.add_argument(
+        "--rate", type=float | None, help="with --video: frames a second (default: the source's, else 10)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that read ahead")
     parser.add_argument(
         "--batch_size",
@@ -132,126 +110,6 @@ def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[s
     from crossband.runtime.tiling import Tiling
 
     return {**how, "tiling": Tiling(options.tile, options.overlap)}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command was given, looked at before PyTorch is loaded.
-
-    given: its pairs; None for a source whose pairs are read under the run's own rule: `opened` has these.
-    source, split: the source, if it is one. false_colour: as in `crossband.load`.
-    """
-
-    given: Given | None
-    missing: Missing | None
-    false_colour: str
-    source: str | None = None
-    split: str | None = None
-    rig: str | None = None
-    frame: str | None = None
-
-    def load(self, run: str, options: Namespace, **how: Any) -> Predictor:
-        """The predictor of a run, through the rig where it is that which reads the pairs."""
-        from crossband.predictor import load
-
-        registered: dict[str, Any] = {} if self.given is None else {"rig": self.rig, "frame": self.frame}
-        return load(
-            run,
-            false_colour=self.false_colour,
-            **registered,
-            **computing(options, [] if self.given is None else self.given.pairs),
-            **how,
-        )
-
-    def opened(self, predictor: Predictor) -> Given:
-        """The pairs."""
-        if self.given is not None:
-            return self.given
-        from crossband.pairs.given import given_source
-
-        assert self.source is not None
-        rule = "auto" if predictor.scaling is None else str(predictor.scaling)
-        return given_source(self.source, self.split, missing=self.missing, infrared_scaling=rule)
-
-
-def requested(options: Namespace) -> Request:
-    """The pairs that were given. Whatever is wrong is found before PyTorch is loaded, which takes seconds."""
-    if options.data is None and options.visible is None and options.infrared is None:
-        raise OptionError("give --visible, --infrared, or both, or a source of pairs as --data")
-    if options.data is not None and (options.visible or options.infrared):
-        raise OptionError("--data is a source of both bands; leave out --visible and --infrared")
-    if options.data is None and options.split is not None:
-        raise OptionError(f"--split {options.split} means a part of --data; give that too, or leave it out")
-    # First what is wrong with the run: images cannot mend it.
-    check_usable(options.run)
-    request = _of_images(options) if options.data is None else _of_source(options)
-    if request.given is not None:
-        _check_place(Path(options.out), request.given.pairs)
-    return request
-
-
-def _of_images(options: Namespace) -> Request:
-    from crossband.pairs.base import PairFiles
-    from crossband.pairs.false_colour import false_colour_rule
-    from crossband.pairs.given import given_images
-    from crossband.pairs.reading import check_sizes
-    from crossband.pairs.registration import registration_of
-    from crossband.pairs.time_stamps import parse_gap
-
-    registration = registration_of(options.rig, options.frame)
-    if (options.pair == "time") != (options.max_gap is not None):
-        raise OptionError("--pair time and --max_gap, such as --max_gap 20ms, are given together")
-    given = given_images(
-        *(None if text is None else Path(text) for text in (options.visible, options.infrared)),
-        max_gap=None if options.max_gap is None else parse_gap(options.max_gap),
-        missing=options.missing,
-    )
-    first = given.pairs[0]
-    if len(given.pairs) == 1 and registration is None and isinstance(first, PairFiles):
-        # One of many is left out and told of, when its turn comes; a rig knows itself which sizes it takes.
-        check_sizes(first)
-    rule = false_colour_rule(options.infrared_palette, options.allow_false_colour)
-    return Request(given, options.missing, rule, rig=options.rig, frame=options.frame)
-
-
-def _of_source(options: Namespace) -> Request:
-    from crossband.pairs.false_colour import REFUSE, false_colour_rule
-    from crossband.pairs.given import WITHOUT_FILES, given_source
-    from crossband.pairs.opening import list_splits, parse_source
-
-    source = with_rig(options.data, options.rig, options.frame)
-    if options.pair != "name":
-        source += f",pair={options.pair}"
-    if options.max_gap is not None:
-        source += f",max_gap={options.max_gap}"
-    parsed = parse_source(source)
-    inside = false_colour_rule(parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options)
-    outside = false_colour_rule(options.infrared_palette, options.allow_false_colour)
-    if parsed.name in WITHOUT_FILES:
-        if outside != REFUSE:
-            raise OptionError(f"write the palette into the source: {options.data},infrared_palette=NAME")
-        list_splits(source)
-        return Request(None, options.missing, inside, source, options.split)
-    return Request(
-        given_source(source, options.split, missing=options.missing),
-        options.missing,
-        inside if outside == REFUSE else outside,
-        source,
-        rig=parsed.options.get("rig"),
-        frame=parsed.options.get("frame"),
-    )
-
-
-def _check_place(out: Path, pairs: Sequence[PairFiles | Listed]) -> None:
-    """Raise OptionError where results would be taken for images of what they are made from."""
-    if len(pairs) == 1:
-        return
-    folders = {path.parent for pair in pairs for path in (pair.visible, pair.infrared) if path is not None}
-    for folder in sorted(folders):
-        if out.resolve().is_relative_to(folder.resolve()):
-            raise OptionError(
-                f"results in {out} would be taken for images of {folder}; choose another folder as --out"
-            )
 
 
 def choices(options: Namespace, given: Given) -> dict[str, Any]:
@@ -332,6 +190,35 @@ def _by_bands(files: Sequence[PairFiles | Listed]) -> dict[Bands, list[str]]:
         bands = bands_of(file.has("visible") or None, file.has("infrared") or None)
         names.setdefault(bands, []).append(file.name)
     return names
+
+
+def film(options: Namespace, given: Given, place: Callable[[str], Path]) -> None:
+    """Write the results as a video, if it was asked for. place: of a pair's picture, by name."""
+    if options.video is None:
+        return
+    import numpy as np
+
+    from crossband.pairs.decoding import decode
+    from crossband.pairs.video_writing import writing_video
+
+    made = [path for pair in given.pairs if (path := place(pair.name)).is_file()]
+    with writing_video(Path(options.video), options.rate or _rate_of(given) or USUAL_RATE) as video:
+        for path in made:
+            video.write(np.asarray(decode(path).samples))
+    print(f"written: {len(made)} pictures as {options.video}")
+
+
+def _rate_of(given: Given) -> float | None:
+    """Frames a second of a video or another source with times: the median; None of images."""
+    import numpy as np
+
+    from crossband.pairs.base import Listed
+
+    times = [pair.pairs.time(pair.index) for pair in given.pairs if isinstance(pair, Listed)]
+    known = sorted(time for time in times if time is not None)
+    if len(known) < 2:
+        return None
+    return 1e9 / max(float(np.median(np.diff(known))), 1e6)
 
 
 def ending(outcome: Outcome, given: Given, out: str) -> int:

@@ -151,6 +151,10 @@ class Pairs(ABC):
         """Where the pair lies, or None for one that has no files of its own. Reads no image."""
         return None
 
+    def time(self, index: int) -> int | None:
+        """When a pair was taken, in nanoseconds since any moment; None if it is not known. Reads no image."""
+        return None
+
     def file(self, band: Band) -> Path | None:
         """The file in which all images of a band lie, such as a video; None where there is no such file."""
         return None
@@ -195,6 +199,9 @@ class PairView(Pairs):
 
     def stored(self, index: int) -> PairFiles | None:
         return self.pairs.stored(index)
+
+    def time(self, index: int) -> int | None:
+        return self.pairs.time(index)
 
     def file(self, band: Band) -> Path | None:
         return self.pairs.file(band)
