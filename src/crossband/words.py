@@ -43,6 +43,10 @@ Missing = Literal["use", "skip", "error"]
 PairBy = Literal["name", "time"]
 """What makes two images a pair: the same name, or the nearest times."""
 
+Fault = Literal["no frame", "frozen", "black", "saturated", "fixed pattern"]
+"""What can be wrong with what a camera gives."""
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
 OnError = Literal["skip", "stop"]
 """What to do after a pair that cannot be used: go on, or raise."""
 

@@ -1,0 +1,190 @@
+"""A stream: what a system sees in two cameras, moment by moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+from crossband.errors import BandError, OptionError, PairError
+from crossband.prediction import Prediction
+from crossband.predictor import Predictor
+from crossband.stream.cameras import Camera, Clock, RealClock
+from crossband.stream.pairing import Change, Match, Pairing
+from crossband.stream.smoothing import LabelVote
+from crossband.stream.statistics import Statistics
+from crossband.words import BANDS, Band, Fault
+
+_LONGEST_WAIT = 50_000_000
+_SILENCE = 1_000_000_000
+"""Nanoseconds between moments that say no more than that nothing can be seen."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What there is to say at one time.
+
+    time: in nanoseconds of the stream's clock, or of the recording. match: the frames. prediction: None if no
+    band can be used, or the system cannot run on what is left; then why says so. faults: why each band is
+    off, None for those that are on. changes: bands that were turned on or off since the last moment.
+    """
+
+    time: int
+    match: Match
+    prediction: Prediction | None
+    faults: Mapping[Band, Fault | None]
+    changes: tuple[Change, ...] = ()
+    why: str | None = None
+
+
+class Stream:
+    """Pairs the frames of two cameras by time, leaves dead ones out, and gives what the system sees.
+
+    Iterating gives a `Moment` for each pair. If a camera is live, what comes while the system is at work is
+    dropped, the oldest first, and the newest pair is run; nothing waits for a camera that gives no frames. Of
+    recordings every frame is used.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        visible: Camera | None = None,
+        infrared: Camera | None = None,
+        *,
+        max_gap: int | None = None,
+        smooth: int = 1,
+        ignore: Collection[Fault] = (),
+        clock: Clock | None = None,
+    ):
+        """max_gap, ignore: as in `Pairing`. smooth: frames over which labels are smoothed (`LabelVote`).
+
+        clock: the one that the cameras have. Raises OptionError without a camera, for one that is live beside
+        a recording that is not played, and for a smooth that makes no sense; BandError for bands that the
+        system cannot run on.
+        """
+        given: dict[Band, Camera | None] = {"visible": visible, "infrared": infrared}
+        self.cameras = {band: camera for band, camera in given.items() if camera is not None}
+        if not self.cameras:
+            raise OptionError("a stream needs a visible or an infrared camera, or both")
+        if len({camera.live for camera in self.cameras.values()}) > 1:
+            raise OptionError("a camera is live and the other a recording; play it in real time, by a clock")
+        predictor.system.check_bands("both" if len(self.cameras) == 2 else next(iter(self.cameras)))
+        self.predictor = predictor
+        self.statistics = Statistics()
+        self.clock: Clock = clock or RealClock()
+        self._pairing = Pairing(self.cameras, max_gap=max_gap, ignore=ignore)
+        classes = predictor.card.classes
+        vote = LabelVote(smooth, 1 if classes is None else len(classes))
+        self._vote = vote if smooth > 1 and classes is not None else None
+        self._worked = False
+        self._told: int | None = None
+
+    @property
+    def lag(self) -> int:
+        """Frames by which smoothing shows a change late."""
+        return 0 if self._vote is None else self._vote.lag
+
+    def dropped(self) -> dict[str, int]:
+        """Frames of each camera that came and were not taken in time."""
+        return {str(band): camera.dropped for band, camera in self.cameras.items()}
+
+    def __iter__(self) -> Iterator[Moment]:
+        return self._live() if next(iter(self.cameras.values())).live else self._recorded()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the cameras back."""
+        for camera in self.cameras.values():
+            camera.close()
+
+    def _live(self) -> Iterator[Moment]:
+        while True:
+            ended = all(camera.ended for camera in self.cameras.values())
+            came = [(frame, band) for band, camera in self.cameras.items() for frame in camera.poll()]
+            matches: list[Match] = []
+            for frame, band in sorted(came, key=lambda one: one[0].time):
+                matches += self._pairing.frame(band, frame)
+            now = self.clock.now()
+            matches += self._pairing.tick(now)
+            if ended:
+                matches += self._pairing.finish()
+            if matches:
+                self.statistics.dropped += len(matches) - 1
+                newest = max(matches, key=lambda match: match.time)
+                self.statistics.note("wait", now - newest.time)
+                yield self._moment(newest)
+            elif self._nothing_to_see(now):
+                yield self._moment(Match(now, None, None))
+            elif not came and not ended:
+                due = self._pairing.due()
+                self.clock.wait(_LONGEST_WAIT if due is None else min(max(due - now, 0), _LONGEST_WAIT))
+            if ended:
+                return
+
+    def _recorded(self) -> Iterator[Moment]:
+        while True:
+            waiting = {
+                band: time
+                for band, camera in self.cameras.items()
+                if (time := camera.following()) is not None
+            }
+            if not waiting:
+                break
+            band = min(waiting, key=waiting.__getitem__)
+            # Before the frame is taken: what should have come in the meantime did not.
+            matches = self._pairing.tick(waiting[band])
+            for frame in self.cameras[band].poll():
+                matches += self._pairing.frame(band, frame)
+            yield from map(self._moment, matches)
+            if not matches and self._nothing_to_see(waiting[band]):
+                yield self._moment(Match(waiting[band], None, None))
+        yield from map(self._moment, self._pairing.finish())
+
+    def _nothing_to_see(self, now: int) -> bool:
+        """Whether no band is on, and it is time to say so."""
+        if any(self._pairing.on(band) for band in BANDS):
+            return False
+        return self._pairing.has_changed or self._told is None or now - self._told >= _SILENCE
+
+    def _moment(self, match: Match) -> Moment:
+        changes, faults = tuple(self._pairing.take_changes()), self._pairing.faults()
+        began = self.clock.now()
+        prediction, why = self._predicted(match)
+        ended = self.clock.now()
+        if prediction is not None:
+            self.statistics.note("predict", ended - began)
+        self._told = match.time
+        self.statistics.moment(ended)
+        return Moment(match.time, match, prediction, faults, changes, why)
+
+    def _predicted(self, match: Match) -> tuple[Prediction | None, str | None]:
+        images: dict[str, Any] = {
+            band: _levels(frame.image) for band in BANDS if (frame := getattr(match, band)) is not None
+        }
+        if not images:
+            return None, "no band can be used"
+        try:
+            prediction = self.predictor(**images)
+        except BandError as error:
+            return None, str(error)
+        except PairError as error:
+            if not self._worked:
+                # From the start: it is not the cameras.
+                raise
+            return None, str(error)
+        self._worked = True
+        if self._vote is None or prediction.labels is None:
+            return prediction, None
+        return replace(prediction, labels=self._vote(prediction.labels)), None
+
+
+def _levels(image: Any) -> Any:
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
