@@ -24,6 +24,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("many", "very many pairs in parts, on a cluster", ("many",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
+    ("stream", "two cameras at once: paired by time, dead ones left out", ("stream",)),
     (
         "predictor",
         "images in, labels out; what a run is and costs",
@@ -41,7 +42,11 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("systems", "one place per published system", ("systems",)),
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),
     ("metrics", "confusion matrices and protocols; fusion metrics", ("metrics",)),
-    ("pairs", "what goes in: files, benchmarks, scenes, loading", ("pairs", "pictures", "display")),
+    (
+        "pairs",
+        "what goes in: files, benchmarks, scenes, loading",
+        ("pairs", "pictures", "display", "band_monitor"),
+    ),
     ("rig", "two cameras and the geometry between them", ("rig",)),
     (
         "ground",

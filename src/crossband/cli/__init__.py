@@ -33,6 +33,7 @@ from crossband.cli.runs import (
     systems_arguments,
 )
 from crossband.cli.sharing import card, card_arguments, push, push_arguments
+from crossband.cli.stream import stream, stream_arguments
 from crossband.cli.train import train, train_arguments
 from crossband.errors import CrossbandError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
@@ -160,6 +161,11 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
     ),
     "predict": (predict_arguments, predict, "segment images or folders of them"),
     "fuse": (fuse_arguments, fuse, "make one picture of both bands, for images or folders of them"),
+    "stream": (
+        stream_arguments,
+        stream,
+        "run on two cameras, or recordings of them, pairing frames by time and leaving dead cameras out",
+    ),
     "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
     "verify": (verify_arguments, verify, "hold an exported file against the run it came from"),
     "align": (align_arguments, align, "find the geometry between two cameras, or check a folder's"),

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -157,10 +158,9 @@ def writing_video(path: Path, rate: float) -> Iterator[VideoWriter]:
     cannot be written, and if no picture was.
     """
     check_video(path, rate)
-    try:
-        import av
-    except ImportError:
-        av = None
+    av: Any = None
+    with suppress(ImportError):
+        av = import_module("av")
     refusals: tuple[type[Exception], ...] = () if av is None else (av.error.FFmpegError,)
     with replacing(path, raises=refusals) as temporary:
         if av is None and path.suffix.lower() == ".y4m":

@@ -140,9 +140,9 @@ class LiveCamera(Camera):
 class RecordedCamera(Camera):
     """A recording.
 
-    times: when each frame was taken, in nanoseconds, rising. read: gives a frame's image by its number; one
-    that raises PairError is passed over. clock: play it as if it came now, dropping what nobody took; None
-    gives every frame.
+    times: when each frame was taken, in nanoseconds from the stream's beginning, rising. read: gives a
+    frame's image by its number; one that raises PairError is passed over. clock: play it as if it came now,
+    dropping what nobody took; None gives every frame.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class RecordedCamera(Camera):
             return [] if self.ended else self._given([self._place], self._place + 1)
         now = self._clock.now()
         if self._start is None:
-            self._start = now - self._times[0] if len(self._times) else now
+            self._start = now
         last = self._place
         while last < len(self._times) and self._times[last] + self._start <= now:
             last += 1

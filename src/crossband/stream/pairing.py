@@ -100,9 +100,9 @@ class Pairing:
     """Pairs of the frames of one or two cameras, which are put in by `frame` in the order of their times.
 
     The slower camera that is on sets the pace: each of its frames is paired with the other's nearest one,
-    each of these once. max_gap: nanoseconds that they may be apart; None is a period of the faster one. ignore:
-    faults that turn no band off. A frame that is overdue is not waited for: after a period and a half, the
-    other band goes on alone.
+    each of these once. max_gap: nanoseconds that they may be apart; None is a period of the faster one.
+    ignore: faults that turn no band off. A frame that is overdue is not waited for: after a period and a
+    half, the other band goes on alone.
 
     passed_over: frames by band that no pair was made of, since the other camera is slower.
     """

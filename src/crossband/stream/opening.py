@@ -1,0 +1,117 @@
+"""From a text on the command line to a camera: an index, an address, a bag's topic, a video or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossband.errors import OptionError, PairError, quoted
+from crossband.pairs.decoding import decode
+from crossband.pairs.frames import Frames, open_frames
+from crossband.pairs.frames.bag import BagFrames
+from crossband.pairs.infrared_files import decode_infrared
+from crossband.pairs.matching import find_images
+from crossband.pairs.time_stamps import SECOND, time_of_name
+from crossband.stream.cameras import Camera, Clock, LiveCamera, RealClock, RecordedCamera
+from crossband.words import BANDS, Band
+
+Recording = tuple[Sequence[int], Callable[[int], np.ndarray]]
+"""When each frame was taken, and what gives a frame's image."""
+
+
+def is_live(text: str) -> bool:
+    """Whether a text names a camera, by its index or address, and no recording."""
+    return text.isdecimal() or "://" in text
+
+
+def open_cameras(
+    visible: str | None, infrared: str | None, *, rate: float, realtime: bool, clock: RealClock
+) -> dict[Band, Camera]:
+    """The cameras of a stream.
+
+    visible, infrared: an index of a camera, an address such as rtsp://..., ``bag:PATH,/topic``, a video or
+    another file of frames, or a folder of images, by the times in their names. rate: frames a second where a
+    recording tells no times. realtime: play recordings as they were taken, as also beside a camera.
+
+    Recordings whose times do not meet begin together. Raises as `open_frames` and `find_images`, OptionError
+    for a text that names none of these.
+    """
+    texts: dict[Band, str] = {
+        band: text for band, text in zip(BANDS, (visible, infrared), strict=True) if text is not None
+    }
+    recordings = {band: _recording(text, band, rate) for band, text in texts.items() if not is_live(text)}
+    player: Clock | None = clock if realtime or len(recordings) < len(texts) else None
+    spans = [(times[0], times[-1]) for times, _ in recordings.values()]
+    meet = len(spans) < 2 or (spans[0][0] <= spans[1][1] and spans[1][0] <= spans[0][1])
+    begin = min((first for first, _ in spans), default=0)
+    cameras: dict[Band, Camera] = {}
+    for band, text in texts.items():
+        if band not in recordings:
+            cameras[band] = LiveCamera(_opener(text), clock)
+            continue
+        times, read = recordings[band]
+        start = begin if meet else times[0]
+        cameras[band] = RecordedCamera([time - start for time in times], read, clock=player)
+    return cameras
+
+
+def _recording(text: str, band: Band, rate: float) -> Recording:
+    measured = band == "infrared"
+    if text.startswith("bag:"):
+        place, comma, topic = text.removeprefix("bag:").rpartition(",")
+        if not comma:
+            raise OptionError(f"{quoted(text)}: write bag:PATH,/topic")
+        return _of_frames(BagFrames(Path(place).expanduser(), topic), measured, rate)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _of_images(path, band, rate)
+    if not path.exists():
+        raise OptionError(
+            f"{quoted(text)} is no camera: give an index such as 0, an address, a video, a folder, or "
+            "bag:PATH,/topic"
+        )
+    return _of_frames(open_frames(path, band), measured, rate)
+
+
+def _of_frames(frames: Frames, measured: bool, rate: float) -> Recording:
+    times = _at(rate, len(frames)) if frames.times is None else frames.times
+    return times, lambda number: frames[number].levels(measured=measured)
+
+
+def _of_images(folder: Path, band: Band, rate: float) -> Recording:
+    found = find_images(folder)
+    names = sorted(found)
+    try:
+        order = sorted((time_of_name(name), name) for name in names)
+        times: Sequence[int] = [time for time, _ in order]
+        names = [name for _, name in order]
+    except PairError:
+        times = _at(rate, len(names))
+    if band == "infrared":
+        return times, lambda number: decode_infrared(found[names[number]]).levels(measured=True)
+    return times, lambda number: decode(found[names[number]]).levels()
+
+
+def _at(rate: float, count: int) -> list[int]:
+    return [round(number * SECOND / rate) for number in range(count)]
+
+
+def _opener(text: str) -> Callable[[], Iterator[np.ndarray]]:
+    def images() -> Iterator[np.ndarray]:
+        import cv2
+
+        place: Any = int(text) if text.isdecimal() else text
+        capture = cv2.VideoCapture(place)
+        try:
+            while capture.isOpened():
+                there, image = capture.read()
+                if not there:
+                    return
+                yield np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
+        finally:
+            capture.release()
+
+    return images

@@ -1,0 +1,184 @@
+"""``crossband stream``: recordings in, pictures, labels, a table and a video out, whole however it ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import refused
+from crossband.cli import main
+from crossband.pairs.base import Classes
+from crossband.pairs.frames import open_frames
+from crossband.stream import LiveCamera, RecordedCamera
+from crossband.stream.cameras import RealClock
+from crossband.stream.opening import is_live, open_cameras
+from crossband.weights import make_card, save_run
+from crossband.words import BANDS
+from simulated_cameras import MS, SIZE, faulty, scene
+from tiny_systems import csknet
+
+START = 1_700_000_000_000
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Images by times in milliseconds: visible at 20 Hz, black in the second second; infrared at 10 Hz."""
+    for band, rate in zip(BANDS, (20, 10), strict=True):
+        (tmp_path / band).mkdir()
+        for number in range(3 * rate):
+            bad = band == "visible" and rate <= number < 2 * rate
+            image = faulty(band, number, "black") if bad else scene(band, number)
+            Image.fromarray(image).save(tmp_path / band / f"{START + 1000 * number // rate}.png")
+    return tmp_path
+
+
+def command(recorded: Path, run: str = "average") -> list[str]:
+    return ["stream", run, "--visible", str(recorded / "visible"), "--infrared", str(recorded / "infrared")]
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with open(out / "moments.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_dead_camera_is_told_in_pictures_lines_and_table(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = recorded / "out"
+    assert main([*command(recorded), "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if "visible" in line]
+    assert lines[0] == "crossband: at 1.05 s: visible off: black; going on with infrared (fallback)"
+    assert lines[1].startswith("crossband: at 2.20 s: visible is back; going on with ")
+    assert "results" in printed.out
+    assert "predict: " in printed.out
+    rows = table(out)
+    assert {row["bands"] for row in rows if 1.15 < float(row["seconds"]) < 2.1} == {"infrared"}
+    assert {row["bands"] for row in rows if float(row["seconds"]) > 2.3} == {"both"}
+    assert {row["visible_off"] for row in rows} == {"", "black"}
+    assert len(list((out / "fused").glob("*.png"))) == len(rows)
+    dark = next(row["moment"] for row in rows if row["visible_off"])
+    picture = np.asarray(Image.open(out / "fused" / f"{dark}.png"))
+    assert picture.shape == (*SIZE, 3)
+    # The line is red; the fused picture of one band is grey.
+    assert (picture[:5, :5, 0] > picture[:5, :5, 1] + 50).all()
+    assert "moments.csv is there already" in refused([*command(recorded), "--out", str(out)], capsys)
+
+
+def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = csknet()
+    classes = Classes(tuple("abcde"), tuple((40 * n, 0, 0) for n in range(5)))
+    save_run(recorded / "run", system, make_card(system, classes, "fixed(6000, 9000)", {}))
+    found = {}
+    for smooth in ("1", "3"):
+        out = recorded / f"out{smooth}"
+        more = ["--smooth", smooth, "--count", "6", "--device", "cpu", "--out", str(out)]
+        assert main([*command(recorded, str(recorded / "run")), *more]) == 0
+        found[smooth] = [np.asarray(Image.open(path)) for path in sorted((out / "label").iterdir())]
+    assert "labels show a change 1 frames late" in capsys.readouterr().err
+    assert len(found["3"]) == len(found["1"]) == 6
+    flicker = {key: sum(int((a != b).sum()) for a, b in pairwise(maps)) for key, maps in found.items()}
+    assert 0 < flicker["3"] < flicker["1"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_it_leaves_whole_files(recorded: Path, ending: signal.Signals) -> None:
+    out, video = recorded / "out", recorded / "a.mp4"
+    more = ["--realtime", "--out", str(out), "--video", str(video)]
+    # Started by another program, it may ignore Ctrl-C; here it must not.
+    started = f"import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
+    program = subprocess.Popen(
+        [sys.executable, "-c", started, *command(recorded), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    begun = time.monotonic()
+    while len(list((out / "fused").glob("[0-9]*.png"))) < 4 and program.poll() is None:
+        assert time.monotonic() - begun < 120
+        time.sleep(0.02)
+    program.send_signal(ending)
+    printed, told = program.communicate(timeout=60)
+    assert program.returncode == 128 + ending, told
+    assert "results" in printed
+    assert told.splitlines()[-1].startswith("crossband: ")
+    rows = table(out)
+    assert len(rows) >= 4
+    assert all(row["infrared_off"] is not None for row in rows)
+    for path in (out / "fused").glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+    assert not list(recorded.glob(".*.tmp*"))
+    assert video.stat().st_size > 0
+    if find_spec("av"):
+        frames = open_frames(video, "visible")
+        assert frames[len(frames) - 1].samples.shape[:2] == SIZE
+
+
+RUN = "from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_a_video_shows_the_moments_at_their_times(recorded: Path) -> None:
+    pytest.importorskip("av", reason="video is read by PyAV: pip install 'crossband[video]'")
+    assert main([*command(recorded), "--video", str(recorded / "a.mp4"), "--out", str(recorded / "out")]) == 0
+    frames = open_frames(recorded / "a.mp4", "visible")
+    seconds = [float(row["seconds"]) for row in table(recorded / "out")]
+    assert frames.times is not None
+    np.testing.assert_allclose(np.array(frames.times) / 1e9, np.array(seconds) - seconds[0], atol=0.002)
+
+
+class TestCameras:
+    def test_recordings_whose_times_do_not_meet_begin_together(self, recorded: Path) -> None:
+        for path in sorted((recorded / "infrared").iterdir()):
+            path.rename(path.with_name(f"{int(path.stem) - START:06d}.png"))
+        cameras = open_cameras(
+            str(recorded / "visible"), str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock()
+        )
+        assert {band: camera.following() for band, camera in cameras.items()} == {"visible": 0, "infrared": 0}
+
+    def test_recordings_keep_the_time_between_their_starts(self, recorded: Path) -> None:
+        (recorded / "infrared" / f"{START}.png").unlink()
+        cameras = open_cameras(
+            str(recorded / "visible"), str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock()
+        )
+        assert cameras["infrared"].following() == 100 * MS
+
+    def test_beside_a_camera_a_recording_is_played(self, recorded: Path) -> None:
+        assert is_live("0")
+        assert is_live("rtsp://10.0.0.2/thermal")
+        assert not is_live("bag:a,/thermal")
+        cameras = open_cameras("97", str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock())
+        try:
+            assert isinstance(cameras["visible"], LiveCamera)
+            assert isinstance(cameras["infrared"], RecordedCamera)
+            assert cameras["infrared"].live
+            # There is no such camera: it gives nothing, and nobody waits for it.
+            assert cameras["visible"].poll() == []
+        finally:
+            cameras["visible"].close()
+
+
+def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, why in (
+        (["stream", "average"], "give --visible, --infrared, or both"),
+        (["stream", "average", "--visible", "nothing.mp4"], "'nothing.mp4' is no camera: give an index"),
+        (["stream", "average", "--visible", "bag:x"], "write bag:PATH,/topic"),
+        ([*command(recorded), "--video", "a.gif"], "cannot write '.gif'"),
+        ([*command(recorded), "--smooth", "2"], "an odd number"),
+        ([*command(recorded), "--max_gap", "soon"], "no span of time"),
+        ([*command(recorded), "--ignore", "rain"], "rain"),
+        (["stream", "nobody", "--visible", "0"], "run folder nobody is not there"),
+    ):
+        assert why in refused(more, capsys)
