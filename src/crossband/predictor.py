@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +12,7 @@ from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
 from crossband.hub import fetch, is_remote
-from crossband.pairs.arrays import ImageLike, infrared_levels, visible_array
+from crossband.pairs.arrays import ImageLike, check_bands_alike, infrared_levels, joined, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image, summarise_pairs
 from crossband.pairs.base import Listed, Pair, PairFiles, bands_of
@@ -125,7 +124,7 @@ class Predictor:
             arrays.infrared = self._rule(infrared_channel(levels, self.false_colour))
         if self.registration is not None and not (arrays.visible is arrays.infrared is None):
             arrays = self.registration(arrays)
-        return _joined(pair, arrays)
+        return joined(pair, arrays)
 
     def predict_many(
         self,
@@ -179,7 +178,7 @@ class Predictor:
             self._settle_by_file(given)
             given = self.read(given)
         pair = given if isinstance(given, Pair) else self._taken(*given)
-        _check_sizes(pair)
+        check_bands_alike(pair)
         return pair
 
     def _settle_by_file(self, files: PairFiles | Listed) -> None:
@@ -246,7 +245,7 @@ class Predictor:
         Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
         run on, OptionError if it gives NaN.
         """
-        _check_sizes(pair)
+        check_bands_alike(pair)
         return self.predict_alike([pair])[0]
 
     def predict_alike(self, pairs: list[Pair]) -> list[Prediction]:
@@ -281,27 +280,6 @@ class Predictor:
             )
             for place, pair in enumerate(pairs)
         ]
-
-
-def _joined(pair: Pair, other: Pair) -> Pair:
-    """Two pairs of which each has a band, as one."""
-    valid = [part for part in (pair.valid, other.valid) if part is not None]
-    return replace(
-        pair,
-        visible=other.visible if pair.visible is None else pair.visible,
-        infrared=other.infrared if pair.infrared is None else pair.infrared,
-        valid=valid[0] if valid else None,
-    )
-
-
-def _check_sizes(pair: Pair) -> None:
-    sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
-    if len(sizes) > 1:
-        (a, b), (c, d) = sorted(sizes)
-        raise PairError(
-            f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
-            "the two must be registered and of one size, or come with a rig (`crossband align`)"
-        )
 
 
 def _runtime(

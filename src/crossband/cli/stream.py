@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
 from crossband.errors import OptionError
-from crossband.terminal import DEVICE_HELP, choice, rig_arguments
-from crossband.words import BANDS, FAULTS, PRECISIONS
+from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, rig_arguments
+from crossband.words import BANDS, FAULTS, PRECISIONS, RuntimeChoice
 
 if TYPE_CHECKING:
     from crossband.stream.drawing import Show
@@ -78,6 +78,7 @@ def stream_arguments(parser: ArgumentParser) -> None:
         "first image); a run has its own",
     )
     parser.add_argument("--precision", type=choice(PRECISIONS), default="float32", help="of the computation")
+    parser.add_argument("--runtime", type=RuntimeChoice, default="auto", help=RUNTIME_HELP)
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
 
@@ -102,8 +103,8 @@ def stream(options: Namespace) -> None:
     cameras = open_cameras(
         options.visible, options.infrared, rate=options.rate, realtime=options.realtime, clock=clock
     )
-    how = {name: options[name] for name in ("device", "precision", "rig", "frame", "infrared_scaling")}
-    predictor = load(options.run, **how)
+    own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling")
+    predictor = load(options.run, **{name: options[name] for name in own})
     given: dict[str, Any] = {str(band): camera for band, camera in cameras.items()}
     with Stream(
         predictor, **given, max_gap=max_gap, smooth=options.smooth, ignore=options.ignore or (), clock=clock

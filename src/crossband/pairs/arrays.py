@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from crossband.errors import PairError
+from crossband.errors import PairError, quoted
+from crossband.pairs.base import Pair
 from crossband.words import Band
 
 ImageLike = str | Path | np.ndarray | Image.Image
@@ -52,3 +54,25 @@ def infrared_levels(image: ImageLike) -> np.ndarray:
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise PairError(f"an infrared image is (H, W), one channel or three equal ones, not {array.shape}")
     return array
+
+
+def joined(pair: Pair, other: Pair) -> Pair:
+    """Two pairs of which each has a band, as one."""
+    valid = [part for part in (pair.valid, other.valid) if part is not None]
+    return replace(
+        pair,
+        visible=other.visible if pair.visible is None else pair.visible,
+        infrared=other.infrared if pair.infrared is None else pair.infrared,
+        valid=valid[0] if valid else None,
+    )
+
+
+def check_bands_alike(pair: Pair) -> None:
+    """Raise PairError for a pair whose bands differ in size."""
+    sizes = {image.shape[1::-1] for image in (pair.visible, pair.infrared) if image is not None}
+    if len(sizes) > 1:
+        (a, b), (c, d) = sorted(sizes)
+        raise PairError(
+            f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
+            "the two must be registered and of one size, or come with a rig (`crossband align`)"
+        )

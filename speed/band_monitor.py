@@ -1,0 +1,113 @@
+"""How often the detector of dead cameras is wrong, and what it takes: what docs/rig.md tells of streams.
+
+    python speed/band_monitor.py pairs --data folder:PATH --split test   # false alarms on a source of pairs
+    python speed/band_monitor.py corruptions                       # what it makes of each corruption
+
+False alarms are of single images: none is there unless the image alone looks faulty, so that "frozen" and
+"no frame" do not occur. Corruptions are those of `crossband robustness`, on generated scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from crossband.band_monitor import examine
+from crossband.pairs.corruption import CORRUPTIONS, SEVERITIES, NamedCorruption
+from crossband.pairs.opening import list_splits, open_pairs
+from crossband.pairs.writing import write_image
+from crossband.pictures import to_uint8
+from crossband.predictor import load
+from crossband.stream import RecordedCamera, Stream
+from crossband.stream.drawing import picture_of
+from crossband.words import BANDS, Band
+
+
+def pairs(source: str, splits: list[str]) -> None:
+    """Print how many images of each band look faulty, and the time that an image takes."""
+    counts: Counter[tuple[str, str]] = Counter()
+    seconds, images = 0.0, 0
+    for split in splits:
+        opened = open_pairs(source, split, labels=False)
+        for index in range(len(opened)):
+            pair = opened[index]
+            for band in BANDS:
+                image = getattr(pair, band)
+                if image is None:
+                    continue
+                began = time.perf_counter()
+                fault, _ = examine(band, image)
+                seconds, images = seconds + time.perf_counter() - began, images + 1
+                counts[band, fault or "good"] += 1
+                if fault is not None:
+                    print(f"{pair.name}: {band} is taken for {fault}")
+    for (band, fault), count in sorted(counts.items()):
+        print(f"{band} {fault}: {count}")
+    print(f"{1000 * seconds / max(images, 1):.2f} ms an image")
+
+
+def corruptions(source: str) -> None:
+    """Print for each corruption how many images of its severities look faulty."""
+    opened = open_pairs(source, "test", labels=False)
+    for name in CORRUPTIONS:
+        rows = []
+        for severity in SEVERITIES:
+            changed = NamedCorruption(opened, name, severity)
+            found = Counter(
+                f"{band} {fault}"
+                for pair in changed
+                for band in BANDS
+                if (fault := examine(band, getattr(pair, band))[0]) is not None
+            )
+            rows.append(", ".join(f"{what} {count}" for what, count in found.items()) or "-")
+        print(f"{name} (of {len(opened)}): {' | '.join(rows)}")
+
+
+def picture(source: str, out: Path) -> None:
+    """Draw four moments of a stream whose visible camera is black from its fifth frame to its twelfth."""
+    opened = open_pairs(source, "test", labels=False)
+    first = next(pair for pair in opened if pair.condition == "dusk")
+    rng = np.random.default_rng(0)
+
+    def camera(band: Band) -> RecordedCamera:
+        image = getattr(first, band)
+
+        def frame(number: int) -> np.ndarray:
+            moved = np.roll(image, 3 * number, axis=1) + rng.normal(0, 0.01, image.shape)
+            dark = band == "visible" and 5 <= number < 12
+            return to_uint8(0.01 * rng.random(image.shape) if dark else moved)
+
+        return RecordedCamera([number * 50_000_000 for number in range(20)], frame)
+
+    predictor = load("laplacian", infrared_scaling="full-range", device="cpu")
+    moments = list(Stream(predictor, camera("visible"), camera("infrared")))
+    shown = [picture_of(moments[number], "fused") for number in (3, 5, 9, 18)]
+    gap = np.full((first.size[0], 6, 3), 255, np.uint8)
+    parts = [part for picture in shown for part in (picture, gap)][:-1]
+    write_image(out, np.hstack(parts))
+    print(f"written: {out}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["pairs", "corruptions", "picture"])
+    parser.add_argument("--data", default="scenes,test=20,size=240x320")
+    parser.add_argument("--split")
+    parser.add_argument("--out", type=Path, default=Path("stream.png"))
+    given = parser.parse_args()
+    if given.what == "pairs":
+        pairs(given.data, [given.split] if given.split else list_splits(given.data))
+    elif given.what == "picture":
+        picture(given.data, given.out)
+    else:
+        corruptions(given.data)
+
+
+if __name__ == "__main__":
+    main()
