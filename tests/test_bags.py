@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
 from crossband.pairs.frames.bag import BagFrames
@@ -149,6 +150,18 @@ def test_the_command_fuses_a_bag(recorded: Path, tmp_path: Path, capsys: pytest.
     assert main(["fuse", "average", "--data", source, "--out", str(tmp_path / "out")]) == 0
     assert "4 pairs by time; infrared comes +3.0 ms after visible" in capsys.readouterr().out
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    for missing, why in (("use", "4 frames have no partner"), ("error", "3 of 7 visible (42.9 %)")):
+        command = [
+            "fuse",
+            "average",
+            "--data",
+            source,
+            "--missing",
+            missing,
+            "--out",
+            str(tmp_path / missing),
+        ]
+        assert why in refused(command, capsys)
 
 
 def test_refused(recorded: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from itertools import pairwise
@@ -18,14 +19,16 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
+from crossband.errors import PairError
 from crossband.pairs.base import Classes
 from crossband.pairs.frames import open_frames
-from crossband.stream import LiveCamera, RecordedCamera
+from crossband.stream import LiveCamera, RecordedCamera, Stream
 from crossband.stream.cameras import RealClock
 from crossband.stream.opening import is_live, open_cameras
+from crossband.stream.sharing import MomentSharer, read_shared
 from crossband.weights import make_card, save_run
-from crossband.words import BANDS
-from simulated_cameras import MS, SIZE, faulty, scene
+from crossband.words import BANDS, IGNORE_INDEX
+from simulated_cameras import MS, SIZE, faulty, fusing, scene
 from tiny_systems import csknet
 
 START = 1_700_000_000_000
@@ -137,6 +140,57 @@ def test_a_video_shows_the_moments_at_their_times(recorded: Path) -> None:
     seconds = [float(row["seconds"]) for row in table(recorded / "out")]
     assert frames.times is not None
     np.testing.assert_allclose(np.array(frames.times) / 1e9, np.array(seconds) - seconds[0], atol=0.002)
+
+
+class TestSharing:
+    def test_another_program_reads_the_newest_moment_whole(self, recorded: Path) -> None:
+        path = recorded / "shared"
+        cameras = open_cameras(
+            str(recorded / "visible"), str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock()
+        )
+        given = {str(band): camera for band, camera in cameras.items()}
+        stop, torn, seen = threading.Event(), [], set()
+
+        def read() -> None:
+            while not stop.is_set():
+                try:
+                    shared = read_shared(path)
+                except PairError:
+                    continue
+                if shared is not None:
+                    seen.add(shared.number)
+                    if len(np.unique(shared.picture)) > 1 or shared.picture[0, 0, 0] != shared.time % 256:
+                        torn.append(shared.number)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            with MomentSharer(path) as sharer:
+                for moment in Stream(fusing(), **given):
+                    sharer.write(moment, np.full((200, 300, 3), moment.time % 256, np.uint8))
+                last = read_shared(path)
+        finally:
+            stop.set()
+            reader.join()
+        assert not torn
+        assert seen
+        assert last is not None
+        assert (last.time, last.on, last.result) == (moment.time, {"visible": True, "infrared": True}, True)
+        assert (last.labels == IGNORE_INDEX).all()
+        assert not path.exists()
+
+    def test_refused(self, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (recorded / "text").write_bytes(b"no stream " * 100)
+        with pytest.raises(PairError, match="not what `crossband stream --share` makes"):
+            read_shared(recorded / "text")
+        with pytest.raises(PairError, match="no stream shares anything here"):
+            read_shared(recorded / "nothing")
+        taken = ["--share", str(recorded / "text"), "--count", "1"]
+        assert "is there already" in refused([*command(recorded), *taken], capsys)
+
+    def test_the_command_shares_and_tidies_up(self, recorded: Path) -> None:
+        assert main([*command(recorded), "--share", str(recorded / "s"), "--count", "3"]) == 0
+        assert not (recorded / "s").exists()
 
 
 class TestCameras:

@@ -41,6 +41,11 @@ def stream_arguments(parser: ArgumentParser) -> None:
         "--out", type=str | None, help="folder for each picture, for labels, and for moments.csv"
     )
     parser.add_argument(
+        "--share",
+        type=str | None,
+        help="a new file, such as /dev/shm/stream, in which other programs find the newest moment",
+    )
+    parser.add_argument(
         "--show",
         type=Literal["overlay", "fused"] | None,
         help="what pictures show (default: overlay, of a system that only fuses fused)",
@@ -122,6 +127,7 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
     from crossband.locks import folder_lock
     from crossband.pairs.video_writing import writing_video
     from crossband.stream.drawing import picture_of
+    from crossband.stream.sharing import MomentSharer
     from crossband.stream.writing import MomentFolder
 
     told, size = time.monotonic(), None
@@ -134,6 +140,7 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
         if options.out:
             held.enter_context(folder_lock(Path(options.out)))
             folder = held.enter_context(MomentFolder(Path(options.out), show))
+        sharer = held.enter_context(MomentSharer(Path(options.share))) if options.share else None
         try:
             for number, moment in enumerate(running):
                 began = running.clock.now()
@@ -145,6 +152,8 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
                         video.write(picture, moment.time)
                 if folder is not None:
                     folder.write(moment, picture)
+                if sharer is not None:
+                    sharer.write(moment, picture)
                 running.statistics.note("write", running.clock.now() - began)
                 if time.monotonic() - told >= _EVERY:
                     told = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Listed, PairFiles, Pairs
 from crossband.pairs.matching import Matching, match_by_time, match_images
 from crossband.pairs.opening import main_splits, open_pairs, parse_source
@@ -74,6 +74,14 @@ def given_source(
         open_pairs(source, name, infrared_scaling=infrared_scaling, labels=False, missing=missing)
         for name in splits
     ]
+    for pairs in opened:
+        if missing == "use" and pairs.unpaired:
+            raise OptionError(
+                f"{pairs.source}: {len(pairs.unpaired)} frames have no partner, and frames are not used "
+                "alone; give --missing skip, or leave it out"
+            )
+        if missing == "error" and pairs.unpaired:
+            raise PairError(f"{pairs.source}: {pairs.offsets}; raise max_gap, or leave these out")
     path = None if parsed.path is None else parsed.path.absolute()
     return Given(
         [

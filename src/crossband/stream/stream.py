@@ -113,15 +113,14 @@ class Stream:
             for frame, band in sorted(came, key=lambda one: one[0].time):
                 matches += self._pairing.frame(band, frame)
             now = self.clock.now()
-            matches += self._pairing.tick(now)
-            if ended:
-                matches += self._pairing.finish()
+            # At the end nothing is missed any more.
+            matches += self._pairing.finish() if ended else self._pairing.tick(now)
             if matches:
                 self.statistics.dropped += len(matches) - 1
                 newest = max(matches, key=lambda match: match.time)
                 self.statistics.note("wait", now - newest.time)
                 yield self._moment(newest)
-            elif self._nothing_to_see(now):
+            elif not ended and self._nothing_to_see(now):
                 yield self._moment(Match(now, None, None))
             elif not came and not ended:
                 due = self._pairing.due()
