@@ -6,7 +6,8 @@ made.
 
 Beside it stands demo.json with what the picture was made of: the demo's rows, columns and trainings,
 checksums of the scenes that it shows, and one of the picture. A test draws these facts again, so that the
-picture cannot stay behind when the demo shows, trains or generates something else.
+picture cannot stay behind when the demo shows other things, trains by other options or generates other
+scenes. That a network computes something else by the same options is not seen: training again is what tells.
 """
 
 from __future__ import annotations
