@@ -18,7 +18,7 @@ from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts
 from crossband.many.cluster import Launcher
-from crossband.many.jobs import Done, ScoreParts, begun
+from crossband.many.jobs import Done, PredictParts, ScoreParts, begun
 from crossband.many.parts import Cut, settle
 from crossband.many.working import do_parts
 from crossband.training.engine import train
@@ -30,8 +30,8 @@ PAIRS = "scenes,train=1,val=0,test=7,size=32x48"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = tiny_options(tmp_path_factory.mktemp("many") / "run", recipe={"epochs": 1, "batch_size": 4})
-    return train(options, quiet=True)
+    folder = tmp_path_factory.mktemp("many") / "run"
+    return train(tiny_options(folder, "csknet", recipe={"epochs": 1, "batch_size": 4}), quiet=True)
 
 
 def cut(run: Path | str = "run", **changes: object) -> Cut:
@@ -40,7 +40,7 @@ def cut(run: Path | str = "run", **changes: object) -> Cut:
 
 
 def job(run: Path, out: Path) -> ScoreParts:
-    return ScoreParts(cut(run), out, Path.cwd(), {"device": "cpu"}, batch_size=2, bands=("visible",))
+    return ScoreParts(cut(run), out, Path.cwd(), {"device": "cpu"}, batch_size=2, bands=("both", "infrared"))
 
 
 def whole(run: Path, out: Path) -> PairCounts:
@@ -73,7 +73,7 @@ def test_parts_are_counted_as_the_whole_is(run: Path, tmp_path: Path) -> None:
     theirs = whole(run, tmp_path / "whole")
     assert ours.names == theirs.names
     assert ours.conditions == theirs.conditions
-    np.testing.assert_array_equal(ours.matrices["visible"], theirs.matrices["visible"])
+    np.testing.assert_array_equal(ours.matrices["infrared"], theirs.matrices["infrared"])
 
 
 def test_a_part_that_is_there_is_left_alone(run: Path, tmp_path: Path) -> None:
@@ -83,6 +83,28 @@ def test_a_part_that_is_there_is_left_alone(run: Path, tmp_path: Path) -> None:
     assert work.file(1).read_bytes() == b"whole"
 
 
+def test_parts_are_predicted_as_the_whole_is(run: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    assert main(["data", "export", PAIRS, "--out", str(pairs)]) == 0
+    visible = sorted((pairs / "test" / "visible").iterdir())
+    visible[4].write_bytes(visible[4].read_bytes()[:80])
+    whole = tmp_path / "whole"
+    plain = ["predict", str(run), "--data", f"folder:{pairs}", "--split", "test", "--out", str(whole)]
+    assert main([*plain, "--device", "cpu", "--missing", "use"]) == 3
+    made = cut(run, task="predict", source=f"folder:{pairs}")
+    work = PredictParts(made, tmp_path / "out", Path.cwd(), {"device": "cpu"}, 2, "use")
+    do = begun(work)
+    (work.out / ".part-000000" / "label").mkdir(parents=True)
+    assert [do(index) for index in range(3)] == [Done(3), Done(3, 1), Done(1)]
+    assert do(1) == Done(3, 1)
+    assert sorted(path.name for path in work.out.iterdir()) == [*made.names()]
+    for index in range(3):
+        assert not (work.folder(index) / "failures.csv").exists() or index == 1
+        for label in (work.folder(index) / "label").iterdir():
+            assert label.read_bytes() == (whole / "label" / label.name).read_bytes()
+    assert len([*work.out.glob("part-*/label/*.png")]) == 6
+
+
 def test_what_cannot_be_done_is_told_for_every_part(tmp_path: Path) -> None:
     do = begun(job(tmp_path / "nowhere", tmp_path))
     assert "nowhere" in str(do(0).problem)
@@ -90,7 +112,7 @@ def test_what_cannot_be_done_is_told_for_every_part(tmp_path: Path) -> None:
 
 
 def test_a_list_that_a_worker_sees_otherwise_is_refused(run: Path, tmp_path: Path) -> None:
-    work = ScoreParts(cut(run, pairs=8), tmp_path, Path.cwd(), {"device": "cpu"}, 1, ("visible",))
+    work = ScoreParts(cut(run, pairs=8), tmp_path, Path.cwd(), {"device": "cpu"}, 1, ("both",))
     assert "has 7 pairs here, and 8 where" in str(begun(work)(0).problem)
 
 
@@ -157,7 +179,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(
         assert seen[-1] == (7, 7)
         ours = joined([read_pair_counts(work.file(index)) for index in range(3)])
         assert ours.names == expected.names
-        np.testing.assert_array_equal(ours.matrices["visible"], expected.matrices["visible"])
+        np.testing.assert_array_equal(ours.matrices["infrared"], expected.matrices["infrared"])
 
         there = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
         work.file(2).unlink()
@@ -181,5 +203,10 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(
         assert main([*arguments, "--launcher", "ray", "--part_size", "2"]) == 0
         found = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("told", "whole")]
         assert found[0]["results"] == found[1]["results"]
+
+        plain = ["predict", str(run), "--data", PAIRS, "--split", "test", "--device", "cpu"]
+        parts = ["--launcher", "ray", "--part_size", "4", "--out", str(tmp_path / "labels")]
+        assert main([*plain, *parts]) == 0
+        assert len([*(tmp_path / "labels").glob("part-*/label/*.png")]) == 7
     finally:
         ray.shutdown()

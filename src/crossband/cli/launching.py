@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -14,9 +15,11 @@ from crossband.terminal import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from crossband.cli.requests import Request
     from crossband.evaluation import Evaluation
     from crossband.many.parts import Cut
     from crossband.pairs.base import Pairs
+    from crossband.pairs.given import Given
     from crossband.predictor import Predictor
     from crossband.words import Bands
 
@@ -25,6 +28,9 @@ _ON_RAY = {
     "address": "of a running Ray cluster, or auto (default: start one here)",
     "cpus": "processors that a worker takes of a Ray cluster",
 }
+
+_ONE_PROCESS = {"display": "linear", "colours": "grey", "video": None, "on_error": "skip", "overwrite": False}
+"""Options of `predict` that no part alone can follow, and what leaves them out."""
 
 
 def launch_arguments(parser: ArgumentParser) -> None:
@@ -59,7 +65,9 @@ def launcher_of(options: Namespace) -> Launcher | None:
     return Launcher(options.launcher, options.address, options.cpus)
 
 
-def cut_of(task: str, run: str, predictor: Predictor, options: Namespace, pairs: Pairs) -> Cut:
+def _cut(
+    task: str, run: str, predictor: Predictor, source: str, split: str | None, pairs: int, size: int
+) -> Cut:
     """How a list is cut for the workers."""
     from crossband.many.parts import Cut
 
@@ -67,10 +75,10 @@ def cut_of(task: str, run: str, predictor: Predictor, options: Namespace, pairs:
         task=task,
         run=run,
         weights_sha256=predictor.card.weights_sha256,
-        source=options.data,
-        split=pairs.split,
-        pairs=len(pairs),
-        size=options.part_size,
+        source=source,
+        split=split,
+        pairs=pairs,
+        size=size,
     )
 
 
@@ -89,7 +97,10 @@ def score_on_ray(
     from crossband.many.working import do_parts
 
     job = ScoreParts(
-        cut=cut_of("evaluate", options.run[0], predictor, options, pairs),
+        cut=_cut(
+            *("evaluate", options.run[0], predictor, options.data),
+            *(options.split, len(pairs), options.part_size),
+        ),
         out=Path(options.out).absolute() / "parts",
         home=Path.cwd(),
         load=load,
@@ -103,3 +114,38 @@ def score_on_ray(
     counts = joined([read_pair_counts(job.file(index)) for index in range(len(job.cut))])
     supports = {name: predictor.system.check_bands(name) for name in bands}
     return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=options.precision)
+
+
+def predict_on_ray(
+    options: Namespace, launcher: Launcher, predictor: Predictor, request: Request, given: Given
+) -> int:
+    """`crossband.predicting.predict_files` by the workers of a cluster; the exit code."""
+    from crossband.many.jobs import PredictParts
+    from crossband.many.working import do_parts
+
+    if request.source is None:
+        raise OptionError("--launcher ray takes its pairs from --data, such as --data folder:PATH")
+    for name, plain in _ONE_PROCESS.items():
+        if options[name] != plain:
+            raise OptionError(f"--{name} is for one process: leave it out, or --launcher ray")
+    job = PredictParts(
+        cut=_cut(
+            *("predict", options.run, predictor, request.source),
+            *(request.split, len(given.pairs), options.part_size),
+        ),
+        out=Path(options.out).absolute(),
+        home=Path.cwd(),
+        load=request.how(options),
+        batch_size=options.batch_size,
+        missing=request.missing,
+    )
+    with progress_bar("predicting on Ray") as progress:
+        done = do_parts(job, launcher, progress=progress)
+    print(f"written: {done.pairs - done.failed} pairs in {len(job.cut)} parts of {options.out}")
+    if not done.failed:
+        return 0
+    print(
+        f"crossband: {done.failed} of {done.pairs} pairs could not be used (failures.csv of each part)",
+        file=sys.stderr,
+    )
+    return 3

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.launching import launch_arguments, launcher_of, predict_on_ray
 from crossband.cli.requests import pair_arguments, requested
 from crossband.cli.runs import note_choice
 from crossband.cli.using import (
@@ -43,9 +44,11 @@ def predict_arguments(parser: ArgumentParser) -> None:
     rig_arguments(parser)
     batch_arguments(parser)
     computing_arguments(parser)
+    launch_arguments(parser)
 
 
 def predict(options: Namespace) -> int:
+    launcher = launcher_of(options)
     request = requested(options)
     from crossband.predicting import predict_files
 
@@ -54,6 +57,8 @@ def predict(options: Namespace) -> int:
     files = given.pairs
     check_combinations(predictor, files)
     note_suspicions(predictor, files)
+    if launcher is not None:
+        return predict_on_ray(options, launcher, predictor, request, given)
     note_agreement(predictor, files)
     display = _display(options, predictor, files)
     with progress_bar("predicting") as progress:

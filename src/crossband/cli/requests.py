@@ -65,13 +65,17 @@ class Request:
     rig: str | None = None
     frame: str | None = None
 
-    def load(self, run: str, options: Namespace, **how: Any) -> Predictor:
-        """The predictor of a run, through the rig where it is that which reads the pairs."""
-        from crossband.predictor import load
-
+    def how(self, options: Namespace) -> dict[str, Any]:
+        """How `crossband.load` makes the predictor, with the rig where it is that which reads the pairs."""
         registered: dict[str, Any] = {} if self.given is None else {"rig": self.rig, "frame": self.frame}
         there = [] if self.given is None else self.given.pairs
-        return load(run, false_colour=self.false_colour, **registered, **computing(options, there), **how)
+        return {"false_colour": self.false_colour, **registered, **computing(options, there)}
+
+    def load(self, run: str, options: Namespace, **how: Any) -> Predictor:
+        """The predictor of a run."""
+        from crossband.predictor import load
+
+        return load(run, **self.how(options), **how)
 
     def opened(self, predictor: Predictor) -> Given:
         """The pairs."""

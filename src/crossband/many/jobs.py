@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 
 from crossband.errors import CrossbandError, OptionError
 from crossband.many.parts import Cut, name_of
-from crossband.pairs.base import Pairs, PairSubset
+from crossband.pairs.base import PairSubset
+from crossband.pairs.given import given_source
 from crossband.pairs.opening import open_pairs
-from crossband.words import Bands, Precision
+from crossband.result_folder import MANIFEST_NAME, read_results
+from crossband.words import Bands, Missing, Precision
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Job(Protocol):
     def home(self) -> Path:
         """The folder in which the command was started: where relative paths begin."""
 
-    def is_done(self, index: int) -> bool:
-        """Whether a part's result is there, whole."""
+    def done(self, index: int) -> Done | None:
+        """What became of a part whose result is there, whole; None for one that is not."""
 
     def begin(self) -> Callable[[int], Done]:
         """Load what all parts need, on the worker; gives what does a part. Raises CrossbandError."""
@@ -56,15 +59,13 @@ class _OnPairs:
     load: Mapping[str, Any]
     batch_size: int
 
-    def _pairs(self, infrared_scaling: str | None, *, labels: bool = True) -> Pairs:
-        scaling = {} if infrared_scaling is None else {"infrared_scaling": infrared_scaling}
-        pairs = open_pairs(self.cut.source, self.cut.split, labels=labels, **scaling)
-        if len(pairs) != self.cut.pairs:
+    def _check_number(self, found: int) -> None:
+        """Raise OptionError if this worker sees another list than the command did."""
+        if found != self.cut.pairs:
             raise OptionError(
-                f"{self.cut.source}, split {self.cut.split}, has {len(pairs)} pairs here, and "
-                f"{self.cut.pairs} where the work was given out: every worker must see the same files"
+                f"{self.cut.source} has {found} pairs here, and {self.cut.pairs} where the work was given "
+                "out: every worker must see the same files"
             )
-        return pairs
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class ScoreParts(_OnPairs):
     def file(self, index: int) -> Path:
         return self.out / f"{name_of(index)}.npz"
 
-    def is_done(self, index: int) -> bool:
-        return self.file(index).is_file()
+    def done(self, index: int) -> Done | None:
+        return Done(len(self.cut.part(index))) if self.file(index).is_file() else None
 
     def begin(self) -> Callable[[int], Done]:
         from crossband.evaluation import evaluate
@@ -87,7 +88,10 @@ class ScoreParts(_OnPairs):
         from crossband.predictor import load
 
         predictor = load(self.cut.run, **self.load)
-        pairs = self._pairs(predictor.card.infrared_scaling)
+        split = self.cut.split
+        assert split is not None
+        pairs = open_pairs(self.cut.source, split, infrared_scaling=predictor.card.infrared_scaling)
+        self._check_number(len(pairs))
 
         def score(index: int) -> Done:
             part = PairSubset(pairs, self.cut.part(index), pairs.split)
@@ -107,6 +111,56 @@ class ScoreParts(_OnPairs):
         return score
 
 
+@dataclass(frozen=True)
+class PredictParts(_OnPairs):
+    """Segment a part as `crossband.predicting.predict_files` does, into the folder ``out/part-NUMBER``.
+
+    A part is worked on in a hidden folder, where another worker goes on should this one die, and gets its
+    name when it is whole. missing: what becomes of pairs that lack a band.
+    """
+
+    missing: Missing | None = None
+
+    def folder(self, index: int) -> Path:
+        return self.out / name_of(index)
+
+    def done(self, index: int) -> Done | None:
+        folder, pairs = self.folder(index), len(self.cut.part(index))
+        return Done(pairs, pairs - len(read_results(folder))) if folder.is_dir() else None
+
+    def begin(self) -> Callable[[int], Done]:
+        from crossband.predicting import predict_files
+        from crossband.predictor import load
+
+        predictor = load(self.cut.run, **self.load)
+        rule = "auto" if predictor.scaling is None else str(predictor.scaling)
+        split = self.cut.split
+        given = given_source(self.cut.source, split, missing=self.missing, infrared_scaling=rule)
+        self._check_number(len(given.pairs))
+
+        def predict(index: int) -> Done:
+            part = [given.pairs[number] for number in self.cut.part(index)]
+            begun = self.out / f".{name_of(index)}"
+            resume = (begun / MANIFEST_NAME).is_file()
+            if not resume:
+                # Of a worker that died before its first result.
+                shutil.rmtree(begun, ignore_errors=True)
+            outcome = predict_files(
+                predictor,
+                part,
+                begun,
+                workers=1,
+                batch_size=self.batch_size,
+                on_error="skip",
+                resume=resume,
+                source=self.cut.source,
+            )
+            os.rename(begun, self.folder(index))
+            return Done(len(part), len(outcome.failed))
+
+        return predict
+
+
 def begun(job: Job) -> Callable[[int], Done]:
     """What does a part of a job, but for those that are done, and tells what went wrong instead of raising.
 
@@ -120,10 +174,8 @@ def begun(job: Job) -> Callable[[int], Done]:
         return lambda index: Done(problem=problem)
 
     def attempt(index: int) -> Done:
-        if job.is_done(index):
-            return Done(len(job.cut.part(index)))
         try:
-            return do(index)
+            return job.done(index) or do(index)
         except CrossbandError as error:
             return Done(problem=str(error))
 

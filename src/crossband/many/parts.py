@@ -18,14 +18,14 @@ class Cut:
     """How a list of pairs is cut: parts of `size` pairs that follow each other, the last with the rest.
 
     task: what is done with a part. run: what does it, with the hash of its weights. source, split: of the
-    pairs. pairs: how many they are.
+    pairs; None is all that do not repeat others. pairs: how many they are.
     """
 
     task: str
     run: str
     weights_sha256: str | None
     source: str
-    split: str
+    split: str | None
     pairs: int
     size: int
 

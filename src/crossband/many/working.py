@@ -42,10 +42,11 @@ def do_parts(
     """
     cut = job.cut
     settle(job.out, cut)
-    waiting = [index for index in range(len(cut)) if not job.is_done(index)]
+    there = {index: done for index in range(len(cut)) if (done := job.done(index)) is not None}
+    waiting = [index for index in range(len(cut)) if index not in there]
     report = progress or (lambda done, total: None)
-    pairs = cut.pairs - sum(len(cut.part(index)) for index in waiting)
-    failed, problems = 0, []
+    pairs, failed = (sum(getattr(done, name) for done in there.values()) for name in ("pairs", "failed"))
+    problems = []
     report(pairs, cut.pairs)
     if waiting:
         with cluster(launcher.address) as ray:
