@@ -158,6 +158,14 @@ def test_a_torn_frame_is_passed_over() -> None:
     assert not any(moment.changes for moment in moments)
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_slow_recordings_are_not_dead(live: bool) -> None:
+    clock = SimulatedClock() if live else None
+    cameras = camera("visible", 0.5, 20, clock), camera("infrared", 0.5, 20, clock)
+    moments = run(Stream(fusing(), *cameras, clock=clock))
+    assert [bands(moment) for moment in moments] == ["both"] * 10
+
+
 def test_refused() -> None:
     with pytest.raises(OptionError, match="needs a visible or an infrared camera"):
         Stream(fusing())

@@ -63,10 +63,12 @@ class Camera(ABC):
     """Gives the frames of one band.
 
     live: whether frames come when they will; else `following` says when the next one was taken. dropped: how
-    many frames were never given. ended: whether no frame will come any more.
+    many frames were never given. ended: whether no frame will come any more. period: nanoseconds between
+    frames, where that is known before they come.
     """
 
     live = True
+    period: float | None = None
     dropped = 0
     ended = False
 
@@ -153,6 +155,8 @@ class RecordedCamera(Camera):
         self._place = 0
         self._start: int | None = None
         self.ended = not len(times)
+        if len(times) > 1:
+            self.period = float(np.median(np.diff(times))) or None
 
     def poll(self) -> list[Frame]:
         if self._clock is None:

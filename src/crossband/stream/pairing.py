@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from crossband.band_monitor import BandMonitor
 from crossband.stream.cameras import Frame
 from crossband.words import BANDS, Band, Fault
 
-_UNSEEN_PERIOD = 250_000_000
-"""Nanoseconds between frames of a camera that has not given two yet."""
+_UNSEEN_PERIOD = 1_000_000_000
+"""Nanoseconds between frames of a camera that has not given two yet, and does not say."""
 _OVERDUE = 1.5
 """Periods after its last frame at which a frame is missed; each further period is another one."""
 _PAUSE = 3.5
@@ -54,13 +54,13 @@ class Change:
 class _Side:
     """What is known of one camera."""
 
-    def __init__(self, band: Band, ignore: Collection[Fault]):
+    def __init__(self, band: Band, ignore: Collection[Fault], period: float | None):
         self.band = band
         self.monitor = BandMonitor(band, ignore=ignore)
         self.waiting: deque[Frame] = deque(maxlen=_MOST_WAITING)
         self.misses = 0
         self._recent: deque[tuple[int, int]] = deque(maxlen=_RATE_OVER)
-        self._period: float | None = None
+        self._period = period
         self._since: int | None = None
 
     @property
@@ -100,17 +100,24 @@ class Pairing:
     """Pairs of the frames of one or two cameras, which are put in by `frame` in the order of their times.
 
     The slower camera that is on sets the pace: each of its frames is paired with the other's nearest one,
-    each of these once. max_gap: nanoseconds that they may be apart; None is a period of the faster one.
-    ignore: faults that turn no band off. A frame that is overdue is not waited for: after a period and a
-    half, the other band goes on alone.
+    each of these once. A frame that is overdue is not waited for: after a period and a half, the other band
+    goes on alone.
+
+    bands: nanoseconds between the frames of each camera, None where that is not known: one that gives none is
+    missed after 1.5 s then. max_gap: nanoseconds that the frames of a pair may be apart; None is a period of
+    the faster one. ignore: faults that turn no band off.
 
     passed_over: frames by band that no pair was made of, since the other camera is slower.
     """
 
     def __init__(
-        self, bands: Collection[Band], *, max_gap: int | None = None, ignore: Collection[Fault] = ()
+        self,
+        bands: Mapping[Band, float | None],
+        *,
+        max_gap: int | None = None,
+        ignore: Collection[Fault] = (),
     ):
-        self._sides = {band: _Side(band, ignore) for band in BANDS if band in bands}
+        self._sides = {band: _Side(band, ignore, bands[band]) for band in BANDS if band in bands}
         self._max_gap = max_gap
         self._changes: list[Change] = []
         self.passed_over: dict[Band, int] = dict.fromkeys(self._sides, 0)

@@ -73,7 +73,8 @@ class Stream:
         self.predictor = predictor
         self.statistics = Statistics()
         self.clock: Clock = clock or RealClock()
-        self._pairing = Pairing(self.cameras, max_gap=max_gap, ignore=ignore)
+        periods = {band: camera.period for band, camera in self.cameras.items()}
+        self._pairing = Pairing(periods, max_gap=max_gap, ignore=ignore)
         classes = predictor.card.classes
         vote = LabelVote(smooth, 1 if classes is None else len(classes))
         self._vote = vote if smooth > 1 and classes is not None else None
