@@ -77,6 +77,13 @@ def test_any_type_is_looked_at(kind: type[np.generic]) -> None:
     assert examine("visible", bars.astype(kind))[0] == "fixed pattern"
 
 
+def test_degrees_are_no_levels() -> None:
+    warm = 20 + 10 * (scene("infrared", 1).astype(np.float32) / 8000)
+    assert examine("infrared", warm)[0] is None
+    assert examine("infrared", warm - 60)[0] is None
+    assert examine("infrared", np.full_like(warm, 21.5))[0] == "fixed pattern"
+
+
 def test_generated_scenes_by_day_and_night_are_good() -> None:
     for pair in open_pairs("scenes,test=12,size=120x160", "test"):
         assert examine("visible", pair.visible)[0] is None, pair.name

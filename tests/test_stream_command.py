@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from command_line import refused
@@ -209,6 +210,22 @@ class TestCameras:
         )
         assert cameras["infrared"].following() == 100 * MS
 
+    def test_degrees_go_through(self, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with tifffile.TiffWriter(recorded / "warm.tif") as tiff:
+            for number in range(4):
+                warm = scene("infrared", number).astype(np.float64)
+                warm = 10 + 20 * (warm - warm.min()) / (warm.max() - warm.min())
+                tiff.write(warm.astype(np.float32), contiguous=False, metadata=None)
+        more = ["--infrared_scaling", "celsius(0, 40)", "--ignore", "frozen"]
+        warm = ["stream", "average", "--infrared", str(recorded / "warm.tif"), *more]
+        assert main([*warm, "--out", str(recorded / "out")]) == 0
+        picture = np.asarray(Image.open(recorded / "out" / "fused" / "000003.png"))
+        assert picture.min() == pytest.approx(255 / 4, abs=2)
+        assert picture.max() == pytest.approx(255 * 3 / 4, abs=2)
+        capsys.readouterr()
+        live = ["stream", "average", "--infrared", "97", *more]
+        assert "gives no degrees" in refused(live, capsys)
+
     def test_beside_a_camera_a_recording_is_played(self, recorded: Path) -> None:
         assert is_live("0")
         assert is_live("rtsp://10.0.0.2/thermal")
@@ -232,7 +249,7 @@ def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([*command(recorded), "--video", "a.gif"], "cannot write '.gif'"),
         ([*command(recorded), "--smooth", "2"], "an odd number"),
         ([*command(recorded), "--max_gap", "soon"], "no span of time"),
-        ([*command(recorded), "--ignore", "rain"], "rain"),
+        ([*command(recorded), "--ignore", "rain"], "the faults are no frame, frozen"),
         (["stream", "nobody", "--visible", "0"], "run folder nobody is not there"),
     ):
         assert why in refused(more, capsys)

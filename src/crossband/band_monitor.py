@@ -73,7 +73,7 @@ class BandMonitor:
     def see(self, image: np.ndarray | None) -> Verdict:
         """Look at the next frame; None means that one was due and did not come.
 
-        image: (H, W) or (H, W, C), unsigned integers as a camera stores them, or floats in [0, 1].
+        image: (H, W) or (H, W, C), unsigned integers as a camera stores them, floats in [0, 1], or degrees.
         """
         fault = self._fault(image)
         fault = None if fault in self._ignore else fault
@@ -115,10 +115,12 @@ def examine(band: Band, image: np.ndarray) -> tuple[Fault | None, np.ndarray]:
 
 def _fault_of(band: Band, rows: np.ndarray, columns: np.ndarray, top: float) -> Fault | None:
     low, high = float(rows.min()), float(rows.max())
-    if np.percentile(rows, _NEARLY_ALL) <= _DARK[band]:
-        return "black"
-    if np.mean(rows >= _BRIGHT[band]) >= _SATURATED_SHARE:
-        return "saturated"
+    # Degrees have neither a darkest level nor a brightest one.
+    if low >= 0 and high <= 1:
+        if np.percentile(rows, _NEARLY_ALL) <= _DARK[band]:
+            return "black"
+        if np.mean(rows >= _BRIGHT[band]) >= _SATURATED_SHARE:
+            return "saturated"
     if high - low <= _CONSTANT:
         return "saturated" if _is_full(high * top) else "fixed pattern"
     grid = rows[:, :: max(1, rows.shape[1] // _LINES)]

@@ -64,9 +64,9 @@ def stream_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ignore",
-        type=choice(FAULTS),
+        type=str,
         action="append",
-        help="a fault that turns no band off; may be given several times",
+        help=f"a fault that turns no band off: {', '.join(FAULTS)}; may be given several times",
     )
     parser.add_argument(
         "--realtime", action="store_true", help="play recordings as they were taken, and drop what is late"
@@ -91,12 +91,18 @@ def stream(options: Namespace) -> None:
     from crossband.pairs.registration import registration_of
     from crossband.pairs.time_stamps import parse_gap
     from crossband.pairs.video_writing import check_video
+    from crossband.stream.opening import check_camera
 
     if options.visible is None and options.infrared is None:
         raise OptionError("give --visible, --infrared, or both")
     if options.video is not None:
         check_video(Path(options.video), options.rate)
     max_gap = None if options.max_gap is None else parse_gap(options.max_gap)
+    for fault in options.ignore or ():
+        if fault not in FAULTS:
+            raise OptionError(f"--ignore {fault}: the faults are {', '.join(FAULTS)}")
+    for text in filter(None, (options.visible, options.infrared)):
+        check_camera(text)
     registration_of(options.rig, options.frame)
     check_usable(options.run)
     from crossband.predictor import load
@@ -104,12 +110,17 @@ def stream(options: Namespace) -> None:
     from crossband.stream.cameras import RealClock
     from crossband.stream.opening import open_cameras
 
-    clock = RealClock()
-    cameras = open_cameras(
-        options.visible, options.infrared, rate=options.rate, realtime=options.realtime, clock=clock
-    )
     own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling")
     predictor = load(options.run, **{name: options[name] for name in own})
+    clock = RealClock()
+    cameras = open_cameras(
+        options.visible,
+        options.infrared,
+        rate=options.rate,
+        realtime=options.realtime,
+        clock=clock,
+        degrees=None if predictor.scaling is None else predictor.scaling.degrees,
+    )
     given: dict[str, Any] = {str(band): camera for band, camera in cameras.items()}
     with Stream(
         predictor, **given, max_gap=max_gap, smooth=options.smooth, ignore=options.ignore or (), clock=clock

@@ -14,6 +14,7 @@ from crossband.pairs.frames import Frames, open_frames
 from crossband.pairs.frames.bag import BagFrames
 from crossband.pairs.infrared_files import decode_infrared
 from crossband.pairs.matching import find_images
+from crossband.pairs.radiometric import Conditions
 from crossband.pairs.time_stamps import SECOND, time_of_name
 from crossband.stream.cameras import Camera, Clock, LiveCamera, RealClock, RecordedCamera
 from crossband.words import BANDS, Band
@@ -27,22 +28,50 @@ def is_live(text: str) -> bool:
     return text.isdecimal() or "://" in text
 
 
+def check_camera(text: str) -> None:
+    """Raise OptionError for a text that names no camera and no recording; nothing is opened."""
+    if text.startswith("bag:"):
+        if "," not in text:
+            raise OptionError(f"{quoted(text)}: write bag:PATH,/topic")
+    elif not is_live(text) and not Path(text).expanduser().exists():
+        raise OptionError(
+            f"{quoted(text)} is no camera: give an index such as 0, an address, a video, a folder, or "
+            "bag:PATH,/topic"
+        )
+
+
 def open_cameras(
-    visible: str | None, infrared: str | None, *, rate: float, realtime: bool, clock: RealClock
+    visible: str | None,
+    infrared: str | None,
+    *,
+    rate: float,
+    realtime: bool,
+    clock: RealClock,
+    degrees: Conditions | None = None,
 ) -> dict[Band, Camera]:
     """The cameras of a stream.
 
     visible, infrared: an index of a camera, an address such as rtsp://..., ``bag:PATH,/topic``, a video or
     another file of frames, or a folder of images, by the times in their names. rate: frames a second where a
-    recording tells no times. realtime: play recordings as they were taken, as also beside a camera.
+    recording tells no times. realtime: play recordings as they were taken, as also beside a camera. degrees:
+    give infrared in degrees Celsius under these conditions, for the rule ``celsius``.
 
-    Recordings whose times do not meet begin together. Raises as `open_frames` and `find_images`, OptionError
-    for a text that names none of these.
+    Recordings whose times do not meet begin together. Raises as `open_frames`, `find_images` and
+    `check_camera`, OptionError for a camera or a bag where degrees are asked for.
     """
     texts: dict[Band, str] = {
         band: text for band, text in zip(BANDS, (visible, infrared), strict=True) if text is not None
     }
-    recordings = {band: _recording(text, band, rate) for band, text in texts.items() if not is_live(text)}
+    if degrees is not None and infrared is not None and (is_live(infrared) or infrared.startswith("bag:")):
+        raise OptionError(
+            f"{quoted(infrared)} gives no degrees, which the infrared scaling celsius asks for; use a run "
+            "with a rule such as fixed(low, high)"
+        )
+    recordings = {
+        band: _recording(text, band, rate, degrees if band == "infrared" else None)
+        for band, text in texts.items()
+        if not is_live(text)
+    }
     player: Clock | None = clock if realtime or len(recordings) < len(texts) else None
     spans = [(times[0], times[-1]) for times, _ in recordings.values()]
     meet = len(spans) < 2 or (spans[0][0] <= spans[1][1] and spans[1][0] <= spans[0][1])
@@ -58,22 +87,16 @@ def open_cameras(
     return cameras
 
 
-def _recording(text: str, band: Band, rate: float) -> Recording:
+def _recording(text: str, band: Band, rate: float, degrees: Conditions | None) -> Recording:
+    check_camera(text)
     measured = band == "infrared"
     if text.startswith("bag:"):
-        place, comma, topic = text.removeprefix("bag:").rpartition(",")
-        if not comma:
-            raise OptionError(f"{quoted(text)}: write bag:PATH,/topic")
+        place, _, topic = text.removeprefix("bag:").rpartition(",")
         return _of_frames(BagFrames(Path(place).expanduser(), topic), measured, rate)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _of_images(path, band, rate)
-    if not path.exists():
-        raise OptionError(
-            f"{quoted(text)} is no camera: give an index such as 0, an address, a video, a folder, or "
-            "bag:PATH,/topic"
-        )
-    return _of_frames(open_frames(path, band), measured, rate)
+        return _of_images(path, band, rate, degrees)
+    return _of_frames(open_frames(path, band, degrees), measured, rate)
 
 
 def _of_frames(frames: Frames, measured: bool, rate: float) -> Recording:
@@ -81,7 +104,7 @@ def _of_frames(frames: Frames, measured: bool, rate: float) -> Recording:
     return times, lambda number: frames[number].levels(measured=measured)
 
 
-def _of_images(folder: Path, band: Band, rate: float) -> Recording:
+def _of_images(folder: Path, band: Band, rate: float, degrees: Conditions | None) -> Recording:
     found = find_images(folder)
     names = sorted(found)
     try:
@@ -91,7 +114,7 @@ def _of_images(folder: Path, band: Band, rate: float) -> Recording:
     except PairError:
         times = _at(rate, len(names))
     if band == "infrared":
-        return times, lambda number: decode_infrared(found[names[number]]).levels(measured=True)
+        return times, lambda number: decode_infrared(found[names[number]], degrees).levels(measured=True)
     return times, lambda number: decode(found[names[number]]).levels()
 
 
