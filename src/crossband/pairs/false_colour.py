@@ -45,7 +45,7 @@ _NEAR, _FAR = 14.0, 40.0
 keep the mean below _NEAR; beyond _FAR a pixel is none of the palette's."""
 _STRANGERS = 0.1
 """The share of pixels that may be far from the palette: logos, scales and cross-hairs of cameras."""
-_TO_RECOGNISE = 2000
+_TO_RECOGNISE, _AT_A_GLANCE = 2000, 100
 """About how many pixels tell a palette."""
 _PIXELS_PER_STEP = 1 << 14
 
@@ -150,8 +150,12 @@ def recognise(levels: np.ndarray) -> str | None:
     """
     colours = levels.reshape(-1, 3)
     colours = _eight_bit(colours[:: max(1, len(colours) // _TO_RECOGNISE)])
+    glance = colours[:: max(1, len(colours) // _AT_A_GLANCE)]
     best, least = None, _NEAR
     for name in PALETTES:
+        if (_along_palette(name, glance)[1] > _FAR).mean() > 0.5:
+            # Five times as many strangers as there may be, in a sample that is not as wrong as that.
+            continue
         heat, distance = _along_palette(name, colours)
         spanned = np.ptp(np.percentile(heat, (5, 95)))
         mean = float(np.minimum(distance, _FAR).mean())
