@@ -85,7 +85,10 @@ class _Part(nn.Module):
         self.part = part
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return getattr(self.deployable, self.part)(**tensors)
+        made = getattr(self.deployable, self.part)(**tensors)
+        # One that goes through would have one name, as an input or as an output.
+        through = {id(tensor) for tensor in tensors.values()}
+        return {name: tensor.clone() if id(tensor) in through else tensor for name, tensor in made.items()}
 
 
 def _traced(

@@ -54,6 +54,8 @@ def _translated(
     example: dict[str, Tensor],
     table: dict[Callable[..., Any], Callable[..., Any]] | None,
 ) -> Any:
+    from onnxscript import optimizer
+
     made = torch.onnx.export(
         program,
         dynamo=True,
@@ -61,9 +63,15 @@ def _translated(
         input_names=[f"in/{name}" for name in example],
         output_names=[f"out/{name}" for name in module(example)],
         custom_translation_table=table,
+        optimize=False,
         verbose=False,
     )
     assert made is not None
+    # Of PyTorch's optimisation what the runtimes need. The rest is rules that ONNX Runtime has too, and the
+    # search for places to apply them takes longer than the translation.
+    optimizer.inline(made.model)
+    optimizer.fold_constants(made.model, onnx_shape_inference=True)
+    optimizer.remove_unused_nodes(made.model)
     return made.model_proto
 
 

@@ -28,6 +28,10 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def hard_swish(input: Any) -> Any:
         return op.HardSwish(input)
 
+    def linear(input: Any, weight: Any, bias: Any) -> Any:
+        made = op.MatMul(input, op.Transpose(weight, perm=[1, 0]))
+        return made if bias is None else op.Add(made, bias)
+
     def pooled(input: Any, size: Any) -> Any:
         # No runtime is trusted with a grid.
         _need(list(size) == [1, 1])
@@ -42,6 +46,14 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def dropout(input: Any, share: float, training: bool) -> Any:
         _need(not training)
         return op.Identity(input)
+
+    def transposed_convolution(
+        input: Any, weight: Any, bias: Any = None, stride: Any = (1, 1), *others: Any
+    ) -> Any:
+        plain = (0, 0), (0, 0), 1, (1, 1)
+        given = tuple(tuple(other) if isinstance(other, list | tuple) else other for other in others)
+        _need(bias is None and given == plain[: len(given)])
+        return op.ConvTranspose(input, weight, strides=list(stride))
 
     def subtracted_from(input: Any, number: float, alpha: float = 1.0) -> Any:
         _need(alpha == 1)
@@ -90,10 +102,12 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     return {
         whole_operators().batch_norm.default: normalised,
         whole_operators().hardswish.default: hard_swish,
+        whole_operators().linear.default: linear,
         aten.adaptive_avg_pool2d.default: pooled,
         aten.to.dtype: cast,
         aten.detach_.default: same,
         aten.feature_dropout.default: dropout,
+        aten.conv_transpose2d.input: transposed_convolution,
         aten.rsub.Scalar: subtracted_from,
         aten.nan_to_num.default: without_nan,
         aten.__and__.Tensor: both,
@@ -108,7 +122,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 @cache
 def whole_operators() -> Any:
-    """Operators of ours for what PyTorch takes apart to learn its shape, which is that of the first tensor.
+    """Operators of ours for what PyTorch takes apart to learn its shape, which is plain to see.
 
     With free sizes that takes most of a trace's time.
     """
@@ -123,8 +137,13 @@ def whole_operators() -> Any:
     def hardswish(input: Tensor) -> Tensor:
         return torch.ops.aten.hardswish(input)
 
+    @torch.library.custom_op("crossband::linear", mutates_args=())
+    def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return torch.ops.aten.linear(input, weight, bias)
+
     for operator in (batch_norm, hardswish):
         operator.register_fake(lambda input, *_: torch.empty_like(input))
+    linear.register_fake(lambda input, weight, bias: input.new_empty((*input.shape[:-1], weight.shape[0])))
     return torch.ops.crossband
 
 
@@ -138,6 +157,9 @@ class WholeOperators(TorchFunctionMode):
         whole = whole_operators()
         if function is F.hardswish:
             return whole.hardswish(arguments[0])
+        if function is F.linear:
+            call = dict(zip(_LINEAR, arguments, strict=False)) | named
+            return whole.linear(call["input"], call["weight"], call.get("bias"))
         if function is F.batch_norm:
             call = dict(zip(_BATCH_NORM, arguments, strict=False)) | named
             if not call.pop("training", False) and None not in (call.get("weight"), call.get("bias")):
@@ -146,6 +168,7 @@ class WholeOperators(TorchFunctionMode):
         return function(*arguments, **named)
 
 
+_LINEAR = "input", "weight", "bias"
 _BATCH_NORM = "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
 
 
