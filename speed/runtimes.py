@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from measuring import Row, Settings, compare, markdown, milliseconds, time_in_turn
-from reference import CLASSES, REFERENCE, make_batch, normalised, plain_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +32,8 @@ Call = Callable[[], "Mapping[str, np.ndarray]"]
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 LEAST = 0.999
 """Share of labels that must be PyTorch's, of noise through random weights."""
-PLAIN = "plain formulas"
+CLASSES = 9
+REFERENCE, PLAIN = "smp DeepLabV3Plus", "plain formulas"
 
 
 def calls(model: Any, arrays: Mapping[str, np.ndarray], threads: int, name: str) -> dict[str, Call]:
@@ -70,6 +70,7 @@ def ours(system: System, bands: Bands, settings: Settings, threads: int, name: s
     from crossband.export.deployable import LOGITS, Deployable
     from crossband.export.onnx_graph import onnx_graph, without_output
     from crossband.pairs.infrared_scaling import InfraredScaling
+    from reference import make_batch
 
     batch = make_batch(settings)
     assert batch.visible is not None
@@ -90,6 +91,8 @@ def ours(system: System, bands: Bands, settings: Settings, threads: int, name: s
 
 def _labels(system: System, bands: Bands, settings: Settings) -> np.ndarray:
     import torch
+
+    from reference import make_batch
 
     batch = make_batch(settings)
     with torch.inference_mode():
@@ -115,6 +118,7 @@ def csknet_rows(settings: Settings, threads: int) -> list[Row]:
     import torch
 
     from crossband.systems import create
+    from reference import make_batch, normalised, plain_network
 
     torch.manual_seed(0)
     system = create("csknet", classes=CLASSES, encoder=settings.encoder).eval()
@@ -143,6 +147,7 @@ def amdanet_rows(settings: Settings, threads: int) -> list[Row]:
     import torch
 
     from crossband.systems import create
+    from reference import make_batch
     from reference_amdanet import ReferenceAMDANet
 
     torch.manual_seed(0)
@@ -189,7 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     options = parser.parse_args()
-    # Before PyTorch starts.
+    # Before PyTorch starts: with threads that wait for each other, processor time would be waiting.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     height, width = (int(side) for side in options.size.split("x"))
     settings = Settings(options.encoder, (height, width), 1, "cpu", options.rounds, options.clock)
