@@ -28,7 +28,7 @@ ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 RuntimeChoice = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
 """What computes. "auto" is PyTorch or a graph that was held against it, whichever is there or pays."""
 AUTO_EXPORTS_FROM = 200
-"""Pairs for which "auto" makes graphs that are not there: an export takes as long as 100 to 200 of them."""
+"""Pairs for which "auto" makes graphs that are not there: clearly more than an export takes as long as."""
 Accelerator = Literal["auto", "cpu", "gpu"]
 Select = Literal["best", "last"]
 Logger = Literal["tensorboard", "wandb", "mlflow", "none"]
