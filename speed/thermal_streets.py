@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isnan
 from statistics import mean
 from typing import Any
 
@@ -167,7 +168,9 @@ def fusion_table(lines: Sequence[Mapping[str, str]], scope: str) -> str:
     rows = [_row(["method", "seeds", *METRICS]), "|---" * (len(METRICS) + 2) + "|"]
     for run in dict.fromkeys(line["run"] for line in lines):
         own = [line for line in lines if line["run"] == run and line["scope"] == scope]
-        cells = [f"{mean(float(line[metric]) for line in own):.3g}" for metric in METRICS]
+        values = [mean(float(line[metric]) for line in own) for metric in METRICS]
+        # Some metrics are undefined for a picture that is one of its sources.
+        cells = ["–" if isnan(value) else f"{value:.3g}" for value in values]
         rows.append(_row([run, "–" if run in UNTRAINED else str(len(own)), *cells]))
     return "\n".join(rows)
 
