@@ -92,7 +92,8 @@ def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> Non
     done = subprocess.run([*command, TINY_DATA, "--out", str(out)], check=False)
     assert done.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert sorted(path.name for path in out.iterdir()) == ["classes.yaml", "legend.png", "test", "train", "val"]
+    names = [path.name for path in sorted(out.iterdir())]
+    assert names == ["classes.yaml", "legend.png", "test", "train", "val"]
 
 
 def test_a_folder_that_is_exported_to_may_be_a_link(tmp_path: Path) -> None:
