@@ -275,6 +275,7 @@ def test_same_generator_state_same_result_and_the_input_is_left_alone():
     [
         ({"flip": 1.5}, "flip"),
         ({"band_dropout": -0.1}, "band_dropout"),
+        ({"corrupted": 1.1}, "corrupted"),
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"scale": (2.0, 1.0)}, "scale"),
         ({"crop": (0, 10)}, "crop"),

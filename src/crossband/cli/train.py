@@ -30,6 +30,10 @@ HELP = {
     "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
     "start_from": "a finished run of the same system, at whose weights this training starts",
     "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
+    "robust": "train for cameras that break: one band of half of the pairs is broken, and a fifth of the "
+    "steps go without a band, where the system and the pairs allow it (--augmentation.corrupted 0.5 "
+    "--augmentation.band_dropout 0.2); never drawn, since held out for tests: glare, fog, defocus, dirt, "
+    "saturation, column-noise, frozen, halo, homography, frame-lag",
     "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "
     "auto; kept in the card",
     "split": "the split to train on",
@@ -48,6 +52,8 @@ HELP = {
 }
 """What each field of `TrainOptions` but the system is, for a person at a terminal."""
 
+_FLAGS = ("without_labels", "robust")
+"""Those that are given without a value."""
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """By which a launcher numbers the processes of a training; the first makes the folder, the others find it."""
@@ -71,7 +77,7 @@ def train_arguments(parser: ArgumentParser) -> None:
         if field.name == "system":
             continue
         names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
-        if field.name == "without_labels":
+        if field.name in _FLAGS:
             parser.add_argument(*names, action="store_true", help=HELP[field.name])
             continue
         required = field.default is MISSING and field.default_factory is MISSING

@@ -2,8 +2,9 @@
 
 The geometry (flip, scale, crop) is one draw that both bands and the label share, so that they stay
 registered. The photometry is drawn separately for each band and touches only its own: a visible camera's
-exposure says nothing about an infrared sensor's gain. The three draws come from independent streams, so
-turning photometry on, or losing a band, does not move a crop.
+exposure says nothing about an infrared sensor's gain. Before both, one band of some pairs is broken. The
+draws come from independent streams, so turning photometry or corruptions on, or losing a band, does not move
+a crop.
 
 Everything runs in Pillow and numpy on one thread, because torch's reductions round differently for
 different numbers of threads and would make the result depend on the number of loader workers.
@@ -21,6 +22,7 @@ from PIL import Image
 from crossband.colour import weighted_sum
 from crossband.errors import OptionError
 from crossband.pairs.base import Pair
+from crossband.pairs.corruption.drawing import broken
 from crossband.words import IGNORE_INDEX
 
 _TORCHVISION_LUMA = (0.2989, 0.587, 0.114)
@@ -48,6 +50,9 @@ class Augmentation:
 
     After each step the values are clipped to [0, 1].
 
+    corrupted: share of the pairs one band of which is broken, before all else, by one of
+        `crossband.pairs.corruption.TRAINING_CORRUPTIONS` at a severity from 1 to 5; the label stays.
+
     band_dropout: probability that a whole batch misses one band, either with equal chance. The loader
         applies it; `augment` does not.
 
@@ -63,10 +68,11 @@ class Augmentation:
     gain: float = 0.0
     offset: float = 0.0
     noise: float = 0.0
+    corrupted: float = 0.0
     band_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "band_dropout"):
+        for name in ("flip", "corrupted", "band_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(
                     f"augmentation.{name} is a probability in [0, 1], not {getattr(self, name)}"
@@ -89,6 +95,10 @@ def augment(pair: Pair, augmentation: Augmentation, rng: np.random.Generator) ->
     not written to; where nothing changed, the result may share their memory.
     """
     geometry_rng, visible_rng, infrared_rng = rng.spawn(3)
+    if augmentation.corrupted:
+        (fault_rng,) = rng.spawn(1)
+        if fault_rng.random() < augmentation.corrupted:
+            pair = broken(pair, fault_rng)
     geometry = _draw_geometry(pair.size, augmentation, geometry_rng)
     visible, infrared, label = pair.visible, pair.infrared, pair.label
     if visible is not None:

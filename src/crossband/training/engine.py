@@ -32,10 +32,10 @@ from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
+from crossband.training.robust import can_drop_bands, runs_on_either_band
 from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
 from crossband.training.training_pairs import open_training_pairs
 from crossband.weights import load_run, load_weights, make_card, save_run, save_weights
-from crossband.words import BANDS
 
 AfterEpoch = Callable[[EpochRow], None]
 """What is done with every epoch's row of the learning curves, on every process."""
@@ -106,7 +106,6 @@ class _Run:
         self.resolved = resolve(options)
         self.folder = Path(options.out)
         self.progress = Progress(quiet)
-        self.augmentation = self.resolved.augmentation()
         self.pairs, self.validation = open_training_pairs(options)
         self.summary = summarise_pairs(self.pairs)
         for suspicion in suspicions(
@@ -122,6 +121,8 @@ class _Run:
             **self.resolved.network,
         )
         self.phases = self.system.phases(self.resolved.training)
+        self.resolved = replace(self.resolved, drops_bands=can_drop_bands(self.phases, self.pairs))
+        self.augmentation = self.resolved.augmentation()
         self.recipes = {phase.name: self.resolved.recipe(phase.name) for phase in self.phases}
         self._prepare_phases()
         self.reuse = _with_earlier(self.options.reuse, self.phases)
@@ -152,7 +153,7 @@ class _Run:
                     f"but {self.pairs.source} has no {missing[0]} images"
                 )
 
-        if self.augmentation.band_dropout and not any(map(_runs_on_either_band, self.phases)):
+        if self.augmentation.band_dropout and not any(map(runs_on_either_band, self.phases)):
             raise OptionError(
                 f"augmentation.band_dropout: {self.options.system} cannot do without a band; set it to 0"
             )
@@ -260,7 +261,7 @@ class _Run:
             phase.keeps.compile()
         checkpoint = self._checkpoint(phase)
         augmentation = self.resolved.augmentation(phase.name)
-        if not _runs_on_either_band(phase):
+        if not runs_on_either_band(phase):
             augmentation = replace(augmentation, band_dropout=0.0)
         loaders = Loaders(self.pairs, self.validation, augmentation, self.options, recipe.batch_size)
         with QuietLightning():
@@ -322,6 +323,7 @@ class _Run:
             "recipes": {
                 name: asdict(recipe) for name, recipe in self.recipes.items() if name not in self.reuse
             },
+            "robust": options.robust,
             "augmentation": asdict(self.augmentation),
             "phase_augmentations": {
                 phase.name: asdict(of_phase)
@@ -375,11 +377,6 @@ def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str
             if phase.name in reuse and trains_it:
                 complete.setdefault(earlier.name, reuse[phase.name])
     return complete
-
-
-def _runs_on_either_band(phase: Phase) -> bool:
-    """Whether band dropout makes sense; a teacher that reads one band never goes without it."""
-    return set(BANDS) <= set(phase.keeps.supports)
 
 
 def _hardware(accelerator: str) -> str:

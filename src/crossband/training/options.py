@@ -26,7 +26,8 @@ class TrainOptions:
     `Recipe` to change, for every phase; a text is a name. phases: further changes for single phases, by phase
     name. reuse: phases to take from finished run folders instead of training them, by phase name.
     start_from: a finished run of the same system, at whose weights this training starts.
-    augmentation: fields of `Augmentation`. infrared_scaling: see `InfraredScaling`.
+    augmentation: fields of `Augmentation`. robust: train for cameras that break: `ROBUST` of
+    `crossband.training.robust` becomes the default of these fields. infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
     select: "best" keeps the epoch with the best validation mean IoU (without labels: the lowest validation
@@ -55,6 +56,7 @@ class TrainOptions:
     reuse: dict[str, str] = field(default_factory=dict)
     start_from: str | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
+    robust: bool = False
     infrared_scaling: str = "full-range"
     split: str = "train"
     hold_out: float = 0.1
@@ -87,8 +89,9 @@ class TrainOptions:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
-        if not isinstance(self.without_labels, bool):
-            raise OptionError(f"without_labels is true or false, not {quoted(self.without_labels)}")
+        for name in ("without_labels", "robust"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name} is true or false, not {quoted(getattr(self, name))}")
         if not 0 <= self.hold_out < 1:
             raise OptionError(f"hold_out is a share in [0, 1), not {quoted(self.hold_out)}")
         if self.seed < 0:

@@ -7,9 +7,10 @@ What a field is, the last of these that speaks of it decides:
    for the recipe: the named recipe (`crossband.recipe.RECIPES`);
 3. for recipe and augmentation: what the system makes of the recipe of that name, then what it makes of the
    phase under that name;
-4. ``network``, ``loss``, ``recipe`` and ``augmentation`` of the file or the command line, of which the
+4. for augmentation: what ``robust`` adds (`crossband.training.robust`);
+5. ``network``, ``loss``, ``recipe`` and ``augmentation`` of the file or the command line, of which the
    command line wins;
-5. for the recipe: the file's ``phases``, for that phase.
+6. for the recipe: the file's ``phases``, for that phase.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from crossband.systems import list_systems, make_training, system_class
 from crossband.systems.base import Training
 from crossband.systems.creation import earlier_options, make_settings
 from crossband.training.options import TrainOptions
+from crossband.training.robust import ROBUST
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class ResolvedTraining:
     """A training in which everything is decided.
 
     network: what `create` takes beside the number of classes. training: what the system's phases come from.
-    recipe_name: of the recipe that all phases start from.
+    recipe_name: of the recipe that all phases start from. drops_bands: whether what ``robust`` adds includes
+    band dropout, which not every system and not all pairs allow.
     """
 
     options: TrainOptions
     network: dict[str, Any]
     training: Training[Any]
     recipe_name: str
+    drops_bands: bool = True
 
     def named(self) -> TrainOptions:
         """The options, and by name what they leave out to a default that earlier versions did not have.
@@ -67,7 +71,10 @@ class ResolvedTraining:
         """The augmentation of a phase, or the one that all start from."""
         of_system = self.training.augmentations.get(self.recipe_name, {})
         of_phase = self.training.phase_augmentations.get(self.recipe_name, {}).get(phase or "", {})
-        values = {**of_system, **of_phase, **self.options.augmentation}
+        robust = dict(ROBUST) if self.options.robust else {}
+        if not self.drops_bands:
+            robust.pop("band_dropout", None)
+        values = {**of_system, **of_phase, **robust, **self.options.augmentation}
         return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
 
 

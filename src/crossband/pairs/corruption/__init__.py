@@ -9,18 +9,22 @@ from crossband.pairs.corruption.catalogue import (
     NamedCorruption,
     find_corruption,
 )
+from crossband.pairs.corruption.drawing import HELD_OUT_CORRUPTIONS, TRAINING_CORRUPTIONS, broken
 from crossband.pairs.corruption.visible import overexpose
 
 __all__ = [
     "BAND_STATES",
     "CORRUPTIONS",
+    "HELD_OUT_CORRUPTIONS",
     "SEVERITIES",
+    "TRAINING_CORRUPTIONS",
     "CorruptedPairs",
     "Corruption",
     "InState",
     "NamedCorruption",
     "Noisy",
     "RandomlyMissing",
+    "broken",
     "find_corruption",
     "overexpose",
 ]

@@ -1,0 +1,33 @@
+"""Which corruption breaks a training pair: one of those that are not held out for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossband.pairs.base import Pair
+from crossband.pairs.corruption.catalogue import CORRUPTIONS, SEVERITIES, Corruption
+
+TRAINING_CORRUPTIONS: tuple[str, ...] = tuple(c.name for c in CORRUPTIONS.values() if not c.held_out)
+"""The corruptions that training may draw."""
+HELD_OUT_CORRUPTIONS: tuple[str, ...] = tuple(c.name for c in CORRUPTIONS.values() if c.held_out)
+"""The corruptions that no training draws, so that tests ask about faults that it has not seen."""
+
+
+def broken(pair: Pair, rng: np.random.Generator) -> Pair:
+    """A copy of a pair, one band of which is broken by one of `TRAINING_CORRUPTIONS`; the label stays.
+
+    Either band that is there, each of its corruptions and each severity have equal chances. What moves
+    infrared against visible counts as a corruption of infrared, and is drawn for pairs of both alone: the
+    label lies on visible, and a lone infrared image that moves would leave it.
+    """
+    images = {"visible": pair.visible, "infrared": pair.infrared}
+    bands = [band for band, image in images.items() if image is not None]
+    chosen = bands[rng.integers(len(bands))]
+
+    def fits(corruption: Corruption) -> bool:
+        return corruption.band == chosen and (corruption.kind != "pair" or len(bands) == 2)
+
+    names = [name for name in TRAINING_CORRUPTIONS if fits(CORRUPTIONS[name])]
+    corruption = CORRUPTIONS[names[rng.integers(len(names))]]
+    severity = SEVERITIES[rng.integers(len(SEVERITIES))]
+    return corruption.apply(pair, severity, rng)
