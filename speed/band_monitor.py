@@ -1,10 +1,12 @@
-"""How often the detector of dead cameras is wrong, and what it takes: what docs/rig.md tells of streams.
+"""What the detector of dead cameras finds, how often it is wrong, and what it takes.
+
+For docs/rig.md and docs/robustness.md:
 
     python speed/band_monitor.py pairs --data folder:PATH --split test   # false alarms on a source of pairs
     python speed/band_monitor.py corruptions                       # what it makes of each corruption
 
 False alarms are of single images: none is there unless the image alone looks faulty, so that "frozen" and
-"no frame" do not occur. Corruptions are those of `crossband robustness`, on generated scenes.
+"no frame" do not occur. Corruptions are those of `crossband robustness`, on generated scenes or --data.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.band_monitor import examine
-from crossband.pairs.corruption import CORRUPTIONS, SEVERITIES, NamedCorruption
+from crossband.band_monitor import examine, faults_of
+from crossband.pairs.base import Pairs, PairSubset
+from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES, InState, NamedCorruption
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_image
 from crossband.pictures import to_uint8
@@ -50,21 +53,21 @@ def pairs(source: str, splits: list[str]) -> None:
     print(f"{1000 * seconds / max(images, 1):.2f} ms an image")
 
 
-def corruptions(source: str) -> None:
-    """Print for each corruption how many images of its severities look faulty."""
-    opened = open_pairs(source, "test", labels=False)
+def corruptions(source: str, split: str, limit: int) -> None:
+    """Print for each corruption and severity, and each band state, the share of pairs that look faulty."""
+    opened: Pairs = open_pairs(source, split, labels=False)
+    opened = PairSubset(opened, range(min(limit, len(opened))), split)
+
+    def share(changed: Pairs) -> str:
+        found = sum(bool(faults_of(pair.visible, pair.infrared)) for pair in changed)
+        return f"{100 * found / len(opened):4.0f}"
+
+    print(f"% of {len(opened)} pairs of {source} in which a fault is seen: {share(opened)} clean")
     for name in CORRUPTIONS:
-        rows = []
-        for severity in SEVERITIES:
-            changed = NamedCorruption(opened, name, severity)
-            found = Counter(
-                f"{band} {fault}"
-                for pair in changed
-                for band in BANDS
-                if (fault := examine(band, getattr(pair, band))[0]) is not None
-            )
-            rows.append(", ".join(f"{what} {count}" for what, count in found.items()) or "-")
-        print(f"{name} (of {len(opened)}): {' | '.join(rows)}")
+        rows = [share(NamedCorruption(opened, name, severity)) for severity in SEVERITIES]
+        print(f"{name:18}{' '.join(rows)}", flush=True)
+    for state in BAND_STATES:
+        print(f"{state:18}{share(InState(opened, state))}")
 
 
 def picture(source: str, out: Path) -> None:
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("what", choices=["pairs", "corruptions", "picture"])
     parser.add_argument("--data", default="scenes,test=20,size=240x320")
     parser.add_argument("--split")
+    parser.add_argument("--limit", type=int, default=20, help="of corruptions: the first so many pairs")
     parser.add_argument("--out", type=Path, default=Path("stream.png"))
     given = parser.parse_args()
     if given.what == "pairs":
@@ -106,7 +110,7 @@ def main() -> None:
     elif given.what == "picture":
         picture(given.data, given.out)
     else:
-        corruptions(given.data)
+        corruptions(given.data, given.split or "test", given.limit)
 
 
 if __name__ == "__main__":

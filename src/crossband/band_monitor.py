@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.words import Band, Fault
+from crossband.words import BANDS, Band, Bands, Fault
 
 ON_AFTER = 5
 """Good frames that follow each other, after which a band that is off is used again."""
@@ -96,6 +96,28 @@ class BandMonitor:
         if fault is not None or before is None or before.shape != lines.shape:
             return fault
         return "frozen" if np.mean(before == lines) >= _SAME_SHARE else None
+
+
+def faults_of(visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
+    """What is wrong with the images of one pair, each by itself; bands that are well or missing are left out.
+
+    visible, infrared: as `examine` takes them. Only several frames tell "frozen" and "no frame".
+    """
+    images: dict[Band, np.ndarray | None] = {"visible": visible, "infrared": infrared}
+    found = {band: examine(band, image)[0] for band, image in images.items() if image is not None}
+    return {band: fault for band, fault in found.items() if fault is not None}
+
+
+def bands_left(given: Bands, faults: Collection[Band], supports: Collection[Bands]) -> Bands:
+    """The bands to use of those given when the faulty ones are dropped.
+
+    supports: the combinations that the system runs on. All that were given are used where nothing whole is
+    left, or nothing that the system runs on: a poor answer is then the only one.
+    """
+    whole: list[Bands] = [band for band in BANDS if band not in faults]
+    if given == "both" and given in supports and len(whole) == 1 and whole[0] in supports:
+        return whole[0]
+    return given
 
 
 def examine(band: Band, image: np.ndarray) -> tuple[Fault | None, np.ndarray]:

@@ -25,6 +25,7 @@ from crossband.predictor import Predictor
 from crossband.result_folder import (
     CLASSES_NAME,
     Command,
+    FoundFault,
     Manifest,
     Outcome,
     ResultFolder,
@@ -52,10 +53,11 @@ def predict_files(
     """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
 
     label: indexed PNG with the classes' palette. overlay: colours over the image. confidence: grey PNG,
-    255 is certain. A system that fuses as well leaves its pictures in ``fused/``, one that estimates how far
-    a band can be trusted leaves grey PNGs in ``reliability-BAND/``, 255 is full trust. ``classes.json`` and
-    ``legend.png`` say what the ids mean. Files are read ahead in ``workers`` threads, and ``batch_size``
-    pairs of one size that follow each other are run at once.
+    255 is certain. What the predictor's band monitor found stands in ``faults.csv``. A system that fuses as
+    well leaves its pictures in ``fused/``, one that estimates how far a band can be trusted leaves grey PNGs
+    in ``reliability-BAND/``, 255 is full trust. ``classes.json`` and ``legend.png`` say what the ids mean.
+    Files are read ahead in ``workers`` threads, and ``batch_size`` pairs of one size that follow each other
+    are run at once.
     progress: called with (done, in all).
 
     on_error: "skip" goes on after a pair that cannot be used, and tells of it in ``failures.csv``; "stop"
@@ -83,7 +85,7 @@ def predict_files(
         assert result.classes is not None
         name = f"{checked_name(result.pair.name)}.png"
         overlay = np.asarray(result.overlay(display=display))
-        if display is not None and result.pair.visible is None and predictor.scaling is not None:
+        if display is not None and result.bands == "infrared" and predictor.scaling is not None:
             overlay = display.with_bar(overlay, predictor.scaling)
         else:
             overlay = _shown(result, overlay)
@@ -193,6 +195,7 @@ def _manifest(
         stretch=stretch,
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
+        monitor=predictor.monitor,
         rig=None if registration is None else str(registration),
         display=None if display is None else str(display),
         source=source,
@@ -242,8 +245,10 @@ def _run(
 
         answers = predictor.answers(waiting, batch_size=choices.batch_size, workers=choices.workers)
         try:
-            for number, (file, failure) in enumerate(_written(answers, write, begun, choices), start=1):
+            written = _written(answers, write, begun, choices)
+            for number, (file, failure, faults) in enumerate(written, start=1):
                 if failure is None:
+                    outcome.faults += faults
                     folder.done(file.name)
                 elif choices.on_error == "stop":
                     raise failure
@@ -267,8 +272,9 @@ def _written(
     write: Callable[[Prediction], None],
     begin: Callable[[], None],
     choices: _Choices,
-) -> Iterator[tuple[PairFiles | Listed, PairError | None]]:
-    """Write results while the next ones are computed: each file, in order, with what went wrong if anything.
+) -> Iterator[tuple[PairFiles | Listed, PairError | None, list[FoundFault]]]:
+    """Write results while the next ones are computed: each file, in order, with what went wrong if anything,
+    and what a band monitor found.
 
     begin: called before the first result is written, so that none is ever without word of what made it.
     No more than a batch of results waits to be written.
@@ -283,22 +289,27 @@ def _written(
 
     begun = False
     with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[PairFiles | Listed, Future[PairError | None]]] = deque()
+        waiting: deque[tuple[PairFiles | Listed, Future[PairError | None], list[FoundFault]]] = deque()
         try:
             for file, result in answers:
                 if not isinstance(result, PairError):
                     if not begun:
                         begin()
                         begun = True
-                    waiting.append((file, pool.submit(attempt, result)))
+                    waiting.append((file, pool.submit(attempt, result), _found(result)))
                 # A pair that failed is told of when those before it are written, and before any after it is.
                 while len(waiting) > (0 if isinstance(result, PairError) else choices.batch_size):
-                    done, future = waiting.popleft()
-                    yield done, future.result()
+                    done, future, faults = waiting.popleft()
+                    yield done, future.result(), faults
                 if isinstance(result, PairError):
-                    yield file, result
+                    yield file, result, []
         except (Exception, KeyboardInterrupt):
             # What has been computed is written and told of, whatever ended the rest.
-            yield from ((done, future.result()) for done, future in waiting)
+            yield from ((done, future.result(), faults) for done, future, faults in waiting)
             raise
-        yield from ((done, future.result()) for done, future in waiting)
+        yield from ((done, future.result(), faults) for done, future, faults in waiting)
+
+
+def _found(result: Prediction) -> list[FoundFault]:
+    used = BANDS if result.bands == "both" else (result.bands,)
+    return [(result.pair.name, band, fault, band not in used) for band, fault in result.faults.items()]

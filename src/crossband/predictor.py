@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from crossband.band_monitor import bands_left, faults_of
 from crossband.batching import in_batches, stacked
 from crossband.card import CARD_NAME, Card
 from crossband.deprecation import warn_old
@@ -25,7 +27,7 @@ from crossband.prediction import Prediction
 from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import IGNORE_INDEX, Band, Bands, OnError, Precision, RuntimeChoice
+from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +65,7 @@ class Predictor:
         chosen: str | None = None,
         rig: str | Path | None = None,
         frame: Band | None = None,
+        monitor: bool = False,
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
 
@@ -77,11 +80,12 @@ class Predictor:
         rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
         the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
         OptionError for a file that is none, or a frame without a rig.
+        monitor: drop a band whose image looks broken by itself (`faults_of`), where the system can do so.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
         self.runtime = _runtime(system, device, precision, tiling, compiled)
-        self.precision, self.tiling = precision, tiling
+        self.precision, self.tiling, self.monitor = precision, tiling, monitor
         self.device = self.runtime.device
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
         self.system: Any = system
@@ -250,10 +254,18 @@ class Predictor:
 
     def predict_alike(self, pairs: list[Pair]) -> list[Prediction]:
         """What the system sees in pairs of one size and with the same bands at once. Raises as `predict`."""
-        bands = bands_of(pairs[0].visible, pairs[0].infrared)
+        given = bands_of(pairs[0].visible, pairs[0].infrared)
+        found = [(pair, faults_of(pair.visible, pair.infrared) if self.monitor else {}) for pair in pairs]
+        runs = groupby(found, key=lambda one: bands_left(given, one[1], self.system.supports))
+        return [made for bands, run in runs for made in self._predict_on(bands, *zip(*run, strict=True))]
+
+    def _predict_on(
+        self, bands: Bands, pairs: Sequence[Pair], faults: Sequence[dict[Band, Fault]]
+    ) -> list[Prediction]:
         support = self.system.check_bands(bands)
         answer = self.runtime.answer(
-            stacked([pair.visible for pair in pairs]), stacked([pair.infrared for pair in pairs])
+            stacked([pair.visible if bands != "infrared" else None for pair in pairs]),
+            stacked([pair.infrared if bands != "visible" else None for pair in pairs]),
         )
         if answer.diverged:
             if len(pairs) > 1:
@@ -277,6 +289,7 @@ class Predictor:
                 pair=pair,
                 classes=self.card.classes,
                 reliability={band: weight[place] for band, weight in answer.reliability.items()},
+                faults=faults[place],
             )
             for place, pair in enumerate(pairs)
         ]
@@ -322,6 +335,7 @@ def load(
     tiling: Tiling | None = None,
     rig: str | Path | None = None,
     frame: Band | None = None,
+    monitor: bool = False,
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 
@@ -334,7 +348,7 @@ def load(
     "onnxruntime" and "openvino" make a run's graphs when they are first needed, and keep them in its folder;
     "auto" takes these where they are, or pay (`choose_runtime`), in float32 on a CPU; "compile" is
     torch.compile. expects: how many pairs of each combination of bands are to come, for "auto".
-    precision, tiling, rig, frame: as for `Predictor`.
+    precision, tiling, rig, frame, monitor: as for `Predictor`.
 
     A run on the Hugging Face Hub is named ``hf://owner/name@revision`` (`crossband.hub.fetch`).
 
@@ -344,7 +358,7 @@ def load(
         run = fetch(str(run))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},
-        **{"rig": rig, "frame": frame},
+        **{"rig": rig, "frame": frame, "monitor": monitor},
     }
     if is_exported(Path(run)):
         own: Any = None if runtime in (None, "auto") else runtime

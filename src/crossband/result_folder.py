@@ -1,8 +1,8 @@
 """Folders of results: word of what made them, of which inputs each was made, and what is left of others.
 
 A folder of results holds ``manifest.json`` and ``results.csv``, so that results of two kinds are never mixed
-unseen, and that what is gone on with is made of the same images; and ``failures.csv`` where pairs could not
-be used.
+unseen, and that what is gone on with is made of the same images; ``failures.csv`` where pairs could not be
+used; and ``faults.csv`` where a band monitor found a broken band.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from crossband.pairs.base import Listed, PairFiles
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import csv_text, plain_cell, write_text
 from crossband.version import __version__
-from crossband.words import BANDS
+from crossband.words import BANDS, FAULTS, Band, Fault
 
 MANIFEST_NAME = "manifest.json"
 RESULTS_NAME = "results.csv"
 CLASSES_NAME = "classes.json"
 FAILURES_NAME = "failures.csv"
+FAULTS_NAME = "faults.csv"
 
 Command = Literal["predict", "fuse"]
+FoundFault = tuple[str, Band, Fault, bool]
 Inputs = tuple[str, ...]
 """Size in bytes and time of the last change in nanoseconds of each band's file, empty without one."""
 
 _COLUMNS = ("pair", *(f"{band}_{what}" for band in BANDS for what in ("bytes", "mtime_ns")))
+_FAULT_COLUMNS = ("pair", "band", "fault", "dropped")
 _PREDICTED = ("label", "overlay", "confidence", "fused", *(f"reliability-{band}" for band in BANDS))
 """The folders of what is predicted. A label says that its pair is done."""
 
@@ -48,6 +51,7 @@ class Manifest:
     first image settled the scaling. stretch: whether each picture was spread over the whole range.
     precision, tiles: how it was computed, and how large images were cut.
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
+    monitor: whether bands that look broken were dropped.
     display: the curve and the colours in which overlays show infrared; None where it is shown as scaled.
     source: the source of the pairs and its splits; then visible and infrared are None.
     """
@@ -63,6 +67,7 @@ class Manifest:
     stretch: bool
     precision: str = "float32"
     tiles: str = "none"
+    monitor: bool = False
     rig: str | None = None
     display: str | None = None
     source: str | None = None
@@ -72,12 +77,14 @@ class Manifest:
 class Outcome:
     """How many pairs were done now, how many were there already, and (name, why) of those that failed.
 
+    faults: (name, band, fault, whether it was dropped) of what a band monitor found in pairs that were done.
     removed: results of other names that were removed, since they were made otherwise.
     """
 
     done: int = 0
     there: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[FoundFault] = field(default_factory=list)
     removed: int = 0
 
 
@@ -142,6 +149,19 @@ def read_results(out: Path) -> dict[str, Inputs]:
     return results
 
 
+def _read_faults(out: Path) -> list[FoundFault]:
+    """What an earlier command's band monitor found; a damaged line counts for nothing."""
+    try:
+        text = (out / FAULTS_NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [
+        (plain_cell(name), band, fault, dropped == "True")
+        for name, band, fault, dropped in (row for row in csv.reader(io.StringIO(text)) if len(row) == 4)
+        if band in BANDS and fault in FAULTS
+    ]
+
+
 class ResultFolder:
     """A held folder, while results are written into it. run: the folder or the name of what makes them."""
 
@@ -153,6 +173,7 @@ class ResultFolder:
         self.inputs = {file.name: _inputs(file) for file in files}
         self.outcome = Outcome()
         self._results: dict[str, Inputs] = {}
+        self._earlier_faults: list[FoundFault] = []
         self._begun = False
 
     def prepare(self, overwrite: bool) -> None:
@@ -169,6 +190,7 @@ class ResultFolder:
         waiting = set(self.inputs) if not self.resume else {n for n in self.inputs if not self.is_there(n)}
         self._results = {name: made for name, made in self._results.items() if name not in waiting}
         self.outcome.there = len(self.inputs) - len(waiting)
+        self._earlier_faults = [fault for fault in _read_faults(self.out) if fault[0] in self._results]
 
     def is_there(self, name: str) -> bool:
         """Whether the result of a pair is there, made of the images as they are."""
@@ -214,6 +236,12 @@ class ResultFolder:
             write_text(failures, csv_text(("pair", "error"), told))
         else:
             failures.unlink(missing_ok=True)
+        faults = sorted({*self._earlier_faults, *outcome.faults}) if self.manifest.monitor else []
+        if faults:
+            listed = [dict(zip(_FAULT_COLUMNS, map(str, fault), strict=True)) for fault in faults]
+            write_text(self.out / FAULTS_NAME, csv_text(_FAULT_COLUMNS, listed))
+        else:
+            (self.out / FAULTS_NAME).unlink(missing_ok=True)
 
     def _files(self, name: str) -> list[Path]:
         return files_of(self.out, self.manifest.command, name)

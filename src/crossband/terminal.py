@@ -37,6 +37,16 @@ SOURCE_HELP = (
 )
 
 
+def monitor_arguments(parser: ArgumentParser) -> None:
+    """``--monitor`` of a command that runs systems on pairs."""
+    parser.add_argument(
+        "--monitor",
+        action="store_true",
+        help="drop a band whose image is black, saturated or a fixed pattern, where the system can do so: "
+        "see docs/robustness.md",
+    )
+
+
 def rig_arguments(parser: ArgumentParser) -> None:
     """``--rig`` and ``--frame`` of a command that reads pairs."""
     parser.add_argument(

@@ -20,10 +20,11 @@ from crossband.cli.using import (
     film,
     note_agreement,
     note_bands,
+    note_faults,
     note_suspicions,
 )
 from crossband.errors import PairError
-from crossband.terminal import display_arguments, progress_bar, rig_arguments
+from crossband.terminal import display_arguments, monitor_arguments, progress_bar, rig_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ def predict_arguments(parser: ArgumentParser) -> None:
     batch_arguments(parser)
     computing_arguments(parser)
     launch_arguments(parser)
+    monitor_arguments(parser)
 
 
 def predict(options: Namespace) -> int:
@@ -52,7 +54,7 @@ def predict(options: Namespace) -> int:
     request = requested(options)
     from crossband.predicting import predict_files
 
-    predictor = request.load(options.run, options)
+    predictor = request.load(options.run, options, monitor=options.monitor)
     given = request.opened(predictor)
     files = given.pairs
     check_combinations(predictor, files)
@@ -72,6 +74,7 @@ def predict(options: Namespace) -> int:
         )
     print(f"written: {outcome.done} label, overlay and confidence images in {options.out}")
     note_choice(predictor)
+    note_faults(outcome, options.out)
     film(options, given, lambda name: Path(options.out) / "overlay" / f"{name}.png")
     note_bands(predictor, files, outcome)
     return ending(outcome, given, options.out)

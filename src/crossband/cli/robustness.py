@@ -12,7 +12,7 @@ from crossband.cli.scoring import check_classes, check_first, named_runs, pass_a
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar
+from crossband.terminal import SOURCE_HELP, choice, command_line, monitor_arguments, progress_bar
 from crossband.version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def robustness_arguments(parser: ArgumentParser) -> None:
         "--corruptions",
         type=str,
         default="all",
-        help="some of them, such as fog,column-noise; all: band states, random losses and noise as well",
+        help="some of them, such as fog,column-noise; held-out: those that no training draws; all: band "
+        "states, random losses and noise as well",
     )
     parser.add_argument(
         "--severities", type=str, default="1,2,3,4,5", help="some of 1 (slight) to 5, such as 1,3,5"
@@ -48,6 +49,7 @@ def robustness_arguments(parser: ArgumentParser) -> None:
         help="folder for JSON, CSV, text and HTML; goes on where it was",
     )
     pass_arguments(parser)
+    monitor_arguments(parser)
 
 
 def robustness(options: Namespace) -> None:
@@ -56,12 +58,8 @@ def robustness(options: Namespace) -> None:
     if options.limit is not None and options.limit < 1:
         raise OptionError(f"--limit must be at least 1, not {options.limit}")
     runs = named_runs(options.runs)
-    names = None if options.corruptions == "all" else [n.strip() for n in options.corruptions.split(",")]
     check_first(runs.values(), options)
-    from crossband.pairs.corruption import find_corruption
-
-    for corruption in names or ():
-        find_corruption(corruption)
+    names = _corruptions(options.corruptions)
 
     from crossband.evaluation.robustness import assess, conditions
     from crossband.pairs.base import PairSubset
@@ -97,6 +95,7 @@ def robustness(options: Namespace) -> None:
                     wanted,
                     protocol=options.protocol,
                     seed=options.seed,
+                    monitor=options.monitor,
                     done=done,
                     progress=progress,
                     workers=options.workers,
@@ -111,6 +110,17 @@ def robustness(options: Namespace) -> None:
         for name in runs:
             (out / f"{name}.progress.json").unlink(missing_ok=True)
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
+
+
+def _corruptions(text: str) -> list[str] | None:
+    """The names of corruptions that were asked for; None for all, and more. Raises OptionError for others."""
+    from crossband.pairs.corruption import HELD_OUT_CORRUPTIONS, find_corruption
+
+    if text == "all":
+        return None
+    if text == "held-out":
+        return list(HELD_OUT_CORRUPTIONS)
+    return [find_corruption(name.strip()).name for name in text.split(",")]
 
 
 def _severities(text: str) -> list[int]:
@@ -136,6 +146,7 @@ def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Nam
         "pairs": len(pairs),
         "protocol": options.protocol,
         "seed": options.seed,
+        "monitor": options.monitor,
     }
     for name, value in asked.items():
         there = before.provenance.get("weights") if name == "weights" else getattr(before, name)

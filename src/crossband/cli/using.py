@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,19 @@ def note_bands(predictor: Predictor, files: Sequence[PairFiles | Listed], outcom
                 f"note: {predictor.system.name} was not designed for {bands} alone; this is a fallback",
                 file=sys.stderr,
             )
+
+
+def note_faults(outcome: Outcome, out: str) -> None:
+    """Say what a band monitor found in the pairs that were done, if anything."""
+    from crossband.result_folder import FAULTS_NAME
+
+    counted = Counter((band, fault, dropped) for _, band, fault, dropped in outcome.faults)
+    told = [
+        f"{band} {fault} in {count} ({'dropped' if dropped else 'used all the same'})"
+        for (band, fault, dropped), count in sorted(counted.items())
+    ]
+    if told:
+        print(f"band monitor: {', '.join(told)} ({out}/{FAULTS_NAME})")
 
 
 def _by_bands(files: Sequence[PairFiles | Listed]) -> dict[Bands, list[str]]:

@@ -59,7 +59,8 @@ class Condition:
 class Robustness:
     """The mean IoU of one system under every condition, in [0, 1]; NaN where no class was averaged.
 
-    bands: what it was given under corruptions. alone: its mean IoU on the other combinations that it takes,
+    bands: what it was given under corruptions. monitor: whether a band monitor dropped what looked broken.
+    alone: its mean IoU on the other combinations that it takes,
     clean. scores: by `Condition.key`.
     """
 
@@ -74,6 +75,7 @@ class Robustness:
     alone: dict[Bands, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    monitor: bool = False
 
     def by_corruption(self, kind: Kind | None = None) -> dict[str, dict[int, float]]:
         """By corruption, then severity, what was scored; of one kind, or of all."""
@@ -212,14 +214,16 @@ def assess(
     *,
     protocol: str = DEFAULT_PROTOCOL,
     seed: int = 0,
+    monitor: bool = False,
     done: Robustness | None = None,
     progress: Callable[[int, int], None] | None = None,
     **passing: Any,
 ) -> Iterator[Robustness]:
     """Score a system under one condition after the other, and give what is known after each.
 
-    done: what an earlier, unfinished assessment knew; its conditions are not scored again. progress: called
-    with (conditions done, conditions in all). passing: as `evaluate` takes them: workers, batch_size, device.
+    monitor: drop bands that look broken, as `Predictor` does. done: what an earlier, unfinished assessment
+    knew; its conditions are not scored again. progress: called with (conditions done, conditions in all).
+    passing: as `evaluate` takes them: workers, batch_size, device.
 
     Raises what `evaluate` raises.
     """
@@ -228,10 +232,12 @@ def assess(
     given = widest(system.supports, pairs.bands)
 
     def score(shown: Pairs, bands: Bands) -> float:
-        found = evaluate(system, shown, bands=[bands], by=None, **passing)
+        found = evaluate(system, shown, bands=[bands], by=None, monitor=monitor, **passing)
         return found.results[bands].overall.protocols[protocol].mean_iou
 
-    result = done or Robustness(system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given)
+    result = done or Robustness(
+        system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given, monitor=monitor
+    )
     if done is None:
         result.clean = score(pairs, given)
         single: list[Bands] = [band for band in ("infrared", "visible") if band in system.supports]

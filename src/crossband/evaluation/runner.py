@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.band_monitor import bands_left, faults_of
 from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.pair_counts import PairCounts
@@ -41,6 +42,7 @@ def evaluate(
     batch_size: int = 1,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
+    monitor: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a system on labelled pairs, each read once and run with every combination of bands.
@@ -55,6 +57,8 @@ def evaluate(
     batch_size: pairs per forward pass; only pairs of one size share one.
     device: where to run; the system is brought there and back, and is in eval mode meanwhile.
     precision: that of autocast, "float32" being without.
+    monitor: leave out a band of a pair that looks broken, as `Predictor` does; scores stay those of the
+        combination that was asked for.
     progress: called with (pairs done, pairs in all) after every batch.
 
     Raises BandError if the system or the pairs cannot serve a combination, PairError for pairs without
@@ -72,7 +76,8 @@ def evaluate(
             moved = batch.to(device)
             label = _label(moved, pairs)
             for name in supports:
-                prediction = _predict(system, moved, name, len(classes), batch.names)
+                predict = _predict_watched if monitor else _predict
+                prediction = predict(system, moved, name, len(classes), batch.names)
                 matrices[name].extend(
                     confusion_matrix(*one, len(classes)).to(torch.int32).cpu().numpy()
                     for one in zip(prediction, label, strict=True)
@@ -158,6 +163,26 @@ def batch_device(batch: Batch) -> torch.device:
     image = batch.visible if batch.visible is not None else batch.infrared
     assert image is not None
     return image.device
+
+
+def _predict_watched(
+    system: System | Exported, batch: Batch, bands: Bands, classes: int, names: Sequence[str]
+) -> Tensor:
+    """As `_predict`, each pair with the bands that a band monitor leaves of them."""
+    given = batch.only(bands)
+    places: dict[Bands, list[int]] = {}
+    for place in range(len(names)):
+        faults = faults_of(_image(given.visible, place), _image(given.infrared, place))
+        places.setdefault(bands_left(bands, faults, system.supports), []).append(place)
+    label = torch.empty((len(names), *batch.size), dtype=torch.int64, device=batch_device(batch))
+    for left, chosen in places.items():
+        label[chosen] = _predict(system, batch.at(chosen), left, classes, [names[place] for place in chosen])
+    return label
+
+
+def _image(images: Tensor | None, place: int) -> np.ndarray | None:
+    """One image of a batch, float (H, W, channels)."""
+    return None if images is None else images[place].permute(1, 2, 0).cpu().numpy()
 
 
 def _predict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -58,6 +58,17 @@ class Batch:
             self,
             visible=self.visible if bands != "infrared" else None,
             infrared=self.infrared if bands != "visible" else None,
+        )
+
+    def at(self, places: Sequence[int]) -> Self:
+        """The pairs of the batch at these places."""
+        cut = self._each(lambda tensor: tensor[list(places)])
+        pick = range(len(self.names))
+        there = [place for place in places if place in pick]
+        return replace(
+            cut,
+            names=[self.names[place] for place in there],
+            conditions=[self.conditions[place] for place in there],
         )
 
     def first(self, count: int) -> Self:

@@ -96,7 +96,7 @@ def heading(found: Mapping[str, Robustness]) -> str:
     one = next(iter(found.values()))
     return (
         f"{one.source}, split {one.split}: {counted(one.pairs, 'pair')}, protocol {one.protocol}, "
-        f"seed {one.seed} of the corruptions"
+        f"seed {one.seed} of the corruptions{', with a band monitor' if one.monitor else ''}"
     )
 
 
