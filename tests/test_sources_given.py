@@ -24,7 +24,7 @@ from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.time_stamps import nearest_pairs, parse_gap, time_of_name
 from crossband.terminal import ProgressLines
 from crossband.weights import make_card, save_run
-from tiny_systems import csknet
+from tiny_systems import csknet, tiny
 
 MS = 1_000_000
 SHAPES = {"colour": (24, 32, 3), "grey": (24, 32)}
@@ -289,3 +289,36 @@ class TestCommands:
         inside = str(recordings / "rec_01" / "RGB" / "out")
         source = ["--data", f"folder:{recordings},visible=RGB,infrared=Thermal"]
         assert "would be taken for images" in refused(["fuse", "average", *source, "--out", inside], capsys)
+
+
+@pytest.mark.parametrize("only", ["a system of one band", "one band that is asked for"])
+def test_one_band_of_a_source_of_both(only: str, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs" / "test"
+    for number in range(2):
+        put(pairs / "visible" / f"{number}.png", "colour", number)
+        infrared = put(pairs / "infrared" / f"{number}.png", "grey", number)
+    plain = only == "a system of one band"
+    system = tiny("deeplabv3plus", band="infrared") if plain else csknet()
+    classes = Classes(tuple("abcde"), ((0, 0, 0),) * 5)
+    save_run(tmp_path / "run", system, make_card(system, classes, "full-range", {}))
+    asked = [] if plain else ["--bands", "infrared"]
+    predict = ["predict", str(tmp_path / "run"), "--device", "cpu", "--out"]
+    source = ["--data", f"folder:{tmp_path / 'pairs'}"]
+    assert main([*predict, str(tmp_path / "of-source"), *source, *asked]) == 0
+    assert main([*predict, str(tmp_path / "alone"), "--infrared", str(infrared.parent)]) == 0
+    for number in range(2):
+        name = f"label/{number}.png"
+        assert (tmp_path / "of-source" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    manifest = json.loads((tmp_path / "of-source" / "manifest.json").read_text())
+    assert manifest["made_by"]["bands"] == "infrared"
+
+
+def test_a_band_that_was_asked_for_and_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = Classes(tuple("abcde"), ((0, 0, 0),) * 5)
+    save_run(tmp_path / "run", csknet(), make_card(csknet(), classes, "full-range", {}))
+    infrared = put(tmp_path / "infrared" / "a.png", "grey")
+    predict = ["predict", str(tmp_path / "run"), "--infrared", str(infrared), "--bands", "both"]
+    told = refused([*predict, "--device", "cpu", "--out", str(tmp_path / "out")], capsys)
+    assert told == "a has no visible image, which was asked for"

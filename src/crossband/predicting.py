@@ -180,7 +180,8 @@ def _manifest(
     if predictor.scaling is None:
         predictor.examine(files)
     folders = {band: None if source else source_folder(files, band) for band in BANDS}
-    there = {band: any(file.has(band) for file in files) or None for band in BANDS}
+    used = [band for band in BANDS if predictor.bands in (None, "both", band)]
+    there = {band: (band in used and any(file.has(band) for file in files)) or None for band in BANDS}
     listed = next((file.pairs for file in files if isinstance(file, Listed)), None)
     registration = predictor.registration if listed is None else listed.registration
     return Manifest(

@@ -27,7 +27,7 @@ from crossband.prediction import Prediction
 from crossband.run_card import check_run
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
+from crossband.words import BANDS, IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +66,7 @@ class Predictor:
         rig: str | Path | None = None,
         frame: Band | None = None,
         monitor: bool = False,
+        bands: Bands | None = None,
     ):
         """system: a PyTorch system, or an exported one, which needs no PyTorch and has its own device.
 
@@ -81,6 +82,7 @@ class Predictor:
         the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
         OptionError for a file that is none, or a frame without a rig.
         monitor: drop a band whose image looks broken by itself (`faults_of`), where the system can do so.
+        bands: what is used of every pair that is read; None is all that it has.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
@@ -90,6 +92,7 @@ class Predictor:
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
         self.system: Any = system
         self.card = card
+        self.bands = bands
         self.false_colour = false_colour
         self.registration = registration_of(rig, frame)
         self.scaling = None if card.infrared_scaling == AUTO else InfraredScaling.parse(card.infrared_scaling)
@@ -182,6 +185,11 @@ class Predictor:
             self._settle_by_file(given)
             given = self.read(given)
         pair = given if isinstance(given, Pair) else self._taken(*given)
+        if self.bands is not None:
+            wanted = [band for band in BANDS if self.bands in ("both", band)]
+            if lacking := [band for band in wanted if getattr(pair, band) is None]:
+                raise PairError(f"{pair.name} has no {' and no '.join(lacking)} image, which was asked for")
+            pair = pair.only(self.bands)
         check_bands_alike(pair)
         return pair
 
@@ -336,6 +344,7 @@ def load(
     rig: str | Path | None = None,
     frame: Band | None = None,
     monitor: bool = False,
+    bands: Bands | None = None,
 ) -> Predictor:
     """The predictor of a finished run folder, of an exported file or bundle, or of a system without training.
 
@@ -348,7 +357,7 @@ def load(
     "onnxruntime" and "openvino" make a run's graphs when they are first needed, and keep them in its folder;
     "auto" takes these where they are, or pay (`choose_runtime`), in float32 on a CPU; "compile" is
     torch.compile. expects: how many pairs of each combination of bands are to come, for "auto".
-    precision, tiling, rig, frame, monitor: as for `Predictor`.
+    precision, tiling, rig, frame, monitor, bands: as for `Predictor`.
 
     A run on the Hugging Face Hub is named ``hf://owner/name@revision`` (`crossband.hub.fetch`).
 
@@ -358,7 +367,7 @@ def load(
         run = fetch(str(run))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},
-        **{"rig": rig, "frame": frame, "monitor": monitor},
+        **{"rig": rig, "frame": frame, "monitor": monitor, "bands": bands},
     }
     if is_exported(Path(run)):
         own: Any = None if runtime in (None, "auto") else runtime

@@ -135,7 +135,7 @@ def predict_on_ray(
         ),
         out=Path(options.out).absolute(),
         home=Path.cwd(),
-        load={**request.how(options), "monitor": options.monitor},
+        load={**request.how(options), "monitor": options.monitor, "bands": predictor.bands},
         batch_size=options.batch_size,
         missing=request.missing,
     )

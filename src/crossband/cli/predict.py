@@ -25,6 +25,7 @@ from crossband.cli.using import (
 )
 from crossband.errors import PairError
 from crossband.terminal import display_arguments, monitor_arguments, progress_bar, rig_arguments
+from crossband.words import BAND_COMBINATIONS, Bands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,12 @@ def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder, or an exported file or bundle")
     pair_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="folder for label/, overlay/ and more")
+    parser.add_argument(
+        "--bands",
+        type=Bands | None,
+        help="what is used of every pair (default: all that it has; of --data, where the system cannot take "
+        "both, the band that it can)",
+    )
     false_colour_arguments(parser)
     display_arguments(parser)
     rig_arguments(parser)
@@ -54,7 +61,9 @@ def predict(options: Namespace) -> int:
     request = requested(options)
     from crossband.predicting import predict_files
 
-    predictor = request.load(options.run, options, monitor=options.monitor)
+    predictor = request.load(options.run, options, monitor=options.monitor, bands=options.bands)
+    if request.source is not None and predictor.bands is None and "both" not in predictor.system.supports:
+        predictor.bands = next(bands for bands in BAND_COMBINATIONS if bands in predictor.system.supports)
     given = request.opened(predictor)
     files = given.pairs
     check_combinations(predictor, files)

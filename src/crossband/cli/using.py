@@ -105,7 +105,7 @@ def computing_arguments(parser: ArgumentParser) -> None:
 def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[str, Any]:
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
     how = {name: options[name] for name in ("device", "precision", "runtime")}
-    how["expects"] = {bands: len(names) for bands, names in _by_bands(files).items()}
+    how["expects"] = {bands: len(names) for bands, names in _by_bands(files, options.get("bands")).items()}
     if options.tile is None:
         return how
     from crossband.runtime.tiling import Tiling
@@ -127,7 +127,7 @@ def choices(options: Namespace, given: Given) -> dict[str, Any]:
 
 def check_combinations(predictor: Predictor, files: Sequence[PairFiles | Listed]) -> None:
     """Find first whether the system runs on what every pair has. Raises BandError."""
-    combinations = _by_bands(files)
+    combinations = _by_bands(files, predictor.bands)
     for bands, names in combinations.items():
         try:
             predictor.system.check_bands(bands)
@@ -169,9 +169,9 @@ def note_agreement(predictor: Predictor, files: Sequence[PairFiles | Listed]) ->
 def note_bands(predictor: Predictor, files: Sequence[PairFiles | Listed], outcome: Outcome) -> None:
     """Say how many pairs had which bands, where they differ, and what the system was not designed for."""
     failed = {name for name, _ in outcome.failed}
-    support = {bands: predictor.system.check_bands(bands) for bands in _by_bands(files)}
+    support = {bands: predictor.system.check_bands(bands) for bands in _by_bands(files, predictor.bands)}
     if len(support) > 1:
-        done = _by_bands([file for file in files if file.name not in failed])
+        done = _by_bands([file for file in files if file.name not in failed], predictor.bands)
         counted = (f"{bands} {len(names)} ({support[bands]})" for bands, names in sorted(done.items()))
         print(f"bands: {', '.join(counted)}")
     for bands, kind in support.items():
@@ -195,13 +195,13 @@ def note_faults(outcome: Outcome, out: str) -> None:
         print(f"band monitor: {', '.join(told)} ({out}/{FAULTS_NAME})")
 
 
-def _by_bands(files: Sequence[PairFiles | Listed]) -> dict[Bands, list[str]]:
-    """The names of the pairs of each combination of bands."""
+def _by_bands(files: Sequence[PairFiles | Listed], used: Bands | None = None) -> dict[Bands, list[str]]:
+    """The names of the pairs of each combination of bands. used: of every pair; None is all that it has."""
     from crossband.pairs.base import bands_of
 
     names: dict[Bands, list[str]] = {}
     for file in files:
-        bands = bands_of(file.has("visible") or None, file.has("infrared") or None)
+        bands = used or bands_of(file.has("visible") or None, file.has("infrared") or None)
         names.setdefault(bands, []).append(file.name)
     return names
 
