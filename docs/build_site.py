@@ -24,7 +24,16 @@ MORE = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 TREE = {
     "Use": (
         *("readme", "data", "thermal", "scenes", "training", "evaluating", "robustness", "predicting", "rig"),
-        *("fusing", "fusion-metrics", "deploying", "sharing", "first-labels", "gallery", "limits"),
+        *(
+            "fusing",
+            "fusion-metrics",
+            "deploying",
+            "sharing",
+            "first-labels",
+            "annotating",
+            "gallery",
+            "limits",
+        ),
     ),
     "Systems": (
         *("systems/amdanet", "systems/cddfuse", "systems/cen", "systems/classical", "systems/csknet"),

@@ -25,10 +25,14 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
     ("stream", "two cameras at once: paired by time, dead ones left out", ("stream",)),
+    ("annotation", "labels to annotation tools, and back", ("annotation",)),
     (
         "predictor",
         "images in, labels out; what a run is and costs",
-        ("predictor", "prediction", "predicting", "result_folder", "batching", "info", "recalibration"),
+        (
+            *("predictor", "prediction", "predicting", "result_folder", "results", "batching", "info"),
+            "recalibration",
+        ),
     ),
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),
     ("evaluation", "one pass over pairs -> scores, as data", ("evaluation", "robustness")),

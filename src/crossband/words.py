@@ -37,6 +37,10 @@ Logger = Literal["tensorboard", "wandb", "mlflow", "none"]
 Contrast = Literal["linear", "agc"]
 """How infrared becomes grey in pictures: as it is, or equalised over its sequence."""
 
+Tool = Literal["cvat", "label-studio", "fiftyone"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+"""Annotation tools that labels are written for."""
+
 Missing = Literal["use", "skip", "error"]
 """What to do with an image whose partner is missing: use it alone, leave it out, or raise."""
 

@@ -1,4 +1,4 @@
-"""The commands of ``crossband data``: list, check, show and export pairs."""
+"""The commands of ``crossband data``: list, check, show, export and annotate pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
-from crossband.terminal import SOURCE_HELP, Parser, display_arguments, progress_bar, rig_arguments, with_rig
+from crossband.terminal import (
+    SOURCE_HELP,
+    Parser,
+    choice,
+    display_arguments,
+    progress_bar,
+    rig_arguments,
+    with_rig,
+)
+from crossband.words import TOOLS
 
 
 def data_arguments(parser: ArgumentParser) -> None:
@@ -17,14 +26,23 @@ def data_arguments(parser: ArgumentParser) -> None:
         ("check", "verify a source against its declaration; exit code 1 if there are errors"),
         ("show", "write a contact sheet of some pairs"),
         ("export", "write a source as a folder of pairs"),
+        ("annotate", "write labels or predictions for CVAT, Label Studio or FiftyOne"),
+        ("labels", "make corrected masks of such a tool a folder of pairs"),
     ):
         action = Parser(description=description)
-        if name != "list":
-            action.add_argument("source", type=str, help=SOURCE_HELP)
+        if name == "labels":
+            _labels_arguments(action)
+        elif name != "list":
+            results = "; or a folder that `crossband predict` wrote" if name == "annotate" else ""
+            action.add_argument("source", type=str, help=SOURCE_HELP + results)
             rig_arguments(action)
         if name == "check":
             action.add_argument("--json", type=str | None, help="write the report here as JSON too")
-        if name in ("show", "export"):
+        if name == "annotate":
+            action.add_argument(
+                "--format", type=choice(TOOLS), required=True, help="the tool that they are for"
+            )
+        if name in ("show", "export", "annotate"):
             action.add_argument(
                 "--out",
                 type=str,
@@ -48,12 +66,32 @@ def data_arguments(parser: ArgumentParser) -> None:
         action.prog = f"crossband data {name}"
 
 
+def _labels_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "corrected",
+        type=str,
+        help="what the tool exported: CVAT's archive (\"Segmentation mask 1.1\"), Label Studio's JSON, or a "
+        "folder or archive with FiftyOne's labels/",
+    )
+    parser.add_argument(
+        "--annotated", type=str, required=True, help="the folder that `crossband data annotate` wrote"
+    )
+    parser.add_argument("--out", type=str, required=True, help="folder to write, for folder:PATH")
+
+
 def data(options: Namespace) -> int | None:
-    actions = {"list": _data_list, "check": _data_check, "show": _data_show, "export": _data_export}
+    actions = {
+        "list": _data_list,
+        "check": _data_check,
+        "show": _data_show,
+        "export": _data_export,
+        "annotate": _data_annotate,
+        "labels": _data_labels,
+    }
     if options.action is None:
         raise OptionError(f"data needs an action: {', '.join(actions)} (see `crossband data --help`)")
     chosen = options.get(options.action)
-    if options.action != "list":
+    if options.action not in ("list", "annotate", "labels"):
         chosen.source = with_rig(chosen.source, chosen.rig, chosen.frame)
     return actions[options.action](chosen)
 
@@ -109,3 +147,35 @@ def _data_export(options: Namespace) -> None:
             options.source, Path(options.out), infrared_scaling=options.infrared_scaling, progress=progress
         )
     print(f"written: {options.out}")
+
+
+def _data_annotate(options: Namespace) -> None:
+    from crossband.annotation.annotating import annotate
+    from crossband.results import is_results
+
+    results = is_results(options.source)
+    if results and options.infrared_scaling != "full-range":
+        raise OptionError("results are shown as they were read; leave out --infrared_scaling")
+    with progress_bar("annotating") as progress:
+        count = annotate(
+            options.source if results else with_rig(options.source, options.rig, options.frame),
+            Path(options.out),
+            options.format,
+            infrared_scaling=options.infrared_scaling,
+            rig=options.rig if results else None,
+            frame=options.frame if results else None,
+            progress=progress,
+        )
+    print(f"written: {count} pairs for {options.format} in {options.out} (see docs/annotating.md)")
+
+
+def _data_labels(options: Namespace) -> None:
+    from crossband.annotation.annotating import bring_back
+
+    with progress_bar("bringing back") as progress:
+        back = bring_back(
+            Path(options.annotated), Path(options.corrected), Path(options.out), progress=progress
+        )
+    print(f"written: {back.pairs} pairs in {options.out}; the masks of {back.changed} were changed")
+    if back.missing:
+        print(f"left out: {back.missing} pairs without a mask in {options.corrected}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,6 @@ import numpy as np
 from crossband.errors import OptionError, UnwritableError
 from crossband.locks import fill_held, folder_lock, is_vacant
 from crossband.pairs.base import Classes, Pair, Pairs
-from crossband.pairs.benchmarks import BenchmarkPairs
-from crossband.pairs.folder import FolderPairs
 from crossband.pairs.headers import read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
@@ -47,6 +45,21 @@ def export_folder(
     another export into it is at work; what `open_pairs` raises for the source; PairError for a pair that
     cannot be read, or whose name leads out of the folder.
     """
+
+    def opened() -> list[Pairs]:
+        return [open_pairs(source, split, infrared_scaling=infrared_scaling) for split in main_splits(source)]
+
+    export_pairs(opened, out, progress=progress)
+
+
+def export_pairs(
+    opened: Callable[[], Sequence[Pairs]], out: Path, *, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write lists of pairs, one for each split, as `export_folder` writes those of a source.
+
+    opened: gives the lists, once the folder is found to be free. Raises as `export_folder`, and what
+    ``opened`` raises.
+    """
     # A link is followed: what it leads to is filled.
     out = out.resolve()
     if not is_vacant(out):
@@ -54,14 +67,11 @@ def export_folder(
     with folder_lock(out):
         if not is_vacant(out):
             raise OptionError(f"{out} has been filled in the meantime; give --out a new name")
-        _export_into(source, out, infrared_scaling, progress)
+        _export_into(opened(), out, progress)
 
 
-def _export_into(
-    source: str, out: Path, infrared_scaling: str, progress: Callable[[int, int], None] | None
-) -> None:
+def _export_into(opened: Sequence[Pairs], out: Path, progress: Callable[[int, int], None] | None) -> None:
     """Fill a held, empty folder."""
-    opened = [open_pairs(source, split, infrared_scaling=infrared_scaling) for split in main_splits(source)]
     deep = any(pairs.scaling != InfraredScaling() or _is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
     # The same one for every export into a folder, which one alone holds; short, whatever that is called.
@@ -96,12 +106,11 @@ def _is_deep(pairs: Pairs) -> bool:
     levels = pairs.levels(0, "infrared")
     if levels is not None:
         return levels.dtype.itemsize > 1
-    if not isinstance(pairs, BenchmarkPairs | FolderPairs):
-        return False
+    stored = (pairs.stored(index) for index in range(len(pairs)))
     return any(
         read_header(files.infrared, infrared=True).bits > 8
-        for files in pairs.files
-        if files.infrared is not None
+        for files in stored
+        if files is not None and files.infrared is not None
     )
 
 

@@ -1,0 +1,1 @@
+"""Labels and predictions to annotation tools, in the formats that these document, and back."""

@@ -1,0 +1,209 @@
+"""Pairs written for an annotation tool, and corrected masks made a source of pairs again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from crossband.annotation.cvat import read_cvat, write_cvat
+from crossband.annotation.fiftyone_layout import read_fiftyone, write_fiftyone
+from crossband.annotation.label_studio import read_label_studio, write_label_studio
+from crossband.annotation.labels import tool_labels
+from crossband.annotation.record import RECORD_NAME, Item, Record, file_name, read_record
+from crossband.errors import OptionError, PairError, UnwritableError, quoted
+from crossband.locks import fill_held, folder_lock, is_vacant
+from crossband.pairs.base import Classes, Pair, PairFiles, Pairs, PairView
+from crossband.pairs.export import export_pairs
+from crossband.pairs.opening import main_splits, open_pairs
+from crossband.pairs.reading import read_label
+from crossband.pairs.writing import write_image, write_label
+from crossband.pictures import LEGEND_NAME, legend
+from crossband.results import is_results, open_results
+from crossband.words import Band, Tool
+
+Progress = Callable[[int, int], None]
+
+_WRITERS = {"cvat": write_cvat, "label-studio": write_label_studio, "fiftyone": write_fiftyone}
+_READERS = {"cvat": read_cvat, "label-studio": read_label_studio, "fiftyone": read_fiftyone}
+
+
+@dataclass(frozen=True)
+class Returned:
+    """How many pairs came back with a mask, how many of these with another one, and how many without."""
+
+    pairs: int
+    changed: int
+    missing: int
+
+
+def annotate(
+    of: str,
+    out: Path,
+    tool: Tool,
+    *,
+    infrared_scaling: str = "full-range",
+    rig: str | None = None,
+    frame: Band | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write pairs and their labels for an annotation tool; gives how many.
+
+    of: a source with labels, or a folder that ``predict`` wrote, whose predictions are the labels.
+    infrared_scaling: of a source, as it is shown; results are shown as they were read. rig, frame: those that
+    results were made with. ``crossband.json`` keeps what `bring_back` needs; it stays beside the files.
+    progress is called with (pairs done, pairs in all).
+
+    Raises OptionError if out exists and is not an empty folder, or pairs have no labels; what `open_pairs`
+    and `open_results` raise; PairError for a pair that cannot be read.
+    """
+    out = out.resolve()
+    if not is_vacant(out):
+        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    opened = _opened(of, infrared_scaling, rig, frame)
+    classes = _classes(of, opened)
+    labels = tool_labels(classes)
+    items: list[Item] = []
+    total = sum(map(len, opened))
+
+    def pairs() -> Iterator[tuple[Item, Pair]]:
+        for number, (split, pair) in enumerate(_every(opened), start=1):
+            if pair.label is None:
+                raise OptionError(f"{of}: pair {quoted(pair.name)} has no label; give pairs with labels")
+            items.append(Item(file_name(number, pair.name), split, pair.name, *pair.size))
+            yield items[-1], pair
+            if progress is not None:
+                progress(number, total)
+
+    with folder_lock(out):
+        temporary = out.with_name(f".{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:12]}.annotate")
+        # The tool's files name the folder that they will lie in.
+        inside = temporary / out.name
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            _WRITERS[tool](inside, pairs(), labels)
+            write_image(inside / LEGEND_NAME, np.asarray(legend(classes)))
+            source = str(Path(of).absolute()) if is_results(of) else of
+            given = Record(
+                tool, source, is_results(of), infrared_scaling, classes, labels, tuple(items), rig, frame
+            )
+            given.write(inside)
+            fill_held(out, inside)
+        except UnwritableError as error:
+            raise UnwritableError(out, error.reason) from error
+        except OSError as error:
+            raise UnwritableError(out, error.strerror or str(error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return total
+
+
+def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progress | None = None) -> Returned:
+    """Write the pairs whose masks came back, with these as labels, as a folder that ``folder:PATH`` opens.
+
+    annotated: the folder that `annotate` wrote. corrected: what the tool exported: CVAT's archive in
+    "Segmentation mask 1.1", Label Studio's JSON, or a folder or archive with ``labels/`` of FiftyOne. The
+    images are read from where they came from, at their full depth. Class ids are those of the labels that
+    were given to the tool; pixels without any are ``IGNORE_INDEX``.
+
+    Raises OptionError for an out that is not empty or a damaged record; PairError for an export that cannot
+    be used, or holds no mask of these pairs; what opening the pairs raises.
+    """
+    record = read_record(annotated)
+    if not corrected.exists():
+        raise PairError(f"{corrected}: there is no such file or folder; give what {record.tool} exported")
+    if not is_vacant(out.resolve()):
+        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    with tempfile.TemporaryDirectory(prefix="crossband-") as temporary:
+        masks = Path(temporary)
+        came: dict[tuple[str, str], Path] = {}
+        for item, labels in _READERS[record.tool](corrected, record):
+            # On disk, since a thousand masks need not fit into memory.
+            path = masks / f"{item.file}.png"
+            write_label(path, labels, record.classes.palette)
+            came[item.split, item.pair] = path
+        if not came:
+            raise PairError(f"{corrected}: holds no mask of the pairs in {annotated / RECORD_NAME}")
+        views: list[_Corrected] = []
+
+        def opened() -> Sequence[Pairs]:
+            for pairs in _opened(record.of, record.infrared_scaling, record.rig, record.frame):
+                view = _Corrected(pairs, came, record.classes)
+                if len(view):
+                    views.append(view)
+            gone = len(came) - sum(map(len, views))
+            if gone:
+                raise PairError(f"{record.of} lacks {gone} of the pairs that were annotated; bring them back")
+            return views
+
+        export_pairs(opened, out, progress=progress)
+    changed = sum(view.changed for view in views)
+    return Returned(len(came), changed, len(record.items) - len(came))
+
+
+class _Corrected(PairView):
+    """The pairs of a list whose masks came back, with these as labels. changed: how many read ones differ."""
+
+    def __init__(self, pairs: Pairs, masks: dict[tuple[str, str], Path], classes: Classes):
+        super().__init__(pairs)
+        self.classes = classes
+        self.changed = 0
+        self._masks = [masks.get((pairs.split, pairs.name(index))) for index in range(len(pairs))]
+        self._indices = [index for index, mask in enumerate(self._masks) if mask is not None]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = self.pairs[self._indices[index]]
+        mask = self._masks[self._indices[index]]
+        assert mask is not None
+        label = read_label(mask, self.classes)
+        if label.shape != pair.size:
+            raise PairError(f"pair {quoted(pair.name)} has another size than when it was annotated")
+        self.changed += pair.label is None or not np.array_equal(label, pair.label)
+        return replace(pair, label=label)
+
+    def name(self, index: int) -> str:
+        return self.pairs.name(self._indices[index])
+
+    def condition(self, index: int) -> str | None:
+        return self.pairs.condition(self._indices[index])
+
+    def stored(self, index: int) -> PairFiles | None:
+        return self.pairs.stored(self._indices[index])
+
+    def time(self, index: int) -> int | None:
+        return self.pairs.time(self._indices[index])
+
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        return self.pairs.levels(self._indices[index], band)
+
+
+def _opened(of: str, infrared_scaling: str, rig: str | None, frame: Band | None) -> list[Pairs]:
+    if is_results(of):
+        return [open_results(Path(of), rig=rig, frame=frame)]
+    return [open_pairs(of, split, infrared_scaling=infrared_scaling) for split in main_splits(of)]
+
+
+def _every(opened: Sequence[Pairs]) -> Iterator[tuple[str, Pair]]:
+    for pairs in opened:
+        for index in range(len(pairs)):
+            yield pairs.split, replace(pairs[index], name=pairs.name(index))
+
+
+def _classes(of: str, opened: Sequence[Pairs]) -> Classes:
+    found = [pairs.classes for pairs in opened]
+    if not found or found[0] is None or any(classes is None for classes in found):
+        raise OptionError(
+            f"{of} has no labels, so that there are no classes to annotate; predict first, and annotate the "
+            "folder of results"
+        )
+    # What the files ignore has become IGNORE_INDEX where they were read.
+    return replace(found[0], ignore=())

@@ -1,0 +1,281 @@
+"""Labels and predictions to annotation tools and back: no class id changes on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import refused
+from crossband.annotation.brush import decode_brush, encode_brush
+from crossband.annotation.labels import tool_labels
+from crossband.cli import main
+from crossband.errors import PairError
+from crossband.pairs.base import Classes, PairFiles
+from crossband.pairs.folder import FolderPairs, default_palette
+from crossband.pairs.writing import write_image, write_label
+from crossband.predicting import predict_files
+from crossband.predictor import load
+from crossband.results import ResultPairs
+from crossband.weights import make_card, save_run
+from crossband.words import TOOLS
+from tiny_systems import tiny
+
+NAMES = ["a b.c", "Straße #1", "night/00012N", "x'; drop", "night_00012N"]
+CLASSES = Classes(
+    ("background", "car, parked: yes", "person", "ignored"),
+    ((0, 0, 0), (64, 0, 128), (64, 0, 128), (9, 9, 9)),
+)
+SIZE = (11, 17)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Labelled pairs with names and class names that tools stumble over; infrared of 16 bits."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pairs"
+    for name in NAMES:
+        write_image(root / "train/visible" / f"{name}.png", rng.integers(0, 256, (*SIZE, 3), np.uint8))
+        write_image(root / "train/infrared" / f"{name}.png", rng.integers(0, 65536, SIZE, np.uint16))
+        label = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), SIZE)
+        write_label(root / "train/label" / f"{name}.png", label, CLASSES.palette)
+    (root / "classes.yaml").write_text(
+        'names: [background, "car, parked: yes", person, ignored]\n'
+        "palette: [[0, 0, 0], [64, 0, 128], [64, 0, 128], [9, 9, 9]]\n",
+        encoding="utf-8",
+    )
+    return root
+
+
+def labels_of(root: Path) -> dict[str, np.ndarray]:
+    pairs = FolderPairs(root, "train")
+    return {pairs.name(index): np.asarray(pairs[index].label) for index in range(len(pairs))}
+
+
+def exported(tool: str, annotated: Path, place: Path) -> Path:
+    """What the tool would export if nobody corrected anything."""
+    if tool == "cvat":
+        return annotated / "annotations.zip"
+    if tool == "fiftyone":
+        return annotated
+    tasks = json.loads((annotated / "tasks.json").read_text(encoding="utf-8"))
+    for task in tasks:
+        task["annotations"] = [{"result": task.pop("predictions")[0]["result"], "was_cancelled": False}]
+    path = place / "export.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_labels_come_back_as_they_were(
+    tool: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, back = tmp_path / "for tool", tmp_path / "back"
+    assert main(["data", "annotate", f"folder:{folder}", "--format", tool, "--out", str(out)]) == 0
+    corrected = exported(tool, out, tmp_path)
+    assert main(["data", "labels", str(corrected), "--annotated", str(out), "--out", str(back)]) == 0
+    assert "the masks of 0 were changed" in capsys.readouterr().out
+    before, after = labels_of(folder), labels_of(back)
+    assert set(after) == set(NAMES)
+    for name in NAMES:
+        assert np.array_equal(before[name], after[name])
+        # Images come from the source, at their full depth, and not from what the tool was shown.
+        for file in (folder, back):
+            assert np.asarray(Image.open(file / "train/infrared" / f"{name}.png")).dtype == np.uint16
+    classes = FolderPairs(back, "train").classes
+    assert classes is not None
+    assert (classes.names, classes.palette) == (CLASSES.names, CLASSES.palette)
+
+
+def annotated(folder: Path, out: Path, tool: str) -> Path:
+    assert main(["data", "annotate", f"folder:{folder}", "--format", tool, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_correction_in_cvat_changes_its_pair_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = annotated(folder, tmp_path / "cvat", "cvat")
+    record = json.loads((out / "crossband.json").read_text(encoding="utf-8"))
+    item = next(one for one in record["items"] if one["pair"] == "a b.c")
+    person = next(one for one in record["labels"] if one["id"] == 2)
+    with zipfile.ZipFile(out / "images.zip") as images:
+        assert f"related_images/{item['file']}_png/infrared.png" in images.namelist()
+    # CVAT writes all of a task's labels, in an order of its own, and black where nobody painted.
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[2:5, 3:9] = person["colour"]
+    place = tmp_path / "export"
+    write_image(place / "SegmentationClass" / f"{item['file']}.png", mask)
+    lines = [f"{one['name']}:{','.join(map(str, one['colour']))}::" for one in reversed(record["labels"])]
+    (place / "labelmap.txt").write_text(
+        "\n".join(["# label", "background:0,0,0::", *lines]), encoding="utf-8"
+    )
+    archive = shutil.make_archive(str(tmp_path / "cvat-export"), "zip", place)
+    back = tmp_path / "back"
+    assert main(["data", "labels", archive, "--annotated", str(out), "--out", str(back)]) == 0
+    told = capsys.readouterr().out
+    assert "1 pairs" in told
+    assert "the masks of 1 were changed" in told
+    assert "left out: 4 pairs" in told
+    expected = np.full(SIZE, 255, np.uint8)
+    expected[2:5, 3:9] = 2
+    assert np.array_equal(labels_of(back)["a b.c"], expected)
+
+
+def test_a_label_that_is_no_class_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = annotated(folder, tmp_path / "cvat", "cvat")
+    place = tmp_path / "export"
+    place.mkdir()
+    (place / "labelmap.txt").write_text("tram:1,2,3::\n", encoding="utf-8")
+    capsys.readouterr()
+    told = refused(
+        ["data", "labels", str(place), "--annotated", str(out), "--out", str(tmp_path / "back")], capsys
+    )
+    assert "'tram'" in told
+    assert "person" in told
+    assert not (tmp_path / "back").exists()
+
+
+def test_masks_of_another_size_or_kind_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = annotated(folder, tmp_path / "fiftyone", "fiftyone")
+    mask = next((out / "labels").iterdir())
+    command = ["data", "labels", str(out), "--annotated", str(out), "--out", str(tmp_path / "back")]
+    for picture, why in (
+        (np.zeros((3, 4), np.uint8), "full size"),
+        (np.zeros((*SIZE, 3), np.uint8), "class ids"),
+        (np.full(SIZE, 77, np.uint8), "id 77"),
+    ):
+        write_image(mask, picture)
+        capsys.readouterr()
+        told = refused(command, capsys)
+        assert why in told
+        assert mask.name in told
+
+
+def test_pairs_without_labels_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "train/label")
+    told = refused(
+        ["data", "annotate", f"folder:{folder}", "--format", "cvat", "--out", str(tmp_path / "out")], capsys
+    )
+    assert "predict first" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_tool_labels_differ_in_name_and_colour() -> None:
+    labels = tool_labels(CLASSES)
+    assert [label.id for label in labels] == [0, 1, 2, 3, 255]
+    assert len({label.name.casefold() for label in labels}) == len(labels)
+    assert len({label.colour for label in labels}) == len(labels)
+    assert all(any(label.colour) and label.name != "background" for label in labels)
+    assert not any(mark in label.name for label in labels for mark in ":,#")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_brush_masks_survive(share: float) -> None:
+    mask = np.random.default_rng(1).random((150, 170)) < share
+    assert np.array_equal(decode_brush(encode_brush(mask), *mask.shape), mask)
+
+
+def test_brush_masks_with_values_as_they_are() -> None:
+    # A block of 4 single values, alpha of the one pixel being 200: as Label Studio writes antialiased edges.
+    bits = f"{4:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}" + "000" + f"{3:03b}" + f"{0:024b}{200:08b}"
+    bits += "0" * (-len(bits) % 8)
+    code = [int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]
+    assert decode_brush(code, 1, 1).all()
+
+
+@pytest.mark.parametrize("code", [[], [0, 0, 0], [300], ["a"], encode_brush(np.ones((4, 4), bool))[:-2]])
+def test_damaged_brush_masks_are_refused(code: Any) -> None:
+    with pytest.raises(PairError):
+        decode_brush(code, 4, 4)
+
+
+def test_predictions_are_annotated_and_come_back(folder: Path, tmp_path: Path) -> None:
+    system = tiny("csknet")
+    run, results = tmp_path / "run", tmp_path / "results"
+    save_run(run, system, make_card(system, Classes(tuple("abcde"), default_palette(5)), "full-range", {}))
+    train = folder / "train"
+    files = [
+        PairFiles(name, train / "visible" / f"{name}.png", train / "infrared" / f"{name}.png")
+        for name in NAMES
+    ]
+    predict_files(load(str(run)), files, results)
+    pairs = ResultPairs(results)
+    assert pairs.names == sorted(NAMES)
+    out, back = tmp_path / "cvat", tmp_path / "back"
+    assert main(["data", "annotate", str(results), "--format", "cvat", "--out", str(out)]) == 0
+    arguments = ["data", "labels", str(out / "annotations.zip"), "--annotated", str(out), "--out", str(back)]
+    assert main(arguments) == 0
+    again = FolderPairs(back, "all")
+    for index in range(len(again)):
+        stored = Image.open(results / "label" / f"{again.name(index)}.png")
+        assert np.array_equal(np.asarray(again[index].label), np.asarray(stored))
+
+
+def test_results_of_images_that_were_changed_are_refused(folder: Path, tmp_path: Path) -> None:
+    train, fused = folder / "train", tmp_path / "fused"
+    arguments = ["--visible", str(train / "visible"), "--infrared", str(train / "infrared")]
+    assert main(["fuse", "average", *arguments, "--out", str(fused)]) == 0
+    pairs = ResultPairs(fused)
+    first = pairs[0]
+    picture = pairs.picture(0, "fused")
+    assert picture is not None
+    assert picture.shape == (*first.size, 3)
+    write_image(train / "visible" / f"{pairs.name(0)}.png", np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(PairError, match="predict again"):
+        ResultPairs(fused)[0]
+
+
+def test_the_script_for_fiftyone_makes_groups(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run against the names that FiftyOne documents; FiftyOne itself is not installed."""
+    out = annotated(folder, tmp_path / "fiftyone", "fiftyone")
+
+    class Sample(dict):  # type: ignore[type-arg]
+        def __init__(self, **fields: Any):
+            super().__init__(fields)
+
+    class Dataset:
+        def __init__(self, name: str):
+            self.samples: list[Sample] = []
+            self.default_mask_targets: dict[int, str] = {}
+
+        def add_group_field(self, name: str, default: str) -> None:
+            self.default = default
+
+        def add_samples(self, samples: list[Sample]) -> None:
+            self.samples += samples
+
+        def save(self) -> None:
+            pass
+
+    class Group:
+        def element(self, name: str) -> tuple[Group, str]:
+            return self, name
+
+    module = types.SimpleNamespace(
+        Dataset=Dataset, Sample=Sample, Group=Group, Segmentation=lambda mask_path: Path(mask_path)
+    )
+    monkeypatch.setitem(sys.modules, "fiftyone", module)  # type: ignore[arg-type]
+    told: dict[str, Any] = {"__name__": "script", "__file__": str(out / "load_fiftyone.py")}
+    exec((out / "load_fiftyone.py").read_text(encoding="utf-8"), told)
+    dataset = told["load"]("pairs")
+    assert len(dataset.samples) == 2 * len(NAMES)
+    assert {sample["group"][1] for sample in dataset.samples} == {"visible", "infrared"}
+    assert all(Path(sample["filepath"]).is_file() and sample["label"].is_file() for sample in dataset.samples)
+    assert dataset.default_mask_targets[2] == "person"
