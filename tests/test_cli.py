@@ -109,7 +109,10 @@ class TestConfiguration:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data"], "data needs an action: list, check, show, export (see `crossband data --help`)"),
+        (
+            ["data"],
+            "data needs an action: list, check, show, export, annotate, labels (see `crossband data --help`)",
+        ),
         (["data", "check"], "the following arguments are required: source (see `crossband --help`)"),
         (["predict"], "the following arguments are required: run, --out (see `crossband --help`)"),
         (

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.annotation.files import members, png_bytes, read_mask, shown_bands
+from crossband.annotation.files import members, read_mask, shown_bands
 from crossband.annotation.labels import ToolLabel
 from crossband.annotation.record import Item, Record
 from crossband.errors import PairError, quoted
 from crossband.pairs.base import Pair
-from crossband.pairs.writing import replacing, write_text
+from crossband.pairs.writing import png_bytes, replacing, write_text
 from crossband.words import IGNORE_INDEX
 
 _MASKS = "SegmentationClass"

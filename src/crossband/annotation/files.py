@@ -29,13 +29,6 @@ def shown_bands(pair: Pair) -> dict[Band, np.ndarray]:
     return {band: to_uint8(image) for band, image in images.items() if image is not None}
 
 
-def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture, uint8 (H, W) or (H, W, 3), as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @contextmanager
 def members(path: Path) -> Iterator[Mapping[PurePosixPath, Reader]]:
     """The files of a folder or of a zip archive, by their place in it, and how each is read.

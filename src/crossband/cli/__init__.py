@@ -35,6 +35,7 @@ from crossband.cli.runs import (
 from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.stream import stream, stream_arguments
 from crossband.cli.train import train, train_arguments
+from crossband.cli.view import view, view_arguments
 from crossband.errors import CrossbandError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
@@ -166,6 +167,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         stream,
         "run on two cameras, or recordings of them, pairing frames by time and leaving dead cameras out",
     ),
+    "view": (view_arguments, view, "write one page to look through results or pairs, offline"),
     "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
     "verify": (verify_arguments, verify, "hold an exported file against the run it came from"),
     "align": (align_arguments, align, "find the geometry between two cameras, or check a folder's"),

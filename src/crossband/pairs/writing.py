@@ -107,6 +107,13 @@ def write_image(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format=format, **({"quality": 95} if format == "JPEG" else {}))
 
 
+def png_bytes(picture: np.ndarray) -> bytes:
+    """A picture, uint8 (H, W) or (H, W, 3), as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8 with its line ends as they are. Raises OptionError if it cannot be written."""
     with replacing(path) as temporary:

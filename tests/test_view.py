@@ -1,0 +1,105 @@
+"""A page to look through pairs, and a file for Rerun."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import refused
+from crossband.cli import main
+from crossband.pairs.writing import write_image, write_label
+
+NASTY = "a </script><script>alert(1)</script>".replace("/", "∕")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pairs"
+    rng = np.random.default_rng(0)
+    for name in ["one", "two", NASTY]:
+        write_image(root / "visible" / f"{name}.png", rng.integers(0, 256, (24, 32, 3), np.uint8))
+        write_image(root / "infrared" / f"{name}.png", rng.integers(0, 256, (24, 32), np.uint8))
+        label = np.zeros((24, 32), np.uint8)
+        label[:6], label[6:12] = 1, 255
+        write_label(root / "label" / f"{name}.png", label, ((0, 0, 0), (200, 0, 0)))
+    (root / "classes.yaml").write_text("names: [background, 'x<b>']\n", encoding="utf-8")
+    return root
+
+
+def data_of(page: Path) -> list[dict[str, str]]:
+    found = re.search(r'id="pairs">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    loaded: list[dict[str, str]] = json.loads(found[1])
+    return loaded
+
+
+def test_a_page_holds_bands_labels_and_names(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "view.html"
+    assert main(["view", f"folder:{folder}", "--out", str(page), "--max_side", "16"]) == 0
+    shown = data_of(page)
+    assert {one["name"] for one in shown} == {"one", "two", NASTY}
+    for one in shown:
+        for kind in ("visible", "infrared", "label"):
+            image = Image.open(io.BytesIO(base64.b64decode(one[kind].partition(",")[2])))
+            assert image.size == (16, 12)
+        alpha = np.asarray(image)[..., 3]
+        # The second quarter is ignored, and shows the image.
+        assert (alpha[3:6] == 0).all()
+        assert (alpha[:3] == 255).all()
+        assert "background 50.0 %, x<b> 25.0 %" in one["told"]
+    text = page.read_text(encoding="utf-8")
+    assert "x<b>" not in text
+    assert "<script>alert" not in text
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_a_page_of_results_shows_what_was_fused_and_says_how_many(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "fused", tmp_path / "view.html"
+    bands = ["--visible", str(folder / "visible"), "--infrared", str(folder / "infrared")]
+    assert main(["fuse", "average", *bands, "--out", str(out)]) == 0
+    assert main(["view", str(out), "--out", str(page), "--count", "2"]) == 0
+    assert "2 of 3 pairs" in capsys.readouterr().out
+    shown = data_of(page)
+    assert len(shown) == 2
+    assert all("fused" in one and "label" not in one for one in shown)
+    assert "2 of 3 pairs of" in page.read_text(encoding="utf-8")
+
+
+def test_results_of_a_source_with_several_splits_are_opened_again(tmp_path: Path) -> None:
+    source, out, page = "scenes,train=2,val=1,test=1,size=32x48", tmp_path / "fused", tmp_path / "view.html"
+    assert main(["fuse", "average", "--data", source, "--out", str(out)]) == 0
+    assert main(["view", str(out), "--out", str(page)]) == 0
+    shown = data_of(page)
+    assert {one["name"].partition("/")[0] for one in shown} == {"train", "val", "test"}
+    assert all({"visible", "infrared", "fused"} <= set(one) for one in shown)
+
+
+def test_rerun_that_is_not_installed_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    told = refused(["view", f"folder:{folder}", "--rerun", str(tmp_path / "out.rrd")], capsys)
+    assert "crossband[rerun]" in told
+    assert not list(tmp_path.glob("*.rrd"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rerun") is None, reason="rerun-sdk is not installed")
+def test_a_file_for_rerun_holds_the_entities(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.rrd"
+    assert main(["view", f"folder:{folder}", "--rerun", str(path)]) == 0
+    content = path.read_bytes()
+    assert content.startswith(b"RRF")
+    for entity in (b"visible", b"infrared", b"label"):
+        assert entity in content
