@@ -321,4 +321,4 @@ def test_a_band_that_was_asked_for_and_is_not_there(
     infrared = put(tmp_path / "infrared" / "a.png", "grey")
     predict = ["predict", str(tmp_path / "run"), "--infrared", str(infrared), "--bands", "both"]
     told = refused([*predict, "--device", "cpu", "--out", str(tmp_path / "out")], capsys)
-    assert told == "a has no visible image, which was asked for"
+    assert told == "a has infrared alone, and both was asked for"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossband.band_monitor import bands_left, faults_of
 from crossband.batching import in_batches, stacked
-from crossband.card import CARD_NAME, Card
+from crossband.card import Card
 from crossband.deprecation import warn_old
-from crossband.errors import OptionError, PairError, WeightsError, first_line, quoted
+from crossband.errors import OptionError, PairError, quoted
 from crossband.hub import fetch, is_remote
 from crossband.pairs.arrays import ImageLike, check_bands_alike, infrared_levels, joined, visible_array
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
@@ -24,10 +24,10 @@ from crossband.pairs.reading import read_pair
 from crossband.pairs.registration import registration_of
 from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.prediction import Prediction
-from crossband.run_card import check_run
+from crossband.run_card import check_run, trained_on
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.words import BANDS, IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
+from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
     import torch
@@ -186,9 +186,8 @@ class Predictor:
             given = self.read(given)
         pair = given if isinstance(given, Pair) else self._taken(*given)
         if self.bands is not None:
-            wanted = [band for band in BANDS if self.bands in ("both", band)]
-            if lacking := [band for band in wanted if getattr(pair, band) is None]:
-                raise PairError(f"{pair.name} has no {' and no '.join(lacking)} image, which was asked for")
+            if (has := bands_of(pair.visible, pair.infrared)) not in ("both", self.bands):
+                raise PairError(f"{pair.name} has {has} alone, and {self.bands} was asked for")
             pair = pair.only(self.bands)
         check_bands_alike(pair)
         return pair
@@ -229,8 +228,7 @@ class Predictor:
             own = [given for given in files if isinstance(given, PairFiles)]
             summary = summarise_files(own, false_colour=self.false_colour)
             self._settle(summary)
-        trained_on = _trained_on(self.card)
-        return suspicions(summary, trained_on, scaling=self._rule, false_colour=self.false_colour)
+        return suspicions(summary, trained_on(self.card), scaling=self._rule, false_colour=self.false_colour)
 
     def read(self, files: PairFiles | Listed) -> Pair:
         """Read a pair as this predictor does, or as its list does. Raises PairError as `read_pair`."""
@@ -317,18 +315,6 @@ def _runtime(
     from crossband.runtime.pytorch import PyTorchRuntime
 
     return PyTorchRuntime(system, device, precision=precision, tiling=tiling, compiled=compiled)
-
-
-def _trained_on(card: Card) -> PairsSummary | None:
-    fields = card.training.get("trained_on")
-    if fields is None:
-        return None
-    try:
-        return PairsSummary.from_dict(fields)
-    except (OptionError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{CARD_NAME} holds no summary of its training pairs ({first_line(error)})"
-        ) from error
 
 
 def load(

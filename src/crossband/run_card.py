@@ -8,7 +8,8 @@ from textwrap import shorten
 from typing import Any
 
 from crossband.card import CARD_NAME, FORMAT, Card
-from crossband.errors import CrossbandError, WeightsError, did_you_mean
+from crossband.errors import CrossbandError, OptionError, WeightsError, did_you_mean, first_line
+from crossband.pairs.band_summary import PairsSummary
 from crossband.systems.registry import list_systems, needs_training, ready_systems
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -37,6 +38,22 @@ def check_run(run: str | Path) -> Card | None:
     card = read_card(Path(run))
     find_weights(Path(run))
     return card
+
+
+def trained_on(card: Card) -> PairsSummary | None:
+    """What a run was trained on, for images to be held against; None where its card does not say.
+
+    Raises WeightsError where the card says it otherwise.
+    """
+    fields = card.training.get("trained_on")
+    if fields is None:
+        return None
+    try:
+        return PairsSummary.from_dict(fields)
+    except (OptionError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{CARD_NAME} holds no summary of its training pairs ({first_line(error)})"
+        ) from error
 
 
 def find_weights(folder: Path) -> Path:
