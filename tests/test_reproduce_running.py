@@ -20,6 +20,7 @@ from crossband.cli import main
 from crossband.errors import CrossbandError
 from crossband.evaluation import evaluate
 from crossband.locks import folder_lock
+from crossband.many.cluster import Launcher
 from crossband.pairs.opening import open_pairs
 from crossband.report import evaluation_dict
 from crossband.reproduce import running
@@ -28,7 +29,7 @@ from crossband.reproduce.folders import folder_of, is_finished, run_of, scores_o
 from crossband.reproduce.jobs import Job, Plan, Scoring
 from crossband.reproduce.planning import make_plan
 from crossband.reproduce.reproducing import reproduce
-from crossband.reproduce.settings import Compute, Launcher, Settings
+from crossband.reproduce.settings import Compute, Settings
 from crossband.reproduce.table import Row
 from crossband.reproduce.tables import TABLES, choose_rows, find_tables
 from crossband.run_card import read_card
