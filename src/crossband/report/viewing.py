@@ -96,11 +96,6 @@ _PAGE = """<!doctype html>
 <select id="name" aria-label="Pair">{names}</select>
 </div>
 <p id="told" aria-live="polite"></p>
-<div class="stage">
-<img id="under" class="base" alt="left picture">
-<img id="over" alt="right picture">
-<img id="painted" class="label" alt="labels in colours">
-</div>
 <div class="controls">
 <label>left <select id="left">{left}</select></label>
 <label>slider <input id="slide" type="range" min="0" max="100" value="50"></label>
@@ -109,6 +104,11 @@ _PAGE = """<!doctype html>
 <label>opacity <input id="opacity" type="range" min="0" max="100" value="50"></label>
 </div>
 {legend}
+<div class="stage">
+<img id="under" class="base" alt="left picture">
+<img id="over" alt="right picture">
+<img id="painted" class="label" alt="labels in colours">
+</div>
 <script type="application/json" id="pairs">{pairs}</script>
 <script>{script}</script>
 </main>
