@@ -299,7 +299,7 @@ def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:
         f"With both bands CSK-Net scores {gain:+.1f} points against the better single-band model. "
         f"Given infrared only, it scores {infrared:+.1f} points against the DeepLabV3+ that was "
         "trained on infrared, at the same cost in use and after a longer training, its teacher's counted. "
-        "This is one seed and a short training: `--seed` shows how far the numbers move. A fallback is a use "
+        "This is one seed and a short training: --seed shows how far the numbers move. A fallback is a use "
         "that the system was not designed for."
     )
 
