@@ -114,6 +114,11 @@ def _only(*endings: str) -> Callable[[Path], dict[str, str]]:
     return chosen
 
 
+def _names(folder: Path) -> dict[str, str]:
+    """The files of a folder, of which the bytes hold the time of their making."""
+    return dict.fromkeys(contents(folder, without=(LOCK_NAME,)), "there")
+
+
 @dataclass(frozen=True)
 class Writing:
     """A command that writes into the folder ``out`` of where it runs.
@@ -232,6 +237,23 @@ def writings() -> Mapping[str, Writing]:
             two(lambda seed: ["data", "export", f"{DATA},seed={seed}"], "0", "1"),
             contents,
             finished="classes.yaml",
+        ),
+        Writing(
+            "export",
+            two(
+                lambda system: ["export", system, "--infrared_scaling", "full-range", "--check", DATA],
+                *("average", "maximum"),
+            ),
+            _names,
+            shared=True,
+        ),
+        Writing(
+            "robustness",
+            two(
+                lambda name: ["robustness", runs["one"], *score, "--corruptions", name, "--severities", "1"],
+                *("fog", "dirt"),
+            ),
+            scored,
         ),
         Writing(
             "reproduce",
