@@ -65,6 +65,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
                 "colour_vision",
                 "locks",
                 "leftovers",
+                "filling",
                 "plugins",
                 "deprecation",
             ),

@@ -84,7 +84,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> Non
     source, out = "scenes,train=400,val=0,test=0,size=32x48", tmp_path / "out"
     command = [sys.executable, "-m", "crossband", "data", "export"]
     killed = subprocess.Popen([*command, source, "--out", str(out)])
-    while not list(tmp_path.glob(".*.export/train/visible/*.png")):
+    while not list(tmp_path.glob(".*.export/out/train/visible/*.png")):
         assert killed.poll() is None
     killed.kill()
     killed.wait()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +14,8 @@ from crossband.annotation.fiftyone_layout import read_fiftyone, write_fiftyone
 from crossband.annotation.label_studio import read_label_studio, write_label_studio
 from crossband.annotation.labels import tool_labels
 from crossband.annotation.record import RECORD_NAME, Item, Record, file_name, read_record
-from crossband.errors import OptionError, PairError, UnwritableError, quoted
-from crossband.locks import fill_held, folder_lock, is_vacant
+from crossband.errors import OptionError, PairError, quoted
+from crossband.filling import check_fillable, filling
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs, PairView
 from crossband.pairs.export import export_pairs
 from crossband.pairs.opening import main_splits, open_pairs
@@ -63,9 +60,7 @@ def annotate(
     Raises OptionError if out exists and is not an empty folder, or pairs have no labels; what `open_pairs`
     and `open_results` raise; PairError for a pair that cannot be read.
     """
-    out = out.resolve()
-    if not is_vacant(out):
-        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    check_fillable(out)
     opened = _opened(of, infrared_scaling, rig, frame)
     classes = _classes(of, opened)
     labels = tool_labels(classes)
@@ -81,26 +76,13 @@ def annotate(
             if progress is not None:
                 progress(number, total)
 
-    with folder_lock(out):
-        temporary = out.with_name(f".{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:12]}.annotate")
-        # The tool's files name the folder that they will lie in.
-        inside = temporary / out.name
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            _WRITERS[tool](inside, pairs(), labels)
-            write_image(inside / LEGEND_NAME, np.asarray(legend(classes)))
-            source = str(Path(of).absolute()) if is_results(of) else of
-            given = Record(
-                tool, source, is_results(of), infrared_scaling, classes, labels, tuple(items), rig, frame
-            )
-            given.write(inside)
-            fill_held(out, inside)
-        except UnwritableError as error:
-            raise UnwritableError(out, error.reason) from error
-        except OSError as error:
-            raise UnwritableError(out, error.strerror or str(error)) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with filling(out) as inside:
+        _WRITERS[tool](inside, pairs(), labels)
+        write_image(inside / LEGEND_NAME, np.asarray(legend(classes)))
+        source = str(Path(of).absolute()) if is_results(of) else of
+        Record(
+            tool, source, is_results(of), infrared_scaling, classes, labels, tuple(items), rig, frame
+        ).write(inside)
     return total
 
 
@@ -118,8 +100,7 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
     record = read_record(annotated)
     if not corrected.exists():
         raise PairError(f"{corrected}: there is no such file or folder; give what {record.tool} exported")
-    if not is_vacant(out.resolve()):
-        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
+    check_fillable(out)
     with tempfile.TemporaryDirectory(prefix="crossband-") as temporary:
         masks = Path(temporary)
         came: dict[tuple[str, str], Path] = {}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import OptionError, UnwritableError
-from crossband.locks import fill_held, folder_lock, is_vacant
+from crossband.filling import filling
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.headers import read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
@@ -60,45 +56,25 @@ def export_pairs(
     opened: gives the lists, once the folder is found to be free. Raises as `export_folder`, and what
     ``opened`` raises.
     """
-    # A link is followed: what it leads to is filled.
-    out = out.resolve()
-    if not is_vacant(out):
-        raise OptionError(f"{out} exists and is not an empty folder; give --out a new name")
-    with folder_lock(out):
-        if not is_vacant(out):
-            raise OptionError(f"{out} has been filled in the meantime; give --out a new name")
-        _export_into(opened(), out, progress)
+    with filling(out) as folder:
+        _write_lists(opened(), folder, progress)
 
 
-def _export_into(opened: Sequence[Pairs], out: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Fill a held, empty folder."""
+def _write_lists(opened: Sequence[Pairs], out: Path, progress: Callable[[int, int], None] | None) -> None:
     deep = any(pairs.scaling != InfraredScaling() or _is_deep(pairs) for pairs in opened)
     total, done = sum(len(pairs) for pairs in opened), 0
-    # The same one for every export into a folder, which one alone holds; short, whatever that is called.
-    temporary = out.with_name(f".{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:12]}.export")
-    try:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        for pairs in opened:
-            folder = temporary / checked_name(pairs.split)
-            for pair in pairs:
-                _write_pair(folder, pair, pairs.classes, deep)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-            _write_conditions(folder, pairs)
-        classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
-        if classes is not None:
-            _write_classes(temporary / "classes.yaml", classes)
-            write_image(temporary / LEGEND_NAME, np.asarray(legend(classes)))
-        fill_held(out, temporary)
-    except UnwritableError as error:
-        # The user's folder is named, and not the one beside it.
-        raise UnwritableError(out, error.reason) from error
-    except OSError as error:
-        raise UnwritableError(out, error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for pairs in opened:
+        folder = out / checked_name(pairs.split)
+        for pair in pairs:
+            _write_pair(folder, pair, pairs.classes, deep)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        _write_conditions(folder, pairs)
+    classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
+    if classes is not None:
+        _write_classes(out / "classes.yaml", classes)
+        write_image(out / LEGEND_NAME, np.asarray(legend(classes)))
 
 
 def _is_deep(pairs: Pairs) -> bool:
