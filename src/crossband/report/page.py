@@ -49,6 +49,13 @@ _HEAD = """<!doctype html>
 """
 # The browser itself then refuses whatever is not inside the file.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_WITH_SCRIPT = "; script-src 'unsafe-inline'"
+
+
+def document(title: str, body: str, *, style: str = "", script: bool = False) -> str:
+    """A whole page: its heading, and HTML below it. style: CSS beside ours. script: whether it has one."""
+    policy = _POLICY + (_WITH_SCRIPT if script else "")
+    return _HEAD.format(policy=policy, title=escape(title), style=STYLE + style, body=body)
 
 
 @dataclass(frozen=True)
@@ -197,9 +204,7 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        return _HEAD.format(
-            policy=_POLICY, title=escape(self.title), style=STYLE, body="\n".join(self._parts)
-        )
+        return document(self.title, "\n".join(self._parts))
 
     def write(self, path: Path) -> None:
         """Write the page to a file that is either whole or not there."""

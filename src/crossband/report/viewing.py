@@ -15,7 +15,7 @@ from PIL import Image
 from crossband.pairs.base import IGNORE_COLOUR, Classes, Pairs
 from crossband.pairs.writing import write_text
 from crossband.pictures import colour_labels, to_uint8
-from crossband.report.style import STYLE
+from crossband.report.page import document
 from crossband.results import ResultPairs
 from crossband.text import counted
 from crossband.words import IGNORE_INDEX
@@ -75,21 +75,7 @@ document.onkeydown = event => {
 draw();
 """
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p>{about}</p>
+_BODY = """<p>{about}</p>
 <div class="controls">
 <button id="before" type="button">Previous</button>
 <button id="next" type="button">Next</button>
@@ -110,11 +96,7 @@ _PAGE = """<!doctype html>
 <img id="painted" class="label" alt="labels in colours">
 </div>
 <script type="application/json" id="pairs">{pairs}</script>
-<script>{script}</script>
-</main>
-</body>
-</html>
-"""
+<script>{script}</script>"""
 
 
 def write_view(
@@ -148,9 +130,7 @@ def _page(pairs: Pairs, shown: list[dict[str, object]]) -> str:
     kinds = [kind for kind in ("visible", "infrared", "fused", "confidence") if kind in found]
     of = f"{counted(len(pairs), 'pair')} of {pairs.source}"
     about = of if len(shown) == len(pairs) else f"{len(shown)} of {of}, evenly chosen"
-    return _PAGE.format(
-        title=escape(Path(pairs.source).name or pairs.source),
-        style=STYLE + _STYLE,
+    body = _BODY.format(
         about=f"{escape(about)}. Arrow keys turn the pages.",
         names="".join(
             f'<option value="{place}">{escape(str(one["name"]))}</option>' for place, one in enumerate(shown)
@@ -162,6 +142,7 @@ def _page(pairs: Pairs, shown: list[dict[str, object]]) -> str:
         pairs=json.dumps(shown).replace("<", "\\u003c"),
         script=_SCRIPT,
     )
+    return document(Path(pairs.source).name or pairs.source, body, style=_STYLE, script=True)
 
 
 def _options(kinds: Sequence[str], chosen: int) -> str:
