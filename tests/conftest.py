@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from terminal import take_signals_of_a_terminal
+
+take_signals_of_a_terminal()
 # Before PyTorch starts its threads: tiny networks crawl if idle threads spin on a machine that is not idle.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 if "PYTEST_XDIST_WORKER" in os.environ:

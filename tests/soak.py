@@ -39,6 +39,7 @@ from crossband.training.options import TrainOptions
 from crossband.weights import load_run
 from mutations import damaged, garbled
 from soak_commands import DATA, HANG, TINY, Command, run, writings
+from terminal import take_signals_of_a_terminal
 from test_mutated_files import READERS, WHOLE, attempt, is_a_good_error
 
 MOST = 20
@@ -390,6 +391,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the damage and of the moments of killing")
     parser.add_argument("--only", default="", help="kinds whose name this is a part of, such as kills")
     options = parser.parse_args()
+    take_signals_of_a_terminal()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     amount = SHORT if options.short else WHOLE_HOUR
     tallies, began = [], time.monotonic()
