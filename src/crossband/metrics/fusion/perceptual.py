@@ -15,16 +15,15 @@ from torch.nn import functional
 from crossband.metrics.fusion.filters import sobel, weighted_windows
 from crossband.metrics.fusion.images import FusedPair, Image, Reduction, as_fused_pair, stretched
 
-# Chen and Blum: difference-of-Gaussians sensitivity exp(-(r / f0)^2) - a exp(-(r / f1)^2), and masking
-# c^p / (c^q + z).
+# Chen and Blum: difference-of-Gaussians sensitivity exp(-(r / f0)^2) - a exp(-(r / f1)^2), and z of the
+# masking c^3 / (c^2 + z).
 DOG = (15.3870, 1.3456, 0.7622)
-MASKING = (3, 2, 1e-4)
+MASKING = 1e-4
 # Cycles of the highest frequency over a picture of N pixels: N / 30 for Qcb, N / 8 for Qcv.
 CHEN_BLUM_SCALE = 30
 CHEN_VARSHNEY_SCALE = 8
 CONTRAST_RADIUS = 15
 BLOCK = 16
-SALIENCY_POWER = 5
 
 
 def chen_blum_quality(
@@ -48,19 +47,20 @@ def chen_blum_quality(
     no contrast at all in both sources, or in a source and the fused picture: the formula then is 0 / 0.
     """
     pair = as_fused_pair(fused, visible, infrared, data_range)
-    spectra, radius = _spectra(_levels(pair), CHEN_BLUM_SCALE)
+    spectra, radius = _spectra(pair, CHEN_BLUM_SCALE)
     high, low, share = DOG
     sensitivity = torch.exp(-((radius / high) ** 2)) - share * torch.exp(-((radius / low) ** 2))
     maps = functional.pad(_from_spectra(spectra, sensitivity, pair), (CONTRAST_RADIUS,) * 4)
     narrow, wide = (weighted_windows(maps, _density(sigma)) for sigma in (2, 4))
-    contrast = (narrow / wide - 1).abs()
-    power, masked, floor = MASKING
-    own, first, second = contrast**power / (contrast**masked + floor)
-    weights = torch.stack((first**2, second**2))
-    kept = torch.stack(
-        [torch.minimum(source, own) / torch.maximum(source, own) for source in (first, second)]
-    )
-    quality = ((weights * kept).sum(0) / weights.sum(0)).double().mean((-2, -1))
+    contrast = narrow.div_(wide).sub_(1).abs_()
+    squares = contrast * contrast
+    own, first, second = contrast.mul_(squares).div_(squares.add_(MASKING))
+    kept, weights = torch.zeros_like(own), torch.zeros_like(own)
+    for source in (first, second):
+        weight = source * source
+        weights += weight
+        kept += weight.mul_(torch.minimum(source, own)).div_(torch.maximum(source, own))
+    quality = kept.div_(weights).double().mean((-2, -1))
     return pair.result(quality.masked_fill(pair.flat.any(1), torch.nan))
 
 
@@ -88,12 +88,13 @@ def chen_varshney_quality(
     """
     pair = as_fused_pair(fused, visible, infrared, data_range)
     levels = _levels(pair)
-    spectra, radius = _spectra(levels[1:] - levels[:1], CHEN_VARSHNEY_SCALE)
+    spectra, radius = _spectra(pair, CHEN_VARSHNEY_SCALE)
     sensitivity = 2.6 * (0.0192 + 0.144 * radius) * torch.exp(-((0.144 * radius) ** 1.1))
-    differences = _blocks(_from_spectra(spectra, sensitivity, pair) ** 2) / BLOCK**2
+    differences = _blocks(_from_spectra(spectra[1:] - spectra[:1], sensitivity, pair) ** 2) / BLOCK**2
     right, down = sobel(levels[1:].flatten(0, 1), "zero")
-    strength = (right**2 + down**2).sqrt().reshape(levels[1:].shape)
-    saliency = _blocks(strength**SALIENCY_POWER)
+    # To the power 5, by the square, which takes a small part of the time of a power.
+    square = (right * right).addcmul_(down, down)
+    saliency = _blocks(square.sqrt().mul_(square).mul_(square).reshape(levels[1:].shape))
     parts = (saliency * differences).sum(-1) / saliency.sum((0, -1))
     return pair.reduced(parts.mT.masked_fill(pair.flat.any(1, keepdim=True), torch.nan), reduction)
 
@@ -109,12 +110,14 @@ def _levels(pair: FusedPair) -> Tensor:
     )
 
 
-def _spectra(maps: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Half the spectra of real maps (..., H, W), and the radius of each frequency, in the unit of `scale`."""
-    height, width = maps.shape[-2:]
-    vertical = torch.fft.fftfreq(height, device=maps.device, dtype=maps.dtype) * 2 * height / scale
-    horizontal = torch.fft.rfftfreq(width, device=maps.device, dtype=maps.dtype) * 2 * width / scale
-    return torch.fft.rfft2(maps), torch.hypot(vertical[:, None], horizontal)
+def _spectra(pair: FusedPair, scale: int) -> tuple[Tensor, Tensor]:
+    """Half the spectra of the levels, (3, B, H, W), and the radius of each frequency in the unit of scale."""
+    levels = _levels(pair)
+    height, width = levels.shape[-2:]
+    vertical = torch.fft.fftfreq(height, device=levels.device, dtype=levels.dtype) * 2 * height / scale
+    horizontal = torch.fft.rfftfreq(width, device=levels.device, dtype=levels.dtype) * 2 * width / scale
+    spectra = pair.once("spectra", lambda: torch.fft.rfft2(levels))
+    return spectra, torch.hypot(vertical[:, None], horizontal)
 
 
 def _from_spectra(spectra: Tensor, gain: Tensor, pair: FusedPair) -> Tensor:

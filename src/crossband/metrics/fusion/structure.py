@@ -113,7 +113,10 @@ def multi_scale_structural_similarity(
 
 def _halved(maps: Tensor) -> Tensor:
     odd_height, odd_width = (side % 2 for side in maps.shape[-2:])
-    return functional.avg_pool2d(functional.pad(maps, (odd_width, 0, odd_height, 0)), 2)
+    maps = functional.pad(maps, (odd_width, 0, odd_height, 0))
+    # Several times as quick as avg_pool2d in float64.
+    rows = maps[..., ::2, :] + maps[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]).div_(4)
 
 
 def _moments(maps: Sequence[Tensor], window: Window = "gaussian", border: Border = "crop") -> Moments:
