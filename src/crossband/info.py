@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
@@ -36,7 +38,7 @@ def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     if size[0] * size[1] >= _TRACED_FROM:
         try:
             return followed_flops(system, bands, size)
-        except (ImportError, RuntimeError):
+        except (NotImplementedError, RuntimeError):
             # What is computed depends on values, which only the next line has.
             pass
     with torch.inference_mode():
@@ -46,16 +48,24 @@ def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
 def followed_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """`count_flops` by the shapes of the maps alone, of weights on any device, also "meta".
 
-    Raises RuntimeError where what is computed depends on values, ImportError where PyTorch has no such mode.
+    Raises NotImplementedError or RuntimeError where what is computed depends on values.
     """
-    # The place that PyTorch's own documentation names; it has no public one.
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        # On the CPU: "meta" has no autocast.
-        tensors = [*system.named_parameters(), *system.named_buffers()]
-        values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors}
+    tensors = [*system.named_parameters(), *system.named_buffers()]
+    values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    with torch.no_grad(), torch.device("meta"), _UncountedAttention():
         return _counted(system, bands, size, lambda *images: functional_call(system, values, images))
+
+
+class _UncountedAttention(TorchFunctionMode):
+    """Takes scaled dot-product attention as one operation, which the counter does not see on a CPU either."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            query, _, value = args[:3]
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return func(*args, **(kwargs or {}))
 
 
 def _counted(

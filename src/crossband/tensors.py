@@ -26,5 +26,6 @@ def directions(vectors: Tensor) -> Tensor:
 def without_autocast(values: Tensor) -> AbstractContextManager[None]:
     """A block in which operations on such values have their own types, whatever autocast is on around it."""
     kind = values.device.type
-    # Nothing where there is none: in an exported graph a block is a graph of its own.
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    # Nothing where there is none: in an exported graph a block is a graph of its own; "meta" has no autocast.
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
