@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +110,47 @@ def test_auto_takes_the_graphs_that_are_there(made: Path, unable: None) -> None:
     predictor = cb.load(made, runtime="auto", expects={"both": 1}, device="cpu")
     assert isinstance(predictor.system, Exported)
     assert str(predictor.chosen).startswith("runtime: o")
+
+
+@pytest.fixture
+def ours(made: Path, tmp_path: Path) -> Path:
+    """A copy of `made` of one's own."""
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def test_auto_takes_the_runtime_that_was_faster(ours: Path, unable: None) -> None:
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    first = cb.load(ours, runtime="auto", expects={"both": 1}, device="cpu")
+    (kept,) = (ours / "graphs").glob("both-*.speed.json")
+    measured = json.loads(kept.read_text())
+    assert set(measured["seconds"]) == {"onnxruntime", "openvino"}
+    assert str(first.chosen).startswith(f"runtime: {min(measured['seconds'], key=measured['seconds'].get)} (")
+    for faster, slower in (("onnxruntime", "openvino"), ("openvino", "onnxruntime")):
+        # What was measured is not measured again.
+        kept.write_text(json.dumps({**measured, "seconds": {faster: 0.25, slower: 0.75}}))
+        predictor = cb.load(ours, runtime="auto", expects={"both": 1}, device="cpu")
+        runtime: Any = predictor.runtime
+        assert runtime.session("both").runtime == faster
+        assert str(predictor.chosen).startswith(f"runtime: {faster} (")
+        assert f"{slower} 0.75 s" in str(predictor.chosen)
+
+
+def test_damaged_times_are_measured_again(ours: Path, unable: None) -> None:
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    for text in ("", "{}", "[1]", '{"threads": "1", "seconds": {"openvino": "x"}}'):
+        for kept in (ours / "graphs").glob("both-*.speed.json"):
+            kept.write_text(text)
+        cb.load(ours, runtime="auto", expects={"both": 1}, device="cpu")
+        (kept,) = (ours / "graphs").glob("both-*.speed.json")
+        assert set(json.loads(kept.read_text())["seconds"]) == {"onnxruntime", "openvino"}
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_device_that_is_not_there_is_refused_before_a_graph_is_made(run: Path, runtime: Any) -> None:
+    pytest.importorskip(runtime)
+    with pytest.raises(OptionError, match="cuda:9"):
+        cb.load(run, runtime=runtime, device="cuda:9")
+    assert not (run / "graphs").exists()
 
 
 def test_auto_makes_graphs_for_many_pairs_only(run: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from crossband.card import Card
 from crossband.errors import BandError, OptionError, UnwritableError, WeightsError, first_line
+from crossband.export.graph_speed import SIZE, kept_seconds, measure_seconds
 from crossband.locks import folder_lock
 from crossband.pairs.writing import write_text
 from crossband.runtime.exported import Exported
-from crossband.runtime.sessions import Session, open_session, version_of
+from crossband.runtime.sessions import Session, check_device, open_session, version_of
 from crossband.version import __version__
 from crossband.words import AUTO_EXPORTS_FROM, BAND_COMBINATIONS, Bands, RuntimeChoice, Support
 
@@ -24,7 +25,7 @@ CACHE_NAME = "graphs"
 
 GraphRuntime = Literal["openvino", "onnxruntime"]
 RUNTIMES: tuple[GraphRuntime, ...] = ("openvino", "onnxruntime")
-"""What runs graphs, the faster one on CPUs first."""
+"""What runs graphs; the first is taken where none was found to be faster."""
 
 NEEDED = "onnx", "onnxscript", "onnxruntime", "torch"
 """What makes graphs."""
@@ -69,7 +70,13 @@ def graphs_of(
     if choice.runtime is None:
         return None, choice
     try:
-        return CachedRun(run, card, choice.runtime, bands=tuple(expects), device=device, tell=_say), choice
+        graphs = CachedRun(run, card, choice.runtime, bands=tuple(expects), device=device, tell=_say)
+        if _weigh(run, card, expects):
+            faster = choose_runtime(run, card, expects)
+            if faster.runtime is not None and faster.runtime != choice.runtime:
+                graphs = CachedRun(run, card, faster.runtime, bands=tuple(expects), device=device, tell=_say)
+            choice = faster
+        return graphs, choice
     except OptionError as error:
         return None, Choice(None, first_line(error))
 
@@ -94,31 +101,77 @@ def choose_runtime(run: Path, card: Card, expects: Mapping[Bands, int]) -> Choic
     """The runtime that "auto" takes on a CPU in float32.
 
     expects: how many pairs of each combination of bands are to come; none where nobody knows. Graphs that the
-    run's folder holds are used; they are made where `AUTO_EXPORTS_FROM` pairs or more are to come.
+    run's folder holds are used; they are made where `AUTO_EXPORTS_FROM` pairs or more are to come. Of two
+    runtimes that of the least time for these pairs is taken, where it is known.
     """
-    installed = next((name for name in RUNTIMES if version_of(name) != "none"), None)
-    if installed is None:
+    installed = _installed()
+    if not installed:
         return Choice(None, "neither ONNX Runtime nor OpenVINO is installed")
     if card.weights_sha256 is None:
         return Choice(None, "the run's card has no hash of its weights, by which graphs are known")
-    wanted: list[Bands] = [bands for bands in BAND_COMBINATIONS if bands in (expects or card.bands)]
+    wanted = _wanted(card, expects)
     for bands in wanted:
         refusal = _refusal(run, card, bands)
         if refusal.is_file():
             return Choice(None, f"{refusal} says why there is no graph")
     lacking = [bands for bands in wanted if not graph_file(run, card, bands).is_file()]
     if not lacking:
-        return Choice(installed, f"graphs that were held against PyTorch are in {run / CACHE_NAME}")
+        seconds = _seconds(run, card, expects)
+        fastest = min(installed, key=lambda name: seconds.get(name, 0))
+        times = "".join(f"; {name} {second:.2g} s" for name, second in seconds.items())
+        return Choice(
+            fastest,
+            f"graphs that were held against PyTorch are in {run / CACHE_NAME}"
+            + (f"; a pair of {SIZE[0]} x {SIZE[1]} takes{times[1:]}" if times else ""),
+        )
     total = sum(expects.values())
     if total < AUTO_EXPORTS_FROM:
         return Choice(
             None,
-            f"graphs are made for {AUTO_EXPORTS_FROM} pairs or more; runtime {installed} makes them at once",
+            f"graphs are made for {AUTO_EXPORTS_FROM} pairs or more; "
+            f"runtime {installed[0]} makes them at once",
         )
     absent = [name for name in NEEDED if version_of(name) == "none"]
     if absent:
         return Choice(None, f"{absent[0]} is not installed, which makes graphs")
-    return Choice(installed, f"graphs for {total} pairs are kept in {run / CACHE_NAME}")
+    return Choice(installed[0], f"graphs for {total} pairs are kept in {run / CACHE_NAME}")
+
+
+def _installed() -> list[GraphRuntime]:
+    return [name for name in RUNTIMES if version_of(name) != "none"]
+
+
+def _wanted(card: Card, expects: Mapping[Bands, int]) -> list[Bands]:
+    return [bands for bands in BAND_COMBINATIONS if bands in (expects or card.bands)]
+
+
+def _seconds(run: Path, card: Card, expects: Mapping[Bands, int]) -> dict[GraphRuntime, float]:
+    """What a pair takes with each runtime, the mean over those to come; empty where it is not known."""
+    installed, wanted = _installed(), _wanted(card, expects)
+    kept = [kept_seconds(graph_file(run, card, bands), installed) for bands in wanted]
+    share = [max(1, expects.get(bands, 1)) for bands in wanted]
+    return {
+        name: sum(count * each[name] for count, each in zip(share, kept, strict=True) if each) / sum(share)
+        for name in installed
+        if len(installed) > 1 and all(kept)
+    }
+
+
+def _weigh(run: Path, card: Card, expects: Mapping[Bands, int]) -> bool:
+    """Time the runtimes on the graphs to come where this was not done; whether any was timed."""
+    installed = _installed()
+    if len(installed) < 2 or _seconds(run, card, expects):
+        return False
+    try:
+        for bands in _wanted(card, expects):
+            file = graph_file(run, card, bands)
+            with folder_lock(file.parent, wait=True):
+                if kept_seconds(file, installed) is None:
+                    measure_seconds(file, installed)
+    except UnwritableError:
+        # Graphs of a folder that nothing can be kept in are used all the same.
+        return False
+    return True
 
 
 def graph_file(run: Path, card: Card, bands: Bands) -> Path:
@@ -161,6 +214,8 @@ class CachedRun(Exported):
         tell: Callable[[str], None] = print,
     ):
         self._run, self._tell, self._on = run, tell, device or "cpu"
+        # Before a graph is made, which takes long.
+        check_device(runtime, self._on)
         self.trained = card
         self._with: GraphRuntime = runtime
         sessions = {each: self._ready(each) for each in bands or self._likely()}

@@ -51,14 +51,9 @@ class OnnxRuntimeSession:
 
     def __init__(self, path: Path | bytes, *, device: str = "cpu", threads: int | None = None):
         onnxruntime = _module("onnxruntime", "runtime")
+        self.check_device(device)
         kind, _, number = device.partition(":")
-        provider = self._PROVIDERS.get(kind)
-        known = provider is not None and not number.strip("0123456789")
-        if not known or provider not in onnxruntime.get_available_providers():
-            raise OptionError(
-                f"ONNX Runtime cannot compute on device {device} here: it has "
-                f"{', '.join(onnxruntime.get_available_providers())}"
-            )
+        provider = self._PROVIDERS[kind]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = _threads(threads)
@@ -82,6 +77,16 @@ class OnnxRuntimeSession:
         self.precision = self.card.precision
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    @classmethod
+    def check_device(cls, device: str) -> None:
+        """Raise OptionError for a device that ONNX Runtime does not have here."""
+        there = _module("onnxruntime", "runtime").get_available_providers()
+        kind, _, number = device.partition(":")
+        if cls._PROVIDERS.get(kind) not in there or number.strip("0123456789"):
+            raise OptionError(
+                f"ONNX Runtime cannot compute on device {device} here: it has {', '.join(there)}"
+            )
+
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         check_arrays(self.card, arrays)
         return dict(zip(self._outputs, self._session.run(None, dict(arrays)), strict=True))
@@ -99,14 +104,8 @@ class OpenVinoSession:
     _HINTS: ClassVar[dict[str, str]] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
     def __init__(self, path: Path | Any, *, device: str = "cpu", threads: int | None = None):
-        openvino = _module("openvino", "openvino")
-        core = openvino.Core()
-        if device.upper().partition(":")[0] not in {
-            name.partition(".")[0] for name in core.available_devices
-        }:
-            raise OptionError(
-                f"OpenVINO cannot compute on device {device} here: it has {', '.join(core.available_devices)}"
-            )
+        self.check_device(device)
+        core = _module("openvino", "openvino").Core()
         try:
             model = core.read_model(str(path)) if isinstance(path, Path) else path
             self.card = read_graph_card(_openvino_metadata(model), _name(path))
@@ -119,6 +118,13 @@ class OpenVinoSession:
         self.device = device
         self.precision = self.card.precision
         self._outputs = [output.get_any_name() for output in self._model.outputs]
+
+    @staticmethod
+    def check_device(device: str) -> None:
+        """Raise OptionError for a device that OpenVINO does not have here."""
+        there = _module("openvino", "openvino").Core().available_devices
+        if device.upper().partition(":")[0] not in {name.partition(".")[0] for name in there}:
+            raise OptionError(f"OpenVINO cannot compute on device {device} here: it has {', '.join(there)}")
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         check_arrays(self.card, arrays)
@@ -183,6 +189,11 @@ def open_session(
     if path.suffix != ".onnx":
         raise OptionError(f"{path} is no ONNX file; name one that ends in {' or '.join(SUFFIXES)}")
     return OnnxRuntimeSession(path, device=device, threads=threads)
+
+
+def check_device(runtime: Literal["onnxruntime", "openvino"], device: str) -> None:
+    """Raise OptionError for a device that a runtime does not have here, or where it is not installed."""
+    (OnnxRuntimeSession if runtime == "onnxruntime" else OpenVinoSession).check_device(device)
 
 
 def check_arrays(card: GraphCard, arrays: Mapping[str, np.ndarray]) -> None:
