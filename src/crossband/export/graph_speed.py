@@ -57,7 +57,7 @@ def measure_seconds(graph: Path, runtimes: Sequence[RuntimeName]) -> None:
 
 def _timed(session: Session) -> float:
     random = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         band: random.random((1, *SIZE, 3) if band == "visible" else (1, *SIZE), np.float32)
         for band in session.card.types
     }

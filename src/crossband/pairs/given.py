@@ -13,7 +13,7 @@ from crossband.pairs.opening import main_splits, open_pairs, parse_source
 from crossband.pairs.time_stamps import Offsets
 from crossband.words import Band, Missing
 
-WITHOUT_FILES = ("frames", "bag", "scenes")
+WITHOUT_FILES = ("frames", "bag", "shards", "scenes")
 """Sources whose pairs are no files of their own: they are read under the rule that they were opened with."""
 
 

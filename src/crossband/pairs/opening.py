@@ -39,7 +39,7 @@ _RIG_FORM = "rig=rig.json, frame=visible|infrared"
 class Source:
     """Where pairs come from, as written on the command line; ``str(source)`` is that text.
 
-    name: a benchmark's key, "folder", "frames", "bag" or "scenes". path: None for "scenes".
+    name: a benchmark's key, "folder", "frames", "bag", "shards" or "scenes". path: None for "scenes".
     """
 
     name: str
@@ -53,7 +53,7 @@ class Source:
 
 def source_names() -> list[str]:
     """The names a source can begin with."""
-    return [*BENCHMARKS, "folder", "frames", "bag", "scenes"]
+    return [*BENCHMARKS, "folder", "frames", "bag", "shards", "scenes"]
 
 
 def parse_source(text: str) -> Source:
@@ -89,6 +89,8 @@ def parse_source(text: str) -> Source:
         _check_folder_options(text, options)
     elif name in ("frames", "bag"):
         _check_frames_options(name, text, options)
+    elif name == "shards":
+        _check_shards_options(text, options)
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
@@ -117,6 +119,18 @@ def open_pairs(
         pairs = _open_scenes(parsed, split, infrared_scaling)
     elif parsed.name in ("frames", "bag"):
         pairs = _open_frames(parsed, split, infrared_scaling, registration)
+    elif parsed.name == "shards":
+        from crossband.pairs.shards import ShardPairs
+
+        pairs = ShardPairs(
+            _existing(parsed),
+            split,
+            infrared_scaling=infrared_scaling,
+            labels=labels,
+            false_colour=_false_colour(parsed),
+            registration=registration,
+            missing=missing,
+        )
     elif parsed.name == "folder":
         root, arrangement = _existing_folder(parsed), arrangement_of(parsed.options, missing)
         if split and split not in (known := folder_splits(root, arrangement)):
@@ -126,9 +140,7 @@ def open_pairs(
             split,
             infrared_scaling=infrared_scaling,
             labels=labels,
-            false_colour=false_colour_rule(
-                parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options
-            ),
+            false_colour=_false_colour(parsed),
             registration=registration,
             arrangement=arrangement,
         )
@@ -155,6 +167,10 @@ def list_splits(source: str) -> list[str]:
         return list(scene_splits(parsed.options))
     if parsed.name in ("frames", "bag"):
         return [WHOLE]
+    if parsed.name == "shards":
+        from crossband.pairs.shards import shard_splits
+
+        return shard_splits(_existing(parsed))
     if parsed.name == "folder":
         return folder_splits(_existing_folder(parsed), arrangement_of(parsed.options))
     return benchmark_tree(parsed).splits()
@@ -225,11 +241,21 @@ def _open_frames(
         visible,
         max_gap=gap,
         infrared_scaling=infrared_scaling,
-        false_colour=false_colour_rule(
-            source.options.get("infrared_palette"), "allow_false_colour" in source.options
-        ),
+        false_colour=_false_colour(source),
         registration=registration,
     )
+
+
+def _false_colour(source: Source) -> str:
+    return false_colour_rule(source.options.get("infrared_palette"), "allow_false_colour" in source.options)
+
+
+def _existing(source: Source) -> Path:
+    if source.path is None or not os.path.exists(source.path):
+        raise OptionError(
+            f"{source.path} in {quoted(str(source))} does not exist; correct the path after the colon"
+        )
+    return source.path
 
 
 def _existing_folder(source: Source) -> Path:
@@ -275,6 +301,18 @@ def _check_frames_options(name: str, text: str, options: dict[str, str]) -> None
         parse_gap(options.get("max_gap", "50ms"))
     else:
         arrangement_of({key: options[key] for key in ("pair", "max_gap") if key in options})
+
+
+def _check_shards_options(text: str, options: dict[str, str]) -> None:
+    for key, value in options.items():
+        if key not in ("infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
+            raise OptionError(
+                f"{quoted(text)}: shards has no option {quoted(key)}; it has: "
+                f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
+            )
+        if key == "allow_false_colour" and value != "true":
+            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
+    false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
 
 
 def _check_benchmark_options(name: str, options: dict[str, str]) -> None:
