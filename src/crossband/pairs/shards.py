@@ -158,7 +158,8 @@ class ShardPairs(Pairs):
             for part, place in places.items():
                 place.write_bytes(_content(members[part]))
             try:
-                yield PairFiles(sample.name, *(places.get(part) for part in _PARTS))
+                visible, infrared, label = (places.get(part) for part in _PARTS)
+                yield PairFiles(sample.name, visible, infrared, label)
             except PairError as error:
                 text = str(error)
                 for part, place in places.items():
