@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One process per core, each with one thread; tests of a module or class share their fixtures.
 PARALLEL := -n auto --dist loadscope
 
-EXTRAS := runtime openvino train export track hub ray video docs dev
+EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
 .PHONY: extras help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
 	reproduce-two-rows reproduce-scenes docs clean

@@ -22,6 +22,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("demo", "what the command demo does", ("demo",)),
     ("reproduce", "tables of papers: planning, running, printing", ("reproduce",)),
     ("many", "very many pairs in parts, on a cluster", ("many",)),
+    ("serve", "a page in the browser, and what answers behind it", ("serve",)),
     ("report", "all rendering: text, CSV, JSON, HTML, charts", ("report",)),
     ("testing", "the contract tests that every system passes", ("testing",)),
     ("stream", "two cameras at once: paired by time, dead ones left out", ("stream",)),

@@ -19,8 +19,8 @@ from crossband.pairs.opening import open_pairs
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py"))
-TESTED_ELSEWHERE = {"segment_onnxruntime.py"}
-"""By tests/test_export.py, which makes its file."""
+TESTED_ELSEWHERE = {"ask_server.py", "segment_onnxruntime.py"}
+"""By tests/test_serve.py, which starts a server, and tests/test_export.py, which makes the other's file."""
 
 
 def example(name: str) -> Any:

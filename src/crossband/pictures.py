@@ -59,6 +59,16 @@ def colour_labels(labels: np.ndarray, palette: Palette) -> np.ndarray:
     return colours[labels]
 
 
+def class_shares(labels: np.ndarray) -> list[tuple[int, float]]:
+    """The classes that occur and the share of the area that each has, the largest first; ignored pixels last.
+
+    labels: uint8 (H, W). Shares are in [0, 1] and add up to 1, with ``IGNORE_INDEX`` counted as a class.
+    """
+    counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda one: (one == IGNORE_INDEX, -counts[one]))
+    return [(one, float(counts[one] / labels.size)) for one in order]
+
+
 def pair_pictures(pair: Pair, palette: Palette) -> list[np.ndarray | None]:
     """Visible image, infrared image and coloured label of a pair, as uint8; None for what it lacks."""
     return [

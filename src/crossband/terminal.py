@@ -21,7 +21,7 @@ from crossband.yaml_files import check_yaml
 _PLAINER = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
     (r"(?<= )(?:[a-z]+\.)+(?=(?:source|run|what)\b)", ""),
-    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|stream|align|recalibrate|show|export)\.(?=\w)", "--"),
+    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|stream|align|serve|recalibrate|show|export)\.(?=\w)", "--"),
     (r"Expected an? (?=<class|typing)", "expected "),
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),

@@ -32,6 +32,7 @@ from crossband.cli.runs import (
     systems,
     systems_arguments,
 )
+from crossband.cli.serve import serve, serve_arguments
 from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.stream import stream, stream_arguments
 from crossband.cli.train import train, train_arguments
@@ -167,6 +168,7 @@ _COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace
         stream,
         "run on two cameras, or recordings of them, pairing frames by time and leaving dead cameras out",
     ),
+    "serve": (serve_arguments, serve, "answer images on a page in the browser, and over HTTP"),
     "view": (view_arguments, view, "write one page to look through results or pairs, offline"),
     "export": (export_arguments, export, "make files for ONNX Runtime or OpenVINO, which need no PyTorch"),
     "verify": (verify_arguments, verify, "hold an exported file against the run it came from"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from crossband.pairs.base import IGNORE_COLOUR, Classes, Pairs
 from crossband.pairs.writing import write_text
-from crossband.pictures import colour_labels, to_uint8
+from crossband.pictures import class_shares, colour_labels, to_uint8
 from crossband.report.page import document
 from crossband.results import ResultPairs
 from crossband.text import counted
@@ -185,9 +185,8 @@ def _shown(pairs: Pairs, index: int, max_side: int) -> dict[str, object]:
 
 def _shares(label: np.ndarray, classes: Classes) -> str:
     """The share of the area that each class has, the largest first."""
-    counts = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)
-    ids = [int(one) for one in np.argsort(-counts[: len(classes)], kind="stable") if counts[one]]
-    told = [f"{classes.names[one]} {100 * counts[one] / label.size:.1f} %" for one in ids[:_MOST_NAMED]]
+    shares = [(one, share) for one, share in class_shares(label) if one != IGNORE_INDEX]
+    told = [f"{classes.names[one]} {100 * share:.1f} %" for one, share in shares[:_MOST_NAMED]]
     return ", ".join(told) or "all ignored"
 
 
