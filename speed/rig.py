@@ -123,7 +123,7 @@ def roadscene(options: argparse.Namespace) -> None:
         )
         own = truth if untouched is None else transform(untouched.homography, truth)
         row = {"pair": names[first], "seconds": seconds, "why": doubt(found), "mean": np.inf, "worst": np.inf}
-        row |= {"own mean": np.inf, "own worst": np.inf, "within": False}
+        row |= {"own mean": np.inf, "own worst": np.inf, "within": False, "within truth": False}
         if found is not None:
             at = transform(found.homography, corners(size))
             off, own_off = (np.linalg.norm(at - there, axis=1) for there in (truth, own))
@@ -136,6 +136,8 @@ def roadscene(options: argparse.Namespace) -> None:
             back = transform(np.linalg.inv(found.homography), own) - corners(size)
             row |= {"bound": found.uncertainty, "share": found.agreement.share, "score": found.score}
             row["within"] = bool(np.linalg.norm(back, axis=1).max() <= found.uncertainty)
+            back = transform(np.linalg.inv(found.homography), truth) - corners(size)
+            row["within truth"] = bool(np.linalg.norm(back, axis=1).max() <= found.uncertainty)
         rows.append(row)
         print(
             f"{row['pair']}: mean {row['mean']:.1f} worst {row['worst']:.1f} own mean {row['own mean']:.1f} "
@@ -158,8 +160,10 @@ def summary(rows: list[dict]) -> None:
     for limit in (2, 3, 5):
         wrong = sum(row["mean"] > limit for row in trusted)
         print(f"  of these with a mean corner error above {limit} px: {wrong}")
-    covered = sum(row["within"] for row in trusted)
-    print(f"  of these with all corners within their own bound of where the trial registers: {covered}")
+    for name, where in (("within", "where the trial registers"), ("within truth", "where RoadScene has them")):
+        covered = [sum(row[name] for row in some) for some in (rows, trusted)]
+        print(f"all corners within their own bound of {where}: {covered[0]} of all, {covered[1]} of these")
+    print(f"bound: median {np.median([row.get('bound', np.inf) for row in rows]):.1f} infrared pixels")
     print(f"seconds: median {np.median([row['seconds'] for row in rows]):.1f}")
 
 

@@ -152,6 +152,10 @@ class Writing:
             return 0, ""
         begun = self.name != "train" or (folder / "config.yaml").is_file()
         code, error = run((self.again if begun and self.again else self.sides)[side], place)
+        if self.name == "stream" and "is there already; choose another folder" in error:
+            # A stream does not go on where another one was.
+            shutil.rmtree(folder)
+            return run(self.sides[side], place)
         if self.name == "recalibrate" and "is not empty; choose another run folder" in error:
             # Weights without a card: killed between the two files.
             shutil.rmtree(folder)
@@ -220,6 +224,7 @@ def writings() -> Mapping[str, Writing]:
         ),
         Writing("predict", predict, made, again=resumed(predict)),
         Writing("fuse", fuse, made, again=resumed(fuse)),
+        Writing("stream", two(lambda system: ["stream", system, *images], "average", "maximum"), made),
         Writing(
             "evaluate",
             two(lambda split: ["evaluate", runs["one"], *score, "--split", split], "test", "val"),

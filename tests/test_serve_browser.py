@@ -105,7 +105,7 @@ def test_another_system_takes_counts_alone(page: Any, tmp_path: Path) -> None:
 
 def test_many_pairs_come_as_one_zip(page: Any, images: dict[str, list[Path]], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
-    page.click("text=Many pairs")
+    page.get_by_role("tab", name="Many pairs").click()
     put(page, "Visible-many", *images["visible"], tmp_path / "bad.png")
     put(page, "Infrared-many", *images["infrared"])
     page.click("#answer-all")

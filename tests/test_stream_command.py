@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import time
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +26,18 @@ from crossband.cli import main
 from crossband.errors import PairError
 from crossband.pairs.base import Classes
 from crossband.pairs.frames import open_frames
+from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.predictor import load
+from crossband.report.rerun_recording import RerunRecording
+from crossband.report.rerun_stream import BYTES_A_SECOND, MomentRecording
+from crossband.result_folder import read_manifest
 from crossband.stream import LiveCamera, RecordedCamera, Stream
 from crossband.stream.cameras import RealClock
-from crossband.stream.opening import is_live, open_cameras
+from crossband.stream.opening import camera_told, is_live, open_cameras
+from crossband.stream.pairing import Change, Match
 from crossband.stream.sharing import MomentSharer, read_shared
+from crossband.stream.smoothing import ScalingMean
+from crossband.stream.stream import Moment
 from crossband.weights import make_card, save_run
 from crossband.words import BANDS, IGNORE_INDEX
 from simulated_cameras import MS, SIZE, faulty, fusing, scene
@@ -141,6 +152,146 @@ def test_a_video_shows_the_moments_at_their_times(recorded: Path) -> None:
     seconds = [float(row["seconds"]) for row in table(recorded / "out")]
     assert frames.times is not None
     np.testing.assert_allclose(np.array(frames.times) / 1e9, np.array(seconds) - seconds[0], atol=0.002)
+
+
+def test_a_folder_says_what_made_it(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = recorded / "out"
+    assert main([*command(recorded), "--out", str(out), "--count", "3", "--ignore", "frozen"]) == 0
+    told = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert (told["state"], told["moments"], told["options"]["ignore"]) == ("finished", 3, ["frozen"])
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert (manifest.command, manifest.system, manifest.bands) == ("stream", "average", "both")
+    assert manifest.visible == str(recorded / "visible")
+    assert str(manifest.infrared_scaling).startswith("fixed(")
+    capsys.readouterr()
+    assert "holds moments of a stream" in refused(["view", str(out)], capsys)
+    more = ["--visible", str(recorded / "visible"), "--out", str(out)]
+    assert "holds results of stream" in refused(["fuse", "average", *more], capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0", "0"),
+        ("rtsp://me:secret@10.0.0.2:554/a@b", "rtsp://10.0.0.2:554/a@b"),
+        ("bag:x,/topic", f"bag:{Path.cwd() / 'x'},/topic"),
+        ("ir.mkv", str(Path.cwd() / "ir.mkv")),
+    ],
+)
+def test_a_camera_is_kept_without_its_password(text: str, told: str) -> None:
+    assert camera_told(text) == told
+
+
+def test_a_stream_of_which_nothing_can_be_used_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "visible").mkdir()
+    for number in range(8):
+        (tmp_path / "visible" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\ntorn")
+    assert main(["stream", "average", "--visible", str(tmp_path / "visible")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no frame of the stream could be used" in printed.err.splitlines()[-1]
+
+
+class TestSmoothedScaling:
+    def test_a_hot_thing_changes_the_rest_slowly(self, recorded: Path) -> None:
+        images = [np.full((20, 20), 7000, np.uint16) for _ in range(12)]
+        for number, image in enumerate(images):
+            image[0] = 6000
+            if number >= 6:
+                image[1] = 16000
+        jumps = {}
+        for frames in (1, 5):
+            smooth = ScalingMean(frames, InfraredScaling("minmax"))
+            levels = [float(smooth(image)(image)[10, 10]) for image in images]
+            jumps[frames] = max(abs(b - a) for a, b in pairwise(levels))
+            # Half of the step of the upper limit, from 7000 to 16000, comes (frames - 1) / 2 frames late.
+            limits = [7000 + 9000 * min(max(n - 5, 0) / frames, 1) for n in range(12)]
+            np.testing.assert_allclose(levels, [1000 / (limit - 6000) for limit in limits], rtol=1e-6)
+        assert smooth.lag == 2
+        assert jumps[5] < jumps[1]
+
+    def test_a_stream_takes_it_and_tells_the_lag(
+        self, recorded: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        more = ["--smooth_scaling", "5", "--count", "4", "--out", str(recorded / "out")]
+        assert main([*command(recorded), *more]) == 0
+        assert "sees half of a step 2 frames late" in capsys.readouterr().err
+        manifest = read_manifest(recorded / "out")
+        assert manifest is not None
+        seen = [np.asarray(Image.open(path)) for path in sorted((recorded / "infrared").iterdir())[:4]]
+        low, high = np.mean([np.percentile(image, (0.1, 99.9)) for image in seen], axis=0)
+        kept = InfraredScaling.parse(str(manifest.infrared_scaling))
+        assert kept.limits == pytest.approx((low, high))
+
+    @pytest.mark.parametrize(("scaling", "frames"), [("fixed(0, 9000)", "3"), ("minmax", "0")])
+    def test_refused(
+        self, recorded: Path, capsys: pytest.CaptureFixture[str], scaling: str, frames: str
+    ) -> None:
+        more = ["--infrared_scaling", scaling, "--smooth_scaling", frames]
+        assert "smooth" in refused([*command(recorded), *more], capsys)
+
+
+class TestRerun:
+    def test_what_is_not_installed_is_named(
+        self, recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "rerun", None)
+        assert "crossband[rerun]" in refused([*command(recorded), "--view"], capsys)
+        assert "give one of them" in refused([*command(recorded), "--view", "--rerun", "a.rrd"], capsys)
+
+    @pytest.mark.skipif(find_spec("rerun") is None, reason="rerun-sdk is not installed")
+    def test_a_file_holds_the_entities(self, recorded: Path) -> None:
+        out = recorded / "out.rrd"
+        assert main([*command(recorded), "--rerun", str(out)]) == 0
+        data = out.read_bytes()
+        for name in ("visible", "infrared", "fused", "band_state/visible"):
+            assert name.encode() in data, name
+
+    @pytest.mark.parametrize("side", [40, 900])
+    def test_ten_times_a_second_within_the_bound(self, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+        """Noise, which JPEG cannot make small, at 50 moments a second; what a viewer would be given is kept."""
+        log: list[tuple[float, str, Any]] = []
+        monkeypatch.setitem(sys.modules, "rerun", fake_rerun(log))
+        noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        recording = RerunRecording(None, max_side=640)
+        moments = MomentRecording(recording, None)
+        predictor = load("average")
+        prediction = predictor(noise, noise[..., 0])
+        changes = {37: (Change(0, "visible", False, "black"),)}
+        for number in range(200):
+            time = number * 20 * MS
+            match = Match(time, None, None)
+            faults: Any = {"visible": None, "infrared": None}
+            moments.write(Moment(time, match, prediction, faults, changes.get(number, ())))
+        shown = [(seconds, what) for seconds, name, what in log if name == "fused"]
+        assert all(b[0] - a[0] >= 0.1 - 1e-6 for a, b in pairwise(shown))
+        size = sum(len(what.contents) for _, name, what in log if hasattr(what, "contents"))
+        one = size / len(shown)
+        assert size <= 4.0 * BYTES_A_SECOND + one
+        assert len(shown) == 40 if side == 40 else 2 <= len(shown) < 40
+        assert 0.74 in [seconds for seconds, name, _ in log if name == "band_state"], (
+            "a change is never left out"
+        )
+
+
+def fake_rerun(log: list[tuple[float, str, Any]]) -> Any:
+    """What is logged, in place of the package: its time, its entity, and what it is."""
+
+    class Recording:
+        seconds = 0.0
+
+        def set_time(self, name: str, duration: float | None = None, sequence: int = 0) -> None:
+            self.seconds = self.seconds if duration is None else duration
+
+        def log(self, name: str, what: Any, static: bool = False) -> None:
+            log.append((self.seconds, name, what))
+
+    kinds = ("EncodedImage", "TextDocument", "Scalars", "Clear")
+    made = {kind: lambda *given, **more: SimpleNamespace(**more) for kind in kinds}
+    return SimpleNamespace(RecordingStream=lambda name: Recording(), **made)
 
 
 class TestSharing:

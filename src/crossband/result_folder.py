@@ -30,7 +30,7 @@ CLASSES_NAME = "classes.json"
 FAILURES_NAME = "failures.csv"
 FAULTS_NAME = "faults.csv"
 
-Command = Literal["predict", "fuse"]
+Command = Literal["predict", "fuse", "stream"]
 FoundFault = tuple[str, Band, Fault, bool]
 Inputs = tuple[str, ...]
 """Size in bytes and time of the last change in nanoseconds of each band's file, empty without one."""
@@ -45,10 +45,11 @@ _PREDICTED = ("label", "overlay", "confidence", "fused", *(f"reliability-{band}"
 class Manifest:
     """What made the results of a folder. Results that agree in all of it are alike.
 
-    command: "predict" or "fuse". system: its name. weights_sha256: of the run's weights, None for a system
-    without. bands: those that were given. visible, infrared: the absolute folders that their images lie in,
-    None for a band that was not given. infrared_scaling, false_colour: how infrared was read; None before a
-    first image settled the scaling. stretch: whether each picture was spread over the whole range.
+    command: "predict", "fuse" or "stream". system: its name. weights_sha256: of the run's weights, None for a
+    system without. bands: those that were given. visible, infrared: the absolute folders that their images
+    lie in, or the cameras of a stream; None for a band that was not given. infrared_scaling, false_colour:
+    how infrared was read; None before a first image settled the scaling. stretch: whether each picture was
+    spread over the whole range.
     precision, tiles: how it was computed, and how large images were cut.
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
     monitor: whether bands that look broken were dropped.

@@ -51,6 +51,11 @@ class ResultPairs(Pairs):
         if manifest is None:
             raise OptionError(f"{folder} holds no {MANIFEST_NAME}; give a folder that predict or fuse wrote")
         self.manifest: Manifest = manifest
+        if manifest.command == "stream":
+            raise OptionError(
+                f"{folder} holds moments of a stream, whose images are not kept; to look through a stream, "
+                "give `crossband stream` --rerun FILE.rrd"
+            )
         self._results = read_results(folder)
         self.names = sorted(name for name in self._results if self._made(name).is_file())
         if not self.names:

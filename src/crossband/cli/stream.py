@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
-from crossband.errors import OptionError
+from crossband.errors import OptionError, PairError
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, rig_arguments
 from crossband.words import BANDS, FAULTS, PRECISIONS, RuntimeChoice
 
@@ -23,6 +24,8 @@ _CAMERA_HELP = (
     "a camera's index such as 0, an address such as rtsp://..., bag:PATH,/topic, a video or another file of "
     "frames, or a folder of images; may be left out"
 )
+_KEPT = ("show", "max_gap", "smooth", "smooth_scaling", "ignore", "realtime", "rate", "count")
+"""What a folder's manifest keeps of the options."""
 _EVERY = 10.0
 """Seconds between lines that say how fast it is."""
 
@@ -57,10 +60,27 @@ def stream_arguments(parser: ArgumentParser) -> None:
         help="how far the times of a pair may be apart, such as 20ms (default: the faster camera's period)",
     )
     parser.add_argument(
+        "--rerun",
+        type=str | None,
+        help="write what is seen into a file for the Rerun viewer, such as out.rrd (needs crossband[rerun])",
+    )
+    parser.add_argument(
+        "--view",
+        action="store_true",
+        help="show it in the Rerun viewer as it runs (needs crossband[rerun])",
+    )
+    parser.add_argument(
         "--smooth",
         type=int,
         default=1,
         help="show each pixel's commonest class of so many frames, an odd number",
+    )
+    parser.add_argument(
+        *("--smooth_scaling", "--smooth-scaling"),
+        type=int,
+        default=1,
+        help="where each infrared image has limits of its own (auto, minmax, percentile): take the mean of so "
+        "many images' limits",
     )
     parser.add_argument(
         "--ignore",
@@ -104,6 +124,12 @@ def stream(options: Namespace) -> None:
     for text in filter(None, (options.visible, options.infrared)):
         check_camera(text)
     registration_of(options.rig, options.frame)
+    if options.rerun is not None or options.view:
+        from crossband.report.rerun_recording import rerun_package
+
+        if options.rerun is not None and options.view:
+            raise OptionError("--view shows what --rerun writes into a file; give one of them")
+        rerun_package()
     check_usable(options.run)
     from crossband.predictor import load
     from crossband.stream import Stream
@@ -123,25 +149,53 @@ def stream(options: Namespace) -> None:
     )
     given: dict[str, Any] = {str(band): camera for band, camera in cameras.items()}
     with Stream(
-        predictor, **given, max_gap=max_gap, smooth=options.smooth, ignore=options.ignore or (), clock=clock
+        predictor,
+        **given,
+        max_gap=max_gap,
+        smooth=options.smooth,
+        smooth_scaling=options.smooth_scaling,
+        ignore=options.ignore or (),
+        clock=clock,
     ) as running:
         if running.lag:
             print(f"note: labels show a change {running.lag} frames late (--smooth)", file=sys.stderr)
-        interruption = _run(running, options, "overlay" if predictor.system.segments else "fused")
-    print(running.statistics.text(running.dropped()))
-    if interruption is not None:
-        raise interruption
+        if running.scaling_lag:
+            print(
+                f"note: the infrared scaling sees half of a step {running.scaling_lag:g} frames late "
+                "(--smooth_scaling)",
+                file=sys.stderr,
+            )
+        done = _run(running, options, "overlay" if predictor.system.segments else "fused")
+    if done.results or done.interruption is not None:
+        print(running.statistics.text(running.dropped()))
+    if done.interruption is not None:
+        raise done.interruption
+    if not done.results:
+        raise PairError(
+            f"no frame of the stream could be used ({done.why or 'none came'}); look at the cameras or "
+            "recordings, or leave out a fault by --ignore"
+        )
 
 
-def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt | None:
+@dataclass
+class _Done:
+    """results: moments in which something was seen. why: what was said last of one in which nothing was."""
+
+    results: int = 0
+    why: str | None = None
+    interruption: KeyboardInterrupt | None = None
+
+
+def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
     """Write what the stream gives, until it ends or is interrupted; then files are whole all the same."""
     from crossband.locks import folder_lock
     from crossband.pairs.video_writing import writing_video
     from crossband.stream.drawing import picture_of
+    from crossband.stream.opening import camera_told
     from crossband.stream.sharing import MomentSharer
     from crossband.stream.writing import MomentFolder
 
-    told, size = time.monotonic(), None
+    told, size, done = time.monotonic(), None, _Done()
     show: Show = options.show or usual
     with ExitStack() as held:
         video = (
@@ -150,10 +204,20 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
         folder = None
         if options.out:
             held.enter_context(folder_lock(Path(options.out)))
-            folder = held.enter_context(MomentFolder(Path(options.out), show))
+            cameras = {str(band): camera_told(text) for band in BANDS if (text := options[band]) is not None}
+            kept = {name: options[name] for name in _KEPT}
+            folder = held.enter_context(MomentFolder(Path(options.out), show, running, cameras, kept))
         sharer = held.enter_context(MomentSharer(Path(options.share))) if options.share else None
+        recording = None
+        if options.rerun is not None or options.view:
+            from crossband.report.rerun_stream import recording_moments
+
+            path = None if options.rerun is None else Path(options.rerun)
+            recording = held.enter_context(recording_moments(path, running.predictor.card.classes))
         try:
             for number, moment in enumerate(running):
+                done.results += moment.prediction is not None
+                done.why = moment.why or done.why
                 began = running.clock.now()
                 _tell(moment)
                 picture = picture_of(moment, show, size)
@@ -165,6 +229,8 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
                     folder.write(moment, picture)
                 if sharer is not None:
                     sharer.write(moment, picture)
+                if recording is not None:
+                    recording.write(moment)
                 running.statistics.note("write", running.clock.now() - began)
                 if time.monotonic() - told >= _EVERY:
                     told = time.monotonic()
@@ -172,8 +238,8 @@ def _run(running: Stream, options: Namespace, usual: Show) -> KeyboardInterrupt 
                 if options.count is not None and number + 1 >= options.count:
                     break
         except KeyboardInterrupt as interruption:
-            return interruption
-    return None
+            done.interruption = interruption
+    return done
 
 
 def _tell(moment: Moment) -> None:

@@ -117,7 +117,7 @@ class InfraredScaling:
         if raw.dtype.kind == "f" and not np.isfinite(raw).all():
             count = raw.size - np.count_nonzero(np.isfinite(raw))
             raise PairError(f"{count} infrared values are NaN or infinite; fill them, or leave the image out")
-        low, high = self._limits_for(raw)
+        low, high = self.limits_of(raw)
         if low >= high:
             return np.zeros(raw.shape, np.float32)
         if raw.dtype == np.uint8:
@@ -127,8 +127,8 @@ class InfraredScaling:
             return cv2.LUT(raw, _scaled(np.arange(256, dtype=np.uint8), low, high)).reshape(raw.shape)
         return _scaled(raw, low, high)
 
-    def _limits_for(self, raw: np.ndarray) -> tuple[float, float]:
-        """The two stored values of this image that become 0 and 1."""
+    def limits_of(self, raw: np.ndarray) -> tuple[float, float]:
+        """The two stored values of an image that become 0 and 1. Raises PairError as a call does."""
         if self.limits is None:
             return _full_range(raw) if self.rule == "full-range" else (float(raw.min()), float(raw.max()))
         if self.rule in ("fixed", "celsius"):

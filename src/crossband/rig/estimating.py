@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.rig.evidence import Agreement, corner_errors, local_agreement
+from crossband.rig.evidence import Agreement, corner_errors, local_agreement, parts_of
 from crossband.rig.features import Picture
 from crossband.rig.geometry import Model, Size, corners, distortion, is_sound, normalised, shifted, transform
 from crossband.rig.refinement import Level, PicturePair
@@ -46,7 +46,7 @@ class Estimate:
     @property
     def uncertainty(self) -> float:
         """The bound of the worst corner in infrared pixels (`worst_corner`)."""
-        return worst_corner(self.corner_errors)
+        return worst_corner(self.corner_errors, parts_of(self.pairs))
 
 
 def estimate(

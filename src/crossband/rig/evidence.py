@@ -25,6 +25,11 @@ _UNKNOWN = (float("nan"), float("nan"))
 Seen = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
+def parts_of(pairs: int) -> int:
+    """Of how many parts `corner_errors` leaves out each: the pairs, or the blocks of too few of them."""
+    return pairs if pairs >= FEWEST_PAIRS else pairs * _BLOCKS**2
+
+
 def corner_errors(level: Level, homography: np.ndarray, model: Model) -> np.ndarray:
     """How far each corner of the infrared picture may be off, (4,): its standard error in infrared pixels.
 

@@ -41,7 +41,7 @@ class PointFit:
     @property
     def uncertainty(self) -> float:
         """The bound of the worst corner in infrared pixels (`worst_corner`)."""
-        return worst_corner(self.corner_errors)
+        return worst_corner(self.corner_errors, len(self.distances))
 
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:

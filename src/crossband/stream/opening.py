@@ -28,6 +28,20 @@ def is_live(text: str) -> bool:
     return text.isdecimal() or "://" in text
 
 
+def camera_told(text: str) -> str:
+    """A camera as it is kept beside results: a path whole, an address without a name and a password in it."""
+    if "://" in text:
+        start, _, rest = text.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{start}://{host.rpartition('@')[2]}{slash}{path}"
+    if text.isdecimal():
+        return text
+    if text.startswith("bag:"):
+        place, comma, topic = text.removeprefix("bag:").partition(",")
+        return f"bag:{Path(place).expanduser().absolute()}{comma}{topic}"
+    return str(Path(text).expanduser().absolute())
+
+
 def check_camera(text: str) -> None:
     """Raise OptionError for a text that names no camera and no recording; nothing is opened."""
     if text.startswith("bag:"):

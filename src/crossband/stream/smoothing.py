@@ -1,4 +1,4 @@
-"""Labels that flicker less: each pixel's commonest class of the last frames."""
+"""What flickers less: the commonest class of the last frames, and an infrared scaling that moves slowly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections import deque
 
 import numpy as np
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, PairError
+from crossband.pairs.arrays import infrared_levels
+from crossband.pairs.false_colour import REFUSE, infrared_channel
+from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.words import IGNORE_INDEX
 
 
@@ -56,3 +59,48 @@ class LabelVote:
             self._counts[ids, rows, columns] += 1
         else:
             self._counts[ids, rows, columns] -= 1
+
+
+_AUTO = InfraredScaling("percentile", (0.1, 99.9))
+"""What "auto" takes of a whole set of images (`automatic_scaling`), of one image."""
+
+
+class ScalingMean:
+    """An infrared scaling that follows the images slowly: its limits are the means of the last images'.
+
+    A step in the images is seen by half (frames - 1) / 2 frames late, and wholly frames - 1 late.
+    """
+
+    def __init__(self, frames: int, rule: InfraredScaling | None, false_colour: str = REFUSE):
+        """rule: "minmax" or "percentile", whose limits are those of each image; None ("auto") takes the
+        percentiles 0.1 and 99.9.
+
+        Raises OptionError for a number of frames below 1, and for a rule with the same limits for all images.
+        """
+        if frames < 1:
+            raise OptionError(f"the infrared scaling is smoothed over one frame or more, not {frames}")
+        if rule is not None and rule.rule not in ("minmax", "percentile"):
+            raise OptionError(
+                f"infrared scaling {rule} is the same for all frames, and there is nothing to smooth; leave "
+                "out --smooth_scaling"
+            )
+        self._rule, self._false_colour = rule or _AUTO, false_colour
+        self._recent: deque[tuple[float, float]] = deque(maxlen=frames)
+
+    @property
+    def lag(self) -> float:
+        """Frames by which half of a step is seen late."""
+        return ((self._recent.maxlen or 1) - 1) / 2
+
+    def __call__(self, image: np.ndarray) -> InfraredScaling:
+        """The rule for one more image, as its camera stores it: (H, W) or (H, W, 3).
+
+        Raises PairError for an image that holds no numbers.
+        """
+        raw = infrared_channel(infrared_levels(image), self._false_colour)
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            raise PairError("infrared values are NaN or infinite; fill them, or leave the image out")
+        self._recent.append(self._rule.limits_of(raw))
+        low, high = (float(value) for value in np.mean(self._recent, axis=0))
+        # Of one value alone, all becomes 0, as under the rule itself.
+        return InfraredScaling("fixed", (low, high if low < high else low + 1))

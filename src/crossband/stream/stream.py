@@ -12,7 +12,7 @@ from crossband.prediction import Prediction
 from crossband.predictor import Predictor
 from crossband.stream.cameras import Camera, Clock, RealClock
 from crossband.stream.pairing import Change, Match, Pairing
-from crossband.stream.smoothing import LabelVote
+from crossband.stream.smoothing import LabelVote, ScalingMean
 from crossband.stream.statistics import Statistics
 from crossband.words import BANDS, Band, Fault
 
@@ -54,13 +54,15 @@ class Stream:
         *,
         max_gap: int | None = None,
         smooth: int = 1,
+        smooth_scaling: int = 1,
         ignore: Collection[Fault] = (),
         clock: Clock | None = None,
     ):
         """max_gap, ignore: as in `Pairing`. smooth: frames over which labels are smoothed (`LabelVote`).
+        smooth_scaling: frames over which the infrared scaling is (`ScalingMean`); 1 leaves it as it is.
 
         clock: the one that the cameras have. Raises OptionError without a camera, for one that is live beside
-        a recording that is not played, and for a smooth that makes no sense; BandError for bands that the
+        a recording that is not played, and for smoothing that makes no sense; BandError for bands that the
         system cannot run on.
         """
         given: dict[Band, Camera | None] = {"visible": visible, "infrared": infrared}
@@ -78,6 +80,9 @@ class Stream:
         classes = predictor.card.classes
         vote = LabelVote(smooth, 1 if classes is None else len(classes))
         self._vote = vote if smooth > 1 and classes is not None else None
+        self._scaling: ScalingMean | None = None
+        if smooth_scaling != 1:
+            self._scaling = ScalingMean(smooth_scaling, predictor.scaling, predictor.false_colour)
         self._worked = False
         self._told: int | None = None
 
@@ -85,6 +90,11 @@ class Stream:
     def lag(self) -> int:
         """Frames by which smoothing shows a change late."""
         return 0 if self._vote is None else self._vote.lag
+
+    @property
+    def scaling_lag(self) -> float:
+        """Frames by which the infrared scaling sees half of a step late."""
+        return 0.0 if self._scaling is None else self._scaling.lag
 
     def dropped(self) -> dict[str, int]:
         """Frames of each camera that came and were not taken in time."""
@@ -172,6 +182,8 @@ class Stream:
         if not images:
             return None, "no band can be used"
         try:
+            if self._scaling is not None and "infrared" in images:
+                self.predictor.scaling = self._scaling(images["infrared"])
             prediction = self.predictor(**images)
         except BandError as error:
             return None, str(error)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from crossband.errors import OptionError
-from crossband.pairs.writing import write_image, write_label
+from crossband.pairs.writing import write_image, write_label, write_text
+from crossband.predictor import Predictor
+from crossband.result_folder import MANIFEST_NAME, Manifest
 from crossband.stream.drawing import Show
-from crossband.stream.stream import Moment
+from crossband.stream.stream import Moment, Stream
+from crossband.version import __version__
 from crossband.words import BANDS
 
 TABLE_NAME = "moments.csv"
@@ -22,11 +28,17 @@ _COLUMNS = ("moment", "seconds", "gap_ms", "bands", *(f"{band}_off" for band in 
 class MomentFolder:
     """Writes ``out/{overlay or fused,label}/NNNNNN.png``, and a line for each moment into ``moments.csv``.
 
+    ``manifest.json`` says what made them, and whether the stream came to its end. cameras: what each band
+    comes from, by band. options: what else the stream was told, for the manifest.
+
     Raises OptionError for a folder that has such a table already, or cannot be written.
     """
 
-    def __init__(self, out: Path, show: Show):
+    def __init__(
+        self, out: Path, show: Show, stream: Stream, cameras: Mapping[str, str], options: Mapping[str, object]
+    ):
         self.out, self._show, self._count = out, show, 0
+        self._stream, self._cameras, self._options = stream, dict(cameras), dict(options)
         self._table: Any = None
 
     def __enter__(self) -> MomentFolder:
@@ -40,12 +52,14 @@ class MomentFolder:
         except OSError as error:
             raise OptionError(f"cannot write {path}: {error.strerror}; choose another place") from error
         csv.writer(self._table, lineterminator="\n").writerow(_COLUMNS)
+        self._keep("unfinished")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._table.close()
+        self._keep("finished" if error is None else "unfinished")
 
     def write(self, moment: Moment, picture: np.ndarray | None) -> None:
         """Add a moment. picture: what is shown of it, None for nothing."""
@@ -64,3 +78,34 @@ class MomentFolder:
             ]
         )
         self._count += 1
+
+    def _keep(self, state: str) -> None:
+        document = {
+            "made_by": asdict(_manifest(self._stream.predictor, self._cameras)),
+            "run": self._stream.predictor.origin,
+            "options": self._options,
+            "state": state,
+            "moments": self._count,
+            "crossband": __version__,
+        }
+        write_text(self.out / MANIFEST_NAME, json.dumps(document, indent=2) + "\n")
+
+
+def _manifest(predictor: Predictor, cameras: Mapping[str, str]) -> Manifest:
+    """What makes the results. An "auto" scaling is settled by the first infrared image, and None before."""
+    registration = predictor.registration
+    return Manifest(
+        command="stream",
+        system=predictor.system.name,
+        weights_sha256=predictor.card.weights_sha256,
+        bands="both" if len(cameras) == 2 else next(iter(cameras)),
+        visible=cameras.get("visible"),
+        infrared=cameras.get("infrared"),
+        infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
+        false_colour=str(predictor.false_colour),
+        stretch=False,
+        precision=predictor.precision,
+        tiles=str(predictor.tiling or "none"),
+        monitor=predictor.monitor,
+        rig=None if registration is None else str(registration),
+    )
