@@ -8,12 +8,13 @@ PARALLEL := -n auto --dist loadscope
 
 EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
-.PHONY: extras help setup demo test test-slow test-changed test-release soak soak-short lint speed benchmarks \
+.PHONY: extras help setup demo test test-serve test-slow test-changed test-release soak soak-short lint speed benchmarks \
 	reproduce-two-rows reproduce-scenes docs clean
 
 help:
 	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
 	@echo "make test                set up, then run the tests"
+	@echo "make test-serve          the tests of the page in a browser, with Gradio in .venv-serve"
 	@echo "make test-slow           the tests that take longer as well"
 	@echo "make test-changed        of those, the ones that go with what was changed lately"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
@@ -40,6 +41,13 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# Gradio holds Pillow back, so that it lies beside .venv, whose packages it sees, and not in it.
+test-serve: setup
+	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-serve/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
+	.venv-serve/bin/python -m pip install --quiet 'gradio>=6'
+	PYTHONPATH=src .venv-serve/bin/python -m pytest -n 0 tests/test_serve.py tests/test_serve_browser.py
 
 test-slow: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'

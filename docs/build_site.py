@@ -23,7 +23,18 @@ MORE = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 
 TREE = {
     "Use": (
-        *("readme", "data", "thermal", "scenes", "training", "evaluating", "robustness", "predicting", "rig"),
+        *(
+            "readme",
+            "data",
+            "thermal",
+            "scenes",
+            "training",
+            "evaluating",
+            "robustness",
+            "predicting",
+            "rig",
+            "serve",
+        ),
         *(
             "fusing",
             "fusion-metrics",

@@ -1,6 +1,7 @@
 """How well the geometry of a rig is found: known homographies on real pairs, and rigs whose points are known.
 
     python speed/rig.py roadscene --data ../shared/data --pairs 8
+    python speed/rig.py scenes --pairs 8 --every 2
     python speed/rig.py points    --data ../shared/data
     python speed/rig.py fit
     python speed/rig.py factory   --data ../shared/data
@@ -18,6 +19,8 @@ corner error of the literature (DeTone 2016), and the largest. "Own" errors are 
 untouched pairs of the trial register by the same method, instead of against their being registered already,
 which RoadScene's pairs are to some pixels only.
 
+``scenes``: the same of generated scenes, whose bands are registered exactly.
+
 ``points``: the calibrated rig's homography from its points. ``fit``: our fit to points beside OpenCV's.
 ``wrong``: rigs of pictures that do not belong together, the pair of two viewpoints, noise and nothing; all
 of these have to be refused. ``factory``: radiometric JPEGs of FLIR, whose visible image and 16-bit infrared
@@ -32,13 +35,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import Alignment, Radiometric, read_radiometric
+from crossband.pictures import to_uint8
 from crossband.rig.checking import misfit
 from crossband.rig.estimating import estimate
 from crossband.rig.features import Picture, picture_of
@@ -47,13 +53,14 @@ from crossband.rig.search import rough_guesses
 from crossband.rig.trust import doubt
 
 SHARE = 0.12
+SCENES = 400
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = (roadscene, points, fit, wrong, factory, aerial, starts, picture)
+    parts = (roadscene, scenes, points, fit, wrong, factory, aerial, starts, picture)
     parser.add_argument("what", choices=[part.__name__ for part in parts])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--pairs", type=int, default=8)
@@ -103,9 +110,24 @@ def known_warp(size: tuple[int, int], seed: int, border: str) -> tuple[np.ndarra
 def roadscene(options: argparse.Namespace) -> None:
     folder = options.data / "roadscene"
     names = sorted(path.name for path in (folder / "visible").iterdir())
+    firsts = range(0, len(names), options.every)
+    trials(options, ((first, names[first], trial(folder, names, first, options.pairs)) for first in firsts))
+
+
+def scenes(options: argparse.Namespace) -> None:
+    pairs = open_pairs(f"scenes,train={SCENES},val=0,test=0,size=240x320", "train")
+
+    def drawn(first: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        chosen = [pairs[first * options.pairs + index] for index in range(options.pairs)]
+        return [(to_uint8(pair.visible), to_uint8(pair.infrared)) for pair in chosen]
+
+    firsts = range(0, SCENES // options.pairs, options.every)
+    trials(options, ((first, f"rig {first}", drawn(first)) for first in firsts))
+
+
+def trials(options: argparse.Namespace, rigs: Iterable[tuple[int, str, list]]) -> None:
     rows = []
-    for first in range(0, len(names), options.every):
-        images = trial(folder, names, first, options.pairs)
+    for first, name, images in rigs:
         matrix, size = known_warp(images[0][1].shape, first, options.border)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         warped = [cv2.warpPerspective(infrared, matrix, size[::-1], flags=flags) for _, infrared in images]
@@ -122,7 +144,7 @@ def roadscene(options: argparse.Namespace) -> None:
             start=np.eye(3),
         )
         own = truth if untouched is None else transform(untouched.homography, truth)
-        row = {"pair": names[first], "seconds": seconds, "why": doubt(found), "mean": np.inf, "worst": np.inf}
+        row = {"pair": name, "seconds": seconds, "why": doubt(found), "mean": np.inf, "worst": np.inf}
         row |= {"own mean": np.inf, "own worst": np.inf, "within": False, "within truth": False}
         if found is not None:
             at = transform(found.homography, corners(size))
@@ -160,7 +182,10 @@ def summary(rows: list[dict]) -> None:
     for limit in (2, 3, 5):
         wrong = sum(row["mean"] > limit for row in trusted)
         print(f"  of these with a mean corner error above {limit} px: {wrong}")
-    for name, where in (("within", "where the trial registers"), ("within truth", "where RoadScene has them")):
+    for name, where in (
+        ("within", "where the trial registers"),
+        ("within truth", "where they are registered already"),
+    ):
         covered = [sum(row[name] for row in some) for some in (rows, trusted)]
         print(f"all corners within their own bound of {where}: {covered[0]} of all, {covered[1]} of these")
     print(f"bound: median {np.median([row.get('bound', np.inf) for row in rows]):.1f} infrared pixels")
