@@ -7,6 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import pytest
+from scipy import stats
 
 from crossband.errors import OptionError
 from crossband.rig.aligning import Cameras, align_pairs, align_points
@@ -15,6 +16,7 @@ from crossband.rig.estimating import Estimate, estimate
 from crossband.rig.features import Picture, edge_features, picture_of
 from crossband.rig.geometry import corners, shifted, transform
 from crossband.rig.refinement import Level
+from crossband.rig.resampling import student_t
 from crossband.rig.trust import doubt
 from unaligned import HOMOGRAPHY, INFRARED_SIZE, VISIBLE_SIZE, scenes, seen_by_infrared, unaligned
 
@@ -48,6 +50,12 @@ def test_what_it_says_of_itself_holds() -> None:
     assert in_infrared.max() < found().uncertainty
     low, high = found().agreement.interval
     assert low <= found().agreement.residual <= high + 0.1
+
+
+@pytest.mark.parametrize("freedom", [3, 7, 23, 200])
+def test_student_s_t_is_scipy_s(freedom: int) -> None:
+    normal = float(stats.norm.ppf(1 - 0.05 / 8))
+    assert student_t(normal, freedom) == pytest.approx(stats.t.ppf(1 - 0.05 / 8, freedom), rel=0.01)
 
 
 def test_bright_and_dark_may_be_exchanged() -> None:

@@ -252,7 +252,7 @@ class TestRerun:
 
     @pytest.mark.parametrize("side", [40, 900])
     def test_ten_times_a_second_within_the_bound(self, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
-        """Noise, which JPEG cannot make small, at 50 moments a second; what a viewer would be given is kept."""
+        """Noise, which JPEG cannot make small, at 50 moments a second, into what stands for the viewer."""
         log: list[tuple[float, str, Any]] = []
         monkeypatch.setitem(sys.modules, "rerun", fake_rerun(log))
         noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)

@@ -79,8 +79,8 @@ def stream_arguments(parser: ArgumentParser) -> None:
         *("--smooth_scaling", "--smooth-scaling"),
         type=int,
         default=1,
-        help="where each infrared image has limits of its own (auto, minmax, percentile): take the mean of so "
-        "many images' limits",
+        help="where each infrared image has limits of its own (auto, minmax, percentile): take the mean of "
+        "so many images' limits",
     )
     parser.add_argument(
         "--ignore",

@@ -8,7 +8,7 @@ import numpy as np
 
 _RESAMPLES = 200
 _AT_ONCE = 2.4977
-"""Standard errors beyond which, to one side, lies one of 160 draws of a normal distribution: one of 20 for four
+"""Standard errors beyond which, to one side, lies one of 160 normal draws: one of 20 for four
 corners in two directions together (Bonferroni)."""
 
 
