@@ -86,6 +86,25 @@ def test_results_of_a_source_with_several_splits_are_opened_again(tmp_path: Path
     assert all({"visible", "infrared", "fused"} <= set(one) for one in shown)
 
 
+def test_results_know_their_rig(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rig, out = tmp_path / "rig.json", tmp_path / "out"
+    points = "".join(f"{x},{y},{x},{y}\n" for x in (1, 15, 30) for y in (1, 12, 22))
+    (tmp_path / "points.csv").write_text(points)
+    bands = ["--visible", str(folder / "visible"), "--infrared", str(folder / "infrared")]
+    assert main(["align", *bands, "--points", str(tmp_path / "points.csv"), "--out", str(rig)]) == 0
+    assert main(["fuse", "average", *bands, "--rig", str(rig), "--out", str(out)]) == 0
+    page = ["--out", str(tmp_path / "view.html")]
+    assert main(["view", str(out), "--rig", str(rig), *page]) == 0
+    capsys.readouterr()
+    assert "give that one as --rig" in refused(["view", str(out), *page], capsys)
+    given = f"folder:{folder},rig={rig}"
+    assert main(["fuse", "average", "--data", given, "--out", str(tmp_path / "other")]) == 0
+    assert main(["view", str(tmp_path / "other"), *page]) == 0
+    capsys.readouterr()
+    told = refused(["view", str(tmp_path / "other"), "--rig", str(rig), *page], capsys)
+    assert "leave out --rig" in told
+
+
 def test_rerun_that_is_not_installed_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

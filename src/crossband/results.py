@@ -69,6 +69,10 @@ class ResultPairs(Pairs):
             _check_rig(manifest, registration)
             self._items = self._images(manifest)
         else:
+            if registration is not None:
+                raise OptionError(
+                    "these results were made of a source, which names its rig if it has one; leave out --rig"
+                )
             source, _, splits = manifest.source.rpartition(" ")
             self.registration = source_registration(parse_source(source))
             given = given_source(
