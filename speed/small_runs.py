@@ -93,7 +93,7 @@ class Run:
 
     taught: its phase "teacher" is the run "visible". started: it starts at the weights of that run.
     lengths: how many times the set's epochs. encodes: False for a network without the encoder that all others
-    have, and so without its weights.
+    have, and so without its weights. robust: trained for cameras that break.
     """
 
     system: str
@@ -108,6 +108,7 @@ class Run:
     started: bool = False
     lengths: int = 1
     encodes: bool = True
+    robust: bool = False
 
 
 VISIBLE = "visible"
@@ -154,6 +155,7 @@ class Series:
             phases=dict(made.phases),
             augmentation=dict(made.augmentation),
             without_labels=made.without_labels,
+            robust=made.robust,
             reuse={"teacher": visible} if made.taught else {},
             start_from=visible if made.started else None,
             channels_last=True,

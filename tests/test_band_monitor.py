@@ -11,7 +11,7 @@ import pytest
 from crossband.band_monitor import ON_AFTER, BandMonitor, examine
 from crossband.pairs.decoding import decode
 from crossband.pairs.opening import open_pairs
-from crossband.words import BANDS, FAULTS, Band, Fault
+from crossband.words import BANDS, FRAME_FAULTS, Band, Fault
 from simulated_cameras import faulty, scene
 
 
@@ -22,7 +22,7 @@ def image(band: Band, number: int, fault: Fault | None) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("band", BANDS)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FRAME_FAULTS)
 def test_a_fault_turns_a_band_off_within_three_frames_and_it_comes_back(band: Band, fault: Fault) -> None:
     monitor = BandMonitor(band)
     for number in range(-4, 1):

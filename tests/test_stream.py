@@ -14,7 +14,7 @@ from crossband.errors import BandError, OptionError
 from crossband.stream import LiveCamera, Moment, RecordedCamera, Stream
 from crossband.stream.cameras import RealClock
 from crossband.stream.smoothing import LabelVote
-from crossband.words import BANDS, FAULTS, IGNORE_INDEX, Band, Fault
+from crossband.words import BANDS, FRAME_FAULTS, IGNORE_INDEX, Band, Fault
 from simulated_cameras import MS, SimulatedClock, camera, endless, fusing, scene
 
 RATES = {"visible": 30.0, "infrared": 10.0}
@@ -55,7 +55,7 @@ def test_frames_of_two_rates_are_paired_by_time(rates: tuple[float, float], live
 
 
 @pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FRAME_FAULTS)
 @pytest.mark.parametrize("band", BANDS)
 def test_a_dead_camera_is_left_out_within_three_frames_and_comes_back(
     band: Band, fault: Fault, live: bool

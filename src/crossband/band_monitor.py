@@ -1,7 +1,8 @@
 """Whether what a camera gives can be used: frames that are missing, frozen, black, saturated, or no scene.
 
 A band is turned off by a few faulty frames that follow each other, and on again by more good ones, so that it
-does not flicker. The limits are measured on real pairs in docs/rig.md.
+does not flicker. The limits are measured on real pairs in docs/rig.md. Where a run has a trained monitor,
+that one judges single pairs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.words import BANDS, Band, Bands, Fault
+from crossband.trained_monitor import TrainedMonitor
+from crossband.words import BANDS, Band, Bands, Fault, FrameFault
 
 ON_AFTER = 5
 """Good frames that follow each other, after which a band that is off is used again."""
@@ -22,6 +24,7 @@ _OFF_AFTER: dict[Fault, int] = {
     "black": 2,
     "saturated": 2,
     "fixed pattern": 2,
+    "harmful": 2,
 }
 """Faulty frames that follow each other, the last one of this kind, that turn a band off. Film
 that is shown at a video's rate repeats a picture twice, and no more."""
@@ -54,28 +57,22 @@ class Verdict:
     changed: bool
 
 
-class BandMonitor:
-    """Watches one band, frame by frame.
+class BandSwitch:
+    """Whether a band is used, by the faults of its frames: off after a few faulty ones, on after more good ones.
 
     ignore: faults that do not count, such as "frozen" for a video of drawings. on: whether the band is to be
     used. fault: what turned it off, or its last frame's fault; None while it is on and well.
     """
 
-    def __init__(self, band: Band, *, ignore: Collection[Fault] = (), on_after: int = ON_AFTER):
-        self.band = band
+    def __init__(self, *, ignore: Collection[Fault] = (), on_after: int = ON_AFTER):
         self.on = True
         self.fault: Fault | None = None
         self._ignore = frozenset(ignore)
         self._on_after = on_after
         self._bad = self._good = 0
-        self._before: np.ndarray | None = None
 
-    def see(self, image: np.ndarray | None) -> Verdict:
-        """Look at the next frame; None means that one was due and did not come.
-
-        image: (H, W) or (H, W, C), unsigned integers as a camera stores them, floats in [0, 1], or degrees.
-        """
-        fault = self._fault(image)
+    def note(self, fault: Fault | None) -> Verdict:
+        """Take the next frame's fault, None for a good one."""
         fault = None if fault in self._ignore else fault
         was_on = self.on
         if fault is None:
@@ -88,7 +85,23 @@ class BandMonitor:
             self.fault = fault
         return Verdict(self.on, fault, self.on != was_on)
 
-    def _fault(self, image: np.ndarray | None) -> Fault | None:
+
+class BandMonitor(BandSwitch):
+    """Watches one band, frame by frame."""
+
+    def __init__(self, band: Band, *, ignore: Collection[Fault] = (), on_after: int = ON_AFTER):
+        super().__init__(ignore=ignore, on_after=on_after)
+        self.band = band
+        self._before: np.ndarray | None = None
+
+    def see(self, image: np.ndarray | None) -> Verdict:
+        """Look at the next frame; None means that one was due and did not come.
+
+        image: (H, W) or (H, W, C), unsigned integers as a camera stores them, floats in [0, 1], or degrees.
+        """
+        return self.note(self._fault(image))
+
+    def _fault(self, image: np.ndarray | None) -> FrameFault | None:
         if image is None:
             return "no frame"
         fault, lines = examine(self.band, image)
@@ -96,6 +109,30 @@ class BandMonitor:
         if fault is not None or before is None or before.shape != lines.shape:
             return fault
         return "frozen" if np.mean(before == lines) >= _SAME_SHARE else None
+
+
+class PairMonitor:
+    """Says which bands of single pairs are better left out.
+
+    trained: a run's own monitor (`TrainedMonitor`), which then decides; of what any image shows by itself only
+    a black one counts beside it. None looks for faults that an image shows by itself (`faults_of`).
+    """
+
+    def __init__(self, trained: TrainedMonitor | None = None):
+        self.trained = trained
+
+    def faults(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
+        """What is wrong with the images of one pair; bands that are well or missing are left out.
+
+        visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's scaling rule.
+        """
+        found = faults_of(visible, infrared)
+        if self.trained is None or visible is None or infrared is None:
+            return found
+        black = {band: fault for band, fault in found.items() if fault == "black"}
+        grey = infrared if infrared.ndim == 2 else infrared[..., 0]
+        harmful = None if black else self.trained.harmful(visible, grey)
+        return black if harmful is None else {harmful: "harmful"}
 
 
 def faults_of(visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
@@ -120,7 +157,7 @@ def bands_left(given: Bands, faults: Collection[Band], supports: Collection[Band
     return given
 
 
-def examine(band: Band, image: np.ndarray) -> tuple[Fault | None, np.ndarray]:
+def examine(band: Band, image: np.ndarray) -> tuple[FrameFault | None, np.ndarray]:
     """What is wrong with one image by itself, and the rows by which it is told from the next one.
 
     black: 99.5 % of the pixels are below 4 % of the range (infrared: 0.2 %). saturated: 80 % are at its top.
@@ -135,7 +172,7 @@ def examine(band: Band, image: np.ndarray) -> tuple[Fault | None, np.ndarray]:
     return _fault_of(band, values, columns.astype(np.float32) / np.float32(top), top), rows
 
 
-def _fault_of(band: Band, rows: np.ndarray, columns: np.ndarray, top: float) -> Fault | None:
+def _fault_of(band: Band, rows: np.ndarray, columns: np.ndarray, top: float) -> FrameFault | None:
     low, high = float(rows.min()), float(rows.max())
     # Degrees have neither a darkest level nor a brightest one.
     if low >= 0 and high <= 1:

@@ -28,6 +28,7 @@ class Card:
     encoder_origin: where the encoder's first weights came from; None is a random start.
     infrared_scaling: the rule that turns stored infrared values into [0, 1].
     channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
+    monitor: the run's own band monitor as data (`crossband.trained_monitor.TrainedMonitor`); None without one.
     weights_sha256: of ``weights.safetensors``, so that damage is found; None in cards of earlier versions.
     protocol: the one whose mean IoU is quoted. training: data, recipe, seed, what chose the checkpoint, ...
     """
@@ -49,11 +50,15 @@ class Card:
     git_revision: str | None = None
     created: str = ""
     weights_sha256: str | None = None
+    monitor: dict[str, Any] | None = None
     format: int = FORMAT
 
     def to_fields(self) -> dict[str, Any]:
         """The card as plain data; a colour of the palette is written as ``#rrggbb``."""
         fields = asdict(self)
+        if self.monitor is None:
+            # Versions that know of no monitor read such cards too.
+            del fields["monitor"]
         if self.classes is not None:
             fields["classes"]["palette"] = ["#" + bytes(colour).hex() for colour in self.classes.palette]
         return fields

@@ -189,12 +189,21 @@ def _card_lines(card: Card) -> list[str]:
     lines += [
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",
+        f"band monitor: {_monitor(card)}",
         f"made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, "
         f"torch {card.torch}, {card.created}",
         "training:",
     ]
     lines += [f"  {key}: {json.dumps(value)}" for key, value in card.training.items()]
     return lines
+
+
+def _monitor(card: Card) -> str:
+    if card.monitor is None:
+        return "none of its own"
+    facts = card.monitor.get("facts", {})
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    return f"its own, trained with it ({told})"
 
 
 def _classes(card: Card) -> str:

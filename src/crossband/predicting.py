@@ -196,7 +196,7 @@ def _manifest(
         stretch=stretch,
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
-        monitor=predictor.monitor,
+        monitor=predictor.monitor is not None,
         rig=None if registration is None else str(registration),
         display=None if display is None else str(display),
         source=source,

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from crossband.band_monitor import bands_left, faults_of
+from crossband.band_monitor import PairMonitor, bands_left
 from crossband.batching import in_batches, stacked
 from crossband.card import Card
 from crossband.deprecation import warn_old
@@ -25,8 +25,9 @@ from crossband.pairs.registration import registration_of
 from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.prediction import Prediction
 from crossband.run_card import check_run, trained_on
-from crossband.runtime.answer import Runtime
+from crossband.runtime.choosing import runtime_of
 from crossband.runtime.exported import Exported, is_exported, open_exported
+from crossband.trained_monitor import TrainedMonitor
 from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
@@ -81,13 +82,17 @@ class Predictor:
         rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
         the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
         OptionError for a file that is none, or a frame without a rig.
-        monitor: drop a band whose image looks broken by itself (`faults_of`), where the system can do so.
+        monitor: drop a band that does harm, where the system can do without it: as the run's own monitor
+        finds (`train --band_monitor`), or if it has none, one whose image looks broken by itself
+        (`PairMonitor`). Raises WeightsError for a card whose monitor is damaged.
         bands: what is used of every pair that is read; None is all that it has.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
-        self.runtime = _runtime(system, device, precision, tiling, compiled)
-        self.precision, self.tiling, self.monitor = precision, tiling, monitor
+        self.runtime = runtime_of(system, device, precision, tiling, compiled)
+        self.precision, self.tiling = precision, tiling
+        trained = None if card.monitor is None or not monitor else TrainedMonitor.from_fields(card.monitor)
+        self.monitor = PairMonitor(trained) if monitor else None
         self.device = self.runtime.device
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
         self.system: Any = system
@@ -107,9 +112,13 @@ class Predictor:
         Raises PairError for images that cannot be used, BandError for a combination of bands that the system
         cannot run on.
         """
-        return self.predict(self._taken(visible, infrared))
+        return self.predict(self.pair_of(visible, infrared))
 
-    def _taken(self, visible: ImageLike | None, infrared: ImageLike | None) -> Pair:
+    def pair_of(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Pair:
+        """The pair of images given as a call takes them, in the ranges that the system reads.
+
+        Raises PairError for images that cannot be used.
+        """
         paths = {
             band: Path(x)
             for band, x in (("visible", visible), ("infrared", infrared))
@@ -184,7 +193,7 @@ class Predictor:
         if isinstance(given, PairFiles | Listed):
             self._settle_by_file(given)
             given = self.read(given)
-        pair = given if isinstance(given, Pair) else self._taken(*given)
+        pair = given if isinstance(given, Pair) else self.pair_of(*given)
         if self.bands is not None:
             if (has := bands_of(pair.visible, pair.infrared)) not in ("both", self.bands):
                 raise PairError(f"{pair.name} has {has} alone, and {self.bands} was asked for")
@@ -247,23 +256,31 @@ class Predictor:
         if self.scaling is None and summary.infrared is not None:
             self.scaling = automatic_scaling(summary.infrared)
 
-    def predict(self, pair: Pair) -> Prediction:
+    def predict(self, pair: Pair, *, faults: dict[Band, Fault] | None = None) -> Prediction:
         """What the system sees in a pair that has been read already.
 
-        Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid.
+        Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid. faults: of its bands, for
+        who knows them better than from this pair alone; None asks the monitor.
 
         Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
         run on, OptionError if it gives NaN.
         """
         check_bands_alike(pair)
-        return self.predict_alike([pair])[0]
+        if faults is None:
+            return self.predict_alike([pair])[0]
+        left = bands_left(bands_of(pair.visible, pair.infrared), faults, self.system.supports)
+        return self._predict_on(left, [pair], [faults])[0]
 
     def predict_alike(self, pairs: list[Pair]) -> list[Prediction]:
         """What the system sees in pairs of one size and with the same bands at once. Raises as `predict`."""
         given = bands_of(pairs[0].visible, pairs[0].infrared)
-        found = [(pair, faults_of(pair.visible, pair.infrared) if self.monitor else {}) for pair in pairs]
+        found = [(pair, self.faults(pair)) for pair in pairs]
         runs = groupby(found, key=lambda one: bands_left(given, one[1], self.system.supports))
         return [made for bands, run in runs for made in self._predict_on(bands, *zip(*run, strict=True))]
+
+    def faults(self, pair: Pair) -> dict[Band, Fault]:
+        """What the monitor finds in a pair that has been read; nothing without one."""
+        return {} if self.monitor is None else self.monitor.faults(pair.visible, pair.infrared)
 
     def _predict_on(
         self, bands: Bands, pairs: Sequence[Pair], faults: Sequence[dict[Band, Fault]]
@@ -299,22 +316,6 @@ class Predictor:
             )
             for place, pair in enumerate(pairs)
         ]
-
-
-def _runtime(
-    system: System | Exported,
-    device: str | torch.device | None,
-    precision: Precision,
-    tiling: Tiling | None,
-    compiled: bool,
-) -> Runtime:
-    if isinstance(system, Exported):
-        if precision != "float32" or tiling is not None:
-            raise OptionError("an exported graph has the precision it was exported in, and takes no tiles")
-        return system
-    from crossband.runtime.pytorch import PyTorchRuntime
-
-    return PyTorchRuntime(system, device, precision=precision, tiling=tiling, compiled=compiled)
 
 
 def load(

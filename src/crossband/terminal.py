@@ -42,8 +42,9 @@ def monitor_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--monitor",
         action="store_true",
-        help="drop a band whose image is black, saturated or a fixed pattern, where the system can do so: "
-        "see docs/robustness.md",
+        help="drop a band that does harm, where the system can do without it, as the run's own monitor finds "
+        "(`train --band_monitor`), else one that is black, saturated or a fixed pattern: see "
+        "docs/robustness.md",
     )
 
 

@@ -23,6 +23,7 @@ from crossband.terminal import (
     SOURCE_HELP,
     choice,
     command_line,
+    monitor_arguments,
     progress_bar,
     rig_arguments,
     with_rig,
@@ -48,6 +49,7 @@ _LABELS_ONLY = {
     "protocol": (DEFAULT_PROTOCOL,),
     "examples": (_EXAMPLES,),
     "launcher": ("local",),
+    "monitor": (False,),
 }
 
 
@@ -96,6 +98,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         help="pairs shown with pictures, of the worst, of the typical and of the best ones each",
     )
     pass_arguments(parser)
+    monitor_arguments(parser)
     launch_arguments(parser)
     _fusion_arguments(parser)
 
@@ -167,6 +170,8 @@ def _evaluate_labels(options: Namespace) -> None:
     if is_remote(run) and not options.out:
         raise OptionError(f"give --out: {run} has no folder of its own for results")
     launcher = launcher_of(options)
+    if launcher is not None and options.monitor:
+        raise OptionError("--monitor counts in one process: leave it out, or --launcher ray")
     first = check_first([run], options)
     from crossband.evaluation.passing import combinations
     from crossband.pairs.opening import open_pairs
@@ -182,7 +187,7 @@ def _evaluate_labels(options: Namespace) -> None:
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]
         expects = dict.fromkeys(wanted, len(first))
     how = {"device": options.device, "runtime": _runtime(options), "expects": expects}
-    predictor = load(run, **how)
+    predictor = load(run, **how, monitor=options.monitor)
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
@@ -226,6 +231,7 @@ def _scored(options: Namespace, predictor: Predictor, pairs: Pairs, bands: Seque
             batch_size=options.batch_size,
             device=predictor.device,
             precision=options.precision,
+            monitor=predictor.monitor or False,
             progress=progress,
         )
 

@@ -18,9 +18,10 @@ from crossband.cli.using import (
     film,
     note_agreement,
     note_bands,
+    note_faults,
     note_suspicions,
 )
-from crossband.terminal import progress_bar, rig_arguments
+from crossband.terminal import monitor_arguments, progress_bar, rig_arguments
 
 
 def fuse_arguments(parser: ArgumentParser) -> None:
@@ -49,13 +50,16 @@ def fuse_arguments(parser: ArgumentParser) -> None:
     rig_arguments(parser)
     batch_arguments(parser)
     computing_arguments(parser)
+    monitor_arguments(parser)
 
 
 def fuse(options: Namespace) -> int:
     request = requested(options)
     from crossband.predicting import fuse_files
 
-    predictor = request.load(options.run, options, infrared_scaling=options.infrared_scaling)
+    predictor = request.load(
+        options.run, options, infrared_scaling=options.infrared_scaling, monitor=options.monitor
+    )
     given = request.opened(predictor)
     files = given.pairs
     check_combinations(predictor, files)
@@ -74,6 +78,7 @@ def fuse(options: Namespace) -> int:
     if predictor.scaling is not None and any(file.has("infrared") for file in files):
         print(f"infrared scaling: {predictor.scaling}")
     note_choice(predictor)
+    note_faults(outcome, options.out)
     film(options, given, lambda name: Path(options.out) / f"{name}.png")
     note_bands(predictor, files, outcome)
     return ending(outcome, given, options.out)

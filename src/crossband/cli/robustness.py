@@ -72,7 +72,7 @@ def robustness(options: Namespace) -> None:
     found: dict[str, Robustness] = {}
     with folder_lock(out):
         for name, run in runs.items():
-            predictor = load(run, device=options.device)
+            predictor = load(run, device=options.device, monitor=options.monitor)
             if not predictor.system.segments:
                 raise OptionError(f"{run} only fuses, so it has no labels to score")
             pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
@@ -95,7 +95,7 @@ def robustness(options: Namespace) -> None:
                     wanted,
                     protocol=options.protocol,
                     seed=options.seed,
-                    monitor=options.monitor,
+                    monitor=predictor.monitor,
                     done=done,
                     progress=progress,
                     workers=options.workers,

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
 from crossband.errors import OptionError, PairError
-from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, rig_arguments
+from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, monitor_arguments, rig_arguments
 from crossband.words import BANDS, FAULTS, PRECISIONS, RuntimeChoice
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def stream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=choice(PRECISIONS), default="float32", help="of the computation")
     parser.add_argument("--runtime", type=RuntimeChoice, default="auto", help=RUNTIME_HELP)
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
+    monitor_arguments(parser)
 
 
 def stream(options: Namespace) -> None:
@@ -136,7 +137,7 @@ def stream(options: Namespace) -> None:
     from crossband.stream.cameras import RealClock
     from crossband.stream.opening import open_cameras
 
-    own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling")
+    own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling", "monitor")
     predictor = load(options.run, **{name: options[name] for name in own})
     clock = RealClock()
     cameras = open_cameras(

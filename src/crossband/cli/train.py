@@ -34,6 +34,8 @@ HELP = {
     "steps go without a band, where the system and the pairs allow it (--augmentation.corrupted 0.5 "
     "--augmentation.band_dropout 0.2); never drawn, since held out for tests: glare, fog, defocus, dirt, "
     "saturation, column-noise, frozen, halo, homography, frame-lag",
+    "band_monitor": "train a small monitor too, kept in the card, that says of a pair which band does harm: what "
+    "--monitor of the other commands takes; takes a system that runs on both bands and on one alone, and labels",
     "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "
     "auto; kept in the card",
     "split": "the split to train on",
@@ -52,7 +54,7 @@ HELP = {
 }
 """What each field of `TrainOptions` but the system is, for a person at a terminal."""
 
-_FLAGS = ("without_labels", "robust")
+_FLAGS = ("without_labels", "robust", "band_monitor")
 """Those that are given without a value."""
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")

@@ -15,7 +15,7 @@ from crossband.evaluation.pair_counts import PairCounts
 from crossband.metrics.resampling import Interval, class_iou_intervals, mean_iou_intervals
 from crossband.metrics.segmentation import SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
-from crossband.words import Bands, Precision, Support
+from crossband.words import Band, Bands, Precision, Support
 
 ALL = "all"
 """The name of the scope that takes all pairs together."""
@@ -64,6 +64,7 @@ class Evaluation:
     pairs_by_condition: how many of them each condition has; empty without a split by condition.
     results: one per band combination, in the order asked for.
     counts: what was counted in every pair; None where nobody kept it.
+    dropped: by combination, of how many pairs a band monitor left each band out; empty without one.
     provenance: what the caller wants kept beside the numbers, such as the command and the weights; anything
         that JSON can hold.
     """
@@ -78,6 +79,7 @@ class Evaluation:
     pairs_by_condition: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     counts: PairCounts | None = None
+    dropped: dict[Bands, dict[Band, int]] = field(default_factory=dict)
 
     @cached_property
     def intervals(self) -> dict[Bands, dict[str, Interval]]:

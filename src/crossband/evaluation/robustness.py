@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crossband.band_monitor import PairMonitor
 from crossband.errors import OptionError
 from crossband.evaluation.passing import check_pass, widest
 from crossband.evaluation.runner import evaluate
@@ -29,12 +30,13 @@ from crossband.pairs.corruption import (
     find_corruption,
 )
 from crossband.systems.base import System
-from crossband.words import BANDS, Bands
+from crossband.words import BANDS, Band, Bands
 
 Kind = Literal["visible", "infrared", "pair", "state", "random-missing", "noise"]
 MISSING_SHARES = (0.25, 0.5, 0.75)
 NOISE_DEVIATIONS = (0.1, 0.2, 0.4)
 FAILURE_PROBABILITIES = (0.2, 0.1, 0.05)
+CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Robustness:
 
     bands: what it was given under corruptions. monitor: whether a band monitor dropped what looked broken.
     alone: its mean IoU on the other combinations that it takes,
-    clean. scores: by `Condition.key`.
+    clean. scores: by `Condition.key`. dropped: by the same key, and "clean", of how many pairs the monitor left
+    each band out; those of "clean" are false alarms.
     """
 
     system: str
@@ -76,6 +79,7 @@ class Robustness:
     scores: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     monitor: bool = False
+    dropped: dict[str, dict[Band, int]] = field(default_factory=dict)
 
     def by_corruption(self, kind: Kind | None = None) -> dict[str, dict[int, float]]:
         """By corruption, then severity, what was scored; of one kind, or of all."""
@@ -214,14 +218,14 @@ def assess(
     *,
     protocol: str = DEFAULT_PROTOCOL,
     seed: int = 0,
-    monitor: bool = False,
+    monitor: PairMonitor | None = None,
     done: Robustness | None = None,
     progress: Callable[[int, int], None] | None = None,
     **passing: Any,
 ) -> Iterator[Robustness]:
     """Score a system under one condition after the other, and give what is known after each.
 
-    monitor: drop bands that look broken, as `Predictor` does. done: what an earlier, unfinished assessment
+    monitor: what leaves out bands that do harm, as that of a `Predictor`. done: what an earlier, unfinished assessment
     knew; its conditions are not scored again. progress: called with (conditions done, conditions in all).
     passing: as `evaluate` takes them: workers, batch_size, device.
 
@@ -231,21 +235,25 @@ def assess(
     check_pass(pairs, None, "float32")
     given = widest(system.supports, pairs.bands)
 
-    def score(shown: Pairs, bands: Bands) -> float:
-        found = evaluate(system, shown, bands=[bands], by=None, monitor=monitor, **passing)
+    result = done or Robustness(
+        *(system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given),
+        monitor=monitor is not None,
+    )
+
+    def score(shown: Pairs, bands: Bands, key: str) -> float:
+        found = evaluate(system, shown, bands=[bands], by=None, monitor=monitor or False, **passing)
+        if bands in found.dropped and bands == "both":
+            result.dropped[key] = found.dropped[bands]
         return found.results[bands].overall.protocols[protocol].mean_iou
 
-    result = done or Robustness(
-        system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given, monitor=monitor
-    )
     if done is None:
-        result.clean = score(pairs, given)
+        result.clean = score(pairs, given, CLEAN)
         single: list[Bands] = [band for band in ("infrared", "visible") if band in system.supports]
-        result.alone = {band: score(pairs, band) for band in single if given == "both"}
+        result.alone = {band: score(pairs, band, band) for band in single if given == "both"}
     yield result
     for number, condition in enumerate(wanted, start=1):
         if condition.key not in result.scores:
-            result.scores[condition.key] = score(_shown(pairs, condition, seed), given)
+            result.scores[condition.key] = score(_shown(pairs, condition, seed), given, condition.key)
             yield result
         if progress is not None:
             progress(number, len(wanted))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.band_monitor import bands_left, faults_of
+from crossband.band_monitor import PairMonitor, bands_left
 from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.pair_counts import PairCounts
@@ -29,7 +29,7 @@ from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
-from crossband.words import Bands, Precision, Support
+from crossband.words import BANDS, Band, Bands, Precision, Support
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     batch_size: int = 1,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
-    monitor: bool = False,
+    monitor: PairMonitor | bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a system on labelled pairs, each read once and run with every combination of bands.
@@ -57,8 +57,9 @@ def evaluate(
     batch_size: pairs per forward pass; only pairs of one size share one.
     device: where to run; the system is brought there and back, and is in eval mode meanwhile.
     precision: that of autocast, "float32" being without.
-    monitor: leave out a band of a pair that looks broken, as `Predictor` does; scores stay those of the
-        combination that was asked for.
+    monitor: leave out a band of a pair that does harm, as `Predictor` does, whose monitor this may be; True
+        takes one that looks for what an image shows by itself. Scores stay those of the combination that was
+        asked for.
     progress: called with (pairs done, pairs in all) after every batch.
 
     Raises BandError if the system or the pairs cannot serve a combination, PairError for pairs without
@@ -68,6 +69,8 @@ def evaluate(
     check_exported(system, precision)
     classes = _check_request(pairs, supports, by, precision)
     matrices: dict[Bands, list[np.ndarray]] = {name: [] for name in supports}
+    watching = PairMonitor() if monitor is True else monitor or None
+    dropped: dict[Bands, Counter[Band]] = {name: Counter() for name in supports}
     names: list[str] = []
     conditions: list[str] = []
     loader = evaluation_loader(pairs, batch_size=batch_size, workers=workers)
@@ -76,8 +79,12 @@ def evaluate(
             moved = batch.to(device)
             label = _label(moved, pairs)
             for name in supports:
-                predict = _predict_watched if monitor else _predict
-                prediction = predict(system, moved, name, len(classes), batch.names)
+                if watching is None:
+                    prediction = _predict(system, moved, name, len(classes), batch.names)
+                else:
+                    left = [_left(watching, system, moved, name, place) for place in range(len(batch.names))]
+                    prediction = _predict_left(system, moved, left, len(classes))
+                    dropped[name].update(band for one in left for band in BANDS if _misses(name, one, band))
                 matrices[name].extend(
                     confusion_matrix(*one, len(classes)).to(torch.int32).cpu().numpy()
                     for one in zip(prediction, label, strict=True)
@@ -94,7 +101,10 @@ def evaluate(
         conditions=tuple(conditions),
         matrices={name: np.stack(each) for name, each in matrices.items()},
     )
-    return evaluation_of(counts, system=system.name, supports=supports, precision=precision)
+    evaluation = evaluation_of(counts, system=system.name, supports=supports, precision=precision)
+    if watching is not None:
+        evaluation.dropped = {name: {band: dropped[name][band] for band in BANDS} for name in supports}
+    return evaluation
 
 
 def evaluation_of(
@@ -165,18 +175,27 @@ def batch_device(batch: Batch) -> torch.device:
     return image.device
 
 
-def _predict_watched(
-    system: System | Exported, batch: Batch, bands: Bands, classes: int, names: Sequence[str]
-) -> Tensor:
-    """As `_predict`, each pair with the bands that a band monitor leaves of them."""
+def _left(
+    monitor: PairMonitor, system: System | Exported, batch: Batch, bands: Bands, place: int
+) -> Bands:
+    """The bands that a monitor leaves of those that one pair of a batch is given."""
     given = batch.only(bands)
-    places: dict[Bands, list[int]] = {}
-    for place in range(len(names)):
-        faults = faults_of(_image(given.visible, place), _image(given.infrared, place))
-        places.setdefault(bands_left(bands, faults, system.supports), []).append(place)
-    label = torch.empty((len(names), *batch.size), dtype=torch.int64, device=batch_device(batch))
-    for left, chosen in places.items():
-        label[chosen] = _predict(system, batch.at(chosen), left, classes, [names[place] for place in chosen])
+    faults = monitor.faults(_image(given.visible, place), _image(given.infrared, place))
+    return bands_left(bands, faults, system.supports)
+
+
+def _misses(given: Bands, left: Bands, band: Band) -> bool:
+    """Whether a monitor left a band out."""
+    return given == "both" and left not in ("both", band)
+
+
+def _predict_left(system: System | Exported, batch: Batch, left: Sequence[Bands], classes: int) -> Tensor:
+    """As `_predict`, each pair with its own bands."""
+    label = torch.empty((len(left), *batch.size), dtype=torch.int64, device=batch_device(batch))
+    for bands in dict.fromkeys(left):
+        chosen = [place for place, one in enumerate(left) if one == bands]
+        names = [batch.names[place] for place in chosen]
+        label[chosen] = _predict(system, batch.at(chosen), bands, classes, names)
     return label
 
 

@@ -57,7 +57,8 @@ def evaluation_text(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) ->
         "\n\n".join(
             [
                 f"{evaluation.system} on {evaluation.source}\n{describe_pairs(evaluation)}\n"
-                f"mIoU ({protocol}): {', '.join(heads)}{_intervals_line(evaluation, protocol)}",
+                f"mIoU ({protocol}): {', '.join(heads)}{_intervals_line(evaluation, protocol)}"
+                f"{_dropped_line(evaluation)}",
                 f"Mean IoU (%), in brackets the number of classes averaged; {titles} (%)\n\n{summary}",
                 *(_per_class_text(evaluation, name) for name in HEADLINES),
             ]
@@ -74,6 +75,20 @@ def _intervals_line(evaluation: Evaluation, protocol: str) -> str:
         if not math.isnan(one.low)
     ]
     return f"\n95 % interval over pairs: {', '.join(told)}" if told else ""
+
+
+def _dropped_line(evaluation: Evaluation) -> str:
+    told = dropped_words(evaluation)
+    return f"\n{told}" if told else ""
+
+
+def dropped_words(evaluation: Evaluation) -> str:
+    """In a line, of how many pairs a band monitor left which band out; empty without one."""
+    counts = evaluation.dropped.get("both")
+    if counts is None:
+        return ""
+    told = " and ".join(f"{band} of {count}" for band, count in counts.items())
+    return f"band monitor, both: left out {told} of {counted(evaluation.pairs, 'pair')}"
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
@@ -118,6 +133,7 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
             bands: {
                 "support": result.support,
                 "overall": _scores_dict(result.overall, result.confusion),
+                **({"dropped": evaluation.dropped[bands]} if bands in evaluation.dropped else {}),
                 "mean_iou_interval": {
                     name: None if math.isnan(found.low) else [found.low, found.high]
                     for name, found in evaluation.intervals.get(bands, {}).items()

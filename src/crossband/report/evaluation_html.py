@@ -21,6 +21,7 @@ from crossband.report.evaluation_files import (
     PER_CLASS,
     band_label,
     describe_pairs,
+    dropped_words,
     evaluation_csv,
     evaluation_dict,
     evaluation_text,
@@ -44,6 +45,8 @@ def evaluation_page(
     """
     page = Page(f"{evaluation.system} on {evaluation.source}")
     page.paragraph(describe_pairs(evaluation))
+    if dropped := dropped_words(evaluation):
+        page.paragraph(dropped)
     _add_summary(page, evaluation, protocol)
     _add_per_class(page, evaluation)
     if shown:

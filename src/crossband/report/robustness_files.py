@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from crossband.errors import OptionError, first_line
-from crossband.evaluation.robustness import FAILURE_PROBABILITIES, MISSING_SHARES, Robustness
+from crossband.evaluation.robustness import CLEAN, FAILURE_PROBABILITIES, MISSING_SHARES, Robustness
 from crossband.option_types import check_types
 from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES
 from crossband.pairs.writing import csv_text, write_text
@@ -20,7 +20,13 @@ from crossband.report.files import or_none
 from crossband.text import DASH, counted, decimal, percent, text_table
 from crossband.words import BANDS
 
-CSV_COLUMNS = ("run", "system", "kind", "condition", "severity", "mean_iou", "margin")
+CSV_COLUMNS = (
+    *("run", "system", "kind", "condition", "severity", "mean_iou", "margin"),
+    *(f"{band}_dropped" for band in BANDS),
+)
+DROPS = (
+    "Pairs whose visible and whose infrared the band monitor left out. Of clean pairs these are false alarms."
+)
 RULE = (
     "margin: the mean IoU with the broken band minus that of the same run without it, clean (of the better "
     "band where both are touched). Below zero, the broken band is worse than none."
@@ -33,6 +39,8 @@ def robustness_text(found: Mapping[str, Robustness]) -> str:
     for name, one in found.items():
         parts.append(f"{name}: mean IoU (%) by severity, and the worst margin (points)\n\n{_table(one)}")
         parts.append(verdict(name, one))
+        if one.dropped:
+            parts.append(f"{name}: {DROPS[0].lower()}{DROPS[1:]}\n\n{text_table(*drops_table(one))}")
     return "\n\n".join([*parts, RULE]) + "\n"
 
 
@@ -52,6 +60,19 @@ def verdict(name: str, one: Robustness) -> str:
         f"{name}: under {len(below)} of {len(margins)} conditions a broken band is worse than none by more "
         f"than half a point (worst: {worst}, {100 * margins[worst]:+.1f})."
     )
+
+
+def drops_table(one: Robustness) -> tuple[list[str], list[list[str]]]:
+    """How many pairs a monitor left each band out of, visible and infrared, by condition and severity."""
+    rows = []
+    for name in dict.fromkeys(key.partition("/")[0] for key in one.dropped):
+        of_name = {key: counts for key, counts in one.dropped.items() if key.partition("/")[0] == name}
+        told = {key.partition("/")[2]: f"{c['visible']} + {c['infrared']}" for key, c in of_name.items()}
+        if name in CORRUPTIONS:
+            rows.append([name, *(told.get(str(severity), "") for severity in SEVERITIES)])
+        else:
+            rows += [[key, told[key.partition("/")[2]], *[""] * (len(SEVERITIES) - 1)] for key in of_name]
+    return [f"of {counted(one.pairs, 'pair')}", *map(str, SEVERITIES)], rows
 
 
 def robustness_csv(found: Mapping[str, Robustness]) -> str:
@@ -149,8 +170,9 @@ def _table(one: Robustness) -> str:
 def _rows(found: Mapping[str, Robustness]) -> Iterator[dict[str, Any]]:
     for run, one in found.items():
         margins = one.margins()
-        for key, score in {"clean": one.clean, **one.scores}.items():
+        for key, score in {CLEAN: one.clean, **one.scores}.items():
             name, _, level = key.partition("/")
+            drops = one.dropped.get(key, {})
             yield {
                 "run": run,
                 "system": one.system,
@@ -159,4 +181,5 @@ def _rows(found: Mapping[str, Robustness]) -> Iterator[dict[str, Any]]:
                 "severity": level,
                 "mean_iou": or_none(score),
                 "margin": or_none(margins.get(key, math.nan)),
+                **{f"{band}_dropped": drops.get(band) for band in BANDS},
             }

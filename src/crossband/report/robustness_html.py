@@ -12,7 +12,9 @@ from crossband.pairs.corruption import CORRUPTIONS, SEVERITIES
 from crossband.report.files import write_files
 from crossband.report.page import Cell, Page, known
 from crossband.report.robustness_files import (
+    DROPS,
     RULE,
+    drops_table,
     heading,
     robustness_csv,
     robustness_dict,
@@ -68,6 +70,8 @@ def robustness_page(found: Mapping[str, Robustness]) -> Page:
         ]
         if others:
             page.table(["band states, random losses, noise", "mean IoU"], others)
+        if one.dropped:
+            page.table(*drops_table(one), caption=DROPS)
         page.heading("Corruptions", 3)
         page.definitions(
             {c.name: f"{c.meaning}: {', '.join(f'{v:g}' for v in c.levels)}" for c in CORRUPTIONS.values()}

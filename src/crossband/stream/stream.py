@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
+from crossband.band_monitor import BandSwitch
 from crossband.errors import BandError, OptionError, PairError
+from crossband.pairs.base import Pair
 from crossband.prediction import Prediction
 from crossband.predictor import Predictor
 from crossband.stream.cameras import Camera, Clock, RealClock
@@ -44,6 +46,9 @@ class Stream:
     Iterating gives a `Moment` for each pair. If a camera is live, what comes while the system is at work is
     dropped, the oldest first, and the newest pair is run; nothing waits for a camera that gives no frames. Of
     recordings every frame is used.
+
+    A predictor whose run has a monitor of its own (`Predictor`, monitor) judges each pair too. A band that does
+    harm is left out after two such pairs, and used again after five without.
     """
 
     def __init__(
@@ -83,6 +88,9 @@ class Stream:
         self._scaling: ScalingMean | None = None
         if smooth_scaling != 1:
             self._scaling = ScalingMean(smooth_scaling, predictor.scaling, predictor.false_colour)
+        watched = predictor.monitor is not None and predictor.monitor.trained is not None
+        self._switches = {band: BandSwitch(ignore=ignore) for band in BANDS if watched}
+        self._judged: list[Change] = []
         self._worked = False
         self._told: int | None = None
 
@@ -165,15 +173,17 @@ class Stream:
         return self._pairing.has_changed or self._told is None or now - self._told >= _SILENCE
 
     def _moment(self, match: Match) -> Moment:
-        changes, faults = tuple(self._pairing.take_changes()), self._pairing.faults()
+        changes, faults = self._pairing.take_changes(), self._pairing.faults()
         began = self.clock.now()
         prediction, why = self._predicted(match)
+        changes, self._judged = changes + self._judged, []
+        faults |= {band: fault for band, fault in self._harmful().items() if faults.get(band) is None}
         ended = self.clock.now()
         if prediction is not None:
             self.statistics.note("predict", ended - began)
         self._told = match.time
         self.statistics.moment(ended)
-        return Moment(match.time, match, prediction, faults, changes, why)
+        return Moment(match.time, match, prediction, faults, tuple(changes), why)
 
     def _predicted(self, match: Match) -> tuple[Prediction | None, str | None]:
         images: dict[str, Any] = {
@@ -184,7 +194,7 @@ class Stream:
         try:
             if self._scaling is not None and "infrared" in images:
                 self.predictor.scaling = self._scaling(images["infrared"])
-            prediction = self.predictor(**images)
+            prediction = self._seen(self.predictor.pair_of(**images), match.time)
         except BandError as error:
             return None, str(error)
         except PairError as error:
@@ -196,6 +206,25 @@ class Stream:
         if self._vote is None or prediction.labels is None:
             return prediction, None
         return replace(prediction, labels=self._vote(prediction.labels)), None
+
+    def _seen(self, pair: Pair, time: int) -> Prediction:
+        """The prediction of a pair, without a band that has done harm for a while."""
+        if not self._switches:
+            return self.predictor.predict(pair)
+        if pair.visible is not None and pair.infrared is not None:
+            found = self.predictor.faults(pair)
+            for band, switch in self._switches.items():
+                if switch.note(found.get(band)).changed:
+                    self._judged.append(Change(time, band, switch.on, None if switch.on else switch.fault))
+        return self.predictor.predict(pair, faults=self._harmful())
+
+    def _harmful(self) -> dict[Band, Fault]:
+        """The bands that are off because of the pairs that they were part of, and why."""
+        return {
+            band: switch.fault
+            for band, switch in self._switches.items()
+            if not switch.on and switch.fault is not None
+        }
 
 
 def _levels(image: Any) -> Any:

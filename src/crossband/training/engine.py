@@ -28,6 +28,7 @@ from crossband.systems.creation import earlier_options
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.loggers import check_logger
+from crossband.training.monitoring import check_can_be_monitored, train_monitor
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule, validation_of
 from crossband.training.progress import Progress
@@ -125,6 +126,8 @@ class _Run:
         self.augmentation = self.resolved.augmentation()
         self.recipes = {phase.name: self.resolved.recipe(phase.name) for phase in self.phases}
         self._prepare_phases()
+        if options.band_monitor:
+            check_can_be_monitored(self.system, self.pairs)
         self.reuse = _with_earlier(self.options.reuse, self.phases)
         self._load_runs()
 
@@ -220,6 +223,9 @@ class _Run:
                 variant=self.options.variant,
                 loss=asdict(self.resolved.training),
             )
+            if self.options.band_monitor:
+                self.progress.say("training the band monitor")
+                card.monitor = train_monitor(self.system, self.pairs, self.augmentation.scale, self.options)
             save_run(self.folder, self.system, card)
             self._tidy()
             self.progress.finished(self.folder, card)

@@ -27,7 +27,8 @@ class TrainOptions:
     name. reuse: phases to take from finished run folders instead of training them, by phase name.
     start_from: a finished run of the same system, at whose weights this training starts.
     augmentation: fields of `Augmentation`. robust: train for cameras that break: `ROBUST` of
-    `crossband.training.robust` becomes the default of these fields. infrared_scaling: see `InfraredScaling`.
+    `crossband.training.robust` becomes the default of these fields. band_monitor: train the run's own monitor
+    of broken bands when its weights are there (`crossband.training.monitoring`). infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
     select: "best" keeps the epoch with the best validation mean IoU (without labels: the lowest validation
@@ -57,6 +58,7 @@ class TrainOptions:
     start_from: str | None = None
     augmentation: dict[str, Any] = field(default_factory=dict)
     robust: bool = False
+    band_monitor: bool = False
     infrared_scaling: str = "full-range"
     split: str = "train"
     hold_out: float = 0.1
@@ -89,7 +91,7 @@ class TrainOptions:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
-        for name in ("without_labels", "robust"):
+        for name in ("without_labels", "robust", "band_monitor"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} is true or false, not {quoted(getattr(self, name))}")
         if not 0 <= self.hold_out < 1:

@@ -1,0 +1,304 @@
+"""Whether a broken band is worse than none, before and after a band monitor: docs/results/robustness.md.
+
+    python speed/broken_bands.py csknet csknet-robust --data cwfid --seeds 0 --pairs PATH --weights PATH
+
+PATH holds the real sets. Every run is trained, its band monitor too (`crossband.training.monitoring`), and its
+answers under the corruptions that no training draws are counted pair by pair: as they are, with the monitor
+that looks for thresholds, and with the trained one. What is counted lies in ``counts/``, and is not counted
+again. Without the name of a run, the tables are printed. One thread by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossband.band_monitor import PairMonitor, bands_left
+from crossband.card import CARD_NAME, Card
+from crossband.metrics.resampling import Interval, interval, mean_ious, resampled
+from crossband.metrics.segmentation import confusion_matrix
+from crossband.pairs.base import Pair, Pairs, PairView
+from crossband.pairs.corruption import CORRUPTIONS, HELD_OUT_CORRUPTIONS, InState, NamedCorruption
+from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import replacing, write_text
+from crossband.reproduce.quick import particular
+from crossband.systems import split_options
+from crossband.systems.base import System
+from crossband.trained_monitor import TrainedMonitor
+from crossband.training.monitoring import answer, fit
+from crossband.words import BANDS, Bands
+from small_runs import CROP, MSRS_BOXES, PLAIN, Dataset, Run, Series, run_arguments
+
+COMMAND = "python speed/broken_bands.py"
+DATASETS = {
+    "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, CROP, 0.5),
+    "msrs_boxes": MSRS_BOXES,
+    "scenes": Dataset("scenes,train=200,val=1,test=96,size=120x160", 4, 4, (96, 128)),
+}
+"""Each trained for 200 steps."""
+GATED = {"reliability_gate": True, "reconstruction": True}
+ALONE = ("infrared", "visible")
+STATES = ("black visible", "black infrared")
+WAYS = ("none", "thresholds", "trained")
+"""Monitors: as the run is, dropping what looks broken by itself, and what its own monitor finds."""
+TOLERATED = 0.005
+
+
+def small(system: str, epochs: int, **changes: Any) -> Run:
+    """A system as narrow as `crossband reproduce --budget quick` has it."""
+    quick = particular(system)
+    network, loss = split_options(system, quick.options)
+    network = {**network, **changes.pop("network", {})}
+    base = Run(system, network=network, loss=loss, phases=quick.phase_recipes(epochs))
+    return replace(base, taught=system == "csknet", **changes)
+
+
+def runs_of(epochs: int) -> dict[str, Run]:
+    """By name. "infrared" and "visible" are the specialists of one band."""
+    return {
+        **PLAIN,
+        "csknet": small("csknet", epochs),
+        "csknet-robust": small("csknet", epochs, robust=True),
+        "csknet-firm-robust": small("csknet", epochs, variant="firm", robust=True),
+        "amdanet": small("amdanet", epochs),
+        "amdanet-robust": small("amdanet", epochs, robust=True),
+        "amdanet-gated-robust": small("amdanet", epochs, network=GATED, robust=True),
+    }
+
+
+class Held(PairView):
+    """Pairs that are read once, so that one image is one object."""
+
+    def __init__(self, pairs: Pairs):
+        super().__init__(pairs)
+        self.read = cache(pairs.__getitem__)
+
+    def __getitem__(self, index: int) -> Pair:
+        return self.read(index)
+
+
+class Counting:
+    """What a run gets right on pairs, counted with as few passes as will do."""
+
+    def __init__(self, system: System, card: Card, pairs: Pairs):
+        assert pairs.classes is not None
+        self.system, self.pairs, self.classes = system.eval(), Held(pairs), len(pairs.classes)
+        self.alone: dict[tuple[int, Bands], np.ndarray] = {}
+        self.monitors = {"thresholds": PairMonitor()}
+        if card.monitor is not None:
+            self.monitors["trained"] = PairMonitor(TrainedMonitor.from_fields(card.monitor))
+
+    @torch.inference_mode()
+    def matrix(self, pair: Pair, bands: Bands) -> np.ndarray:
+        assert pair.label is not None
+        images = [
+            None if image is None or bands not in ("both", band) else torch.from_numpy(np.array(image))[None]
+            for band, image in (("visible", pair.visible), ("infrared", pair.infrared))
+        ]
+        visible = None if images[0] is None else images[0].permute(0, 3, 1, 2)
+        infrared = None if images[1] is None else images[1][:, None]
+        logits = self.system(visible, infrared).logits
+        label = torch.from_numpy(pair.label).long()
+        return confusion_matrix(logits.argmax(1)[0], label, self.classes).numpy().astype(np.int32)
+
+    def of_band(self, index: int, bands: Bands, pair: Pair) -> np.ndarray:
+        """The matrix of a band alone, which is known where the image is that of the clean pair."""
+        clean = getattr(pair, bands) is getattr(self.pairs[index], bands)
+        if not clean:
+            return self.matrix(pair, bands)
+        if (index, bands) not in self.alone:
+            self.alone[index, bands] = self.matrix(pair, bands)
+        return self.alone[index, bands]
+
+    def condition(self, shown: Pairs) -> Iterator[dict[str, np.ndarray]]:
+        """Pair by pair, the matrix by monitor, and what each left: 0 both, 1 infrared, 2 visible."""
+        for index in range(len(self.pairs)):
+            pair = shown[index]
+            both = self.matrix(pair, "both")
+            found = {"none": both}
+            for name, monitor in self.monitors.items():
+                faults = monitor.faults(pair.visible, pair.infrared)
+                left = bands_left("both", faults, self.system.supports)
+                found[name] = both if left == "both" else self.of_band(index, left, pair)
+                found[f"{name} left"] = np.array(("both", *ALONE).index(left))
+            yield found
+
+
+def count(system: System, card: Card, pairs: Pairs, severities: list[int]) -> dict[str, np.ndarray]:
+    """Everything that is counted of a run, by ``monitor|condition``; ``alone|band`` of clean pairs."""
+    counting = Counting(system, card, pairs)
+    found: dict[str, np.ndarray] = {}
+    for band in ALONE:
+        if band in system.supports:
+            of_band = [counting.of_band(i, band, counting.pairs[i]) for i in range(len(pairs))]
+            found[f"alone|{band}"] = np.stack(of_band)
+    if "both" not in system.supports:
+        return found
+    shown: dict[str, Pairs] = {"clean": counting.pairs}
+    for name in HELD_OUT_CORRUPTIONS:
+        shown |= {f"{name}/{level}": NamedCorruption(counting.pairs, name, level) for level in severities}
+    shown |= {state: InState(counting.pairs, state) for state in STATES}
+    for key, changed in shown.items():
+        counted = list(counting.condition(changed))
+        found |= {f"{way}|{key}": np.stack([one[way] for one in counted]) for way in counted[0]}
+    return found
+
+
+class Breaking(Series):
+    """One set and seed: runs, their monitors, and what they get right."""
+
+    def __init__(self, data: str, seed: int, arguments: argparse.Namespace):
+        dataset = DATASETS[data]
+        super().__init__(runs_of(dataset.epochs), data, dataset, seed, arguments)
+
+    def counts(self, run: str) -> Path:
+        return self.arguments.out / "counts" / f"{self.name}-{run}-{self.seed}.npz"
+
+    def watched(self, run: str) -> tuple[System, Card]:
+        """A trained run whose card has a band monitor, where it has two bands."""
+        system, card = self.trained(run, COMMAND)
+        if card.monitor is None and "both" in system.supports:
+            pairs = open_pairs(self.dataset.source.format(pairs=self.arguments.pairs), "train")
+            scale = (self.dataset.factor, self.dataset.factor)
+            answers = answer(system, pairs, scale=scale, seed=self.seed, pictures=self.arguments.pictures)
+            card.monitor = fit(answers, seed=self.seed).to_fields()
+            write_text(self.folder / run / CARD_NAME, card.to_json())
+        return system, card
+
+    def finish(self, run: str) -> None:
+        """Count a run that is not counted."""
+        path = self.counts(run)
+        if path.exists():
+            return
+        system, card = self.watched(run)
+        found = count(system, card, self.pairs("test"), self.arguments.severities)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **found)  # type: ignore[arg-type]
+
+
+def without(counted: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """The matrices without the broken band, as `Robustness.without` has it."""
+    name = key.partition("/")[0]
+    kind = CORRUPTIONS[name].kind if name in CORRUPTIONS else name.rpartition(" ")[2]
+    if kind in BANDS:
+        return counted[f"alone|{'infrared' if kind == 'visible' else 'visible'}"]
+    return max((counted[f"alone|{band}"] for band in ALONE), key=lambda one: float(mean_ious(one.sum(0))))
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> Interval:
+    """Of the mean IoU on the same pairs, (N, C, C) each, by the bootstrap of `crossband compare`."""
+    whole, drawn = mean_ious(np.stack([first.sum(0), second.sum(0)])), mean_ious(resampled(np.stack([first, second])))
+    return interval(float(whole[0] - whole[1]), drawn[0] - drawn[1])
+
+
+def told(one: Interval) -> str:
+    return f"{100 * one.value:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+
+
+def score(matrices: np.ndarray) -> str:
+    return f"{100 * float(mean_ious(matrices.sum(0))):.1f}"
+
+
+def row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    return "\n".join([row(titles), "|---" * len(titles) + "|", *map(row, rows)])
+
+
+def read(folder: Path) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:
+    """What was counted, by set, run and seed."""
+    found = {}
+    for path in sorted((folder / "counts").glob("*.npz")):
+        data, *run, seed = path.stem.split("-")
+        with np.load(path) as file:
+            found[data, "-".join(run), seed] = dict(file)
+    return found
+
+
+def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
+    """Markdown: clean scores, false alarms, and in how many conditions a broken band is worse than none."""
+    rows = []
+    for (data, run, seed), one in counted.items():
+        if "none|clean" not in one:
+            rows.append([data, run, seed, "", *(score(one[k]) if (k := f"alone|{b}") in one else "" for b in ALONE)])
+            rows[-1] += [""] * (2 + len(WAYS))
+            continue
+        keys = [key.partition("|")[2] for key in one if key.startswith("none|") and "/" in key]
+        cells = [score(one["none|clean"]), *(score(one[f"alone|{band}"]) for band in ALONE)]
+        dropped = one["trained left|clean"]
+        cells += [told(difference(one["trained|clean"], one["none|clean"]))]
+        cells += [f"{(dropped == 1).sum()} + {(dropped == 2).sum()} of {len(dropped)}"]
+        for way in WAYS:
+            margins = {key: difference(one[f"{way}|{key}"], without(one, key)) for key in keys}
+            below = [key for key, margin in margins.items() if margin.value < -TOLERATED]
+            sure = [key for key, margin in margins.items() if margin.high < -TOLERATED]
+            worst = min(margins, key=lambda key: margins[key].value)
+            cells.append(f"{len(below)} ({len(sure)}) of {len(keys)}; {100 * margins[worst].value:+.1f} {worst}")
+        rows.append([data, run, seed, *cells])
+    titles = ["set", "run", "seed", "both", *(f"{band} alone" for band in ALONE), "monitor on clean pairs"]
+    return table([*titles, "dropped of clean, visible + infrared", *(f"worse: {way}" for way in WAYS)], rows)
+
+
+def margins(one: Mapping[str, np.ndarray]) -> str:
+    """Markdown: of one run, the margin under each condition without a monitor and with the trained one."""
+    rows = []
+    for key in [key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")]:
+        left = one[f"trained left|{key}"]
+        cells = [told(difference(one[f"{way}|{key}"], without(one, key))) for way in WAYS]
+        rows.append([key, *cells, f"{(left == 1).sum()} + {(left == 2).sum()} of {len(left)}"])
+    return table(["condition", *WAYS, "dropped, visible + infrared"], rows)
+
+
+def robust_against_plain(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
+    """Markdown: what training for it, and its monitor, cost on clean pairs against the run without."""
+    rows = []
+    for (data, run, seed), one in counted.items():
+        plain = counted.get((data, run.removesuffix("-robust"), seed))
+        if run.endswith("-robust") and plain is not None:
+            cells = [told(difference(one[f"{way}|clean"], plain["none|clean"])) for way in ("none", "trained")]
+            rows.append([data, run, seed, *cells])
+    return table(["set", "run", "seed", "without a monitor", "with its monitor"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known = runs_of(1)
+    parser.add_argument("runs", nargs="*", help=f"of {', '.join(known)}; none prints the tables")
+    parser.add_argument("--data", choices=DATASETS, nargs="+", default=["cwfid"])
+    parser.add_argument("--severities", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--pictures", type=int, default=1200, help="that a monitor is trained on, about")
+    run_arguments(parser, "runs/broken-bands")
+    arguments = parser.parse_args()
+    if not arguments.runs:
+        counted = read(arguments.out)
+        print(summary(counted), robust_against_plain(counted), sep="\n\n")
+        for name, one in counted.items():
+            if "none|clean" in one:
+                print(f"\n{', '.join(name)}:\n\n{margins(one)}")
+        return
+    unknown = sorted(set(arguments.runs) - set(known))
+    if unknown or arguments.weights is None:
+        parser.error(f"no run {unknown[0]!r}" if unknown else "--weights is needed to train")
+    torch.set_num_threads(arguments.threads)
+    for seed in arguments.seeds:
+        for data in arguments.data:
+            for run in arguments.runs:
+                began = time.monotonic()
+                Breaking(data, seed, arguments).finish(run)
+                print(f"{data} {run} seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+"""A run's own band monitor: what it looks at, what it learns, how it is kept, and where it decides."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from command_line import refused
+from crossband.band_monitor import BandSwitch, PairMonitor
+from crossband.card import Card
+from crossband.cli import main
+from crossband.errors import OptionError, WeightsError
+from crossband.evaluation import evaluate
+from crossband.evaluation.robustness import assess, conditions
+from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.image_statistics import SMALLEST, pair_statistics
+from crossband.pairs.opening import open_pairs
+from crossband.predictor import Predictor, load
+from crossband.report import evaluation_text
+from crossband.report.robustness_files import read_robustness, robustness_csv, robustness_text, write_progress
+from crossband.run_card import read_card
+from crossband.stream import RecordedCamera, Stream
+from crossband.systems.base import NetworkSettings, Output, System
+from crossband.trained_monitor import TrainedMonitor
+from crossband.training.engine import train
+from crossband.training.monitoring import Answers, answer, fit
+from crossband.weights import make_card, save_run
+from tiny_runs import tiny_options
+from tiny_systems import TINY, build
+
+DATA = "scenes,train=12,val=2,test=4,size=48x64"
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    """A smooth grey picture, float32 (48, 64)."""
+    noise = np.random.default_rng(seed).random((48, 64)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (9, 9), 2)
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min()) * 0.8 + 0.1
+
+
+def statistics_of(visible: np.ndarray, infrared: np.ndarray) -> dict[str, float]:
+    return pair_statistics(np.repeat(visible[..., None], 3, axis=2), infrared)
+
+
+def test_statistics_tell_what_was_done_to_an_image() -> None:
+    first, second = picture(), picture(1)
+    rng = np.random.default_rng(2)
+    clean = statistics_of(first, second)
+    noisy = statistics_of(first, np.clip(second + rng.normal(0, 0.05, second.shape), 0, 1).astype(np.float32))
+    assert noisy["infrared step 1 across"] > clean["infrared step 1 across"] + 0.5
+    assert noisy["visible step 1 across"] == clean["visible step 1 across"]
+    blurred = statistics_of(cv2.GaussianBlur(first, (15, 15), 4), second)
+    assert blurred["visible step 1 down"] < clean["visible step 1 down"] - 0.5
+    columns = rng.normal(0, 0.05, second.shape[1]).astype(np.float32)
+    striped = statistics_of(first, np.clip(second + columns, 0, 1))
+    assert striped["infrared stripes across"] > clean["infrared stripes across"] + 0.3
+    assert striped["infrared stripes down"] < striped["infrared stripes across"] - 0.3
+    hazy = statistics_of(0.3 * first + 0.7, second)
+    assert hazy["visible haze"] > clean["visible haze"] + 0.2
+    assert hazy["visible contrast 50 %"] < clean["visible contrast 50 %"] - 0.5
+
+
+def test_statistics_tell_whether_the_bands_agree() -> None:
+    image = picture()
+    same, other = statistics_of(image, image), statistics_of(image, picture(1))
+    assert same["edges alike"] == pytest.approx(1, abs=1e-3)
+    assert other["edges alike"] < 0.5
+    moved = statistics_of(image, np.roll(image, 6, axis=1))
+    assert moved["offset across"] == pytest.approx(6 / 64, abs=0.02)
+    assert moved["offset down"] == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [(SMALLEST, SMALLEST), (24, 200), (300, 31)])
+@pytest.mark.parametrize("level", [0.0, 1.0, None])
+def test_statistics_are_finite_numbers(size: tuple[int, int], level: float | None) -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.random(size, dtype=np.float32) if level is None else np.full(size, level, np.float32)
+    found = statistics_of(grey, grey)
+    assert np.isfinite(list(found.values())).all()
+    assert found.keys() == statistics_of(picture(), picture()).keys()
+
+
+def made_answers(count: int = 240, seed: int = 0) -> Answers:
+    """Four pictures of each pair; statistic 0 says that visible does harm, 1 that infrared does, 2 nothing."""
+    rng = np.random.default_rng(seed)
+    kind = np.tile([0, 1, 2, 3], count // 4)
+    statistics = rng.normal(0, 0.3, (count, 3)) + 3.0 * np.stack([kind == 1, kind == 2, kind == -1], axis=1)
+    gains = np.where(np.stack([kind == 1, kind == 2], axis=1), 0.2, -0.1)
+    return Answers(("a", "b", "c"), statistics, gains, np.repeat(np.arange(count // 4), 4), kind == 0)
+
+
+def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs() -> None:
+    monitor, new = fit(made_answers()), made_answers(seed=1)
+    scores = monitor.scores(new.statistics)
+    left = np.where(scores.max(1) > monitor.needed, scores.argmax(1), -1)
+    kind = np.tile([0, 1, 2, 3], 60)
+    assert np.mean(left[kind == 1] == 0) > 0.95
+    assert np.mean(left[kind == 2] == 1) > 0.95
+    assert np.mean(left[new.whole] == -1) > 0.98
+    assert monitor.facts["gained"] > 0.09
+    assert monitor.facts["gained_on_whole_pairs"] >= -0.001
+
+
+def test_a_monitor_that_cannot_learn_drops_next_to_nothing() -> None:
+    answers = made_answers()
+    mixed = np.random.default_rng(3).permutation(len(answers.gains))
+    monitor = fit(replace(answers, gains=answers.gains[mixed] - 0.05))
+    assert monitor.facts["gained_on_whole_pairs"] >= -0.001
+
+
+def test_a_seed_makes_a_monitor() -> None:
+    torch.manual_seed(1)
+    first = fit(made_answers(), seed=4).to_fields()
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert fit(made_answers(), seed=4).to_fields() == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert fit(made_answers(), seed=5).to_fields() != first
+
+
+class Reading(System):
+    """A class of each pixel by its brightness: in visible, in infrared, or in visible where both are given."""
+
+    name = "reading"
+    supports = {"both": "designed", "infrared": "designed", "visible": "designed"}
+
+    def __init__(self) -> None:
+        super().__init__(2, NetworkSettings())
+
+    def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
+        image = infrared if visible is None else visible[:, :1]
+        assert image is not None
+        return Output(torch.cat([0.5 - image, image - 0.5], dim=1))
+
+    def deployed(self, bands: str) -> list[torch.nn.Module]:
+        return []
+
+
+class TwoBands(Pairs):
+    """Pairs whose label both bands show."""
+
+    def __init__(self, count: int):
+        scenes = open_pairs(f"scenes,train={count},val=1,test=1,size=48x64", "train")
+        for name in ("source", "split", "scaling", "false_colour", "unpaired", "offsets", "registration"):
+            setattr(self, name, getattr(scenes, name))
+        assert scenes.classes is not None
+        self.classes = replace(scenes.classes, names=("low", "high"), palette=scenes.classes.palette[:2])
+        self.bands = ("visible", "infrared")
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def __getitem__(self, index: int) -> Pair:
+        label = (picture(index) > 0.5).astype(np.uint8)
+        image = np.where(label > 0, 0.75, 0.25).astype(np.float32)
+        return Pair(str(index), np.repeat(image[..., None], 3, axis=2), image, label)
+
+
+def test_what_leaving_a_band_out_gains_is_counted() -> None:
+    pairs = TwoBands(6)
+    found = answer(Reading(), pairs, pictures=60)
+    assert found.statistics.shape == (60, len(found.names))
+    assert found.whole.sum() == 6
+    np.testing.assert_allclose(found.gains[found.whole], 0, atol=1e-12)
+    # Both bands are answered from visible: leaving infrared out changes nothing, and leaving a visible that is
+    # too dark out makes all right.
+    np.testing.assert_allclose(found.gains[:, 1], 0, atol=1e-12)
+    assert found.gains[:, 0].max() > 0.2
+    dark = found.statistics[:, found.names.index("visible mean")] < 0.2
+    assert dark.any()
+    assert (found.gains[dark, 0] > 0.2).all()
+
+
+def hand_made(band: str) -> TrainedMonitor:
+    """Finds a band harmful whose mean level is above one half."""
+    weight = np.zeros((2, 1))
+    weight[("visible", "infrared").index(band)] = 1.0
+    layers = ((weight, np.array([0.0, 0.0])),)
+    return TrainedMonitor((f"{band} mean",), np.array([0.5]), np.array([0.1]), layers, 0.0, {})
+
+
+def test_a_monitor_is_kept_as_plain_data() -> None:
+    monitor = fit(made_answers())
+    named = replace(monitor, names=("visible mean", "infrared mean", "edges alike"))
+    again = TrainedMonitor.from_fields(json.loads(json.dumps(named.to_fields())))
+    values = np.random.default_rng(0).random((5, 3))
+    np.testing.assert_allclose(again.scores(values), named.scores(values), atol=1e-3)
+    assert again.to_fields() == named.to_fields()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"names": ["visible mean", "no such thing"]},
+        {"mean": [0.5, 1.0]},
+        {"scale": [0.0]},
+        {"needed": float("nan")},
+        {"layers": []},
+        {"layers": [{"weight": [[1.0, 2.0]], "bias": [0.0]}]},
+        {"layers": [{"weight": [[1.0]], "bias": [0.0]}]},
+        {"layers": [{"weight": [["x"]], "bias": [0.0]}]},
+        {"layers": "none"},
+    ],
+)
+def test_a_damaged_monitor_is_refused_in_one_line(damage: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match="band monitor is none that") as caught:
+        TrainedMonitor.from_fields({**hand_made("visible").to_fields(), **damage})
+    assert "\n" not in str(caught.value)
+
+
+def brightened(pair: Pair, band: str) -> Pair:
+    image = getattr(pair, band)
+    return replace(pair, **{band: 0.8 + 0.19 * image})
+
+
+def test_one_band_is_found_harmful_at_most_and_black_comes_first() -> None:
+    pair = replace(open_pairs(DATA, "test")[0])
+    watching = PairMonitor(hand_made("infrared"))
+    assert watching.faults(pair.visible, 0.3 * pair.infrared) == {}
+    bright = brightened(pair, "infrared")
+    assert watching.faults(bright.visible, bright.infrared) == {"infrared": "harmful"}
+    assert watching.faults(np.zeros_like(bright.visible), bright.infrared) == {"visible": "black"}
+    assert watching.faults(None, bright.infrared) == {}
+    small = np.full((20, 30), 0.9, np.float32) * np.linspace(0.8, 1, 30, dtype=np.float32)
+    assert watching.faults(np.dstack([small] * 3), small) == {}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of random weights that finds bright infrared harmful."""
+    pairs = open_pairs(DATA, "test")
+    assert pairs.classes is not None
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    system = build("csknet", len(pairs.classes), **TINY)
+    card = make_card(system, pairs.classes, "full-range", {})
+    card.monitor = hand_made("infrared").to_fields()
+    save_run(folder, system, card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def watching(run: Path) -> Predictor:
+    return load(run, device="cpu", monitor=True)
+
+
+def test_a_card_keeps_its_monitor_and_one_without_is_as_before(run: Path) -> None:
+    card = read_card(run)
+    assert card.monitor == hand_made("infrared").to_fields()
+    card.monitor = None
+    fields = json.loads(card.to_json())
+    assert "monitor" not in fields
+    assert Card.from_fields(fields).monitor is None
+
+
+def test_a_predictor_asks_the_runs_own_monitor(run: Path, watching: Predictor) -> None:
+    pair = open_pairs(DATA, "test")[0]
+    bright = brightened(pair, "infrared")
+    found = watching.predict(bright)
+    assert (found.bands, found.faults) == ("visible", {"infrared": "harmful"})
+    plain = load(run, device="cpu")
+    np.testing.assert_array_equal(found.labels, plain.predict(bright.only("visible")).labels)
+    assert plain.predict(bright).bands == "both"
+
+
+class Bright(TwoBands):
+    """Every second pair of a list has bright infrared."""
+
+    def __init__(self, pairs: Pairs):
+        super().__init__(len(pairs))
+        self.pairs, self.classes = pairs, pairs.classes
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = self.pairs[index]
+        return brightened(pair, "infrared") if index % 2 else replace(pair, infrared=0.3 * pair.infrared)
+
+
+def test_what_is_left_out_is_counted(watching: Predictor, tmp_path: Path) -> None:
+    pairs = Bright(open_pairs(DATA, "test"))
+    found = evaluate(watching.system, pairs, bands=["both", "infrared"], monitor=watching.monitor or False)
+    assert found.dropped == {
+        "both": {"visible": 0, "infrared": 2},
+        "infrared": {"visible": 0, "infrared": 0},
+    }
+    assert "left out visible of 0 and infrared of 2 of 4 pairs" in evaluation_text(found)
+    assert evaluate(watching.system, pairs, bands=["both"]).dropped == {}
+    wanted = conditions(watching.system, pairs, ["fog"], [1, 5])
+    *_, told = assess(watching.system, pairs, wanted, monitor=watching.monitor)
+    assert set(told.dropped) == {"clean", "fog/1", "fog/5"}
+    assert told.dropped["clean"] == {"visible": 0, "infrared": 2}
+    assert "0 + 2" in robustness_text({"x": told})
+    header, first = robustness_csv({"x": told}).splitlines()[:2]
+    assert header.endswith("visible_dropped,infrared_dropped")
+    assert first.endswith(",0,2")
+    write_progress(tmp_path / "x.json", told)
+    assert read_robustness(tmp_path / "x.json") == told
+
+
+def test_a_switch_waits_for_faults_that_follow_each_other() -> None:
+    switch = BandSwitch()
+    assert switch.note("harmful").on
+    assert switch.note(None).on
+    assert [switch.note("harmful").on for _ in range(3)] == [True, False, False]
+    assert [switch.note(None).on for _ in range(5)] == [False] * 4 + [True]
+    assert all(BandSwitch(ignore=["harmful"]).note("harmful").on for _ in range(3))
+
+
+def test_a_stream_turns_a_harmful_band_off_and_on_again(watching: Predictor) -> None:
+    pair = open_pairs(DATA, "test")[0]
+    rng = np.random.default_rng(0)
+
+    def camera(band: str) -> RecordedCamera:
+        image = np.asarray(getattr(pair, band))
+
+        def frame(number: int) -> np.ndarray:
+            moved = np.roll(image, number, axis=1) * (1.0 if band == "visible" else 0.3)
+            if band == "infrared" and 4 <= number < 9:
+                moved = 0.8 + 0.19 * np.roll(image, number, axis=1)
+            noisy = moved + rng.normal(0, 0.004, image.shape)
+            top, kind = (255, np.uint8) if band == "visible" else (65535, np.uint16)
+            return np.rint(noisy.clip(0, 1) * top).astype(kind)
+
+        return RecordedCamera([number * 50_000_000 for number in range(20)], frame)
+
+    moments = list(Stream(watching, camera("visible"), camera("infrared")))
+    bands = [moment.prediction.bands for moment in moments if moment.prediction]
+    assert bands == ["both"] * 5 + ["visible"] * 8 + ["both"] * 7
+    changes = [change for moment in moments for change in moment.changes]
+    assert [str(change) for change in changes] == ["infrared off: harmful", "infrared is back"]
+    assert moments[6].faults == {"visible": None, "infrared": "harmful"}
+    ignoring = Stream(watching, camera("visible"), camera("infrared"), ignore=["harmful"])
+    assert {moment.prediction.bands for moment in ignoring if moment.prediction} == {"both"}
+
+
+def test_a_training_makes_a_monitor_that_every_command_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"epochs": 1, "batch_size": 2}
+    options = tiny_options(tmp_path / "run", "csknet", data=DATA, recipe=recipe, band_monitor=True)
+    card = read_card(train(options, quiet=True))
+    assert card.monitor is not None
+    facts = TrainedMonitor.from_fields(card.monitor).facts
+    assert facts["pictures"] > 100
+    capsys.readouterr()
+    common = ["--data", DATA, "--device", "cpu", "--monitor"]
+    assert main(["evaluate", str(tmp_path / "run"), *common, "--out", str(tmp_path / "scores")]) == 0
+    assert "band monitor, both: left out" in capsys.readouterr().out
+    assert "dropped" in json.loads((tmp_path / "scores" / "evaluation.json").read_text())["results"]["both"]
+    assert main(["predict", str(tmp_path / "run"), *common, "--out", str(tmp_path / "labels")]) == 0
+    assert main(["info", str(tmp_path / "run")]) == 0
+    assert "band monitor" in capsys.readouterr().out
+
+
+def test_fuse_takes_a_monitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "fused"), "--monitor"]
+    assert main(["fuse", "laplacian", "--data", DATA, "--split", "test", *out]) == 0
+    manifest = json.loads((tmp_path / "fused" / "manifest.json").read_text())
+    assert manifest["monitor"] is True
+
+
+def test_what_cannot_have_a_monitor_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OptionError, match="deeplabv3plus runs on visible alone, so there is no band"):
+        train(tiny_options(tmp_path / "a", band_monitor=True), quiet=True)
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(OptionError, match="known by labels only"):
+        train(
+            tiny_options(tmp_path / "b", "amdanet", without_labels=True, band_monitor=True, network={}),
+            quiet=True,
+        )
+    with pytest.raises(OptionError, match="band_monitor is true or false"):
+        tiny_options(tmp_path / "c", band_monitor="yes")
+    ray = ["evaluate", "run", "--data", DATA, "--launcher", "ray", "--monitor", "--out", "x"]
+    assert "--monitor counts in one process" in refused(ray, capsys)
+    assert "--monitor" in refused(["evaluate", "laplacian", "--data", DATA, "--fusion", "--monitor"], capsys)
