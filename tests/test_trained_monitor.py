@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import mahalanobis
 from torch import Tensor
 
 from command_line import refused
@@ -23,13 +24,15 @@ from crossband.evaluation.robustness import assess, conditions
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import write_image
+from crossband.pictures import to_uint8
 from crossband.predictor import Predictor, load
 from crossband.report import evaluation_text
 from crossband.report.robustness_files import read_robustness, robustness_csv, robustness_text, write_progress
 from crossband.run_card import read_card
 from crossband.stream import RecordedCamera, Stream
 from crossband.systems.base import NetworkSettings, Output, System
-from crossband.trained_monitor import TrainedMonitor
+from crossband.trained_monitor import TrainedMonitor, Usual
 from crossband.training.engine import train
 from crossband.training.monitoring import Answers, answer, fit
 from crossband.weights import make_card, save_run
@@ -88,32 +91,57 @@ def test_statistics_are_finite_numbers(size: tuple[int, int], level: float | Non
     assert found.keys() == statistics_of(picture(), picture()).keys()
 
 
+NAMES = ("visible mean", "infrared mean", "edges alike")
+
+
 def made_answers(count: int = 240, seed: int = 0) -> Answers:
-    """Four pictures of each pair; statistic 0 says that visible does harm, 1 that infrared does, 2 nothing."""
+    """Four pictures of each pair, two of a fault each; a far statistic 0 says that visible does harm, 1 that
+    infrared does, 2 nothing."""
     rng = np.random.default_rng(seed)
     kind = np.tile([0, 1, 2, 3], count // 4)
-    statistics = rng.normal(0, 0.3, (count, 3)) + 3.0 * np.stack([kind == 1, kind == 2, kind == -1], axis=1)
+    far = np.stack([kind == 1, kind == 2, kind == 3], axis=1) * rng.uniform(4, 8, (count, 1))
+    statistics = rng.normal(0, 0.3, (count, 3)) + far * rng.choice([-1, 1], (count, 3))
     gains = np.where(np.stack([kind == 1, kind == 2], axis=1), 0.2, -0.1)
-    return Answers(("a", "b", "c"), statistics, gains, np.repeat(np.arange(count // 4), 4), kind == 0)
+    number = np.repeat(np.arange(count // 4), 4)
+    faults = np.where(kind == 0, "", np.char.add(kind.astype(str), np.char.add("-", (number % 2).astype(str))))
+    return Answers(NAMES, statistics, gains, number, faults)
+
+
+def left_out(monitor: TrainedMonitor, answers: Answers) -> np.ndarray:
+    """0 for visible, 1 for infrared, -1 for neither."""
+    places = [[answers.names.index(name) for name in one.names] for one in monitor.usual]
+    distances = [
+        one.distance(answers.statistics[:, each]) for one, each in zip(monitor.usual, places, strict=True)
+    ]
+    scores = monitor.scores(np.stack(distances, axis=1))
+    return np.where(scores.max(1) > monitor.needed, scores.argmax(1), -1)
 
 
 def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs() -> None:
     monitor, new = fit(made_answers()), made_answers(seed=1)
-    scores = monitor.scores(new.statistics)
-    left = np.where(scores.max(1) > monitor.needed, scores.argmax(1), -1)
-    kind = np.tile([0, 1, 2, 3], 60)
+    left, kind = left_out(monitor, new), np.tile([0, 1, 2, 3], 60)
     assert np.mean(left[kind == 1] == 0) > 0.95
     assert np.mean(left[kind == 2] == 1) > 0.95
+    assert np.mean(left[kind == 3] == -1) > 0.95
     assert np.mean(left[new.whole] == -1) > 0.98
     assert monitor.facts["gained"] > 0.09
     assert monitor.facts["gained_on_whole_pairs"] >= -0.001
 
 
-def test_a_monitor_that_cannot_learn_drops_next_to_nothing() -> None:
+def test_where_no_band_is_worth_leaving_out_none_is() -> None:
     answers = made_answers()
-    mixed = np.random.default_rng(3).permutation(len(answers.gains))
-    monitor = fit(replace(answers, gains=answers.gains[mixed] - 0.05))
-    assert monitor.facts["gained_on_whole_pairs"] >= -0.001
+    monitor = fit(replace(answers, gains=np.full_like(answers.gains, -0.1)))
+    assert (left_out(monitor, made_answers(seed=1)) == -1).all()
+    assert monitor.facts["gained"] == 0
+
+
+def test_a_distance_is_that_of_mahalanobis() -> None:
+    """By SciPy: two statistics of deviations 1 and 2 that correlate by 0.5."""
+    covariance = np.array([[1.0, 1.0], [1.0, 4.0]])
+    usual = Usual(("visible mean", "edges alike"), np.array([1.0, 2.0]), np.linalg.inv(covariance))
+    point = np.array([[2.0, -1.0]])
+    expected = mahalanobis(point[0], usual.mean, usual.inverse) ** 2 / 2
+    assert usual.distance(point)[0] == pytest.approx(np.log(expected + 0.3))
 
 
 def test_a_seed_makes_a_monitor() -> None:
@@ -184,28 +212,29 @@ def test_what_leaving_a_band_out_gains_is_counted() -> None:
 
 
 def hand_made(band: str) -> TrainedMonitor:
-    """Finds a band harmful whose mean level is above one half."""
+    """Finds a band harmful whose mean level is more than 0.3 from 0.25."""
     weight = np.zeros((2, 1))
     weight[("visible", "infrared").index(band)] = 1.0
-    layers = ((weight, np.array([0.0, 0.0])),)
-    return TrainedMonitor((f"{band} mean",), np.array([0.5]), np.array([0.1]), layers, 0.0, {})
+    usual = Usual((f"{band} mean",), np.array([0.25]), np.array([[1 / 0.3**2]]))
+    return TrainedMonitor((usual,), ((weight, np.zeros(2)),), float(np.log(1.3)), {})
 
 
 def test_a_monitor_is_kept_as_plain_data() -> None:
     monitor = fit(made_answers())
-    named = replace(monitor, names=("visible mean", "infrared mean", "edges alike"))
-    again = TrainedMonitor.from_fields(json.loads(json.dumps(named.to_fields())))
-    values = np.random.default_rng(0).random((5, 3))
-    np.testing.assert_allclose(again.scores(values), named.scores(values), atol=1e-3)
-    assert again.to_fields() == named.to_fields()
+    again = TrainedMonitor.from_fields(json.loads(json.dumps(monitor.to_fields())))
+    values = np.random.default_rng(0).random((5, len(monitor.usual)))
+    np.testing.assert_allclose(again.scores(values), monitor.scores(values), atol=1e-3)
+    assert again.to_fields() == monitor.to_fields()
+    assert (left_out(again, made_answers(seed=1)) == left_out(monitor, made_answers(seed=1))).all()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        {"names": ["visible mean", "no such thing"]},
-        {"mean": [0.5, 1.0]},
-        {"scale": [0.0]},
+        {"usual": []},
+        {"usual": [{"names": ["no such thing"], "mean": [0.5], "inverse": [[1.0]]}]},
+        {"usual": [{"names": ["visible mean"], "mean": [0.5, 1.0], "inverse": [[1.0]]}]},
+        {"usual": [{"names": ["visible mean"], "mean": [0.5], "inverse": [1.0]}]},
         {"needed": float("nan")},
         {"layers": []},
         {"layers": [{"weight": [[1.0, 2.0]], "bias": [0.0]}]},
@@ -226,7 +255,7 @@ def brightened(pair: Pair, band: str) -> Pair:
 
 
 def test_one_band_is_found_harmful_at_most_and_black_comes_first() -> None:
-    pair = replace(open_pairs(DATA, "test")[0])
+    pair = open_pairs(DATA, "test")[0]
     watching = PairMonitor(hand_made("infrared"))
     assert watching.faults(pair.visible, 0.3 * pair.infrared) == {}
     bright = brightened(pair, "infrared")
@@ -364,10 +393,14 @@ def test_a_training_makes_a_monitor_that_every_command_takes(
 
 
 def test_fuse_takes_a_monitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = ["--out", str(tmp_path / "fused"), "--monitor"]
-    assert main(["fuse", "laplacian", "--data", DATA, "--split", "test", *out]) == 0
-    manifest = json.loads((tmp_path / "fused" / "manifest.json").read_text())
-    assert manifest["monitor"] is True
+    pair = open_pairs(DATA, "test")[0]
+    write_image(tmp_path / "visible" / "a.png", np.zeros(pair.visible.shape, np.uint8))
+    write_image(tmp_path / "infrared" / "a.png", to_uint8(pair.infrared))
+    sides = ["--visible", str(tmp_path / "visible"), "--infrared", str(tmp_path / "infrared")]
+    assert main(["fuse", "laplacian", *sides, "--out", str(tmp_path / "fused"), "--monitor"]) == 0
+    assert "band monitor: visible black in 1" in capsys.readouterr().out
+    told = (tmp_path / "fused" / "faults.csv").read_text().splitlines()[1]
+    assert told.startswith("a,visible,black,")
 
 
 def test_what_cannot_have_a_monitor_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,24 +16,44 @@ from crossband.errors import WeightsError, first_line
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.words import BANDS, Band
 
-FARTHEST = 4.0
-"""Deviations from the training pairs' mean at which a statistic is cut off: no image counts as farther."""
+FARTHEST = 8.0
+"""Of a logarithm of a distance: no image counts as farther."""
+_NEAREST = 0.3
+"""Added to a distance before its logarithm, in which all whole pairs are then nearly alike."""
 _MOST_UNITS = 4096
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What some statistics of whole pairs usually are, from which those of a pair are more or less far.
+
+    names: of the statistics, G in all. mean: (G,). inverse: (G, G), of their covariance.
+    """
+
+    names: tuple[str, ...]
+    mean: np.ndarray
+    inverse: np.ndarray
+
+    def distance(self, statistics: np.ndarray) -> np.ndarray:
+        """(N,): the logarithm of the squared Mahalanobis distance by G, for statistics (N, G)."""
+        off = statistics - self.mean
+        squared = np.einsum("ni,ij,nj->n", off, self.inverse, off) / len(self.mean)
+        return np.minimum(np.log(np.maximum(squared, 0) + _NEAREST), FARTHEST)
 
 
 @dataclass(frozen=True)
 class TrainedMonitor:
     """The weights of a monitor, for images of one run.
 
-    names: the statistics that it looks at, in order (`pair_statistics`), S in all. mean, scale: (S,) of each on
-    the training pairs. layers: (weight (out, in), bias (out,)) of a network with ReLU between its layers; its
-    two outputs are scores of visible and infrared. needed: the score above which a band is left out.
-    facts: how it was trained and what it found there, as JSON can hold it.
+    usual: groups of statistics (`pair_statistics`), K in all: levels, colours, detail, contrast of a band, how
+    the bands agree. What a network sees of a pair is how far each group is from the usual: distances carry over
+    to faults that it was not trained on, where the statistics themselves do not. layers: (weight (out, in),
+    bias (out,)) of a network of K inputs with ReLU between its layers; its two outputs are scores of visible and
+    infrared. needed: the score above which a band is left out. facts: how it was trained and what it found
+    there, as JSON can hold it.
     """
 
-    names: tuple[str, ...]
-    mean: np.ndarray
-    scale: np.ndarray
+    usual: tuple[Usual, ...]
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     needed: float
     facts: Mapping[str, Any]
@@ -47,13 +67,14 @@ class TrainedMonitor:
         if min(infrared.shape[:2]) < SMALLEST:
             return None
         found = pair_statistics(visible, infrared)
-        scores = self.scores(np.array([[found[name] for name in self.names]]))[0]
+        seen = np.array([[one.distance(_row(found, one.names))[0] for one in self.usual]])
+        scores = self.scores(seen)[0]
         band = BANDS[int(scores.argmax())]
         return band if scores.max() > self.needed else None
 
-    def scores(self, statistics: np.ndarray) -> np.ndarray:
-        """(N, 2) scores of visible and infrared for statistics (N, S)."""
-        values = np.clip((statistics - self.mean) / self.scale, -FARTHEST, FARTHEST)
+    def scores(self, distances: np.ndarray) -> np.ndarray:
+        """(N, 2) scores of visible and infrared for the distances (N, K) of each group."""
+        values = distances
         for weight, bias in self.layers[:-1]:
             values = np.maximum(values @ weight.T + bias, 0)
         weight, bias = self.layers[-1]
@@ -62,9 +83,14 @@ class TrainedMonitor:
     def to_fields(self) -> dict[str, Any]:
         """The monitor as plain data, its numbers to six digits."""
         return {
-            "names": list(self.names),
-            "mean": _rounded(self.mean),
-            "scale": _rounded(self.scale),
+            "usual": [
+                {
+                    "names": list(one.names),
+                    "mean": _rounded(one.mean),
+                    "inverse": [_rounded(row) for row in one.inverse],
+                }
+                for one in self.usual
+            ],
             "layers": [
                 {"weight": [_rounded(row) for row in weight], "bias": _rounded(bias)}
                 for weight, bias in self.layers
@@ -78,9 +104,14 @@ class TrainedMonitor:
         """The monitor that `to_fields` gave as data. Raises WeightsError for anything else."""
         try:
             monitor = cls(
-                names=tuple(map(str, fields["names"])),
-                mean=np.array(fields["mean"], dtype=float),
-                scale=np.array(fields["scale"], dtype=float),
+                usual=tuple(
+                    Usual(
+                        tuple(map(str, one["names"])),
+                        np.array(one["mean"], dtype=float),
+                        np.array(one["inverse"], dtype=float),
+                    )
+                    for one in fields["usual"]
+                ),
                 layers=tuple(
                     (np.array(layer["weight"], dtype=float), np.array(layer["bias"], dtype=float))
                     for layer in fields["layers"]
@@ -97,22 +128,31 @@ class TrainedMonitor:
         return monitor
 
 
+def _row(found: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
+    return np.array([[found[name] for name in names]])
+
+
 def _check(monitor: TrainedMonitor) -> None:
-    size = len(monitor.names)
     blank = np.zeros((SMALLEST, SMALLEST), np.float32)
-    unknown = sorted(set(monitor.names) - pair_statistics(np.dstack([blank] * 3), blank).keys())
-    if unknown:
-        raise ValueError(f"there is no statistic {unknown[0]!r}")
-    if monitor.mean.shape != (size,) or monitor.scale.shape != (size,) or not (monitor.scale > 0).all():
-        raise ValueError("its statistics do not fit together")
+    known = pair_statistics(np.dstack([blank] * 3), blank).keys()
+    numbers = [np.array(monitor.needed)]
+    for one in monitor.usual:
+        unknown = sorted(set(one.names) - known)
+        if unknown:
+            raise ValueError(f"there is no statistic {unknown[0]!r}")
+        size = len(one.names)
+        if not size or one.mean.shape != (size,) or one.inverse.shape != (size, size):
+            raise ValueError("its statistics do not fit together")
+        numbers += [one.mean, one.inverse]
+    size = len(monitor.usual)
     for weight, bias in monitor.layers:
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != size or size > _MOST_UNITS:
             raise ValueError("its layers do not fit together")
         size = len(bias)
+        numbers += [weight, bias]
     if size != len(BANDS) or not monitor.layers:
         raise ValueError("it does not score two bands")
-    numbers: Sequence[np.ndarray] = [monitor.mean, monitor.scale, *(a for layer in monitor.layers for a in layer)]
-    if not all(np.isfinite(each).all() for each in numbers) or not np.isfinite(monitor.needed):
+    if not all(np.isfinite(each).all() for each in numbers):
         raise ValueError("it holds NaN")
 
 

@@ -1,9 +1,10 @@
 """The training of a run's own band monitor: which band of a broken pair is better left out.
 
 The run answers training pairs on both bands and on either alone, some as they are and most with one band
-broken by what no test holds out (`crossband.pairs.corruption.broken`). What leaving a band out of a pair would
-add to the mean IoU is known there, and the monitor learns to gain as much of it as it can from cheap
-statistics of the two images (`pair_statistics`). The run's weights stay as they are.
+broken by what no test holds out (`crossband.pairs.corruption.drawn_corruption`). What leaving a band out of a pair would
+add to the mean IoU is known there, and the monitor learns to gain as much of it as it can from how far
+cheap statistics of the two images (`pair_statistics`) are from those of whole pairs. The run's weights stay as
+they are.
 """
 
 from __future__ import annotations
@@ -22,24 +23,32 @@ from crossband.metrics.resampling import mean_ious
 from crossband.metrics.segmentation import confusion_matrix
 from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import Pair, Pairs
-from crossband.pairs.corruption import broken
+from crossband.pairs.corruption import drawn_corruption
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.systems.base import System
-from crossband.trained_monitor import FARTHEST, TrainedMonitor
+from crossband.trained_monitor import TrainedMonitor, Usual
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
-_WIDTH, _NETWORKS, _FOLDS = 16, 5, 4
-_STEPS, _BATCH, _RATE, _DECAY = 400, 256, 1e-2, 1e-2
-_NOISE, _HIDDEN = 0.3, 0.2
-"""What is added to the statistics in training, in deviations, and the share that is left out: a monitor must not
-know single pairs by heart."""
+_WIDTH, _NETWORKS = 8, 4
+_STEPS, _BATCH, _RATE, _DECAY = 200, 256, 1e-2, 1e-2
+_NOISE, _HIDDEN = 0.1, 0.1
+"""What is added to distances in training, and the share that is left out: a monitor must not know single pairs
+by heart."""
+_SHRUNK, _LEAST = 0.3, 0.02
+"""How far a correlation of few pairs is drawn towards none, and the least deviation, as a share of a mean."""
 _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
 _LEVELS = np.linspace(0, 4, 41)
+_KINDS = {
+    "levels": ("mean", "deviation", "level ", "dark", "bright"),
+    "colours": ("red", "blue", "chroma", "haze"),
+    "contrast": ("contrast",),
+}
+"""How the statistics of a band that belong together begin; all others are detail."""
 _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
@@ -49,15 +58,20 @@ class Answers:
     """What the run made of N pictures of S statistics.
 
     names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would add
-    to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list. whole: (N,)
-    bool, True for a pair that is not broken.
+    to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list. faults: (N,) the
+    corruption of each, "" for a whole pair.
     """
 
     names: tuple[str, ...]
     statistics: np.ndarray
     gains: np.ndarray
     places: np.ndarray
-    whole: np.ndarray
+    faults: np.ndarray
+
+    @property
+    def whole(self) -> np.ndarray:
+        """(N,) bool: the pairs that are not broken."""
+        return self.faults == ""
 
 
 def check_can_be_monitored(system: System, pairs: Pairs) -> None:
@@ -106,16 +120,18 @@ def answer(
     draws = min(max(pictures // len(pairs), 2), _MOST_DRAWS)
     statistics: list[list[float]] = []
     matrices: list[Tensor] = []
+    faults: list[str] = []
     names: tuple[str, ...] = ()
     was_training = system.training
     system.eval().to(device)
     with torch.inference_mode():
         whole = None
-        for number, pair in enumerate(_drawn(pairs, draws, scale, seed)):
+        for number, (pair, fault) in enumerate(_drawn(pairs, draws, scale, seed)):
             assert pair.visible is not None
             assert pair.infrared is not None
             found = pair_statistics(pair.visible, pair.infrared)
             names = tuple(found)
+            faults.append(fault)
             statistics.append(list(found.values()))
             matrices.append(_counted(system, pair, len(pairs.classes), device, whole))
             if number % draws == 0:
@@ -128,12 +144,12 @@ def answer(
         statistics=np.array(statistics),
         gains=_gains(torch.stack(matrices).numpy(), [bands in system.supports for bands in _GIVEN[1:]]),
         places=np.repeat(np.arange(len(pairs)), draws),
-        whole=np.tile(np.arange(draws) == 0, len(pairs)),
+        faults=np.array(faults),
     )
 
 
-def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> Iterator[Pair]:
-    """Every pair as it is, then broken in so many ways but one, at the size at which it is seen."""
+def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> Iterator[tuple[Pair, str]]:
+    """Every pair as it is, then broken in so many ways but one, at the size at which it is seen; and by what."""
     resized = Augmentation(flip=0.0, scale=scale)
     for place in range(len(pairs)):
         rng = np.random.default_rng((seed, place))
@@ -143,9 +159,10 @@ def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> I
                 f"band_monitor: pair {seen.name} is seen at {seen.size[0]} x {seen.size[1]} pixels, and "
                 f"{SMALLEST} a side are needed; leave it out"
             )
-        yield seen
+        yield seen, ""
         for _ in range(draws - 1):
-            yield broken(seen, rng)
+            corruption, severity = drawn_corruption(seen, rng)
+            yield corruption.apply(seen, severity, rng), corruption.name
 
 
 def _counted(
@@ -197,26 +214,73 @@ def _gains(matrices: np.ndarray, able: Sequence[bool]) -> np.ndarray:
 def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     """A monitor that gains as much mean IoU as it can by leaving bands out.
 
-    How sure it must be is chosen on pairs that its networks have not seen (cross-validation over pairs): so
-    that it gains most, and whole pairs lose no more than a tenth of a point.
+    How sure it must be is chosen on what its networks have not seen: corruptions that the others were left to
+    learn from, and whole pairs of the other half of the list. So that it gains most on faults that are new to
+    it, and whole pairs lose no more than a tenth of a point.
     """
-    folds = np.random.default_rng(seed).permutation(answers.places.max() + 1)[answers.places] % _FOLDS
     scores = np.zeros_like(answers.gains)
-    for fold in range(_FOLDS):
-        other, own = folds != fold, folds == fold
-        scores[own] = _fitted(answers, other, 0.0, seed, {}).scores(answers.statistics[own])
+    for own, other in _folds(answers):
+        usual = _usual(answers, other)
+        network = _fitted(answers, usual, other, 0.0, seed, {})
+        scores[own] = network.scores(_distances(answers, usual, own))
     gained = {level: _gained(scores, answers.gains, level) for level in _LEVELS}
     sure = [level for level in _LEVELS if gained[level][answers.whole].mean() >= -_MOST_LOST]
     needed = max(sure or [_LEVELS[-1]], key=lambda level: gained[level].mean())
+    touched = scores.max(1) > needed
     facts = {
         "pictures": len(scores),
         "gained": round(float(gained[needed].mean()), 5),
         "could_gain": round(float(np.maximum(answers.gains.max(1), 0).mean()), 5),
         "gained_on_whole_pairs": round(float(gained[needed][answers.whole].mean()), 5),
-        "whole_pairs_touched": round(float((scores.max(1) > needed)[answers.whole].mean()), 4),
-        "broken_pairs_touched": round(float((scores.max(1) > needed)[~answers.whole].mean()), 4),
+        "whole_pairs_touched": round(float(touched[answers.whole].mean()), 4),
+        "broken_pairs_touched": round(float(touched[~answers.whole].mean()), 4),
     }
-    return _fitted(answers, np.ones(len(scores), bool), float(needed), seed, facts)
+    everything = np.ones(len(scores), bool)
+    return _fitted(answers, _usual(answers, everything), everything, float(needed), seed, facts)
+
+
+def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(own, other): what is scored, and what its networks learn from, as bool (N,)."""
+    half = answers.places % 2 == 0
+    for side in (half, ~half):
+        yield answers.whole & side, ~side
+    for fault in sorted(set(answers.faults[~answers.whole])):
+        own = answers.faults == fault
+        yield own, ~own
+
+
+def _kind_of(name: str) -> str:
+    """The group that a statistic is of: "visible levels", or "pair"."""
+    band, _, rest = name.partition(" ")
+    if band not in BANDS:
+        return "pair"
+    kind = next((kind for kind, begins in _KINDS.items() if rest.startswith(begins)), "detail")
+    return f"{band} {kind}"
+
+
+def _usual(answers: Answers, chosen: np.ndarray) -> tuple[Usual, ...]:
+    """What each group of statistics usually is, by the whole ones of the chosen pictures."""
+    whole = answers.statistics[chosen & answers.whole]
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(answers.names):
+        groups.setdefault(_kind_of(name), []).append(place)
+    found = []
+    for places in groups.values():
+        mean = whole[:, places].mean(0)
+        deviation = whole[:, places].std(0) + _LEAST * (np.abs(mean) + 0.05)
+        values = (whole[:, places] - mean) / deviation
+        shrunk = (1 - _SHRUNK) * (values.T @ values) / len(values) + _SHRUNK * np.eye(len(places))
+        inverse = np.linalg.inv(shrunk) / np.outer(deviation, deviation)
+        found.append(Usual(tuple(answers.names[place] for place in places), mean, inverse))
+    return tuple(found)
+
+
+def _distances(answers: Answers, usual: Sequence[Usual], chosen: np.ndarray) -> np.ndarray:
+    """(N, K): of each chosen picture, how far each group is from the usual."""
+    places = {name: place for place, name in enumerate(answers.names)}
+    columns = [[places[name] for name in one.names] for one in usual]
+    statistics = answers.statistics[chosen]
+    return np.stack([one.distance(statistics[:, each]) for one, each in zip(usual, columns, strict=True)], axis=1)
 
 
 def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:
@@ -226,23 +290,28 @@ def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:
 
 
 def _fitted(
-    answers: Answers, chosen: np.ndarray, needed: float, seed: int, facts: dict[str, Any]
+    answers: Answers,
+    usual: tuple[Usual, ...],
+    chosen: np.ndarray,
+    needed: float,
+    seed: int,
+    facts: dict[str, Any],
 ) -> TrainedMonitor:
     """The mean of a few small networks, each on pictures drawn with replacement, as one network."""
-    statistics, gains = answers.statistics[chosen], answers.gains[chosen]
-    mean, scale = statistics.mean(0), statistics.std(0)
-    scale = np.maximum(scale, 1e-3 * (np.abs(mean) + 1e-2))
-    values = np.clip((statistics - mean) / scale, -FARTHEST, FARTHEST)
-    members = [_network(values, gains, [seed, number]) for number in range(_NETWORKS)]
+    values, gains = _distances(answers, usual, chosen), answers.gains[chosen]
+    mean, scale = values.mean(0), values.std(0) + 1e-3
+    members = [_network((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
     first, last = zip(*((member[0], member[2]) for member in members), strict=True)
+    # What brings the distances to mean 0 and deviation 1 goes into the first layer.
+    weight = _joined([part.weight for part in first]) / scale
     layers = (
-        (_joined([part.weight for part in first]), _joined([part.bias for part in first])),
+        (weight, _joined([part.bias for part in first]) - weight @ mean),
         (
             _joined([part.weight.T for part in last]).T / _NETWORKS,
             np.mean([part.bias.detach().numpy() for part in last], axis=0),
         ),
     )
-    return TrainedMonitor(answers.names, mean, scale, layers, needed, facts)
+    return TrainedMonitor(usual, layers, needed, facts)
 
 
 def _joined(parts: Sequence[Tensor]) -> np.ndarray:

@@ -9,7 +9,12 @@ from crossband.pairs.corruption.catalogue import (
     NamedCorruption,
     find_corruption,
 )
-from crossband.pairs.corruption.drawing import HELD_OUT_CORRUPTIONS, TRAINING_CORRUPTIONS, broken
+from crossband.pairs.corruption.drawing import (
+    HELD_OUT_CORRUPTIONS,
+    TRAINING_CORRUPTIONS,
+    broken,
+    drawn_corruption,
+)
 from crossband.pairs.corruption.visible import overexpose
 
 __all__ = [
@@ -25,6 +30,7 @@ __all__ = [
     "Noisy",
     "RandomlyMissing",
     "broken",
+    "drawn_corruption",
     "find_corruption",
     "overexpose",
 ]

@@ -14,7 +14,13 @@ HELD_OUT_CORRUPTIONS: tuple[str, ...] = tuple(c.name for c in CORRUPTIONS.values
 
 
 def broken(pair: Pair, rng: np.random.Generator) -> Pair:
-    """A copy of a pair, one band of which is broken by one of `TRAINING_CORRUPTIONS`; the label stays.
+    """A copy of a pair, one band of which is broken by `drawn_corruption`; the label stays."""
+    corruption, severity = drawn_corruption(pair, rng)
+    return corruption.apply(pair, severity, rng)
+
+
+def drawn_corruption(pair: Pair, rng: np.random.Generator) -> tuple[Corruption, int]:
+    """One of `TRAINING_CORRUPTIONS`, for a pair, and a severity.
 
     Either band that is there, each of its corruptions and each severity have equal chances. What moves
     infrared against visible counts as a corruption of infrared, and is drawn for pairs of both alone: the
@@ -29,5 +35,4 @@ def broken(pair: Pair, rng: np.random.Generator) -> Pair:
 
     names = [name for name in TRAINING_CORRUPTIONS if fits(CORRUPTIONS[name])]
     corruption = CORRUPTIONS[names[rng.integers(len(names))]]
-    severity = SEVERITIES[rng.integers(len(SEVERITIES))]
-    return corruption.apply(pair, severity, rng)
+    return corruption, SEVERITIES[rng.integers(len(SEVERITIES))]
