@@ -2,10 +2,10 @@
 
     python speed/broken_bands.py csknet csknet-robust --data cwfid --seeds 0 --pairs PATH --weights PATH
 
-PATH holds the real sets. Every run is trained, its band monitor too (`crossband.training.monitoring`), and its
-answers under the corruptions that no training draws are counted pair by pair: as they are, with the monitor
-that looks for thresholds, and with the trained one. What is counted lies in ``counts/``, and is not counted
-again. Without the name of a run, the tables are printed. One thread by default.
+PATH holds the real sets. Every run is trained, its band monitor too (`crossband.training.monitoring`), and
+its answers under the corruptions that no training draws are counted pair by pair: as they are, with the
+monitor that looks for thresholds, and with the trained one. What is counted lies in ``counts/``, and is not
+counted again. Without the name of a run, the tables are printed. One thread by default.
 """
 
 from __future__ import annotations
@@ -197,7 +197,8 @@ def without(counted: Mapping[str, np.ndarray], key: str) -> np.ndarray:
 
 def difference(first: np.ndarray, second: np.ndarray) -> Interval:
     """Of the mean IoU on the same pairs, (N, C, C) each, by the bootstrap of `crossband compare`."""
-    whole, drawn = mean_ious(np.stack([first.sum(0), second.sum(0)])), mean_ious(resampled(np.stack([first, second])))
+    stacked = np.stack([first, second])
+    whole, drawn = mean_ious(stacked.sum(1)), mean_ious(resampled(stacked))
     return interval(float(whole[0] - whole[1]), drawn[0] - drawn[1])
 
 
@@ -232,7 +233,8 @@ def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> st
     rows = []
     for (data, run, seed), one in counted.items():
         if "none|clean" not in one:
-            rows.append([data, run, seed, "", *(score(one[k]) if (k := f"alone|{b}") in one else "" for b in ALONE)])
+            known = {band: score(one[key]) for band in ALONE if (key := f"alone|{band}") in one}
+            rows.append([data, run, seed, "", *(known.get(band, "") for band in ALONE)])
             rows[-1] += [""] * (2 + len(WAYS))
             continue
         keys = [key.partition("|")[2] for key in one if key.startswith("none|") and "/" in key]
@@ -245,7 +247,9 @@ def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> st
             below = [key for key, margin in margins.items() if margin.value < -TOLERATED]
             sure = [key for key, margin in margins.items() if margin.high < -TOLERATED]
             worst = min(margins, key=lambda key: margins[key].value)
-            cells.append(f"{len(below)} ({len(sure)}) of {len(keys)}; {100 * margins[worst].value:+.1f} {worst}")
+            cells.append(
+                f"{len(below)} ({len(sure)}) of {len(keys)}; {100 * margins[worst].value:+.1f} {worst}"
+            )
         rows.append([data, run, seed, *cells])
     titles = ["set", "run", "seed", "both", *(f"{band} alone" for band in ALONE), "monitor on clean pairs"]
     return table([*titles, "dropped of clean, visible + infrared", *(f"worse: {way}" for way in WAYS)], rows)
@@ -254,7 +258,9 @@ def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> st
 def margins(one: Mapping[str, np.ndarray]) -> str:
     """Markdown: of one run, the margin under each condition without a monitor and with the trained one."""
     rows = []
-    for key in [key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")]:
+    for key in [
+        key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")
+    ]:
         left = one[f"trained left|{key}"]
         cells = [told(difference(one[f"{way}|{key}"], without(one, key))) for way in WAYS]
         rows.append([key, *cells, f"{(left == 1).sum()} + {(left == 2).sum()} of {len(left)}"])
@@ -267,7 +273,9 @@ def robust_against_plain(counted: Mapping[tuple[str, str, str], dict[str, np.nda
     for (data, run, seed), one in counted.items():
         plain = counted.get((data, run.removesuffix("-robust"), seed))
         if run.endswith("-robust") and plain is not None:
-            cells = [told(difference(one[f"{way}|clean"], plain["none|clean"])) for way in ("none", "trained")]
+            cells = [
+                told(difference(one[f"{way}|clean"], plain["none|clean"])) for way in ("none", "trained")
+            ]
             rows.append([data, run, seed, *cells])
     return table(["set", "run", "seed", "without a monitor", "with its monitor"], rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -103,7 +103,9 @@ def made_answers(count: int = 240, seed: int = 0) -> Answers:
     statistics = rng.normal(0, 0.3, (count, 3)) + far * rng.choice([-1, 1], (count, 3))
     gains = np.where(np.stack([kind == 1, kind == 2], axis=1), 0.2, -0.1)
     number = np.repeat(np.arange(count // 4), 4)
-    faults = np.where(kind == 0, "", np.char.add(kind.astype(str), np.char.add("-", (number % 2).astype(str))))
+    faults = np.where(
+        kind == 0, "", np.char.add(kind.astype(str), np.char.add("-", (number % 2).astype(str)))
+    )
     return Answers(NAMES, statistics, gains, number, faults)
 
 
@@ -155,10 +157,10 @@ def test_a_seed_makes_a_monitor() -> None:
 
 
 class Reading(System):
-    """A class of each pixel by its brightness: in visible, in infrared, or in visible where both are given."""
+    """A class of each pixel by its brightness: in visible where it is given, else in infrared."""
 
     name = "reading"
-    supports = {"both": "designed", "infrared": "designed", "visible": "designed"}
+    supports: ClassVar[Any] = {"both": "designed", "infrared": "designed", "visible": "designed"}
 
     def __init__(self) -> None:
         super().__init__(2, NetworkSettings())
@@ -202,8 +204,8 @@ def test_what_leaving_a_band_out_gains_is_counted() -> None:
     assert found.statistics.shape == (60, len(found.names))
     assert found.whole.sum() == 6
     np.testing.assert_allclose(found.gains[found.whole], 0, atol=1e-12)
-    # Both bands are answered from visible: leaving infrared out changes nothing, and leaving a visible that is
-    # too dark out makes all right.
+    # Both bands are answered from visible: leaving infrared out changes nothing, and leaving out a visible
+    # that is too dark makes all right.
     np.testing.assert_allclose(found.gains[:, 1], 0, atol=1e-12)
     assert found.gains[:, 0].max() > 0.2
     dark = found.statistics[:, found.names.index("visible mean")] < 0.2
@@ -404,7 +406,7 @@ def test_fuse_takes_a_monitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_what_cannot_have_a_monitor_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(OptionError, match="deeplabv3plus runs on visible alone, so there is no band"):
+    with pytest.raises(OptionError, match="deeplabv3plus runs on visible alone, so no band"):
         train(tiny_options(tmp_path / "a", band_monitor=True), quiet=True)
     assert not (tmp_path / "a").exists()
     with pytest.raises(OptionError, match="known by labels only"):

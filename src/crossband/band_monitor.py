@@ -58,7 +58,7 @@ class Verdict:
 
 
 class BandSwitch:
-    """Whether a band is used, by the faults of its frames: off after a few faulty ones, on after more good ones.
+    """Whether a band is used, by the faults of its frames: off after a few, on after more without.
 
     ignore: faults that do not count, such as "frozen" for a video of drawings. on: whether the band is to be
     used. fault: what turned it off, or its last frame's fault; None while it is on and well.
@@ -114,8 +114,8 @@ class BandMonitor(BandSwitch):
 class PairMonitor:
     """Says which bands of single pairs are better left out.
 
-    trained: a run's own monitor (`TrainedMonitor`), which then decides; of what any image shows by itself only
-    a black one counts beside it. None looks for faults that an image shows by itself (`faults_of`).
+    trained: a run's own monitor (`TrainedMonitor`), which then decides; of what an image shows by itself
+    only a black one counts beside it. None looks for faults that an image shows by itself (`faults_of`).
     """
 
     def __init__(self, trained: TrainedMonitor | None = None):
@@ -124,15 +124,16 @@ class PairMonitor:
     def faults(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
         """What is wrong with the images of one pair; bands that are well or missing are left out.
 
-        visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's scaling rule.
+        visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's rule.
         """
         found = faults_of(visible, infrared)
         if self.trained is None or visible is None or infrared is None:
             return found
-        black = {band: fault for band, fault in found.items() if fault == "black"}
-        grey = infrared if infrared.ndim == 2 else infrared[..., 0]
-        harmful = None if black else self.trained.harmful(visible, grey)
-        return black if harmful is None else {harmful: "harmful"}
+        black: dict[Band, Fault] = {band: fault for band, fault in found.items() if fault == "black"}
+        if black:
+            return black
+        harmful = self.trained.harmful(visible, infrared if infrared.ndim == 2 else infrared[..., 0])
+        return {} if harmful is None else {harmful: "harmful"}
 
 
 def faults_of(visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:

@@ -28,7 +28,7 @@ class Card:
     encoder_origin: where the encoder's first weights came from; None is a random start.
     infrared_scaling: the rule that turns stored infrared values into [0, 1].
     channels: the order and range of the inputs, in words. bands: what the system runs on, and how.
-    monitor: the run's own band monitor as data (`crossband.trained_monitor.TrainedMonitor`); None without one.
+    monitor: the run's own band monitor as data (`crossband.trained_monitor`); None without one.
     weights_sha256: of ``weights.safetensors``, so that damage is found; None in cards of earlier versions.
     protocol: the one whose mean IoU is quoted. training: data, recipe, seed, what chose the checkpoint, ...
     """

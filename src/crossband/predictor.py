@@ -259,8 +259,8 @@ class Predictor:
     def predict(self, pair: Pair, *, faults: dict[Band, Fault] | None = None) -> Prediction:
         """What the system sees in a pair that has been read already.
 
-        Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid. faults: of its bands, for
-        who knows them better than from this pair alone; None asks the monitor.
+        Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid. faults: of its bands,
+        for who knows them better than from this pair alone; None asks the monitor.
 
         Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
         run on, OptionError if it gives NaN.

@@ -1,7 +1,7 @@
 """A run's own band monitor: a small classifier per band that says whether the run answers better without it.
 
-It is trained when the run's weights are there (`crossband.training.monitoring`) and kept in the run's card, so
-that exported files have it too. It takes NumPy alone.
+It is trained when the run's weights are there (`crossband.training.monitoring`) and kept in the run's card,
+so that exported files have it too. It takes NumPy alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ FARTHEST = 8.0
 """Of a logarithm of a distance: no image counts as farther."""
 _NEAREST = 0.3
 """Added to a distance before its logarithm, in which all whole pairs are then nearly alike."""
-_MOST_UNITS = 4096
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ class Usual:
 class TrainedMonitor:
     """The weights of a monitor, for images of one run.
 
-    usual: groups of statistics (`pair_statistics`), K in all: levels, colours, detail, contrast of a band, how
-    the bands agree. What a network sees of a pair is how far each group is from the usual: distances carry over
-    to faults that it was not trained on, where the statistics themselves do not. layers: (weight (out, in),
-    bias (out,)) of a network of K inputs with ReLU between its layers; its two outputs are scores of visible and
-    infrared. needed: the score above which a band is left out. facts: how it was trained and what it found
-    there, as JSON can hold it.
+    usual: groups of statistics (`pair_statistics`), K in all: levels, colours, detail, contrast of a band,
+    how the bands agree. What a network sees of a pair is how far each group is from the usual: distances
+    carry over to faults that it was not trained on, where the statistics themselves do not.
+    layers: (weight (out, in), bias (out,)) of a network of K inputs with ReLU between its layers; its two
+    outputs are scores of visible and infrared. needed: the score above which a band is left out.
+    facts: how it was trained and what it found there, as JSON can hold it.
     """
 
     usual: tuple[Usual, ...]
@@ -146,7 +145,7 @@ def _check(monitor: TrainedMonitor) -> None:
         numbers += [one.mean, one.inverse]
     size = len(monitor.usual)
     for weight, bias in monitor.layers:
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != size or size > _MOST_UNITS:
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != size:
             raise ValueError("its layers do not fit together")
         size = len(bias)
         numbers += [weight, bias]

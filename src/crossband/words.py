@@ -51,7 +51,7 @@ FrameFault = Literal["no frame", "frozen", "black", "saturated", "fixed pattern"
 FRAME_FAULTS: tuple[FrameFault, ...] = get_args(FrameFault)
 """What can be wrong with the frames of a camera, whatever looks at them."""
 Fault = Literal[FrameFault, "harmful"]
-"""What can be wrong with a band of a pair: "harmful" is one without which a run is expected to answer better."""
+"""What can be wrong with a band: without a "harmful" one, a run is expected to answer better."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 OnError = Literal["skip", "stop"]

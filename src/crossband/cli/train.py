@@ -34,8 +34,8 @@ HELP = {
     "steps go without a band, where the system and the pairs allow it (--augmentation.corrupted 0.5 "
     "--augmentation.band_dropout 0.2); never drawn, since held out for tests: glare, fog, defocus, dirt, "
     "saturation, column-noise, frozen, halo, homography, frame-lag",
-    "band_monitor": "train a small monitor too, kept in the card, that says of a pair which band does harm: what "
-    "--monitor of the other commands takes; takes a system that runs on both bands and on one alone, and labels",
+    "band_monitor": "train a small monitor too, kept in the card, that says of a pair which band does harm: "
+    "what --monitor of other commands asks; needs labels, and a system that runs on both bands and on one",
     "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "
     "auto; kept in the card",
     "split": "the split to train on",

@@ -62,9 +62,9 @@ class Robustness:
     """The mean IoU of one system under every condition, in [0, 1]; NaN where no class was averaged.
 
     bands: what it was given under corruptions. monitor: whether a band monitor dropped what looked broken.
-    alone: its mean IoU on the other combinations that it takes,
-    clean. scores: by `Condition.key`. dropped: by the same key, and "clean", of how many pairs the monitor left
-    each band out; those of "clean" are false alarms.
+    alone: its mean IoU on the other combinations that it takes, clean. scores: by `Condition.key`.
+    dropped: by the same key, and "clean", of how many pairs the monitor left each band out; those of "clean"
+    are false alarms.
     """
 
     system: str
@@ -225,8 +225,9 @@ def assess(
 ) -> Iterator[Robustness]:
     """Score a system under one condition after the other, and give what is known after each.
 
-    monitor: what leaves out bands that do harm, as that of a `Predictor`. done: what an earlier, unfinished assessment
-    knew; its conditions are not scored again. progress: called with (conditions done, conditions in all).
+    monitor: what leaves out bands that do harm, as that of a `Predictor`. done: what an earlier, unfinished
+    assessment knew; its conditions are not scored again. progress: called with (conditions done, conditions
+    in all).
     passing: as `evaluate` takes them: workers, batch_size, device.
 
     Raises what `evaluate` raises.

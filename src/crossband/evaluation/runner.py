@@ -175,9 +175,7 @@ def batch_device(batch: Batch) -> torch.device:
     return image.device
 
 
-def _left(
-    monitor: PairMonitor, system: System | Exported, batch: Batch, bands: Bands, place: int
-) -> Bands:
+def _left(monitor: PairMonitor, system: System | Exported, batch: Batch, bands: Bands, place: int) -> Bands:
     """The bands that a monitor leaves of those that one pair of a batch is given."""
     given = batch.only(bands)
     faults = monitor.faults(_image(given.visible, place), _image(given.infrared, place))

@@ -6,8 +6,6 @@ looked at on strips of the image, the rest on a small copy of it.
 
 from __future__ import annotations
 
-
-
 import cv2
 import numpy as np
 
@@ -109,7 +107,7 @@ def _contrast(grey: np.ndarray) -> dict[str, float]:
 
 
 def _agreement(visible: np.ndarray, infrared: np.ndarray) -> dict[str, float]:
-    """How much the edges of the two images lie in the same places, at two sizes, and by how much they miss."""
+    """How much the edges of the two images agree, at two sizes, and by how much they miss each other."""
     first, second = (cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA) for image in (visible, infrared))
     found = {"levels alike": abs(_correlation(first, second))}
     for name in ("edges alike", "large edges alike"):
@@ -151,5 +149,3 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 def _log(value: np.floating | float) -> float:
     return float(np.log(float(value) + _FAINT))
-
-

@@ -47,8 +47,8 @@ class Stream:
     dropped, the oldest first, and the newest pair is run; nothing waits for a camera that gives no frames. Of
     recordings every frame is used.
 
-    A predictor whose run has a monitor of its own (`Predictor`, monitor) judges each pair too. A band that does
-    harm is left out after two such pairs, and used again after five without.
+    A predictor whose run has a monitor of its own (`Predictor`, monitor) judges each pair too. A band that
+    does harm is left out after two such pairs, and used again after five without.
     """
 
     def __init__(

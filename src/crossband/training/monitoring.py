@@ -1,10 +1,9 @@
 """The training of a run's own band monitor: which band of a broken pair is better left out.
 
 The run answers training pairs on both bands and on either alone, some as they are and most with one band
-broken by what no test holds out (`crossband.pairs.corruption.drawn_corruption`). What leaving a band out of a pair would
-add to the mean IoU is known there, and the monitor learns to gain as much of it as it can from how far
-cheap statistics of the two images (`pair_statistics`) are from those of whole pairs. The run's weights stay as
-they are.
+broken by what no test holds out (`drawn_corruption`). What leaving a band out of a pair would add to the mean
+IoU is known there, and the monitor learns to gain as much of it as it can from how far cheap statistics of
+the two images (`pair_statistics`) are from those of whole pairs. The run's weights stay as they are.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ _MOST_DRAWS = 30
 _WIDTH, _NETWORKS = 8, 4
 _STEPS, _BATCH, _RATE, _DECAY = 200, 256, 1e-2, 1e-2
 _NOISE, _HIDDEN = 0.1, 0.1
-"""What is added to distances in training, and the share that is left out: a monitor must not know single pairs
-by heart."""
+"""What is added to distances in training, and the share that is left out: a monitor must not know single
+pairs by heart."""
 _SHRUNK, _LEAST = 0.3, 0.02
 """How far a correlation of few pairs is drawn towards none, and the least deviation, as a share of a mean."""
 _MOST_LOST = 0.001
@@ -57,9 +56,9 @@ _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 class Answers:
     """What the run made of N pictures of S statistics.
 
-    names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would add
-    to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list. faults: (N,) the
-    corruption of each, "" for a whole pair.
+    names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would
+    add to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list.
+    faults: (N,) the corruption of each, "" for a whole pair.
     """
 
     names: tuple[str, ...]
@@ -79,7 +78,7 @@ def check_can_be_monitored(system: System, pairs: Pairs) -> None:
     if "both" not in system.supports or len(system.supports) < 2:
         able = ", ".join(system.supports)
         raise OptionError(
-            f"band_monitor: {system.name} runs on {able} alone, so there is no band to leave out; leave it out"
+            f"band_monitor: {system.name} runs on {able} alone, so no band can be left out; leave it out"
         )
     if set(pairs.bands) != set(BANDS):
         raise OptionError(f"band_monitor: {pairs.source} has only {pairs.bands[0]} images; leave it out")
@@ -149,7 +148,7 @@ def answer(
 
 
 def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> Iterator[tuple[Pair, str]]:
-    """Every pair as it is, then broken in so many ways but one, at the size at which it is seen; and by what."""
+    """Every pair as it is, then broken in so many ways but one, at the size at which it is seen; by what."""
     resized = Augmentation(flip=0.0, scale=scale)
     for place in range(len(pairs)):
         rng = np.random.default_rng((seed, place))
@@ -280,7 +279,9 @@ def _distances(answers: Answers, usual: Sequence[Usual], chosen: np.ndarray) -> 
     places = {name: place for place, name in enumerate(answers.names)}
     columns = [[places[name] for name in one.names] for one in usual]
     statistics = answers.statistics[chosen]
-    return np.stack([one.distance(statistics[:, each]) for one, each in zip(usual, columns, strict=True)], axis=1)
+    return np.stack(
+        [one.distance(statistics[:, each]) for one, each in zip(usual, columns, strict=True)], axis=1
+    )
 
 
 def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:

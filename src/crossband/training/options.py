@@ -28,7 +28,8 @@ class TrainOptions:
     start_from: a finished run of the same system, at whose weights this training starts.
     augmentation: fields of `Augmentation`. robust: train for cameras that break: `ROBUST` of
     `crossband.training.robust` becomes the default of these fields. band_monitor: train the run's own monitor
-    of broken bands when its weights are there (`crossband.training.monitoring`). infrared_scaling: see `InfraredScaling`.
+    of broken bands when its weights are there (`crossband.training.monitoring`).
+    infrared_scaling: see `InfraredScaling`.
     split: the split to train on. hold_out: share of it that is kept out of training, for validation;
         0 validates on nothing. validation: a split to validate on instead. The test split is refused.
     select: "best" keeps the epoch with the best validation mean IoU (without labels: the lowest validation
