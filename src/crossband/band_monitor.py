@@ -114,8 +114,8 @@ class BandMonitor(BandSwitch):
 class PairMonitor:
     """Says which bands of single pairs are better left out.
 
-    trained: a run's own monitor (`TrainedMonitor`), which then decides; of what an image shows by itself
-    only a black one counts beside it. None looks for faults that an image shows by itself (`faults_of`).
+    trained: a run's own monitor (`TrainedMonitor`), which is asked where no image shows a fault by itself
+    (`faults_of`). None looks for such faults alone.
     """
 
     def __init__(self, trained: TrainedMonitor | None = None):
@@ -127,11 +127,8 @@ class PairMonitor:
         visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's rule.
         """
         found = faults_of(visible, infrared)
-        if self.trained is None or visible is None or infrared is None:
+        if found or self.trained is None or visible is None or infrared is None:
             return found
-        black: dict[Band, Fault] = {band: fault for band, fault in found.items() if fault == "black"}
-        if black:
-            return black
         harmful = self.trained.harmful(visible, infrared if infrared.ndim == 2 else infrared[..., 0])
         return {} if harmful is None else {harmful: "harmful"}
 

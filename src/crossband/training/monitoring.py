@@ -41,7 +41,8 @@ _SHRUNK, _LEAST = 0.3, 0.02
 """How far a correlation of few pairs is drawn towards none, and the least deviation, as a share of a mean."""
 _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
-_LEVELS = np.linspace(0, 4, 41)
+_LEVELS = 41
+"""How sure a monitor must be: so many degrees are tried."""
 _KINDS = {
     "levels": ("mean", "deviation", "level ", "dark", "bright"),
     "colours": ("red", "blue", "chroma", "haze"),
@@ -222,9 +223,11 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
         usual = _usual(answers, other)
         network = _fitted(answers, usual, other, 0.0, seed, {})
         scores[own] = network.scores(_distances(answers, usual, own))
-    gained = {level: _gained(scores, answers.gains, level) for level in _LEVELS}
-    sure = [level for level in _LEVELS if gained[level][answers.whole].mean() >= -_MOST_LOST]
-    needed = max(sure or [_LEVELS[-1]], key=lambda level: gained[level].mean())
+    # The last level is that at which nothing is left out.
+    levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
+    gained = {level: _gained(scores, answers.gains, level) for level in levels}
+    sure = [level for level in levels if gained[level][answers.whole].mean() >= -_MOST_LOST]
+    needed = max(sure, key=lambda level: gained[level].mean())
     touched = scores.max(1) > needed
     facts = {
         "pictures": len(scores),
