@@ -52,7 +52,8 @@ TREE = {
     ),
     "Measured": (
         *("reproducing", "results/real-pairs", "results/scenes-tables", "results/alignment"),
-        *("results/infrared-alone", "results/thermal-streets", "results/robustness", "results/roadscene", "results/speed"),
+        *("results/infrared-alone", "results/thermal-streets", "results/robustness", "results/roadscene"),
+        "results/speed",
     ),
     "Inside": ("architecture", "contributing", "changelog", "api/index"),
 }

@@ -4,6 +4,7 @@ For docs/rig.md and docs/robustness.md:
 
     python speed/band_monitor.py pairs --data folder:PATH --split test   # false alarms on a source of pairs
     python speed/band_monitor.py corruptions                       # what it makes of each corruption
+    python speed/band_monitor.py cost --run RUN                    # what a monitor of a run takes
 
 False alarms are of single images: none is there unless the image alone looks faulty, so that "frozen" and
 "no frame" do not occur. Corruptions are those of `crossband robustness`, on generated scenes or --data.
@@ -12,11 +13,15 @@ False alarms are of single images: none is there unless the image alone looks fa
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 
 from crossband.band_monitor import examine, faults_of
 from crossband.pairs.base import Pairs, PairSubset
@@ -70,6 +75,24 @@ def corruptions(source: str, split: str, limit: int) -> None:
         print(f"{state:18}{share(InState(opened, state))}")
 
 
+def cost(run: str, source: str, split: str, limit: int) -> None:
+    """Print the processor time of a prediction, and of what a run's own monitor adds to it, on one thread."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    watching = load(run, device="cpu", monitor=True)
+    opened = open_pairs(source, split, labels=False, infrared_scaling=watching.card.infrared_scaling)
+    taken: dict[str, list[float]] = {"monitor": [], "prediction": []}
+    for index in range(min(limit, len(opened))):
+        pair = opened[index]
+        for what, do in (("monitor", watching.faults), ("prediction", partial(watching.predict, faults={}))):
+            began = time.process_time()
+            do(pair)
+            taken[what].append(time.process_time() - began)
+    monitor, prediction = (1000 * statistics.median(taken[what]) for what in ("monitor", "prediction"))
+    print(f"{pair.size[0]} x {pair.size[1]}: monitor {monitor:.1f} ms of a prediction's {prediction:.0f} ms")
+    print(f"{100 * monitor / prediction:.1f} %")
+
+
 def picture(source: str, out: Path) -> None:
     """Draw four moments of a stream whose visible camera is black from its fifth frame to its twelfth."""
     opened = open_pairs(source, "test", labels=False)
@@ -99,14 +122,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["pairs", "corruptions", "picture"])
+    parser.add_argument("what", choices=["pairs", "corruptions", "cost", "picture"])
     parser.add_argument("--data", default="scenes,test=20,size=240x320")
     parser.add_argument("--split")
+    parser.add_argument("--run", help="of cost: a run on both bands with a monitor of its own")
     parser.add_argument("--limit", type=int, default=20, help="of corruptions: the first so many pairs")
     parser.add_argument("--out", type=Path, default=Path("stream.png"))
     given = parser.parse_args()
     if given.what == "pairs":
         pairs(given.data, [given.split] if given.split else list_splits(given.data))
+    elif given.what == "cost":
+        cost(given.run, given.data, given.split or "test", given.limit)
     elif given.what == "picture":
         picture(given.data, given.out)
     else:
