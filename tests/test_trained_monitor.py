@@ -264,8 +264,10 @@ def test_one_band_is_found_harmful_at_most_and_black_comes_first() -> None:
     assert watching.faults(bright.visible, bright.infrared) == {"infrared": "harmful"}
     assert watching.faults(np.zeros_like(bright.visible), bright.infrared) == {"visible": "black"}
     assert watching.faults(None, bright.infrared) == {}
-    small = np.full((20, 30), 0.9, np.float32) * np.linspace(0.8, 1, 30, dtype=np.float32)
-    assert watching.faults(np.dstack([small] * 3), small) == {}
+    small = 0.8 + 0.19 * picture()[: SMALLEST - 1]
+    assert hand_made("infrared").harmful(np.dstack([small] * 3), small) is None
+    large = 0.8 + 0.19 * picture()
+    assert hand_made("infrared").harmful(np.dstack([large] * 3), large) == "infrared"
 
 
 @pytest.fixture(scope="module")
