@@ -15,9 +15,9 @@ from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.run_card import read_card
-from crossband.systems import create
+from crossband.systems import create, make_training
 from crossband.systems.base import Phase
-from crossband.systems.cddfuse.network import CDDFuse
+from crossband.systems.cddfuse.network import CDDFuse, blended
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
@@ -391,3 +391,38 @@ def test_it_overfits_four_scenes() -> None:
         assert course[-1]["total"] < 0.7 * course[0]["total"], phase.name
     fit(segmentation, batch, 180, 1e-2)
     assert mean_iou(system, batch) > 0.85
+
+
+# --- the variant of ours
+
+
+def test_the_light_variant_has_one_phase_and_its_own_terms() -> None:
+    system = create("cddfuse", None, variant="light")
+    training = make_training("cddfuse", variant="light")
+    (phase,) = training.phases(system)
+    assert phase.name == "fusion"
+    batch = labelled(32, 48)
+    terms = phase.loss(batch)
+    assert {"intensity", "gradient", "preservation"} <= set(terms)
+    assert "decomposition" not in terms
+    sum(terms.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in system.fusion.parameters())
+
+
+def test_a_blended_picture_can_be_either_image() -> None:
+    visible, infrared = torch.rand(2, 1, 1, 8, 9)
+    zero = torch.zeros(1, 1, 8, 9)
+    for first, wanted in ((20.0, infrared), (-20.0, visible), (0.0, (visible + infrared) / 2)):
+        made = blended(visible, infrared, torch.cat((zero + first, zero), dim=1))
+        torch.testing.assert_close(made, wanted)
+
+
+def test_a_blended_picture_knows_which_band_is_which() -> None:
+    """The features are added up, and a sum is the same whichever band its terms are of."""
+    network = create("cddfuse", None, variant="light").eval()
+    assert isinstance(network, CDDFuse)
+    torch.manual_seed(0)
+    visible, infrared = torch.rand(2, 1, 1, 24, 32)
+    with torch.no_grad():
+        difference = network.fusion(visible, infrared).fused - network.fusion(infrared, visible).fused
+    assert difference.abs().max() > 1e-3

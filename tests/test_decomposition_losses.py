@@ -9,6 +9,8 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from crossband.losses.structure import similarity_map
+from crossband.metrics.fusion.gradients import gradient_preservation
+from crossband.metrics.fusion.pixelwise import sum_of_correlations_of_differences
 from crossband.systems.cddfuse import losses
 
 IMAGE_LOSSES = {
@@ -16,6 +18,8 @@ IMAGE_LOSSES = {
     "mse": lambda x, y, valid: losses.squared_error(x, y, valid),
     "intensity": lambda x, y, valid: losses.intensity_loss(x, y, 1 - y, valid),
     "gradient": lambda x, y, valid: losses.joint_gradient_loss(x, y, y**2, valid),
+    "preservation": lambda x, y, valid: losses.edge_preservation(x, y, y**2, valid),
+    "difference": lambda x, y, valid: losses.difference_correlation(x, y, y**2, valid),
     "correlation": lambda x, y, valid: losses.correlation(x, y, valid),
 }
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -157,3 +161,35 @@ def test_half_precision_is_widened(name: str) -> None:
     # y**2 and 1 - y of the test's own are in half precision.
     assert value.item() == pytest.approx(wanted, rel=1e-2)
     assert under.item() == pytest.approx(wanted, rel=1e-4)
+
+
+# --- two metrics as losses
+
+
+def test_edge_preservation_is_nearly_the_metric() -> None:
+    visible, infrared = maps(2, 1, 20, 30, seed=1), maps(2, 1, 20, 30, seed=2)
+    fused = 0.7 * visible + 0.3 * infrared
+    metric = gradient_preservation(fused, visible, infrared, data_range=1.0).mean().item()
+    assert 0.2 < metric < 0.9
+    assert losses.edge_preservation(fused, visible, infrared).item() == pytest.approx(metric, abs=0.01)
+
+
+def test_edge_preservation_is_best_where_both_are_the_picture() -> None:
+    image = maps(1, 1, 20, 30)
+    assert losses.edge_preservation(image, image, image).item() == pytest.approx((0.9994 * 0.9879) ** 2, abs=1e-3)
+    assert losses.edge_preservation(torch.full_like(image, 0.5), image, image).item() < 0.01
+
+
+def test_gradients_of_flat_pictures_are_finite() -> None:
+    fused = torch.full((1, 1, 9, 9), 0.5, requires_grad=True)
+    image = maps(1, 1, 9, 9).float()
+    losses.edge_preservation(fused, image, torch.zeros_like(image)).backward()
+    assert fused.grad is not None
+    assert fused.grad.isfinite().all()
+
+
+def test_difference_correlation_is_the_metric() -> None:
+    visible, infrared = alike(2, 1, 20, 30)
+    fused = torch.maximum(visible, infrared)
+    metric = sum_of_correlations_of_differences(fused, visible, infrared, data_range=1.0).mean().item()
+    assert losses.difference_correlation(fused, visible, infrared).item() == pytest.approx(metric)

@@ -11,11 +11,16 @@ Stage II, the fused image F:
 
     L1(F, max(V, I)) + 10 L1(|dF|, max(|dV|, |dI|)) + 2 L_dec
 
+The variant ``light`` adds two terms of ours, `edge_preservation` and `difference_correlation`: Qabf and SCD
+of `crossband.metrics.fusion` in a form that has gradients.
+
 All are computed in float32 or better. Pixels that show no image (``valid`` False) do not count: they are 0
 where a derivative looks at them, as are those beyond the border in stage II.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -23,9 +28,12 @@ from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean, sobel
 from crossband.losses.structure import similarity_map
+from crossband.metrics.fusion.gradients import ANGLE, STRENGTH
 from crossband.tensors import at_least_float32
 
 Pair = tuple[Tensor, Tensor]
+SOFT = 1e-2
+"""What keeps roots and quotients of gradients, on 0..255, away from 0."""
 
 
 def decomposition_loss(base: Pair, detail: Pair, valid: Tensor | None = None) -> Tensor:
@@ -92,6 +100,65 @@ def joint_gradient_loss(
     mask = _mask(fused, valid)
     edges = [_edges(at_least_float32(image) * mask) for image in (fused, visible, infrared)]
     return masked_mean((edges[0] - torch.maximum(edges[1], edges[2])).abs(), mask)
+
+
+def edge_preservation(
+    fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """Qabf of the fused image: the share of the sources' edges that it keeps, in [0, 1]; higher is better.
+
+    As `crossband.metrics.fusion.gradients.gradient_preservation` has it (Xydeas and Petrovic 2000), on
+    0..255, but that equal strengths give a ratio of 1, and that strengths and angles have a gradient
+    everywhere: `SOFT` is added to the square of a strength and to the size of a divisor. Arguments as in
+    `intensity_loss`; returns a scalar, the mean over the images.
+    """
+    mask = _mask(fused, valid)
+    edges = [_edges(at_least_float32(image) * mask) for image in (fused, visible, infrared)]
+    return masked_mean((edges[0] - torch.maximum(edges[1], edges[2])).abs(), mask)
+
+
+def edge_preservation(
+    fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """Qabf of the fused image: the share of the sources' edges that it keeps, in [0, 1]; higher is better.
+
+    As `crossband.metrics.fusion.gradients.gradient_preservation` has it (Xydeas and Petrovic 2000), on
+    0..255, but that equal strengths give a ratio of 1, and that strengths and angles have a gradient
+    everywhere: `SOFT` is added to the square of a strength and to the size of a divisor. The outermost pixels
+    do not count. Arguments as in `intensity_loss`; returns a scalar, the mean over the images.
+    """
+    mask = _mask(fused, valid)
+    fused, visible, infrared = (at_least_float32(image) * mask for image in (fused, visible, infrared))
+    strength, angle = _directed(fused)
+    kept = total = torch.zeros_like(strength)
+    for source in (visible, infrared):
+        own, direction = _directed(source)
+        ratio = torch.minimum(own, strength) / torch.maximum(own, strength)
+        turn = 1 - (direction - angle).abs() / (math.pi / 2)
+        height, slope, centre = STRENGTH
+        quality = height * (slope * (ratio - centre)).sigmoid()
+        height, slope, centre = ANGLE
+        quality = quality * height * (slope * (turn - centre)).sigmoid()
+        kept, total = kept + quality * own * mask, total + own * mask
+    return (kept.sum(dim=(1, 2, 3)) / total.sum(dim=(1, 2, 3)).clamp(min=SOFT)).mean()
+
+
+def difference_correlation(
+    fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """SCD of the fused image, CC(F - I, V) + CC(F - V, I), in [-2, 2]; higher is better.
+
+    Aslantas and Bendes 2015; for CC see `correlation`. Arguments as in `intensity_loss`; returns a scalar.
+    """
+    fused, visible, infrared = (at_least_float32(image) for image in (fused, visible, infrared))
+    return correlation(fused - infrared, visible, valid) + correlation(fused - visible, infrared, valid)
+
+
+def _directed(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Strength and angle, in (-pi/2, pi/2), of the gradients of (B, 1, H, W)."""
+    across, up = (255 * derivative for derivative in sobel(image))
+    divisor = across + torch.where(across >= 0, SOFT, -SOFT)
+    return (across * across + up * up + SOFT).sqrt(), (up / divisor).atan()
 
 
 def _edges(image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,16 @@ from crossband.systems.registry import in_words
 from crossband.tensors import at_least_float32
 from crossband.words import Bands, Support
 
-DETAIL_LAYERS = 3
+BLENDED_MAPS = 2
+Picture = Literal["added", "blended"]
 FLAT = 1e-3
 """An image whose values differ by less shows nothing: to spread it would show rounding."""
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "light": {"width": 8, "heads": 2, "blocks": 1, "detail_layers": 1, "picture": "blended", "spread": False},
+}
+"""``light`` is ours: a network of a hundredth of the size, which blends both images."""
 
 
 class Parts(NamedTuple):
@@ -47,12 +54,12 @@ class Parts(NamedTuple):
 class Encoder(nn.Module):
     """A grey image (B, 1, H, W) -> its base and its detail, each (B, width, H, W)."""
 
-    def __init__(self, width: int, heads: int, blocks: int):
+    def __init__(self, width: int, heads: int, blocks: int, detail_layers: int):
         super().__init__()
         self.embed = nn.Conv2d(1, width, 3, padding=1, bias=False)
         self.body = nn.Sequential(*(RestormerBlock(width, heads) for _ in range(blocks)))
         self.base = BaseBlock(width, heads)
-        self.detail = nn.Sequential(*(DetailLayer(width) for _ in range(DETAIL_LAYERS)))
+        self.detail = nn.Sequential(*(DetailLayer(width) for _ in range(detail_layers)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(self.embed(image))
@@ -60,50 +67,70 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """An image (B, 1, H, W), a base and a detail -> sigmoid(what these two add + the image)."""
+    """An image (B, 1, H, W), a base and a detail -> sigmoid(what these two add + the image).
 
-    def __init__(self, width: int, heads: int, blocks: int):
+    inputs: channels of what it sees, by default those of a base and a detail. outputs: of the maps that it
+    makes of them: one, which `forward` adds to the image, or more, which `maps` gives as they are.
+    """
+
+    def __init__(self, width: int, heads: int, blocks: int, inputs: int | None = None, outputs: int = 1):
         super().__init__()
-        self.reduce = nn.Conv2d(2 * width, width, 1, bias=False)
+        self.reduce = nn.Conv2d(inputs or 2 * width, width, 1, bias=False)
         self.body = nn.Sequential(*(RestormerBlock(width, heads) for _ in range(blocks)))
         self.output = nn.Sequential(
             nn.Conv2d(width, width // 2, 3, padding=1, bias=False),
             nn.LeakyReLU(0.01),
-            nn.Conv2d(width // 2, 1, 3, padding=1, bias=False),
+            nn.Conv2d(width // 2, outputs, 3, padding=1, bias=False),
         )
 
     def forward(self, image: Tensor, base: Tensor, detail: Tensor) -> Tensor:
-        added = self.output(self.body(self.reduce(torch.cat((base, detail), dim=1))))
-        return (at_least_float32(added) + image).sigmoid()
+        return (self.maps(base, detail) + image).sigmoid()
+
+    def maps(self, *seen: Tensor) -> Tensor:
+        """Features (B, C, H, W), ``inputs`` channels in all -> (B, outputs, H, W), in float32 or better."""
+        return at_least_float32(self.output(self.body(self.reduce(torch.cat(seen, dim=1)))))
 
 
 class FusionNetwork(nn.Module):
     """Two grey images -> one. The encoder is the same for both bands.
 
     width: channels of all features. heads: of every attention. blocks: Restormer blocks of the encoder and of
-    the decoder each.
+    the decoder each. detail_layers: of the encoder. picture: "added" or "blended", see `CDDFuseSettings`.
     """
 
-    def __init__(self, width: int, heads: int, blocks: int):
+    def __init__(
+        self, width: int, heads: int, blocks: int, detail_layers: int = 3, picture: Picture = "added"
+    ):
         super().__init__()
-        self.encoder = Encoder(width, heads, blocks)
+        self.blends = picture == "blended"
+        self.encoder = Encoder(width, heads, blocks, detail_layers)
         self.base_fusion = BaseBlock(width, heads)
         self.detail_fusion = DetailLayer(width)
-        self.decoder = Decoder(width, heads, blocks)
+        if self.blends:
+            self.decoder = Decoder(width, heads, blocks, inputs=3 * width + 2, outputs=BLENDED_MAPS)
+        else:
+            self.decoder = Decoder(width, heads, blocks)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Parts:
         """visible, infrared: (B, 1, H, W) in [0, 1]; where both are one tensor, it is encoded once."""
         of_visible = self.encoder(visible)
         of_infrared = of_visible if infrared is visible else self.encoder(infrared)
         base, detail = zip(of_visible, of_infrared, strict=True)
-        fused = self.decoder(visible, self.base_fusion(sum(base)), self.detail_fusion(sum(detail)))
-        return Parts(fused, base, detail)
+        merged = self.base_fusion(sum(base)), self.detail_fusion(sum(detail))
+        if self.blends:
+            # A sum does not say which of its terms is whose, and a weight between both has to know.
+            maps = self.decoder.maps(*merged, detail[0] - detail[1], visible, infrared)
+            return Parts(blended(visible, infrared, maps), base, detail)
+        return Parts(self.decoder(visible, *merged), base, detail)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseSettings(NetworkSettings):
     """encoder, encoder_weights, decoder_channels: of the DeepLabV3+; unused without classes.
-    width, heads, blocks: see `FusionNetwork`.
+    width, heads, blocks, detail_layers: see `FusionNetwork`.
+    picture: how the grey picture is made: the decoder's map "added" to the visible image, under a sigmoid, as
+    published, or both images "blended" by it (ours, see `blended`). spread: whether every picture is spread
+    from 0 to 1 by itself, as published.
 
     Raises OptionError for a width that does not fit.
     """
@@ -114,13 +141,17 @@ class CDDFuseSettings(NetworkSettings):
     width: int = 64
     heads: int = 8
     blocks: int = 4
+    detail_layers: int = 3
+    picture: Picture = "added"
+    spread: bool = True
 
     def __post_init__(self) -> None:
         width, heads, blocks = self.width, self.heads, self.blocks
-        if min(width, heads, blocks) < 1 or width % 2 or width % heads or width == heads:
+        if min(width, heads, blocks, self.detail_layers) < 1 or width % 2 or width % heads or width == heads:
             raise OptionError(
-                "cddfuse: width must be even and give each of the heads two channels or more, and heads and "
-                f"blocks must be 1 or more, not width {width}, heads {heads}, blocks {blocks}"
+                "cddfuse: width must be even and give each of the heads two channels or more, and heads, "
+                f"blocks and detail_layers must be 1 or more, not width {width}, heads {heads}, blocks "
+                f"{blocks}, detail_layers {self.detail_layers}"
             )
 
 
@@ -135,6 +166,8 @@ class CDDFuse(System):
     summary, paper = in_words(name)
     built_from = CDDFuseSettings
     trained_by = "crossband.systems.cddfuse.training:CDDFuseTraining"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    earlier: ClassVar[Mapping[str, Any]] = {"detail_layers": 3, "picture": "added", "spread": True}
     fuses = True
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}
 
@@ -146,7 +179,9 @@ class CDDFuse(System):
                 "encoder_weights"
             )
         self.segments = classes is not None
-        self.fusion = FusionNetwork(settings.width, settings.heads, settings.blocks)
+        self.fusion = FusionNetwork(
+            settings.width, settings.heads, settings.blocks, settings.detail_layers, settings.picture
+        )
         self.segmenter: DeepLabV3Plus | None = None
         if classes is not None:
             self.segmenter = DeepLabV3Plus(
@@ -172,12 +207,13 @@ class CDDFuse(System):
     ) -> tuple[Tensor, Parts]:
         """The fused picture (B, 3, H, W) in [0, 1], and the parts that it is made of.
 
-        The fused image is spread over [0, 1] and takes the place of the visible one's luma; without a visible
-        image the picture is grey. visible: (B, 3, H, W), infrared: (B, 1, H, W), one of them None if it is
-        missing. valid: bool (B, H, W), the pixels that may be the darkest and the brightest, or None for all.
+        The fused image, spread over [0, 1] if the settings say so, takes the place of the visible one's luma;
+        without a visible image the picture is grey. visible: (B, 3, H, W), infrared: (B, 1, H, W), one of
+        them None if it is missing. valid: bool (B, H, W), the pixels that may be the darkest and the
+        brightest, or None for all.
         """
         parts = self.fusion(*greys(visible, infrared))
-        grey = spread(parts.fused, valid)
+        grey = spread(parts.fused, valid) if self.settings.spread else parts.fused.clamp(0, 1)
         return (grey.expand(-1, 3, -1, -1) if visible is None else with_luma(visible, grey)), parts
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
@@ -198,6 +234,18 @@ class CDDFuse(System):
             only = CDDFuse(None, CDDFuseSettings(**self.network_options))
         only.fusion = self.fusion
         return only
+
+
+def blended(visible: Tensor, infrared: Tensor, maps: Tensor) -> Tensor:
+    """w I + (1 - w) V + d, a grey image about in [0, 1].
+
+    visible, infrared: V and I, (B, 1, H, W). maps: (B, 2, H, W), of which w = sigmoid(4 first) is a weight
+    and d = tanh(second) / 4 what is added. Every edge of the images can pass whole, however little the maps
+    have learnt.
+    """
+    weight, added = maps.chunk(2, dim=1)
+    weight = (4 * weight).sigmoid()
+    return weight * infrared + (1 - weight) * visible + added.tanh() / 4
 
 
 def spread(grey: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -50,11 +50,25 @@ _CROPS = {phase: {"crop": (128, 128)} for phase in _FUSION_PHASES}
 PHASE_AUGMENTATIONS: dict[str, Mapping[str, Mapping[str, Any]]] = dict.fromkeys(PHASE_RECIPES, _CROPS)
 
 
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "light": {
+        "gradient_weight": 0.25,
+        "decomposition_weight": 0.0,
+        "preservation_weight": 0.5,
+        "difference_weight": 0.2,
+        "reconstruction": False,
+    }
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseTraining(Training[CDDFuse]):
     """ssim_weight: of SSIM in the loss of the reconstruction. edge_weight: of the visible image's edges in
     it.
     gradient_weight: of gradients in the loss of the fusion. decomposition_weight: of L_dec in both.
+    reconstruction: whether there is a stage I. preservation_weight, difference_weight: of the edges that a
+    fused image keeps (`edge_preservation`) and of what it adds to each band (`difference_correlation`), in
+    the loss of the fusion; ours.
 
     The losses are in `crossband.systems.cddfuse.losses`.
 
@@ -65,7 +79,16 @@ class CDDFuseTraining(Training[CDDFuse]):
     edge_weight: float = 5.0
     gradient_weight: float = 10.0
     decomposition_weight: float = 2.0
+    preservation_weight: float = 0.0
+    difference_weight: float = 0.0
+    reconstruction: bool = True
 
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+    earlier: ClassVar[Mapping[str, Any]] = {
+        "preservation_weight": 0.0,
+        "difference_weight": 0.0,
+        "reconstruction": True,
+    }
     phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_RECIPES
     phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_AUGMENTATIONS
 
@@ -73,30 +96,36 @@ class CDDFuseTraining(Training[CDDFuse]):
         for field in fields(self):
             value = getattr(self, field.name)
             # Written so that NaN fails too.
-            if not 0 <= value < math.inf:
+            if not isinstance(value, bool) and not 0 <= value < math.inf:
                 raise OptionError(f"cddfuse: {field.name} must be 0 or more, not {value}")
 
     def phases(self, system: CDDFuse) -> list[Phase]:
-        """Reconstruction (stage I), fusion (stage II) and, with classes, segmentation of fused pictures."""
+        """Reconstruction (stage I), if asked for, fusion (stage II) and, with classes, segmentation of fused
+        pictures.
+        """
         network, only_fusing = system.fusion, system.only_fusing()
         parts = {"encoder": network.encoder, "decoder": network.decoder}
         all_parts = {**parts, "base_fusion": network.base_fusion, "detail_fusion": network.detail_fusion}
-        phases = [
-            Phase(
-                "reconstruction",
-                trained=nn.ModuleDict(parts),
-                keeps=only_fusing,
-                loss=lambda batch: self._reconstruction(system, batch),
-                groups=parts,
-            ),
+        phases = []
+        if self.reconstruction:
+            phases.append(
+                Phase(
+                    "reconstruction",
+                    trained=nn.ModuleDict(parts),
+                    keeps=only_fusing,
+                    loss=lambda batch: self._reconstruction(system, batch),
+                    groups=parts,
+                )
+            )
+        phases.append(
             Phase(
                 "fusion",
                 trained=network,
                 keeps=only_fusing,
                 loss=lambda batch: self._fusion(system, batch),
                 groups=all_parts,
-            ),
-        ]
+            )
+        )
         if system.segmenter is not None:
             of_segmenter = DeepLabV3PlusTraining().phase("segmentation", system.segmenter)
 
@@ -146,7 +175,13 @@ class CDDFuseTraining(Training[CDDFuse]):
             "intensity": losses.intensity_loss(fused, visible, infrared, batch.valid),
             "gradient": self.gradient_weight * gradient,
         }
-        if visible is not infrared:
+        if self.preservation_weight:
+            preserved = losses.edge_preservation(fused, visible, infrared, batch.valid)
+            terms["preservation"] = self.preservation_weight * (1 - preserved)
+        if self.difference_weight and visible is not infrared:
+            added = losses.difference_correlation(fused, visible, infrared, batch.valid)
+            terms["difference"] = self.difference_weight * (2 - added)
+        if self.decomposition_weight and visible is not infrared:
             terms["decomposition"] = self._decomposition(base, detail, batch.valid)
         return terms
 
