@@ -9,6 +9,7 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from crossband.losses.structure import similarity_map
+from crossband.metrics.fusion.fidelity import visual_information_fidelity
 from crossband.metrics.fusion.gradients import gradient_preservation
 from crossband.metrics.fusion.pixelwise import sum_of_correlations_of_differences
 from crossband.systems.cddfuse import losses
@@ -174,16 +175,27 @@ def test_edge_preservation_is_nearly_the_metric() -> None:
     assert losses.edge_preservation(fused, visible, infrared).item() == pytest.approx(metric, abs=0.01)
 
 
+def test_fidelity_is_the_metric() -> None:
+    """Of images alike, whose mean over the batch is that of the sums."""
+    visible, infrared = (maps(1, 1, 60, 70, seed=seed) for seed in (1, 2))
+    fused = 0.7 * visible + 0.3 * infrared
+    metric = visual_information_fidelity(fused, visible, infrared, data_range=1.0).item()
+    assert losses.fidelity(fused, visible, infrared).item() == pytest.approx(metric, rel=1e-3)
+
+
 def test_edge_preservation_is_best_where_both_are_the_picture() -> None:
     image = maps(1, 1, 20, 30)
-    assert losses.edge_preservation(image, image, image).item() == pytest.approx((0.9994 * 0.9879) ** 2, abs=1e-3)
+    assert losses.edge_preservation(image, image, image).item() == pytest.approx(
+        (0.9994 * 0.9879) ** 2, abs=1e-3
+    )
     assert losses.edge_preservation(torch.full_like(image, 0.5), image, image).item() < 0.01
 
 
-def test_gradients_of_flat_pictures_are_finite() -> None:
-    fused = torch.full((1, 1, 9, 9), 0.5, requires_grad=True)
-    image = maps(1, 1, 9, 9).float()
-    losses.edge_preservation(fused, image, torch.zeros_like(image)).backward()
+@pytest.mark.parametrize("loss", [losses.edge_preservation, losses.fidelity])
+def test_gradients_of_flat_pictures_are_finite(loss: Loss) -> None:
+    fused = torch.full((1, 1, 48, 48), 0.5, requires_grad=True)
+    image = maps(1, 1, 48, 48).float()
+    loss(fused, image, torch.zeros_like(image)).backward()
     assert fused.grad is not None
     assert fused.grad.isfinite().all()
 

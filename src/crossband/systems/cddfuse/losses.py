@@ -11,8 +11,8 @@ Stage II, the fused image F:
 
     L1(F, max(V, I)) + 10 L1(|dF|, max(|dV|, |dI|)) + 2 L_dec
 
-The variant ``light`` adds two terms of ours, `edge_preservation` and `difference_correlation`: Qabf and SCD
-of `crossband.metrics.fusion` in a form that has gradients.
+The variant ``light`` adds terms of ours, which are metrics of `crossband.metrics.fusion` in forms that have
+gradients: `fidelity` (VIF), `difference_correlation` (SCD) and `edge_preservation` (Qabf).
 
 All are computed in float32 or better. Pixels that show no image (``valid`` False) do not count: they are 0
 where a derivative looks at them, as are those beyond the border in stage II.
@@ -28,12 +28,16 @@ from torch.nn import functional as F
 
 from crossband.losses.fusion import masked_mean, sobel
 from crossband.losses.structure import similarity_map
+from crossband.metrics.fusion.fidelity import EYE_NOISE, WINDOWS
+from crossband.metrics.fusion.filters import gaussian_window
 from crossband.metrics.fusion.gradients import ANGLE, STRENGTH
 from crossband.tensors import at_least_float32
 
 Pair = tuple[Tensor, Tensor]
 SOFT = 1e-2
 """What keeps roots and quotients of gradients, on 0..255, away from 0."""
+FLAT = 1e-3
+"""The least variance, on 0..255, of a window."""
 
 
 def decomposition_loss(base: Pair, detail: Pair, valid: Tensor | None = None) -> Tensor:
@@ -113,21 +117,6 @@ def edge_preservation(
     `intensity_loss`; returns a scalar, the mean over the images.
     """
     mask = _mask(fused, valid)
-    edges = [_edges(at_least_float32(image) * mask) for image in (fused, visible, infrared)]
-    return masked_mean((edges[0] - torch.maximum(edges[1], edges[2])).abs(), mask)
-
-
-def edge_preservation(
-    fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None
-) -> Tensor:
-    """Qabf of the fused image: the share of the sources' edges that it keeps, in [0, 1]; higher is better.
-
-    As `crossband.metrics.fusion.gradients.gradient_preservation` has it (Xydeas and Petrovic 2000), on
-    0..255, but that equal strengths give a ratio of 1, and that strengths and angles have a gradient
-    everywhere: `SOFT` is added to the square of a strength and to the size of a divisor. The outermost pixels
-    do not count. Arguments as in `intensity_loss`; returns a scalar, the mean over the images.
-    """
-    mask = _mask(fused, valid)
     fused, visible, infrared = (at_least_float32(image) * mask for image in (fused, visible, infrared))
     strength, angle = _directed(fused)
     kept = total = torch.zeros_like(strength)
@@ -152,6 +141,40 @@ def difference_correlation(
     """
     fused, visible, infrared = (at_least_float32(image) for image in (fused, visible, infrared))
     return correlation(fused - infrared, visible, valid) + correlation(fused - visible, infrared, valid)
+
+
+def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None) -> Tensor:
+    """VIF of the fused image: the share of each band's information that it keeps, added up; higher is better.
+
+    As `crossband.metrics.fusion.fidelity.visual_information_fidelity` has it (Sheikh and Bovik 2006), on
+    0..255, with `FLAT` as the least variance, and sums over all images of the batch. Pixels that do not count
+    are 0 in all three images, and a window that reaches them sees an edge there. Arguments as in
+    `intensity_loss`; of 41 pixels a side or more. Returns a scalar, 0 or more.
+    """
+    mask = _mask(fused, valid)
+    images = [255 * at_least_float32(image) * mask for image in (fused, visible, infrared)]
+    maps = torch.cat([image - 255 / 2 for image in images], dim=1)
+    kept = held = maps.new_zeros(2)
+    for scale, size in enumerate(WINDOWS):
+        if scale:
+            maps = _windowed(maps, size)[..., ::2, ::2]
+        own, sources = maps[:, :1], maps[:, 1:]
+        means, squares, products = (_windowed(image, size) for image in (maps, maps * maps, own * sources))
+        variances = (squares - means * means).clamp(min=FLAT)
+        covariances = products - means[:, :1] * means[:, 1:]
+        gains = covariances.clamp(min=0) / variances[:, 1:]
+        noise = (variances[:, :1] - gains * covariances).clamp(min=FLAT) + EYE_NOISE
+        kept = kept + (gains * gains * variances[:, 1:] / noise).log1p().sum(dim=(0, 2, 3))
+        held = held + (variances[:, 1:] / EYE_NOISE).log1p().sum(dim=(0, 2, 3))
+    return (kept / held).sum()
+
+
+def _windowed(images: Tensor, size: int) -> Tensor:
+    """Means in Gaussian windows inside of the images (B, C, H, W), their deviation a fifth of their size."""
+    taps = torch.tensor(gaussian_window(size, size / 5), dtype=images.dtype, device=images.device)
+    rows = taps.expand(images.shape[1], 1, 1, size)
+    across = F.conv2d(images, rows, groups=images.shape[1])
+    return F.conv2d(across, rows.transpose(2, 3), groups=images.shape[1])
 
 
 def _directed(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,10 +52,10 @@ PHASE_AUGMENTATIONS: dict[str, Mapping[str, Mapping[str, Any]]] = dict.fromkeys(
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "light": {
-        "gradient_weight": 0.25,
+        "gradient_weight": 1.25,
         "decomposition_weight": 0.0,
-        "preservation_weight": 0.5,
-        "difference_weight": 0.2,
+        "fidelity_weight": 0.1,
+        "difference_weight": 0.1,
         "reconstruction": False,
     }
 }
@@ -66,9 +66,8 @@ class CDDFuseTraining(Training[CDDFuse]):
     """ssim_weight: of SSIM in the loss of the reconstruction. edge_weight: of the visible image's edges in
     it.
     gradient_weight: of gradients in the loss of the fusion. decomposition_weight: of L_dec in both.
-    reconstruction: whether there is a stage I. preservation_weight, difference_weight: of the edges that a
-    fused image keeps (`edge_preservation`) and of what it adds to each band (`difference_correlation`), in
-    the loss of the fusion; ours.
+    reconstruction: whether there is a stage I. fidelity_weight, difference_weight, preservation_weight: of
+    `fidelity`, `difference_correlation` and `edge_preservation` in the loss of the fusion; ours.
 
     The losses are in `crossband.systems.cddfuse.losses`.
 
@@ -79,16 +78,12 @@ class CDDFuseTraining(Training[CDDFuse]):
     edge_weight: float = 5.0
     gradient_weight: float = 10.0
     decomposition_weight: float = 2.0
-    preservation_weight: float = 0.0
+    fidelity_weight: float = 0.0
     difference_weight: float = 0.0
+    preservation_weight: float = 0.0
     reconstruction: bool = True
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
-    earlier: ClassVar[Mapping[str, Any]] = {
-        "preservation_weight": 0.0,
-        "difference_weight": 0.0,
-        "reconstruction": True,
-    }
     phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_RECIPES
     phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_AUGMENTATIONS
 
@@ -175,6 +170,9 @@ class CDDFuseTraining(Training[CDDFuse]):
             "intensity": losses.intensity_loss(fused, visible, infrared, batch.valid),
             "gradient": self.gradient_weight * gradient,
         }
+        if self.fidelity_weight:
+            kept = losses.fidelity(fused, visible, infrared, batch.valid)
+            terms["fidelity"] = self.fidelity_weight * (2 - kept)
         if self.preservation_weight:
             preserved = losses.edge_preservation(fused, visible, infrared, batch.valid)
             terms["preservation"] = self.preservation_weight * (1 - preserved)
