@@ -149,7 +149,8 @@ def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | N
     As `crossband.metrics.fusion.fidelity.visual_information_fidelity` has it (Sheikh and Bovik 2006), on
     0..255, with `FLAT` as the least variance, and sums over all images of the batch. Pixels that do not count
     are 0 in all three images, and a window that reaches them sees an edge there. Arguments as in
-    `intensity_loss`; of 41 pixels a side or more. Returns a scalar, 0 or more.
+    `intensity_loss`; of less than 41 pixels a side, with the scales that still have a window. Returns a
+    scalar, 0 or more.
     """
     mask = _mask(fused, valid)
     images = [255 * at_least_float32(image) * mask for image in (fused, visible, infrared)]
@@ -158,6 +159,8 @@ def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | N
     for scale, size in enumerate(WINDOWS):
         if scale:
             maps = _windowed(maps, size)[..., ::2, ::2]
+        if min(maps.shape[-2:]) < size:
+            break
         own, sources = maps[:, :1], maps[:, 1:]
         means, squares, products = (_windowed(image, size) for image in (maps, maps * maps, own * sources))
         variances = (squares - means * means).clamp(min=FLAT)
@@ -166,7 +169,7 @@ def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | N
         noise = (variances[:, :1] - gains * covariances).clamp(min=FLAT) + EYE_NOISE
         kept = kept + (gains * gains * variances[:, 1:] / noise).log1p().sum(dim=(0, 2, 3))
         held = held + (variances[:, 1:] / EYE_NOISE).log1p().sum(dim=(0, 2, 3))
-    return (kept / held).sum()
+    return (kept / held.clamp(min=FLAT)).sum()
 
 
 def _windowed(images: Tensor, size: int) -> Tensor:
