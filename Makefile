@@ -8,8 +8,8 @@ PARALLEL := -n auto --dist loadscope
 
 EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
-.PHONY: extras help setup demo test test-serve test-slow test-changed test-release soak soak-short lint speed benchmarks \
-	reproduce-two-rows reproduce-scenes docs clean
+.PHONY: extras help setup demo test test-serve test-slow test-changed test-snippets test-release soak soak-short \
+	lint speed benchmarks reproduce-two-rows reproduce-scenes docs clean
 
 help:
 	@echo "make demo                set up, then generate scenes, train four models, write demo/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-serve          the tests of the page in a browser, with Gradio in .venv-serve"
 	@echo "make test-slow           the tests that take longer as well"
 	@echo "make test-changed        of those, the ones that go with what was changed lately"
+	@echo "make test-snippets       the commands on the pages that are cheap"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
 	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: a minute"
 	@echo "make lint                ruff and mypy"
@@ -59,6 +60,10 @@ test-slow: setup
 test-changed: setup
 	@chosen=$$($(BIN)/python .ci/changed_tests.py) || exit 1; \
 	if [ -n "$$chosen" ]; then $(BIN)/python -m pytest $(PARALLEL) -m slow -k "$$chosen" || [ $$? -eq 5 ]; fi
+
+# The `crossband` lines of the pages; their Python snippets are among the tests of `make test`.
+test-snippets: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m slow tests/test_snippets.py
 
 test-release: test-slow soak
 

@@ -53,7 +53,7 @@ TREE = {
     "Measured": (
         *("reproducing", "results/real-pairs", "results/scenes-tables", "results/alignment"),
         *("results/infrared-alone", "results/thermal-streets", "results/robustness", "results/roadscene"),
-        "results/speed",
+        *("results/learned-fuser", "results/speed"),
     ),
     "Inside": ("architecture", "contributing", "changelog", "api/index"),
 }

@@ -16,7 +16,7 @@ from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.scenes import Scenes
 from crossband.training.engine import train
 from crossband.training.options import TrainOptions
-from fake_trees import msrs
+from fake_trees import mfnet_original, msrs
 from radiometric_files import PARAMETERS, flir_block, flir_jpeg, jpeg
 
 PAIRS = {"train": 6, "val": 2, "test": 3}
@@ -26,6 +26,7 @@ SIZE = (48, 64)
 def make_world(root: Path) -> Path:
     """Fill a folder. Every label has the nine classes of MSRS, so that any run goes with any pairs."""
     msrs(root / "data" / "MSRS")
+    mfnet_original(root / "data" / "MFNet")
     classes = BENCHMARKS["msrs"].classes
     names = "".join(f"- {name}\n" for name in classes.names)
     for split, count in PAIRS.items():

@@ -2,8 +2,7 @@
 stand.
 
 Python snippets are compiled, and every `crossband` line of a shell snippet is parsed by the command line's
-own parser; neither is executed here, as most want data and an hour. What is executed are the examples
-(tests/test_examples.py).
+own parser. What can be executed is, by tests/test_snippets.py; so are the examples (tests/test_examples.py).
 """
 
 from __future__ import annotations
