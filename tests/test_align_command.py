@@ -154,7 +154,7 @@ def test_a_single_pair_is_read_through_a_rig(
 def test_a_rig_trains_evaluates_and_predicts(folder: Path, rig: Path, tmp_path: Path) -> None:
     source, by_rig = f"folder:{folder}", ["--rig", str(rig)]
     run = str(tmp_path / "run")
-    small = ["--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16", "--workers", "0"]
+    small = ["--encoder", "test_efficientnet", "--network.decoder_channels", "16", "--workers", "0"]
     small += ["--network.band", "infrared"]
     short = ["--recipe.epochs", "1", "--recipe.batch_size", "2", "--hold_out", "0", "--accelerator", "cpu"]
     assert main(["train", "deeplabv3plus", "--data", source, *by_rig, "--out", run, *small, *short]) == 0

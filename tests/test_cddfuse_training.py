@@ -37,7 +37,7 @@ def options(out: Path, *, labels: bool = True, **changes: Any) -> TrainOptions:
     """An epoch of every phase on five generated pairs, with three held out."""
     values: dict[str, Any] = {
         "data": TINY_DATA,
-        "encoder": "mobilenetv3_small_050",
+        "encoder": "test_efficientnet",
         "network": {"decoder_channels": 16, **TINY_OPTIONS["cddfuse"]},
         "without_labels": not labels,
         "recipe": {"epochs": 1, "batch_size": 2},
@@ -378,7 +378,7 @@ def test_it_overfits_four_scenes() -> None:
     system = create(
         "cddfuse",
         classes=SCENE_CLASS_COUNT,
-        encoder="mobilenetv3_small_050",
+        encoder="test_efficientnet",
         decoder_channels=64,
         **TINY_OPTIONS["cddfuse"],
     )

@@ -160,7 +160,7 @@ def test_an_out_below_a_file_is_refused(
     out = str(tmp_path / "file" / "out.png")
     source = f"folder:{pairs}"
     arguments = {
-        "train": ["train", "deeplabv3plus", "--data", TINY_DATA, "--encoder", "mobilenetv3_small_050"],
+        "train": ["train", "deeplabv3plus", "--data", TINY_DATA, "--encoder", "test_efficientnet"],
         "evaluate": ["evaluate", str(run), "--data", source, "--workers", "0", "--bands", "infrared"],
         "predict": ["predict", str(run), "--infrared", str(pairs / "test" / "infrared")],
         "recalibrate": ["recalibrate", str(run), "--data", TINY_DATA],

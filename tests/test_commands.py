@@ -30,7 +30,7 @@ COMMANDS = [
     "data",
     "reproduce",
 ]
-TINY = ["--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16", "--workers", "0"]
+TINY = ["--encoder", "test_efficientnet", "--network.decoder_channels", "16", "--workers", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -228,5 +228,5 @@ def test_info_and_systems_tell_what_there_is(run: Path, capsys: pytest.CaptureFi
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == crossband.list_systems()
     assert main(["info", str(run), "--size", "64x64"]) == 0
     text = capsys.readouterr().out
-    for part in ("both", "designed", "fallback", "mobilenetv3_small_050", "random weights", "full-range"):
+    for part in ("both", "designed", "fallback", "test_efficientnet", "random weights", "full-range"):
         assert part in text

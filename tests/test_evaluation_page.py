@@ -110,7 +110,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     pairs = open_pairs(TINY_DATA, "test")
     assert pairs.classes is not None
-    system = build("csknet", len(pairs.classes), encoder="mobilenetv3_small_050", decoder_channels=16)
+    system = build("csknet", len(pairs.classes), encoder="test_efficientnet", decoder_channels=16)
     training = {
         "data": TINY_DATA,
         "split": "train",

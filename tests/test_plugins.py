@@ -21,7 +21,7 @@ from crossband.systems.registry import registered
 from tiny_systems import tiny
 
 PACKAGE = Path(__file__).parent / "plugin_package"
-TINY = ["--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16"]
+TINY = ["--encoder", "test_efficientnet", "--network.decoder_channels", "16"]
 
 
 def install(site: Path, systems: str = "latemean = latemean:LateMean", benchmarks: str = "") -> None:

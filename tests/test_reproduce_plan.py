@@ -404,7 +404,7 @@ def test_list_and_plan_write_nothing(
     assert [line.split()[0] for line in out.splitlines()[2:]] == list(TABLES)
     assert "fmb, mfnet\n" in out
     arguments = ["--on", TINY_SCENES, "--budget", "quick", "--out", "runs", "--seeds", "2", "--plan"]
-    encoder = ["--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"]
+    encoder = ["--encoder", "test_efficientnet", "--accelerator", "cpu"]
     assert main(["reproduce", "csknet/table-4", "--rows", "^CSK-Net both", *arguments, *encoder]) == 0
     out, err = capsys.readouterr()
     assert not err
@@ -420,7 +420,7 @@ def test_the_old_spelling_of_the_budget_goes_on_working(
 ) -> None:
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
     command = ["reproduce", "csknet/table-4", "--on", TINY_SCENES, "--rows", "^CSK-Net both", "--plan"]
-    command += ["--out", str(tmp_path), "--seeds", "1", "--encoder", "mobilenetv3_small_050"]
+    command += ["--out", str(tmp_path), "--seeds", "1", "--encoder", "test_efficientnet"]
     jobs = []
     for spelling in ("--preset", "--budget"):
         assert main([*command, spelling, "quick"]) == 0
@@ -437,14 +437,14 @@ def test_operations_are_those_of_a_network_with_weights() -> None:
         "csknet",
         data=TINY_SCENES,
         out="",
-        encoder="mobilenetv3_small_050",
+        encoder="test_efficientnet",
         network={"decoder_channels": 16},
         hold_out=0.0,
         recipe={"epochs": 5, "batch_size": 4},
         phases={"teacher": {"epochs": 2}},
     )
-    student = create("csknet", classes=10, encoder="mobilenetv3_small_050", decoder_channels=16)
-    teacher = create("deeplabv3plus", classes=10, encoder="mobilenetv3_small_050", decoder_channels=16)
+    student = create("csknet", classes=10, encoder="test_efficientnet", decoder_channels=16)
+    teacher = create("deeplabv3plus", classes=10, encoder="test_efficientnet", decoder_channels=16)
     of_student = 3 * count_flops(student, "both", (32, 48)) * 8 * 5
     of_teacher = 3 * count_flops(teacher, "visible", (32, 48)) * 8 * 2
     assert training_operations(options, set()) == of_student + of_teacher
@@ -464,7 +464,7 @@ def test_every_system_of_the_tables_has_an_estimate(monkeypatch: pytest.MonkeyPa
 
 def test_estimates_are_in_proportion_to_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", lambda device: 1e9)
-    plan = plan_of("csknet/table-4", settings=replace(QUICK, encoder="mobilenetv3_small_050"))
+    plan = plan_of("csknet/table-4", settings=replace(QUICK, encoder="test_efficientnet"))
     plan.jobs = dict(list(plan.jobs.items())[:2])
     estimates = estimate_jobs(plan.jobs, tmp_path, Compute("cpu"))
     for name, job in plan.jobs.items():

@@ -40,10 +40,10 @@ from crossband.weights import load_run, load_weights, make_card, save_run
 
 DATA = "scenes,train=8,val=0,test=4,size=32x48"
 RECIPE = {"epochs": 2, "batch_size": 4, "warmup_steps": 0}
-SETTINGS = Settings(budget="quick", on=DATA, encoder="mobilenetv3_small_050", recipe=RECIPE)
+SETTINGS = Settings(budget="quick", on=DATA, encoder="test_efficientnet", recipe=RECIPE)
 CPU = Compute("cpu", workers=0)
 ARGUMENTS = [
-    *("--on", DATA, "--budget", "quick", "--encoder", "mobilenetv3_small_050", "--accelerator", "cpu"),
+    *("--on", DATA, "--budget", "quick", "--encoder", "test_efficientnet", "--accelerator", "cpu"),
     *("--workers", "0", "--epochs", "2", "--recipe.batch_size", "4", "--recipe.warmup_steps", "0"),
 ]
 VISIBLE, BOTH = 0, 5
@@ -221,7 +221,7 @@ def test_a_job_of_an_earlier_version_is_scored_as_the_network_that_it_trained(
 ) -> None:
     """Its card does not name what that version did not know, and the weights fit either network."""
     pairs = open_pairs(DATA, "test")
-    small = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16, "fusion_width": 8}
+    small = {"encoder": "test_efficientnet", "decoder_channels": 16, "fusion_width": 8}
     earlier = create("segmif", len(pairs.classes or ()), **small, interaction="adds", semantics="visible")
     job = Job("scenes/segmif-0/seed0", TrainOptions("segmif", data=DATA, out=""), {}, "test")
     run = run_of(tmp_path, job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from tiny_runs import TINY_DATA, tiny_options
 from tiny_systems import one_line
 
 LONG = [
-    *("train", "deeplabv3plus", "--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--workers", "0"),
+    *("train", "deeplabv3plus", "--data", TINY_DATA, "--encoder", "test_efficientnet", "--workers", "0"),
     *("--network.decoder_channels", "16", "--accelerator", "cpu", "--recipe.epochs", "500"),
     *("--recipe.batch_size", "2"),
 ]
@@ -180,21 +181,28 @@ class PowerCutError(Exception):
     pass
 
 
-@pytest.fixture
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of which one epoch was finished."""
     start = PhaseModule.on_train_epoch_start
+    out = tmp_path_factory.mktemp("interrupted") / "run"
 
     def cut(module: PhaseModule) -> None:
         start(module)
         if module.current_epoch == 1:
             raise PowerCutError
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PhaseModule, "on_train_epoch_start", cut)
         with pytest.raises(PowerCutError):
-            train(tiny_options(tmp_path / "run"), quiet=True)
-    return tmp_path / "run"
+            train(tiny_options(out), quiet=True)
+    return out
+
+
+@pytest.fixture
+def interrupted(one_epoch: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to damage."""
+    return shutil.copytree(one_epoch, tmp_path / "run")
 
 
 class Malicious:

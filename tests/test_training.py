@@ -454,7 +454,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     """Lightning starts the second process with the same command; only the first writes and prints."""
     folder = tmp_path / "run"
     arguments = [
-        *("train", "csknet", "--data", TINY_DATA, "--encoder", "mobilenetv3_small_050", "--out", str(folder)),
+        *("train", "csknet", "--data", TINY_DATA, "--encoder", "test_efficientnet", "--out", str(folder)),
         *("--network.decoder_channels", "16", "--recipe.batch_size", "2", "--recipe.epochs", "2"),
         *("--workers", "0", "--accelerator", "cpu", "--devices", "2"),
     ]

@@ -14,11 +14,15 @@ from crossband.testing import answer, images, labelled, randomise_norms, resting
 
 __all__ = ["answer", "images", "labelled", "randomise_norms", "resting"]
 
-TINY: dict[str, Any] = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
+TINY: dict[str, Any] = {"encoder": "test_efficientnet", "decoder_channels": 16}
 TINY_OPTIONS: dict[str, dict[str, Any]] = {
     "cddfuse": {"width": 8, "heads": 2, "blocks": 1},
     # One hidden unit of an excitation, as with 16 channels, may be dead from the start.
     "disoptnet": {"decoder_channels": 64},
+    # Its tests know by name where the branches meet in this encoder.
+    "cen": {"encoder": "mobilenetv3_small_050"},
+    # On the smallest encoder's first map its gates have one hidden unit, which is dead from this start.
+    "mmanet": {"encoder": "mobilenetv3_small_050"},
     "segmif": {"fusion_width": 8, "rounds": 2},
 }
 """What else makes a system small, by name."""
