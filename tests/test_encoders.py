@@ -215,8 +215,9 @@ def test_csknet_that_exchanges_between_equal_inputs_is_the_plain_encoder(name: s
 
 
 def test_csknet_exchanges_at_depthwise_norms() -> None:
-    calm = tiny("csknet", exchange=False).eval()
-    busy = tiny("csknet", exchange_site="dw_bn", exchange_threshold=0.5, spatial_stages=()).eval()
+    encoder = {"encoder": "mobilenetv3_small_050"}
+    calm = tiny("csknet", **encoder, exchange=False).eval()
+    busy = tiny("csknet", **encoder, exchange_site="dw_bn", exchange_threshold=0.5, spatial_stages=()).eval()
     randomise_norms(calm)
     busy.load_state_dict(calm.state_dict())
     visible, infrared = torch.rand(1, 3, 48, 64), torch.rand(1, 1, 48, 64)

@@ -20,7 +20,7 @@ from tiny_systems import CLASSES, csknet, tiny
 
 def test_flops_are_those_of_pytorchs_counter_on_the_plain_network() -> None:
     plain = smp.DeepLabV3Plus(
-        "tu-mobilenetv3_small_050", encoder_weights=None, decoder_channels=16, classes=CLASSES
+        "tu-test_efficientnet", encoder_weights=None, decoder_channels=16, classes=CLASSES
     ).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         plain(torch.zeros(1, 3, 64, 96))
@@ -121,7 +121,7 @@ def test_a_run_folder_tells_its_card(tmp_path: Path) -> None:
     text = describe(str(tmp_path), size="32x48")
     for part in (
         "classes: 0 road, 1 car",
-        "mobilenetv3_small_050, started from imagenet",
+        "test_efficientnet, started from imagenet",
         "infrared scaling: percentile(1, 99)",
         'chosen_by: "val"',
     ):

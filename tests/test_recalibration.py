@@ -59,7 +59,7 @@ def test_statistics_of_one_batch_are_those_of_that_batch() -> None:
     wanted = statistics_by_hand(system, collate(list(PAIRS)).infrared)
     norms = {name: m for name, m in alone.network.named_modules() if isinstance(m, _BatchNorm)}
     assert norms.keys() == wanted.keys()
-    assert len(norms) > 30
+    assert len(norms) > 20
     for name, norm in norms.items():
         mean, variance = wanted[name]
         assert torch.allclose(norm.running_mean, mean, atol=1e-4, rtol=1e-3), name

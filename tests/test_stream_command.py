@@ -41,7 +41,7 @@ from crossband.stream.stream import Moment
 from crossband.weights import make_card, save_run
 from crossband.words import BANDS, IGNORE_INDEX
 from simulated_cameras import MS, SIZE, faulty, fusing, scene
-from tiny_systems import csknet
+from tiny_systems import csknet, randomise_norms
 
 START = 1_700_000_000_000
 
@@ -93,6 +93,8 @@ def test_a_dead_camera_is_told_in_pictures_lines_and_table(
 
 def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system = csknet()
+    # At its start it has one class for every pixel.
+    randomise_norms(system)
     classes = Classes(tuple("abcde"), tuple((40 * n, 0, 0) for n in range(5)))
     save_run(recorded / "run", system, make_card(system, classes, "fixed(6000, 9000)", {}))
     found = {}

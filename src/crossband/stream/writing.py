@@ -106,6 +106,6 @@ def _manifest(predictor: Predictor, cameras: Mapping[str, str]) -> Manifest:
         stretch=False,
         precision=predictor.precision,
         tiles=str(predictor.tiling or "none"),
-        monitor=predictor.monitor,
+        monitor=predictor.monitor is not None,
         rig=None if registration is None else str(registration),
     )
