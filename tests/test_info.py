@@ -42,6 +42,23 @@ def test_a_multiply_add_is_two_operations() -> None:
     assert count_flops(system, "visible", (16, 32)) == 2 * 16 * 32 * 5 * 3 * 9
 
 
+@pytest.mark.parametrize("size", [(16, 32), (128, 160)])
+def test_attention_is_two_matrix_products(size: tuple[int, int]) -> None:
+    """Also of a large image, of which the shapes alone are followed."""
+    system = tiny("deeplabv3plus")
+
+    class OneAttention(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            tokens = image[:, :, ::8, ::8].flatten(2).mT
+            keys = tokens[:, :10]
+            return torch.nn.functional.scaled_dot_product_attention(tokens, keys, keys)
+
+    system.network = OneAttention()  # type: ignore[assignment]
+    system.run = lambda visible, infrared, features: Output(system.network(visible))  # type: ignore[method-assign]
+    tokens = size[0] * size[1] // 64
+    assert count_flops(system, "visible", size) == 2 * 2 * tokens * min(tokens, 10) * 3
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_counting_leaves_the_system_as_it_was(training: bool) -> None:
     system = csknet().train(training)

@@ -119,8 +119,14 @@ def left_out(monitor: TrainedMonitor, answers: Answers) -> np.ndarray:
     return np.where(scores.max(1) > monitor.needed, scores.argmax(1), -1)
 
 
-def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs() -> None:
-    monitor, new = fit(made_answers()), made_answers(seed=1)
+@pytest.fixture(scope="module")
+def fitted() -> TrainedMonitor:
+    torch.manual_seed(1)
+    return fit(made_answers())
+
+
+def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs(fitted: TrainedMonitor) -> None:
+    monitor, new = fitted, made_answers(seed=1)
     left, kind = left_out(monitor, new), np.tile([0, 1, 2, 3], 60)
     assert np.mean(left[kind == 1] == 0) > 0.95
     assert np.mean(left[kind == 2] == 1) > 0.95
@@ -146,14 +152,12 @@ def test_a_distance_is_that_of_mahalanobis() -> None:
     assert usual.distance(point)[0] == pytest.approx(np.log(expected + 0.3))
 
 
-def test_a_seed_makes_a_monitor() -> None:
-    torch.manual_seed(1)
-    first = fit(made_answers(), seed=4).to_fields()
+def test_a_seed_makes_a_monitor(fitted: TrainedMonitor) -> None:
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert fit(made_answers(), seed=4).to_fields() == first
+    assert fit(made_answers()).to_fields() == fitted.to_fields()
     assert torch.equal(torch.get_rng_state(), state)
-    assert fit(made_answers(), seed=5).to_fields() != first
+    assert fit(made_answers(), seed=5).to_fields() != fitted.to_fields()
 
 
 class Reading(System):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ _TRACED_FROM = 128 * 128
 def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """Floating-point operations of one pair of (height, width), a multiply-add counting as two.
 
-    Counts convolutions and matrix products, which is what PyTorch's counter sees; the system is left in the
-    mode it was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
+    Counts convolutions and matrix products, those of attention among them; the system is left in the mode it
+    was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
     count is the same.
     """
     if size[0] * size[1] >= _TRACED_FROM:
@@ -52,19 +53,22 @@ def followed_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """
     tensors = [*system.named_parameters(), *system.named_buffers()]
     values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    with torch.no_grad(), torch.device("meta"), _UncountedAttention():
+    with torch.no_grad(), torch.device("meta"):
         return _counted(system, bands, size, lambda *images: functional_call(system, values, images))
 
 
-class _UncountedAttention(TorchFunctionMode):
-    """Takes scaled dot-product attention as one operation, which the counter does not see on a CPU either."""
+class _AttentionInProducts(TorchFunctionMode):
+    """Computes scaled dot-product attention by its two matrix products.
+
+    PyTorch's counter does not see the operation that a CPU has for it.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if func is functional.scaled_dot_product_attention:
-            query, _, value = args[:3]
-            return query.new_empty(*query.shape[:-1], value.shape[-1])
+            query, key, value = args[:3]
+            return (query @ key.mT / math.sqrt(query.shape[-1])).softmax(dim=-1) @ value
         return func(*args, **(kwargs or {}))
 
 
@@ -76,7 +80,7 @@ def _counted(
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
     system.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, _AttentionInProducts():
             run(visible, infrared)
     finally:
         system.train(training)
