@@ -99,6 +99,8 @@ COMMANDS_NOT_RUN = {
     r"hf://| push ": "the Hugging Face Hub",
     r"bag:|rtsp:|frames:|--realtime|\.mkv|stream ": "cameras or recordings, which their own tests make",
     r"--launcher ray": "a cluster",
+    r"crossband serve ": "a server, which does not end by itself",
+    r"shards:": "shards, which tests/test_shards.py makes",
     r"crossband (train|reproduce) (?!list|.*size=48x64)": "minutes to days",
     r"--config|\.\.\.": "a file of options, or arguments that the page leaves out",
     r"imagenet": "a download of ImageNet weights",

@@ -12,7 +12,8 @@ import pytest
 
 from crossband.errors import BandError, OptionError
 from crossband.stream import LiveCamera, Moment, RecordedCamera, Stream
-from crossband.stream.cameras import RealClock
+from crossband.stream.cameras import Frame, RealClock
+from crossband.stream.pairing import Pairing
 from crossband.stream.smoothing import LabelVote
 from crossband.words import BANDS, FRAME_FAULTS, IGNORE_INDEX, Band, Fault
 from simulated_cameras import MS, SimulatedClock, camera, endless, fusing, scene
@@ -164,6 +165,21 @@ def test_slow_recordings_are_not_dead(live: bool) -> None:
     cameras = camera("visible", 0.5, 20, clock), camera("infrared", 0.5, 20, clock)
     moments = run(Stream(fusing(), *cameras, clock=clock))
     assert [bands(moment) for moment in moments] == ["both"] * 10
+
+
+def test_frames_that_come_all_at_once_are_not_the_rate() -> None:
+    """As from a network camera, which begins with what it had in store."""
+    pairing = Pairing({"visible": None})
+    stored = [number * MS for number in range(8)]
+    times = stored + [stored[-1] + number * 100 * MS for number in range(1, 30)]
+    changes = []
+    for number, time in enumerate(times):
+        while (due := pairing.due()) is not None and due < time:
+            pairing.tick(due)
+        pairing.frame("visible", Frame(time, number, scene("visible", number)))
+        changes += pairing.take_changes()
+    assert pairing.on("visible")
+    assert all(change.time < times[16] for change in changes)
 
 
 def test_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from crossband.pairs.radiometric import Conditions
 from crossband.pairs.time_stamps import SECOND, time_of_name
 from crossband.stream.cameras import Camera, Clock, LiveCamera, RealClock, RecordedCamera
 from crossband.words import BANDS, Band
+
+_QUIET = "-8"
+"""FFmpeg's AV_LOG_QUIET."""
 
 Recording = tuple[Sequence[int], Callable[[int], np.ndarray]]
 """When each frame was taken, and what gives a frame's image."""
@@ -138,6 +142,8 @@ def _at(rate: float, count: int) -> list[int]:
 
 def _opener(text: str) -> Callable[[], Iterator[np.ndarray]]:
     def images() -> Iterator[np.ndarray]:
+        # The decoder's own words about every frame that is not whole, which the band monitor tells in ours.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)
         import cv2
 
         place: Any = int(text) if text.isdecimal() else text

@@ -15,7 +15,7 @@ _UNSEEN_PERIOD = 1_000_000_000
 _OVERDUE = 1.5
 """Periods after its last frame at which a frame is missed; each further period is another one."""
 _PAUSE = 3.5
-"""Periods without a frame that say nothing of the camera's rate."""
+"""Periods without a frame that say nothing of the camera's rate, unless the next frame takes as long."""
 _RATE_OVER = 16
 _MOST_WAITING = 64
 _SLOWER = 1.2
@@ -61,6 +61,7 @@ class _Side:
         self.misses = 0
         self._recent: deque[tuple[int, int]] = deque(maxlen=_RATE_OVER)
         self._period = period
+        self._paused = False
         self._since: int | None = None
 
     @property
@@ -83,7 +84,12 @@ class _Side:
 
     def came(self, frame: Frame) -> None:
         if self._recent and frame.time - self._recent[-1][0] > _PAUSE * self.period:
-            self._recent.clear()
+            # A network camera begins with what it had in store, all at once: that is not its rate.
+            if len(self._recent) > 1 or not self._paused:
+                self._recent.clear()
+            self._paused = True
+        elif self._recent:
+            self._paused = False
         self._recent.append((frame.time, frame.number))
         (first, one), (last, other) = self._recent[0], self._recent[-1]
         if other > one and last > first:
