@@ -25,7 +25,7 @@ from crossband.result_folder import MANIFEST_NAME
 HANG = 180
 """Seconds after which a command that should have ended counts as one that hangs."""
 TINY = [
-    *("--encoder", "test_efficientnet", "--network.decoder_channels", "16", "--workers", "0"),
+    *("--encoder", "mobilenetv3_small_050", "--network.decoder_channels", "16", "--workers", "0"),
     *("--accelerator", "cpu", "--recipe.batch_size", "2"),
 ]
 DATA = "scenes,train=8,val=3,test=4,size=32x48"
@@ -206,7 +206,7 @@ def writings() -> Mapping[str, Writing]:
     predict = two(lambda run: ["predict", run, *images], runs["one"], runs["other"])
     fuse = two(lambda system: ["fuse", system, *images], "average", "maximum")
     tables = ["reproduce", "csknet/table-3", "--on", DATA, "--budget", "quick", "--accelerator", "cpu"]
-    tables += ["--workers", "0", "--encoder", "test_efficientnet", "--seeds", "1", "--rows", "^VI"]
+    tables += ["--workers", "0", "--encoder", "mobilenetv3_small_050", "--seeds", "1", "--rows", "^VI"]
     tables += ["--epochs", "2", "--recipe.batch_size", "2", "--recipe.warmup_steps", "0", "--out", "out"]
     made = partial(contents, without=(MANIFEST_NAME,))
     weights = _only("weights.safetensors")
