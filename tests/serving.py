@@ -24,8 +24,7 @@ from tiny_systems import csknet
 
 SIZE = 32, 48
 NAMES = ("road", "sky", "<b>person</b>", "car", "tree")
-START = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-RUN = f"{START}from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
+RUN = "import sys; from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def small_run(folder: Path) -> Path:

@@ -49,12 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tiny_options(tmp_path_factory.mktemp("runs") / "run"), quiet=True)
 
 
-def signals_of_a_terminal() -> None:
-    """A command that was started by nohup or in the background ignores some, and hands that on."""
-    for number in ENDS:
-        signal.signal(number, signal.SIG_DFL)
-
-
 def started(out: Path, *more: str) -> subprocess.Popen[str]:
     """A training that would go on for long, when its first epoch has ended."""
     process = subprocess.Popen(
@@ -63,7 +57,6 @@ def started(out: Path, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=signals_of_a_terminal,
     )
     while process.poll() is None and not (out / "curves.csv").is_file():
         time.sleep(0.05)

@@ -302,7 +302,7 @@ class TestDrawing:
 
 def test_a_message_names_no_place() -> None:
     names = {Path("/tmp/a b/visible.png"): "mine.png"}
-    told = without_places("/tmp/a b/visible.png: see /work/runs/street/card.json, 3 of 4 px/line", names)
+    told = without_places("/tmp/a b/visible.png: see /srv/runs/street/card.json, 3 of 4 px/line", names)
     assert told == "mine.png: see card.json, 3 of 4 px/line"
     assert shown_name("C:\\x\\a\n.png") == "a?.png"
     with pytest.raises(Refused, match=r"^no such thing as x$"), refusing({}):

@@ -113,10 +113,8 @@ def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.
 def test_what_ends_it_leaves_whole_files(recorded: Path, ending: signal.Signals) -> None:
     out, video = recorded / "out", recorded / "a.mp4"
     more = ["--realtime", "--out", str(out), "--video", str(video)]
-    # Started by another program, it may ignore Ctrl-C; here it must not.
-    started = f"import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
     program = subprocess.Popen(
-        [sys.executable, "-c", started, *command(recorded), *more],
+        [sys.executable, "-c", RUN, *command(recorded), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -144,7 +142,7 @@ def test_what_ends_it_leaves_whole_files(recorded: Path, ending: signal.Signals)
         assert frames[len(frames) - 1].samples.shape[:2] == SIZE
 
 
-RUN = "from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
+RUN = "import sys; from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_a_video_shows_the_moments_at_their_times(recorded: Path) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,21 +187,28 @@ def _manifest(
     registration = predictor.registration if listed is None else listed.registration
     return Manifest(
         command=command,
-        system=predictor.system.name,
-        weights_sha256=predictor.card.weights_sha256,
+        **facts_of(predictor),
         bands=bands_of(there["visible"], there["infrared"]) if any(there.values()) else "none",
         visible=folders["visible"],
         infrared=folders["infrared"],
-        infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
-        false_colour=str(predictor.false_colour),
         stretch=stretch,
-        precision=predictor.precision,
-        tiles=str(predictor.tiling or "none"),
-        monitor=predictor.monitor is not None,
         rig=None if registration is None else str(registration),
         display=None if display is None else str(display),
         source=source,
     )
+
+
+def facts_of(predictor: Predictor) -> dict[str, Any]:
+    """What a manifest says of a predictor itself, as fields of `Manifest`."""
+    return {
+        "system": predictor.system.name,
+        "weights_sha256": predictor.card.weights_sha256,
+        "infrared_scaling": None if predictor.scaling is None else str(predictor.scaling),
+        "false_colour": str(predictor.false_colour),
+        "precision": predictor.precision,
+        "tiles": str(predictor.tiling or "none"),
+        "monitor": predictor.monitor is not None,
+    }
 
 
 def _write_classes(out: Path, classes: Classes) -> None:

@@ -78,7 +78,7 @@ def _reader(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Read
             raise PairError(f"{path}: {info.filename} is larger than any mask; export it again")
         try:
             return archive.read(info)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
             raise PairError(f"{path}: {info.filename} cannot be unpacked; export it again") from error
 
     return read

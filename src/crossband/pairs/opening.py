@@ -268,7 +268,7 @@ def _existing_folder(source: Source) -> Path:
 
 
 def _check_folder_options(text: str, options: dict[str, str]) -> None:
-    for key, value in options.items():
+    for key in options:
         if key not in (*_FOLDER_OPTIONS, "infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
             raise OptionError(
                 f"{quoted(text)}: folder has no option {quoted(key)}; it has: visible, infrared, label "
@@ -276,9 +276,7 @@ def _check_folder_options(text: str, options: dict[str, str]) -> None:
                 f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}; ids to ignore "
                 "belong into its classes.yaml"
             )
-        if key == "allow_false_colour" and value != "true":
-            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
-    false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
+    _check_false_colour(text, options)
     arrangement_of(options)
 
 
@@ -292,9 +290,7 @@ def _check_frames_options(name: str, text: str, options: dict[str, str]) -> None
                 f"{quoted(text)}: {name} has no option {quoted(key)} of this kind; it has: {told}, "
                 f"max_gap=20ms, infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
             )
-        if key == "allow_false_colour" and value != "true":
-            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
-    false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
+    _check_false_colour(text, options)
     if bag and not ("visible" in options or "infrared" in options):
         raise OptionError(f"{quoted(text)}: name the topic of a band or of both: {told}")
     if bag:
@@ -304,14 +300,18 @@ def _check_frames_options(name: str, text: str, options: dict[str, str]) -> None
 
 
 def _check_shards_options(text: str, options: dict[str, str]) -> None:
-    for key, value in options.items():
+    for key in options:
         if key not in ("infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
             raise OptionError(
                 f"{quoted(text)}: shards has no option {quoted(key)}; it has: "
                 f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
             )
-        if key == "allow_false_colour" and value != "true":
-            raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
+    _check_false_colour(text, options)
+
+
+def _check_false_colour(text: str, options: dict[str, str]) -> None:
+    if options.get("allow_false_colour", "true") != "true":
+        raise OptionError(f"{quoted(text)}: write allow_false_colour=true, or leave it out")
     false_colour_rule(options.get("infrared_palette"), "allow_false_colour" in options)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from crossband.errors import OptionError
 from crossband.pairs.writing import write_image, write_label, write_text
+from crossband.predicting import facts_of
 from crossband.predictor import Predictor
 from crossband.result_folder import MANIFEST_NAME, Manifest
 from crossband.stream.drawing import Show
@@ -96,16 +97,10 @@ def _manifest(predictor: Predictor, cameras: Mapping[str, str]) -> Manifest:
     registration = predictor.registration
     return Manifest(
         command="stream",
-        system=predictor.system.name,
-        weights_sha256=predictor.card.weights_sha256,
+        **facts_of(predictor),
         bands="both" if len(cameras) == 2 else next(iter(cameras)),
         visible=cameras.get("visible"),
         infrared=cameras.get("infrared"),
-        infrared_scaling=None if predictor.scaling is None else str(predictor.scaling),
-        false_colour=str(predictor.false_colour),
         stretch=False,
-        precision=predictor.precision,
-        tiles=str(predictor.tiling or "none"),
-        monitor=predictor.monitor is not None,
         rig=None if registration is None else str(registration),
     )

@@ -8,7 +8,7 @@ the two images (`pair_statistics`) are from those of whole pairs. The run's weig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,6 @@ def train_monitor(
     pairs: those it was trained on. scale: by which training resizes them. Raises OptionError as
     `check_can_be_monitored`.
     """
-    check_can_be_monitored(system, pairs)
     device = find_device("cpu" if options.accelerator == "cpu" else None)
     answers = answer(system, pairs, scale=scale, seed=options.seed, device=device)
     return fit(answers, seed=options.seed).to_fields()
@@ -109,7 +108,6 @@ def answer(
     seed: int = 0,
     device: str | torch.device = "cpu",
     pictures: int = PICTURES,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Answers:
     """Run a system on whole and broken pairs, on both bands and without either.
 
@@ -136,8 +134,6 @@ def answer(
             matrices.append(_counted(system, pair, len(pairs.classes), device, whole))
             if number % draws == 0:
                 whole = pair, matrices[-1]
-            if progress is not None:
-                progress(number + 1, draws * len(pairs))
     system.to("cpu").train(was_training)
     return Answers(
         names=names,
