@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from crossband.errors import OptionError
 from crossband.plugins import plugins
 from crossband.systems import list_systems, origin, register, system_class
 from crossband.systems.registry import registered
+from processes import Command
 from tiny_systems import tiny
 
 PACKAGE = Path(__file__).parent / "plugin_package"
@@ -56,52 +55,26 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-MANY = """
-import sys
-from crossband.cli import main
-for line in sys.stdin.read().splitlines():
-    code = main(line.split())
-    if code:
-        sys.exit(code)
-"""
-
-
-def commands(site: Path, *lines: str) -> subprocess.CompletedProcess[str]:
-    """Several commands in one process with the package on its path, until one fails."""
+def printed(site: Path, *arguments: str, module: str = "crossband") -> str:
+    """What a command prints that runs with the package on its path, and must succeed."""
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", MANY],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-    )
-
-
-def command(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    process = Command(*arguments, environment=environment, module=module)
+    out, error = process.communicate()
+    assert process.returncode == 0, out + error
+    return out
 
 
 def test_a_packages_system_and_benchmark_are_used_like_ours(site: Path, yard: Path, tmp_path: Path) -> None:
     run, data = tmp_path / "run", f"yard:{yard}"
-    done = commands(
-        site,
-        "systems --load",
-        f"train latemean --data {data} --out {run} {' '.join(TINY)} --loss.dice_form global --workers 0 "
-        "--recipe quick --recipe.epochs 1 --recipe.batch_size 2",
-        f"evaluate {run} --data {data} --workers 0",
-        f"predict {run} --visible {yard}/test/rgb --infrared {yard}/test/ir --out {tmp_path / 'out'}",
-    )
-    assert done.returncode == 0, done.stderr
     listed = "latemean       the mean of two DeepLabV3+, one per band [from latemean 0.3]"
-    assert listed in done.stdout.splitlines()
-    assert f"latemean on {data}" in done.stdout
+    assert listed in printed(site, "systems", "--load").splitlines()
+    recipe = ["--recipe", "quick", "--recipe.epochs", "1", "--recipe.batch_size", "2", "--workers", "0"]
+    given = ["--data", data, "--out", str(run), *TINY, "--loss.dice_form", "global"]
+    printed(site, "train", "latemean", *given, *recipe)
+    assert f"latemean on {data}" in printed(site, "evaluate", str(run), "--data", data, "--workers", "0")
+    images = ["--visible", f"{yard}/test/rgb", "--infrared", f"{yard}/test/ir"]
+    printed(site, "predict", str(run), *images, "--out", str(tmp_path / "out"))
     assert len(list((tmp_path / "out" / "label").iterdir())) == 2
 
 
@@ -109,14 +82,10 @@ def test_a_packages_system_and_benchmark_are_used_like_ours(site: Path, yard: Pa
 def test_reproduce_gives_a_packages_system_a_row_in_a_table(site: Path, tmp_path: Path) -> None:
     """Trained and scored under the table's budget and data, beside the printed rows."""
     out = tmp_path / "tables"
-    done = commands(
-        site,
-        "reproduce csknet/table-4 --with latemean --rows ^latemean --budget quick --seeds 1 --epochs 1 "
-        "--on scenes,train=4,val=0,test=2,size=32x48 --recipe.batch_size 2 --workers 0 --accelerator cpu "
-        f"--out {out}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 job, 1 to do" in done.stdout
+    rows = ["--rows", "^latemean", "--budget", "quick", "--seeds", "1", "--epochs", "1"]
+    data = ["--on", "scenes,train=4,val=0,test=2,size=32x48", "--recipe.batch_size", "2"]
+    more = [*rows, *data, "--workers", "0", "--accelerator", "cpu", "--out", str(out)]
+    assert "1 job, 1 to do" in printed(site, "reproduce", "csknet/table-4", "--with", "latemean", *more)
     with (out / "tables" / "csknet-table-4.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["row"] == "latemean"]
     scores = [row for row in rows if row["measure"] == "mean_iou"]
@@ -133,9 +102,8 @@ def test_reproduce_gives_a_packages_system_a_row_in_a_table(site: Path, tmp_path
 def test_the_contract_of_a_packages_system_is_tested_in_a_few_lines(site: Path) -> None:
     test = PACKAGE / "test_latemean.py"
     assert len(test.read_text().splitlines()) < 20
-    done = command(site, "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(site), str(test))
-    assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+    given = ["-q", "-p", "no:cacheprovider", "--rootdir", str(site), str(test)]
+    assert " passed" in printed(site, *given, module="pytest")
 
 
 @pytest.mark.parametrize(

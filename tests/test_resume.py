@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,45 +38,48 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(three_epochs(tmp_path_factory.mktemp("resume") / "whole"), quiet=True)
 
 
-@pytest.mark.parametrize(
-    ("phase", "epoch", "written"),
-    [
-        ("teacher", 1, False),
-        ("teacher", 1, True),
-        ("teacher", 3, True),
-        ("csknet", 1, False),
-        ("csknet", 2, True),
-        ("csknet", 3, False),
-        ("csknet", 3, True),
-    ],
-)
-def test_resume_ends_with_the_same_bits(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int, written: bool
+CUTS = [
+    ("teacher", 1, False),
+    ("teacher", 1, True),
+    ("teacher", 3, True),
+    ("csknet", 1, False),
+    ("csknet", 2, True),
+    ("csknet", 3, False),
+    ("csknet", 3, True),
+]
+"""Phase and epoch at whose end a run is cut, and whether that epoch's checkpoint is written by then (in the
+last epoch: the phase's own weights)."""
+
+
+def test_a_run_that_is_cut_at_every_point_ends_with_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut at the end of an epoch, before or after its checkpoint is written (in the last epoch: before the
-    phase's own weights are)."""
     end = PhaseModule.on_train_epoch_end
-
-    def cut_before(module: PhaseModule) -> None:
-        if (module.phase.name, module.current_epoch + 1) == (phase, epoch):
-            raise PowerCutError
-        end(module)
-
-    def cut_after(row: EpochRow) -> None:
-        if (row.phase, row.epoch) == (phase, epoch):
-            raise PowerCutError
-
     folder = tmp_path / "cut"
-    with monkeypatch.context() as patch:
-        if not written:
-            patch.setattr(PhaseModule, "on_train_epoch_end", cut_before)
-        with pytest.raises(PowerCutError):
-            train(three_epochs(folder), quiet=True, after_epoch=cut_after if written else None)
-    assert not (folder / "card.json").exists()
-    # Whatever a program did before it resumed must not matter.
-    torch.manual_seed(99)
-    torch.rand(7)
-    assert resume(folder, quiet=True) == folder
+    go_on: Callable[..., Path] = partial(train, three_epochs(folder))
+    for phase, epoch, written in CUTS:
+
+        def cut_before(module: PhaseModule, at: tuple[str, int] = (phase, epoch)) -> None:
+            if (module.phase.name, module.current_epoch + 1) == at:
+                raise PowerCutError
+            end(module)
+
+        def cut_after(row: EpochRow, at: tuple[str, int] = (phase, epoch)) -> None:
+            if (row.phase, row.epoch) == at:
+                raise PowerCutError
+
+        after_epoch = cut_after if written else None
+        with monkeypatch.context() as patch:
+            if not written:
+                patch.setattr(PhaseModule, "on_train_epoch_end", cut_before)
+            with pytest.raises(PowerCutError):
+                go_on(quiet=True, after_epoch=after_epoch)
+        go_on = partial(resume, folder)
+        assert not (folder / "card.json").exists(), (phase, epoch, written)
+        # Whatever a program did before it resumed must not matter.
+        torch.manual_seed(99)
+        torch.rand(7)
+    assert go_on(quiet=True) == folder
     assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert curves_without_seconds(folder) == curves_without_seconds(whole)
     assert not (folder / "checkpoints").exists()

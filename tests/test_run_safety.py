@@ -28,6 +28,7 @@ from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.weights import load_run, save_weights
 from mutations import garbled
+from processes import Command
 from tiny_runs import TINY_DATA, tiny_options
 from tiny_systems import one_line
 
@@ -49,15 +50,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tiny_options(tmp_path_factory.mktemp("runs") / "run"), quiet=True)
 
 
-def started(out: Path, *more: str) -> subprocess.Popen[str]:
+def started(out: Path) -> Command:
     """A training that would go on for long, when its first epoch has ended."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossband", *LONG, "--out", str(out), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = Command(*LONG, "--out", out)
     while process.poll() is None and not (out / "curves.csv").is_file():
         time.sleep(0.05)
     return process
@@ -246,6 +241,13 @@ def test_a_checkpoint_that_is_not_whole_is_refused(damage: str, interrupted: Pat
     assert str(path) in one_line(caught.value)
     assert "weights_only" not in str(caught.value)
     assert not Path("executed").exists()
+
+
+def test_a_phase_whose_checkpoint_is_deleted_is_trained_anew(interrupted: Path) -> None:
+    (path,) = (interrupted / "checkpoints").glob("*.ckpt")
+    path.write_bytes(b"")
+    with pytest.raises(WeightsError, match="delete it"):
+        resume(interrupted, quiet=True)
     path.unlink()
     assert read_card(resume(interrupted, quiet=True)).system == "deeplabv3plus"
 

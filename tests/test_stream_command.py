@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -40,6 +39,7 @@ from crossband.stream.smoothing import ScalingMean
 from crossband.stream.stream import Moment
 from crossband.weights import make_card, save_run
 from crossband.words import BANDS, IGNORE_INDEX
+from processes import Command
 from simulated_cameras import MS, SIZE, faulty, fusing, scene
 from tiny_systems import csknet, randomise_norms
 
@@ -113,13 +113,7 @@ def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.
 def test_what_ends_it_leaves_whole_files(recorded: Path, ending: signal.Signals) -> None:
     out, video = recorded / "out", recorded / "a.mp4"
     more = ["--realtime", "--out", str(out), "--video", str(video)]
-    program = subprocess.Popen(
-        [sys.executable, "-c", RUN, *command(recorded), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    program = Command(*command(recorded), *more, environment={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     begun = time.monotonic()
     while len(list((out / "fused").glob("[0-9]*.png"))) < 4 and program.poll() is None:
         assert time.monotonic() - begun < 120
@@ -140,9 +134,6 @@ def test_what_ends_it_leaves_whole_files(recorded: Path, ending: signal.Signals)
     if find_spec("av"):
         frames = open_frames(video, "visible")
         assert frames[len(frames) - 1].samples.shape[:2] == SIZE
-
-
-RUN = "import sys; from crossband.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_a_video_shows_the_moments_at_their_times(recorded: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 from command_line import refused
+from crossband.cli import main
 from crossband.locks import folder_lock, is_vacant
 from crossband.training.engine import train
+from processes import Command
 from stored_images import noise
 from tiny_runs import TINY_DATA, tiny_options
 
@@ -62,18 +65,14 @@ def test_a_held_folder_is_refused_in_one_line(
 
 def test_of_two_exports_at_once_one_is_refused(tmp_path: Path) -> None:
     both = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "crossband", "data", "export"),
-                *(f"scenes,seed={seed},train=40,val=0,test=1,size=32x48", "--out", str(tmp_path / "out")),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
+        Command(
+            *("data", "export", f"scenes,seed={seed},train=40,val=0,test=1,size=32x48"),
+            *("--out", tmp_path / "out"),
         )
         for seed in (0, 1)
     ]
     errors = [process.communicate()[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2]
+    assert sorted(process.poll() or 0 for process in both) == [0, 2]
     (error,) = filter(None, errors)
     assert error.count("\n") == 1
     assert len(list((tmp_path / "out" / "train" / "visible").iterdir())) == 40
@@ -82,15 +81,13 @@ def test_of_two_exports_at_once_one_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
     source, out = "scenes,train=400,val=0,test=0,size=32x48", tmp_path / "out"
-    command = [sys.executable, "-m", "crossband", "data", "export"]
-    killed = subprocess.Popen([*command, source, "--out", str(out)])
+    killed = Command("data", "export", source, "--out", out)
     while not list(tmp_path.glob(".*.export/out/train/visible/*.png")):
         assert killed.poll() is None
-    killed.kill()
+    killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert is_vacant(out)
-    done = subprocess.run([*command, TINY_DATA, "--out", str(out)], check=False)
-    assert done.returncode == 0
+    assert main(["data", "export", TINY_DATA, "--out", str(out)]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     names = [path.name for path in sorted(out.iterdir())]
     assert names == ["classes.yaml", "legend.png", "test", "train", "val"]
@@ -101,8 +98,6 @@ def test_a_folder_that_is_exported_to_may_be_a_link(tmp_path: Path) -> None:
         (tmp_path / "real" / "kept").touch()
     (tmp_path / "real" / "kept").unlink()
     (tmp_path / "link").symlink_to("real")
-    command = [sys.executable, "-m", "crossband", "data", "export", TINY_DATA]
-    done = subprocess.run([*command, "--out", str(tmp_path / "link")], check=False)
-    assert done.returncode == 0
+    assert main(["data", "export", TINY_DATA, "--out", str(tmp_path / "link")]) == 0
     assert (tmp_path / "real" / "train").is_dir()
     assert (tmp_path / "link").is_symlink()

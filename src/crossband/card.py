@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from crossband.errors import quoted
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.pairs.base import Classes
 from crossband.version import __version__
 
@@ -77,7 +77,7 @@ class Card:
         if not isinstance(fields["network"], dict) or not isinstance(fields["loss"], dict):
             raise ValueError("its network or its loss is no mapping")
         classes = fields.pop("classes")
-        hints = get_type_hints(cls)
+        hints = types_of(cls)
         unknown = sorted(set(fields) - set(hints))
         if unknown:
             raise ValueError(f"it has a field {quoted(unknown[0])}, which no card has")

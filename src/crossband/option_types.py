@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from crossband.errors import OptionError, quoted
 
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def types_of(owner: Any) -> Mapping[str, Any]:
+    """The type of each field of a dataclass or argument of a function, by name. Worked out once."""
+    return _worked_out(owner)
+
+
+_worked_out = cache(get_type_hints)
 
 
 def check_types(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,15 +38,21 @@ def _converted(option: str, hint: Any, value: Any) -> Any:
         raise OptionError(f"{option} must be {spoken(hint)}, not null")
     if _is_plainly(value, hint):
         return value
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
     try:
-        converted = parser.parse_object({"value": value})["value"]
+        converted = _parser(hint).parse_object({"value": value})["value"]
     except ArgumentError:
         raise OptionError(f"{option} must be {spoken(hint)}, not {quoted(value)}") from None
     if not _is_finite(converted):
         raise OptionError(f"{option} must be finite, not {quoted(value)}")
     return converted
+
+
+@cache
+def _parser(hint: Any) -> ArgumentParser:
+    """What turns a value into a type. To make it takes longer than its work."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    return parser
 
 
 def _is_plainly(value: Any, hint: Any) -> bool:
@@ -46,6 +61,8 @@ def _is_plainly(value: Any, hint: Any) -> bool:
         return any(_is_plainly(value, argument) for argument in get_args(hint))
     if get_origin(hint) is Literal:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+    if hint is float:
+        return type(value) is float and math.isfinite(value)
     return hint in (int, str, bool, type(None)) and type(value) is hint
 
 

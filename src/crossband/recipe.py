@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from crossband.errors import OptionError, quoted
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 
 ONE_CYCLE_RISE = 0.1
 ONE_CYCLE_START = 25
@@ -126,7 +126,7 @@ class Recipe:
             raise OptionError(
                 f"a recipe has no {quoted(', '.join(unknown))}; it has {', '.join(sorted(known))}"
             )
-        return replace(self, **check_types("recipe", get_type_hints(Recipe), overrides))
+        return replace(self, **check_types("recipe", types_of(Recipe), overrides))
 
 
 _OF_GROUPS = tuple(

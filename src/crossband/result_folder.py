@@ -13,11 +13,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from crossband.errors import CrossbandError, OptionError, PairError, UnwritableError, quoted
 from crossband.leftovers import remove_leftovers
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.pairs.base import Listed, PairFiles
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import csv_text, plain_cell, write_text
@@ -114,7 +114,7 @@ def read_manifest(out: Path) -> Manifest | None:
         return None
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))["made_by"]
-        return Manifest(**check_types("made_by", get_type_hints(Manifest), fields))
+        return Manifest(**check_types("made_by", types_of(Manifest), fields))
     except (
         OSError,
         ValueError,

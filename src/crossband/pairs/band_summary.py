@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 
 from crossband.errors import PairError
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.pairs.base import PairFiles, Pairs
 from crossband.pairs.false_colour import (
     EQUAL_WITHIN,
@@ -96,7 +96,7 @@ class PairsSummary:
         outer = check_types(
             "the summary of pairs", dict.fromkeys(("visible", "infrared"), dict[str, Any] | None), fields
         )
-        hints = get_type_hints(BandSummary)
+        hints = types_of(BandSummary)
         bands = {
             band: None
             if inner is None

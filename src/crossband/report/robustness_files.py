@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from crossband.errors import OptionError, first_line
 from crossband.evaluation.robustness import CLEAN, FAILURE_PROBABILITIES, MISSING_SHARES, Robustness
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES
 from crossband.pairs.writing import csv_text, write_text
 from crossband.report.files import or_none
@@ -101,7 +101,7 @@ def read_robustness(path: Path) -> Robustness:
                 str(name): math.nan if score is None else float(score) for name, score in told[key].items()
             }
         told["clean"] = math.nan if told["clean"] is None else float(told["clean"])
-        return Robustness(**check_types(path.name, get_type_hints(Robustness), told))
+        return Robustness(**check_types(path.name, types_of(Robustness), told))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise OptionError(
             f"{path} holds no unfinished assessment ({first_line(error)}): remove it"

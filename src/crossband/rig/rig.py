@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 
 from crossband.errors import CrossbandError, OptionError, first_line, quoted
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.rig.geometry import Model, Size, is_sound
 from crossband.rig.lens import Lens
 from crossband.version import __version__
@@ -99,7 +99,7 @@ def read_rig(path: Path) -> Rig:
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     """The fields of a rig from JSON, each of its type. Raises OptionError or ValueError."""
-    hints = get_type_hints(Rig)
+    hints = types_of(Rig)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"it has a field {quoted(unknown[0])}, which no rig has")
@@ -114,5 +114,5 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in lenses.items():
         if not isinstance(value, dict) or {*value, "size"} != {field.name for field in fields(Lens)}:
             raise ValueError(f"its {name} is no lens")
-        checked[name] = Lens(**check_types(name, get_type_hints(Lens), value))
+        checked[name] = Lens(**check_types(name, types_of(Lens), value))
     return checked

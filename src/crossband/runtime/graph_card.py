@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from crossband.card import Card
 from crossband.errors import CrossbandError, WeightsError, first_line, quoted
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.version import __version__
 from crossband.words import Band, Bands, ExportFormat, ExportPrecision, LevelType, Support
 
@@ -82,7 +82,7 @@ def read_graph_card(metadata: Mapping[str, str], path: object) -> GraphCard:
                 f"{path} is of format {fields['format']}; this Crossband reads up to {FORMAT}: update it"
             )
         run = Card.from_fields(fields.pop("run"))
-        hints = {name: hint for name, hint in get_type_hints(GraphCard).items() if name != "run"}
+        hints = {name: hint for name, hint in types_of(GraphCard).items() if name != "run"}
         unknown = sorted(set(fields) - set(hints))
         if unknown:
             raise ValueError(f"it has a field {quoted(unknown[0])}, which no card has")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from crossband.deprecation import renamed_keyword, warn_old
 from crossband.errors import OptionError, did_you_mean
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.systems.base import NetworkSettings, System, Training
 from crossband.systems.registry import system_class
 
@@ -87,7 +87,7 @@ def make_settings(name: str, variant: str | None, network: Mapping[str, Any]) ->
     cls = system_class(name)
     given = {**variant_of(cls, variant), **network}
     _check_names(name, "network", given, network_options(name))
-    return cls.built_from(**check_types(name, get_type_hints(cls.built_from), given))
+    return cls.built_from(**check_types(name, types_of(cls.built_from), given))
 
 
 def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Training[Any]:
@@ -101,7 +101,7 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     variant_of(system_class(name), variant)
     given = {**cls.variants.get(variant or "", {}), **loss}
     _check_names(name, "loss", given, defaults(cls))
-    return cls(**check_types(name, get_type_hints(cls), given))
+    return cls(**check_types(name, types_of(cls), given))
 
 
 def earlier_options(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

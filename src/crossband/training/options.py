@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, first_line, quoted
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
@@ -130,7 +130,7 @@ def checked(values: Any) -> dict[str, Any]:
         raise TypeError("it is no mapping of names")
     hints = {
         name: hint.type if isinstance(hint, InitVar) else hint
-        for name, hint in get_type_hints(TrainOptions).items()
+        for name, hint in types_of(TrainOptions).items()
     }
     if isinstance(values.get("recipe"), str):
         values = {**values, "recipe": {"name": values["recipe"]}}

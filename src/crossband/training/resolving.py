@@ -16,10 +16,10 @@ What a field is, the last of these that speaks of it decides:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from crossband.errors import OptionError
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, named_recipe
 from crossband.systems import list_systems, make_training, system_class
@@ -75,7 +75,7 @@ class ResolvedTraining:
         if not self.drops_bands:
             robust.pop("band_dropout", None)
         values = {**of_system, **of_phase, **robust, **self.options.augmentation}
-        return Augmentation(**check_types("augmentation", get_type_hints(Augmentation), values))
+        return Augmentation(**check_types("augmentation", types_of(Augmentation), values))
 
 
 def resolve(options: TrainOptions) -> ResolvedTraining:

@@ -17,7 +17,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base import initialization as smp_initialization
@@ -27,7 +27,7 @@ from crossband.blocks.band_input import BandInput
 from crossband.blocks.encoders import check_exchangeable, unread_modules
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
-from crossband.option_types import check_types
+from crossband.option_types import check_types, types_of
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.deeplabv3plus import (
     OUTPUT_STRIDE,
@@ -118,7 +118,7 @@ class DisOptNet(System):
 
     @deploy.setter
     def deploy(self, deploy: Deploy) -> None:
-        checked = check_types(self.name, get_type_hints(DisOptNetSettings), {"deploy": deploy})
+        checked = check_types(self.name, types_of(DisOptNetSettings), {"deploy": deploy})
         self.settings = replace(self.settings, **checked)
 
     def run(self, visible: Tensor | None, infrared: Tensor | None, *, features: bool) -> Output:
