@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import padding
 
 from crossband.errors import OptionError, first_line
 from crossband.export.deployable import LOGITS, Deployable
@@ -30,7 +33,7 @@ class WithoutLogits(torch.nn.Module):
 def torch_program(deployable: Deployable) -> Any:
     """The ``torch.export.ExportedProgram``, sizes free. Raises OptionError where it cannot be traced."""
     arrays = example_arrays(deployable.types)
-    with quiet(), torch.no_grad():
+    with quiet(), padded_in_whole_numbers(), torch.no_grad():
         try:
             return torch.export.export(
                 WithoutLogits(deployable),
@@ -44,6 +47,22 @@ def torch_program(deployable: Deployable) -> Any:
             raise OptionError(
                 f"{deployable.system.name} cannot be traced for {deployable.bands} ({first_line(error)})"
             ) from error
+
+
+@contextmanager
+def padded_in_whole_numbers() -> Iterator[None]:
+    """A block in which timm's TensorFlow-like padding rounds without fractions, which no file can hold."""
+
+    def of_side(x: Any, kernel_size: int, stride: int, dilation: int) -> Any:
+        steps = (x + stride - 1) // stride
+        return max((steps - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
+
+    plain = padding.get_same_padding
+    padding.get_same_padding = of_side
+    try:
+        yield
+    finally:
+        padding.get_same_padding = plain
 
 
 def save_program(program: Any, path: Path, card: GraphCard) -> None:
