@@ -63,11 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     elif _FIRST_PROCESS in os.environ:
         # A further process of a training on several devices, which Lightning starts by the same command.
         die_with_parent(int(os.environ[_FIRST_PROCESS]))
-    parser, commands = build_parser()
+    if arguments is None:
+        arguments = sys.argv[1:]
+    parser, commands = build_parser(arguments[0] if arguments and arguments[0] in _COMMANDS else None)
     try:
-        options = parser.parse_args(
-            config_first(named_recipe_apart(sys.argv[1:] if arguments is None else arguments))
-        )
+        options = parser.parse_args(config_first(named_recipe_apart(arguments)))
         command = options.subcommand
         if command is None:
             parser.print_help()
@@ -99,8 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
-    """The parser of the whole command line, and what each command calls, by its name."""
+def build_parser(
+    used: str | None = None,
+) -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
+    """The parser of the whole command line, and what each command calls, by its name.
+
+    used: the one command whose arguments are needed, where that is known; those of all take much longer.
+    """
     parser = Parser(
         prog="crossband",
         description="Segment and fuse paired visible + infrared images, with both cameras or with one.",
@@ -113,7 +118,8 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int 
         # jsonargparse wants the outer level of subcommands complete before an inner one begins.
         subcommands.add_subcommand(name, sub, help=description)
         sub.prog = f"crossband {name}"
-        add_arguments(sub)
+        if used in (None, name):
+            add_arguments(sub)
         commands[name] = command
     return parser, commands
 

@@ -9,12 +9,13 @@ the two images (`pair_statistics`) are from those of whole pairs. The run's weig
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crossband.devices import find_device
 from crossband.errors import OptionError
@@ -214,11 +215,12 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     learn from, and whole pairs of the other half of the list. So that it gains most on faults that are new to
     it, and whole pairs lose no more than a tenth of a point.
     """
+    everything = np.ones(len(answers.gains), bool)
+    owns, others = zip(*_folds(answers), strict=True)
+    *partial, monitor = _fitted(answers, [*others, everything], seed)
     scores = np.zeros_like(answers.gains)
-    for own, other in _folds(answers):
-        usual = _usual(answers, other)
-        network = _fitted(answers, usual, other, 0.0, seed, {})
-        scores[own] = network.scores(_distances(answers, usual, own))
+    for own, network in zip(owns, partial, strict=True):
+        scores[own] = network.scores(_distances(answers, network.usual, own))
     # The last level is that at which nothing is left out.
     levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
     gained = {level: _gained(scores, answers.gains, level) for level in levels}
@@ -233,8 +235,7 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
         "whole_pairs_touched": round(float(touched[answers.whole].mean()), 4),
         "broken_pairs_touched": round(float(touched[~answers.whole].mean()), 4),
     }
-    everything = np.ones(len(scores), bool)
-    return _fitted(answers, _usual(answers, everything), everything, float(needed), seed, facts)
+    return replace(monitor, needed=float(needed), facts=facts)
 
 
 def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -289,60 +290,76 @@ def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:
     return np.where(scores.max(1) > needed, chosen, 0.0)
 
 
-def _fitted(
-    answers: Answers,
-    usual: tuple[Usual, ...],
-    chosen: np.ndarray,
-    needed: float,
-    seed: int,
-    facts: dict[str, Any],
-) -> TrainedMonitor:
-    """The mean of a few small networks, each on pictures drawn with replacement, as one network."""
-    values, gains = _distances(answers, usual, chosen), answers.gains[chosen]
-    mean, scale = values.mean(0), values.std(0) + 1e-3
-    members = [_network((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
-    first, last = zip(*((member[0], member[2]) for member in members), strict=True)
-    # What brings the distances to mean 0 and deviation 1 goes into the first layer.
-    weight = _joined([part.weight for part in first]) / scale
-    layers = (
-        (weight, _joined([part.bias for part in first]) - weight @ mean),
-        (
-            _joined([part.weight.T for part in last]).T / _NETWORKS,
-            np.mean([part.bias.detach().numpy() for part in last], axis=0),
-        ),
-    )
-    return TrainedMonitor(usual, layers, needed, facts)
+def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[TrainedMonitor]:
+    """A monitor from each choice of pictures, bool (N,), for which any score is enough.
 
-
-def _joined(parts: Sequence[Tensor]) -> np.ndarray:
-    return np.concatenate([part.detach().numpy() for part in parts]).astype(float)
-
-
-def _network(values: np.ndarray, gains: np.ndarray, seed: Sequence[int]) -> nn.Sequential:
-    """One network, whose softmax over its scores and 0 is how likely it leaves out visible, infrared or none.
-
-    It is trained for the expected gain.
+    Each is the mean of a few small networks, on pictures drawn with replacement, as one network.
     """
-    drawing = np.random.default_rng(seed)
-    chosen = drawing.integers(len(values), size=len(values))
-    inputs = torch.from_numpy(values[chosen]).float()
-    worth = torch.from_numpy(gains[chosen] / max(float(np.abs(gains).mean()), 1e-9)).float()
-    random = torch.Generator().manual_seed(int(drawing.integers(2**31)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(drawing.integers(2**31)))
-        network = nn.Sequential(nn.Linear(values.shape[1], _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, len(BANDS)))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+    usuals = [_usual(answers, chosen) for chosen in choices]
+    lessons, scales = [], []
+    for chosen, usual in zip(choices, usuals, strict=True):
+        values, gains = _distances(answers, usual, chosen), answers.gains[chosen]
+        mean, scale = values.mean(0), values.std(0) + 1e-3
+        scales.append((mean, scale))
+        lessons += [_Lesson((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
+    first, bias, last, ending = (part.detach().numpy().astype(float) for part in _networks(lessons))
+    monitors = []
+    for place, (usual, (mean, scale)) in enumerate(zip(usuals, scales, strict=True)):
+        own = slice(place * _NETWORKS, (place + 1) * _NETWORKS)
+        # What brings the distances to mean 0 and deviation 1 goes into the first layer.
+        weight = np.concatenate(list(first[own])) / scale
+        layers = (
+            (weight, np.concatenate(list(bias[own])) - weight @ mean),
+            (np.concatenate(list(last[own]), axis=1) / _NETWORKS, ending[own].mean(0)),
+        )
+        monitors.append(TrainedMonitor(usual, layers, 0.0, {}))
+    return monitors
+
+
+class _Lesson:
+    """What one network learns from: pictures drawn with replacement, and what each band left out is worth."""
+
+    def __init__(self, values: np.ndarray, gains: np.ndarray, seed: Sequence[int]):
+        drawing = np.random.default_rng(seed)
+        chosen = drawing.integers(len(values), size=len(values))
+        self.inputs = torch.from_numpy(values[chosen]).float()
+        self.worth = torch.from_numpy(gains[chosen] / max(float(np.abs(gains).mean()), 1e-9)).float()
+        self.random = torch.Generator().manual_seed(int(drawing.integers(2**31)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(drawing.integers(2**31)))
+            layers = nn.Linear(values.shape[1], _WIDTH), nn.Linear(_WIDTH, len(BANDS))
+        self.start = [part.detach() for layer in layers for part in (layer.weight, layer.bias)]
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs (B, K), disturbed, and their worth (B, 2) by B; a short one is filled with worth 0."""
+        size = min(_BATCH, len(self.inputs))
+        members = torch.randint(len(self.inputs), (size,), generator=self.random)
+        seen = self.inputs[members]
+        seen = seen + _NOISE * torch.randn(seen.shape, generator=self.random)
+        seen = seen * (torch.rand(seen.shape, generator=self.random) >= _HIDDEN)
+        filling = (0, 0, 0, _BATCH - size)
+        return F.pad(seen, filling), F.pad(self.worth[members] / size, filling)
+
+
+def _networks(lessons: Sequence[_Lesson]) -> list[Tensor]:
+    """Weights (M, W, K), (M, W), (M, 2, W) and (M, 2) of a network for each lesson, trained side by side.
+
+    The softmax over a network's scores and 0 is how likely it leaves out visible, infrared or none. It is
+    trained for the expected gain.
+    """
+    parts = [nn.Parameter(torch.stack(each)) for each in zip(*(one.start for one in lessons), strict=True)]
+    first, bias, last, ending = parts
+    optimizer = torch.optim.AdamW(parts, lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     for _ in range(_STEPS):
-        members = torch.randint(len(inputs), (min(_BATCH, len(inputs)),), generator=random)
-        seen = inputs[members]
-        seen = seen + _NOISE * torch.randn(seen.shape, generator=random)
-        seen = seen * (torch.rand(seen.shape, generator=random) >= _HIDDEN)
-        scores = network(seen)
-        likely = torch.softmax(torch.cat([torch.zeros(len(scores), 1), scores], dim=1), dim=1)
-        loss = -(likely[:, 1:] * worth[members]).sum(1).mean()
+        seen, worth = map(torch.stack, zip(*(one.batch() for one in lessons), strict=True))
+        hidden = torch.relu(torch.baddbmm(bias[:, None], seen, first.mT))
+        scores = torch.baddbmm(ending[:, None], hidden, last.mT)
+        likely = torch.softmax(F.pad(scores, (1, 0)), dim=2)
+        # Summed, so that no network's step depends on how many there are.
+        loss = -(likely[..., 1:] * worth).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return network
+    return list(parts)
