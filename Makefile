@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes: compiled once, and not by each.
+unexport PYTHONDONTWRITEBYTECODE
 
 # One process per core, each with one thread; tests of a module or class share their fixtures.
 PARALLEL := -n auto --dist loadscope
