@@ -100,9 +100,12 @@ reproduce-scenes: setup
 	$(BIN)/crossband reproduce all --on scenes --budget quick --out reproduced/scenes
 
 # Warnings are errors: a link that leads nowhere, or a docstring that cannot be read, ends it.
-docs: setup
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
+docs: .venv/.with-docs
 	$(BIN)/python docs/build_site.py
 
+.venv/.with-docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv build demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-serve build demo reproduced .pytest_cache .mypy_cache .ruff_cache .hypothesis
