@@ -115,7 +115,8 @@ def left_out(monitor: TrainedMonitor, answers: Answers) -> np.ndarray:
     distances = [
         one.distance(answers.statistics[:, each]) for one, each in zip(monitor.usual, places, strict=True)
     ]
-    return monitor.left_out(np.stack(distances, axis=1))
+    scores = monitor.scores(np.stack(distances, axis=1))
+    return np.where(scores.max(1) > monitor.needed, scores.argmax(1), -1)
 
 
 @pytest.fixture(scope="module")
@@ -140,29 +141,6 @@ def test_where_no_band_is_worth_leaving_out_none_is() -> None:
     monitor = fit(replace(answers, gains=np.full_like(answers.gains, -0.1)))
     assert (left_out(monitor, made_answers(seed=1)) == -1).all()
     assert monitor.facts["gained"] == 0
-
-
-def test_bands_that_do_not_match_are_found_though_no_fault_taught_it() -> None:
-    """Each as usual, and far in how their edges agree: infrared, of less use on whole pairs, is left out."""
-    answers, kind = made_answers(), np.tile([0, 1, 2, 3], 60)
-    gains = np.where(answers.whole[:, None], [-0.3, -0.1], answers.gains)
-    known = kind != 3
-    taught = Answers(
-        NAMES, answers.statistics[known], gains[known], answers.places[known], answers.faults[known]
-    )
-    monitor = fit(taught)
-    left = left_out(monitor, made_answers(seed=1))
-    assert np.mean(left[kind == 3] == 1) > 0.95
-    assert np.mean(left[kind == 0] == -1) > 0.98
-    assert np.mean(left[kind == 1] == 0) > 0.95
-    assert monitor.facts["whole_pairs_mismatched"] == 0
-    # Where such pictures were seen, and leaving a band out of them loses, it is not done.
-    assert np.mean(left_out(fit(replace(answers, gains=gains)), made_answers(seed=1))[kind == 3] == -1) > 0.95
-
-
-def test_a_system_that_needs_both_bands_has_no_mismatch() -> None:
-    answers = made_answers()
-    assert fit(replace(answers, gains=np.full_like(answers.gains, -1.0))).mismatch is None
 
 
 def test_a_distance_is_that_of_mahalanobis() -> None:
@@ -253,14 +231,7 @@ def test_a_monitor_is_kept_as_plain_data() -> None:
     values = np.random.default_rng(0).random((5, len(monitor.usual)))
     np.testing.assert_allclose(again.scores(values), monitor.scores(values), atol=1e-3)
     assert again.to_fields() == monitor.to_fields()
-    assert again.mismatch is not None
     assert (left_out(again, made_answers(seed=1)) == left_out(monitor, made_answers(seed=1))).all()
-
-
-def test_a_monitor_of_before_there_was_a_mismatch_is_taken() -> None:
-    fields = hand_made("visible").to_fields()
-    del fields["mismatch"]
-    assert TrainedMonitor.from_fields(fields).mismatch is None
 
 
 @pytest.mark.parametrize(
@@ -276,11 +247,6 @@ def test_a_monitor_of_before_there_was_a_mismatch_is_taken() -> None:
         {"layers": [{"weight": [[1.0]], "bias": [0.0]}]},
         {"layers": [{"weight": [["x"]], "bias": [0.0]}]},
         {"layers": "none"},
-        {"mismatch": {"group": 0, "farthest": [1.0, 2.0], "leave_out": "visible"}},
-        {"mismatch": {"group": 1, "farthest": [1.0], "leave_out": "visible"}},
-        {"mismatch": {"group": 0, "farthest": [float("inf")], "leave_out": "visible"}},
-        {"mismatch": {"group": 0, "farthest": [1.0], "leave_out": "radar"}},
-        {"mismatch": 3},
     ],
 )
 def test_a_damaged_monitor_is_refused_in_one_line(damage: dict[str, Any]) -> None:

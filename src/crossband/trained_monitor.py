@@ -41,25 +41,6 @@ class Usual:
 
 
 @dataclass(frozen=True)
-class Mismatch:
-    """When two images that each look as usual do not show the same: one is of another moment or view.
-
-    No fault teaches it, whole pairs alone. group: of the K groups of statistics, that of how the bands agree.
-    farthest: (K,), the distance up to which each group is usual; in a mismatch this one is beyond it, and no
-    other. leave_out: the band that the run needs less on whole pairs.
-    """
-
-    group: int
-    farthest: np.ndarray
-    leave_out: Band
-
-    def found(self, distances: np.ndarray) -> np.ndarray:
-        """bool (N,), for the distances (N, K) of each group."""
-        beyond = distances > self.farthest
-        return beyond[:, self.group] & (beyond.sum(1) == 1)
-
-
-@dataclass(frozen=True)
 class TrainedMonitor:
     """The weights of a monitor, for images of one run.
 
@@ -69,14 +50,12 @@ class TrainedMonitor:
     layers: (weight (out, in), bias (out,)) of a network of K inputs with ReLU between its layers; its two
     outputs are scores of visible and infrared. needed: the score above which a band is left out.
     facts: how it was trained and what it found there, as JSON can hold it.
-    mismatch: what is asked where the network finds nothing; None for nothing.
     """
 
     usual: tuple[Usual, ...]
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     needed: float
     facts: Mapping[str, Any]
-    mismatch: Mismatch | None = None
 
     def harmful(self, visible: np.ndarray, infrared: np.ndarray) -> Band | None:
         """The band without which the run is expected to answer better; None for neither.
@@ -88,17 +67,9 @@ class TrainedMonitor:
             return None
         found = pair_statistics(visible, infrared)
         seen = np.array([[one.distance(_row(found, one.names))[0] for one in self.usual]])
-        place = int(self.left_out(seen)[0])
-        return BANDS[place] if place >= 0 else None
-
-    def left_out(self, distances: np.ndarray) -> np.ndarray:
-        """int (N,): the place in `BANDS` of the band to leave out, -1 for none, for distances (N, K)."""
-        scores = self.scores(distances)
-        found = np.where(scores.max(1) > self.needed, scores.argmax(1), -1)
-        if self.mismatch is None:
-            return found
-        mismatched = (found < 0) & self.mismatch.found(distances)
-        return np.where(mismatched, BANDS.index(self.mismatch.leave_out), found)
+        scores = self.scores(seen)[0]
+        band = BANDS[int(scores.argmax())]
+        return band if scores.max() > self.needed else None
 
     def scores(self, distances: np.ndarray) -> np.ndarray:
         """(N, 2) scores of visible and infrared for the distances (N, K) of each group."""
@@ -124,12 +95,6 @@ class TrainedMonitor:
                 for weight, bias in self.layers
             ],
             "needed": float(f"{self.needed:.6g}"),
-            "mismatch": self.mismatch
-            and {
-                "group": self.mismatch.group,
-                "farthest": _rounded(self.mismatch.farthest),
-                "leave_out": self.mismatch.leave_out,
-            },
             "facts": dict(self.facts),
         }
 
@@ -152,8 +117,6 @@ class TrainedMonitor:
                 ),
                 needed=float(fields["needed"]),
                 facts=dict(fields["facts"]),
-                # Monitors of earlier versions have none.
-                mismatch=_mismatch_of(fields.get("mismatch")),
             )
             _check(monitor)
         except (KeyError, TypeError, ValueError) as error:
@@ -166,12 +129,6 @@ class TrainedMonitor:
 
 def _row(found: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
     return np.array([[found[name] for name in names]])
-
-
-def _mismatch_of(fields: Any) -> Mismatch | None:
-    if fields is None:
-        return None
-    return Mismatch(int(fields["group"]), np.array(fields["farthest"], dtype=float), fields["leave_out"])
 
 
 def _check(monitor: TrainedMonitor) -> None:
@@ -194,13 +151,6 @@ def _check(monitor: TrainedMonitor) -> None:
         numbers += [weight, bias]
     if size != len(BANDS) or not monitor.layers:
         raise ValueError("it does not score two bands")
-    if (mismatch := monitor.mismatch) is not None:
-        groups = len(monitor.usual)
-        if mismatch.farthest.shape != (groups,) or mismatch.group not in range(groups):
-            raise ValueError("its mismatch does not fit its groups")
-        if mismatch.leave_out not in BANDS:
-            raise ValueError(f"there is no band {mismatch.leave_out!r}")
-        numbers.append(mismatch.farthest)
     if not all(np.isfinite(each).all() for each in numbers):
         raise ValueError("it holds NaN")
 

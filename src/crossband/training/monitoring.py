@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crossband.devices import find_device
 from crossband.errors import OptionError
@@ -25,24 +26,22 @@ from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.corruption import drawn_corruption
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.systems.base import System
-from crossband.trained_monitor import Mismatch, TrainedMonitor, Usual
-from crossband.training.monitor_networks import Lesson, train_networks
+from crossband.trained_monitor import TrainedMonitor, Usual
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
-_NETWORKS = 4
+_WIDTH, _NETWORKS = 8, 4
+_STEPS, _BATCH, _RATE, _DECAY = 200, 256, 1e-2, 1e-2
+_NOISE, _HIDDEN = 0.1, 0.1
+"""What is added to distances in training, and the share that is left out: a monitor must not know single
+pairs by heart."""
 _SHRUNK, _LEAST = 0.3, 0.02
 """How far a correlation of few pairs is drawn towards none, and the least deviation, as a share of a mean."""
 _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
-_PAIR = "pair"
-"""The group of the statistics of both images together."""
-_NEARLY_ALL, _CLEARLY = 0.95, float(np.log(2))
-"""Share of the whole pairs, and how much farther than these, by the logarithm of the squared distance, is no
-longer usual."""
 _LEVELS = 41
 """How sure a monitor must be: so many degrees are tried."""
 _KINDS = {
@@ -219,19 +218,15 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     everything = np.ones(len(answers.gains), bool)
     owns, others = zip(*_folds(answers), strict=True)
     *partial, monitor = _fitted(answers, [*others, everything], seed)
-    distances = np.zeros((len(answers.gains), len(monitor.usual)))
     scores = np.zeros_like(answers.gains)
     for own, network in zip(owns, partial, strict=True):
-        distances[own] = _distances(answers, network.usual, own)
-        scores[own] = network.scores(distances[own])
+        scores[own] = network.scores(_distances(answers, network.usual, own))
     # The last level is that at which nothing is left out.
     levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
     gained = {level: _gained(scores, answers.gains, level) for level in levels}
     sure = [level for level in levels if gained[level][answers.whole].mean() >= -_MOST_LOST]
     needed = max(sure, key=lambda level: gained[level].mean())
     touched = scores.max(1) > needed
-    mismatch = _mismatch(answers, monitor.usual, distances, ~touched)
-    mismatched = ~touched & (mismatch.found(distances) if mismatch else False)
     facts = {
         "pictures": len(scores),
         "gained": round(float(gained[needed].mean()), 5),
@@ -239,38 +234,8 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
         "gained_on_whole_pairs": round(float(gained[needed][answers.whole].mean()), 5),
         "whole_pairs_touched": round(float(touched[answers.whole].mean()), 4),
         "broken_pairs_touched": round(float(touched[~answers.whole].mean()), 4),
-        "whole_pairs_mismatched": round(float(mismatched[answers.whole].mean()), 4),
-        "broken_pairs_mismatched": round(float(mismatched[~answers.whole].mean()), 4),
     }
-    return replace(monitor, needed=float(needed), facts=facts, mismatch=mismatch)
-
-
-def _mismatch(
-    answers: Answers, usual: Sequence[Usual], distances: np.ndarray, rest: np.ndarray
-) -> Mismatch | None:
-    """From where on bands do not match; None where that cannot be told, or no band can be left out.
-
-    distances: (N, K), from what the others of a fold have as usual. rest: bool (N,), where the network finds
-    nothing. Nearly all whole pairs are clearly nearer than what is beyond. By the whole pairs and faults that
-    lie beyond nevertheless, such as small shifts, the run loses nothing to speak of.
-    """
-    kinds = [_kind_of(one.names[0]) for one in usual]
-    gains = answers.gains[answers.whole].mean(0)
-    if _PAIR not in kinds or gains.max() <= -1:
-        return None
-    group, place = kinds.index(_PAIR), int(gains.argmax())
-    whole, worth = answers.whole, answers.gains[:, place] * rest
-    farthest = np.quantile(distances[whole], _NEARLY_ALL, axis=0) + _CLEARLY
-
-    def beyond(limit: float) -> Mismatch:
-        return Mismatch(group, np.where(np.arange(len(usual)) == group, limit, farthest), BANDS[place])
-
-    def spares(mismatch: Mismatch) -> bool:
-        gained = worth * mismatch.found(distances)
-        return gained[whole].mean() >= -_MOST_LOST and gained[~whole].sum() >= 0
-
-    farther = sorted(distances[distances[:, group] > farthest[group], group])
-    return next(filter(spares, map(beyond, (farthest[group], *farther))))
+    return replace(monitor, needed=float(needed), facts=facts)
 
 
 def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -284,10 +249,10 @@ def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _kind_of(name: str) -> str:
-    """The group that a statistic is of, such as "visible levels"."""
+    """The group that a statistic is of: "visible levels", or "pair"."""
     band, _, rest = name.partition(" ")
     if band not in BANDS:
-        return _PAIR
+        return "pair"
     kind = next((kind for kind, begins in _KINDS.items() if rest.startswith(begins)), "detail")
     return f"{band} {kind}"
 
@@ -336,8 +301,8 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
         values, gains = _distances(answers, usual, chosen), answers.gains[chosen]
         mean, scale = values.mean(0), values.std(0) + 1e-3
         scales.append((mean, scale))
-        lessons += [Lesson((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
-    first, bias, last, ending = (part.detach().numpy().astype(float) for part in train_networks(lessons))
+        lessons += [_Lesson((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
+    first, bias, last, ending = (part.detach().numpy().astype(float) for part in _networks(lessons))
     monitors = []
     for place, (usual, (mean, scale)) in enumerate(zip(usuals, scales, strict=True)):
         own = slice(place * _NETWORKS, (place + 1) * _NETWORKS)
@@ -349,3 +314,52 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
         )
         monitors.append(TrainedMonitor(usual, layers, 0.0, {}))
     return monitors
+
+
+class _Lesson:
+    """What one network learns from: pictures drawn with replacement, and what each band left out is worth."""
+
+    def __init__(self, values: np.ndarray, gains: np.ndarray, seed: Sequence[int]):
+        drawing = np.random.default_rng(seed)
+        chosen = drawing.integers(len(values), size=len(values))
+        self.inputs = torch.from_numpy(values[chosen]).float()
+        self.worth = torch.from_numpy(gains[chosen] / max(float(np.abs(gains).mean()), 1e-9)).float()
+        self.random = torch.Generator().manual_seed(int(drawing.integers(2**31)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(drawing.integers(2**31)))
+            layers = nn.Linear(values.shape[1], _WIDTH), nn.Linear(_WIDTH, len(BANDS))
+        self.start = [part.detach() for layer in layers for part in (layer.weight, layer.bias)]
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs (B, K), disturbed, and their worth (B, 2) by B; a short one is filled with worth 0."""
+        size = min(_BATCH, len(self.inputs))
+        members = torch.randint(len(self.inputs), (size,), generator=self.random)
+        seen = self.inputs[members]
+        seen = seen + _NOISE * torch.randn(seen.shape, generator=self.random)
+        seen = seen * (torch.rand(seen.shape, generator=self.random) >= _HIDDEN)
+        filling = (0, 0, 0, _BATCH - size)
+        return F.pad(seen, filling), F.pad(self.worth[members] / size, filling)
+
+
+def _networks(lessons: Sequence[_Lesson]) -> list[Tensor]:
+    """Weights (M, W, K), (M, W), (M, 2, W) and (M, 2) of a network for each lesson, trained side by side.
+
+    The softmax over a network's scores and 0 is how likely it leaves out visible, infrared or none. It is
+    trained for the expected gain.
+    """
+    parts = [nn.Parameter(torch.stack(each)) for each in zip(*(one.start for one in lessons), strict=True)]
+    first, bias, last, ending = parts
+    optimizer = torch.optim.AdamW(parts, lr=_RATE, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    for _ in range(_STEPS):
+        seen, worth = map(torch.stack, zip(*(one.batch() for one in lessons), strict=True))
+        hidden = torch.relu(torch.baddbmm(bias[:, None], seen, first.mT))
+        scores = torch.baddbmm(ending[:, None], hidden, last.mT)
+        likely = torch.softmax(F.pad(scores, (1, 0)), dim=2)
+        # Summed, so that no network's step depends on how many there are.
+        loss = -(likely[..., 1:] * worth).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return list(parts)
