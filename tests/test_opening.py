@@ -45,7 +45,7 @@ def test_grammar(text: str, expected: Source) -> None:
     [
         ("mrss:x", "did you mean msrs?"),
         ("MSRS:x", "did you mean msrs?"),
-        ("nothing:x", "known: msrs, mfnet, fmb, pst900, mvseg, folder, frames, bag, shards, scenes"),
+        ("nothing:x", "known: msrs, mfnet, fmb, pst900, mvseg, folder, list, frames, bag, shards, scenes"),
         ("msrs", "write msrs:PATH"),
         ("msrs:", "write msrs:PATH"),
         ("scenes:x", "take no path"),

@@ -182,6 +182,11 @@ def test_commands_take_shards(shards: Path, folder: Path, run: Path, tmp_path: P
     np.testing.assert_array_equal(ours.matrices["visible"], theirs.matrices["visible"])
 
 
+def test_shards_are_checked(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", f"shards:{shards}"]) == 0
+    assert "Shards of pairs" in capsys.readouterr().out
+
+
 def test_workers_do_parts_of_shards(shards: Path, run: Path, tmp_path: Path) -> None:
     def cut(task: str) -> Cut:
         return Cut(

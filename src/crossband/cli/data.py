@@ -102,6 +102,7 @@ def _data_list(options: Namespace | None) -> None:
     for key, benchmark in BENCHMARKS.items():
         print(f"{key + ':PATH':<14}{benchmark.title}: {len(benchmark.classes)} classes; {benchmark.url}")
     print(f"{'folder:PATH':<14}your own pairs: <split>/{{visible,infrared,label}}/name.*")
+    print(f"{'list:FILE':<14}a CSV file with a row for each pair: visible,infrared[,label]")
     print(f"{'frames:PATH':<14}a TIFF of many pages, FLIR's SEQ, or a video; option visible=PATH")
     print(f"{'bag:PATH':<14}a ROS bag; options visible=/TOPIC, infrared=/TOPIC")
     print(f"{'shards:PATH':<14}tar files as WebDataset writes them: NAME.visible.png, NAME.infrared.png, ...")

@@ -13,10 +13,11 @@ from crossband.colour_vision import distinct_colours
 from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.arrangement import PARTS, Arrangement, likely_names
 from crossband.pairs.auto_scaling import resolve_scaling
-from crossband.pairs.base import IGNORE_COLOUR, Classes, Pair, PairFiles, Pairs
+from crossband.pairs.base import IGNORE_COLOUR, Classes
 from crossband.pairs.false_colour import REFUSE
+from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_time, pair_up
-from crossband.pairs.reading import read_label, read_pair
+from crossband.pairs.reading import read_label
 from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
 from crossband.words import BANDS, IGNORE_INDEX
@@ -31,7 +32,7 @@ _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
 _CONDITION_OF_LETTER = {"D": "day", "N": "night"}
 
 
-class FolderPairs(Pairs):
+class FolderPairs(FilePairs):
     """One split of a folder of pairs.
 
     The folders ``visible``, ``infrared`` and ``label`` of ``<root>/<split>`` hold one file per pair each,
@@ -78,27 +79,6 @@ class FolderPairs(Pairs):
         self.classes = None
         if self.files[0].label is not None:
             self.classes = classes or _folder_classes(root, arrangement)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Pair:
-        return read_pair(
-            self.files[index],
-            self.scaling,
-            self.classes,
-            false_colour=self.false_colour,
-            registration=self.registration,
-        )
-
-    def name(self, index: int) -> str:
-        return self.files[index].name
-
-    def condition(self, index: int) -> str | None:
-        return self.files[index].condition
-
-    def stored(self, index: int) -> PairFiles:
-        return self.files[index]
 
 
 def folder_splits(root: Path, arrangement: Arrangement = _PLAIN) -> list[str]:
@@ -172,6 +152,20 @@ def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """
     black = (0, 0, 0)
     return (black, *distinct_colours(max(0, count - 1), (black, IGNORE_COLOUR)))[:count]
+
+
+def classes_of_labels(labels: Iterable[Path], where: Path) -> Classes:
+    """As many classes as the highest id in label files tells. Raises PairError if there is none but 0.
+
+    where: the folder or file that the error names.
+    """
+    count = _highest_id(labels) + 1
+    if count == 1:
+        raise PairError(
+            f"{where}: its labels hold no id but 0 and perhaps {IGNORE_INDEX}, which means ignored; "
+            "save masks with 0 and 1, or name the classes in classes.yaml"
+        )
+    return Classes(tuple(f"class {index}" for index in range(count)), default_palette(count))
 
 
 def _is_colour(entry: object) -> bool:
@@ -266,14 +260,7 @@ def _folder_classes(root: Path, arrangement: Arrangement) -> Classes:
     whole = _holds_a_band(root, arrangement)
     splits = [root] if whole else [root / split for split in folder_splits(root, arrangement)]
     places = [place for split in splits if _is_there(place := arrangement.place(split, "label"))]
-    labels = [path for place in places for path in find_images(place).values()]
-    count = _highest_id(labels) + 1
-    if count == 1:
-        raise PairError(
-            f"{root}: its labels hold no id but 0 and perhaps {IGNORE_INDEX}, which means ignored; "
-            "save masks with 0 and 1, or name the classes in classes.yaml"
-        )
-    return Classes(tuple(f"class {index}" for index in range(count)), default_palette(count))
+    return classes_of_labels((path for place in places for path in find_images(place).values()), root)
 
 
 def _highest_id(labels: Iterable[Path]) -> int:

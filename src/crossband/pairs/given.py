@@ -67,7 +67,7 @@ def given_source(
     Raises as `open_pairs`.
     """
     parsed = parse_source(source)
-    if missing is None and parsed.name == "folder" and parsed.options.get("pair") != "time":
+    if missing is None and parsed.name in ("folder", "list") and parsed.options.get("pair") != "time":
         missing = "use"
     splits = [split] if split is not None else main_splits(source)
     opened = [

@@ -17,6 +17,7 @@ from crossband.pairs.benchmarks.tree import Tree, open_tree
 from crossband.pairs.false_colour import PALETTES, false_colour_rule
 from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.pair_list import ListPairs, list_splits_of
 from crossband.pairs.registration import Registration, registration_of
 from crossband.pairs.time_stamps import parse_gap
 from crossband.words import BANDS, Missing
@@ -39,7 +40,7 @@ _RIG_FORM = "rig=rig.json, frame=visible|infrared"
 class Source:
     """Where pairs come from, as written on the command line; ``str(source)`` is that text.
 
-    name: a benchmark's key, "folder", "frames", "bag", "shards" or "scenes". path: None for "scenes".
+    name: a benchmark's key, "folder", "list", "frames", "bag", "shards" or "scenes". path: None for "scenes".
     """
 
     name: str
@@ -53,7 +54,7 @@ class Source:
 
 def source_names() -> list[str]:
     """The names a source can begin with."""
-    return [*BENCHMARKS, "folder", "frames", "bag", "shards", "scenes"]
+    return [*BENCHMARKS, "folder", "list", "frames", "bag", "shards", "scenes"]
 
 
 def parse_source(text: str) -> Source:
@@ -89,8 +90,8 @@ def parse_source(text: str) -> Source:
         _check_folder_options(text, options)
     elif name in ("frames", "bag"):
         _check_frames_options(name, text, options)
-    elif name == "shards":
-        _check_shards_options(text, options)
+    elif name in ("list", "shards"):
+        _check_plain_options(name, text, options)
     return Source(name, Path(os.path.expanduser(match["path"])) if match["path"] else None, options)
 
 
@@ -119,10 +120,11 @@ def open_pairs(
         pairs = _open_scenes(parsed, split, infrared_scaling)
     elif parsed.name in ("frames", "bag"):
         pairs = _open_frames(parsed, split, infrared_scaling, registration)
-    elif parsed.name == "shards":
+    elif parsed.name in ("list", "shards"):
         from crossband.pairs.shards import ShardPairs
 
-        pairs = ShardPairs(
+        of_kind = ListPairs if parsed.name == "list" else ShardPairs
+        pairs = of_kind(
             _existing(parsed),
             split,
             infrared_scaling=infrared_scaling,
@@ -167,6 +169,8 @@ def list_splits(source: str) -> list[str]:
         return list(scene_splits(parsed.options))
     if parsed.name in ("frames", "bag"):
         return [WHOLE]
+    if parsed.name == "list":
+        return list_splits_of(_existing(parsed))
     if parsed.name == "shards":
         from crossband.pairs.shards import shard_splits
 
@@ -299,11 +303,11 @@ def _check_frames_options(name: str, text: str, options: dict[str, str]) -> None
         arrangement_of({key: options[key] for key in ("pair", "max_gap") if key in options})
 
 
-def _check_shards_options(text: str, options: dict[str, str]) -> None:
+def _check_plain_options(name: str, text: str, options: dict[str, str]) -> None:
     for key in options:
         if key not in ("infrared_palette", "allow_false_colour", *_RIG_OPTIONS):
             raise OptionError(
-                f"{quoted(text)}: shards has no option {quoted(key)}; it has: "
+                f"{quoted(text)}: {name} has no option {quoted(key)}; it has: "
                 f"infrared_palette={'|'.join(PALETTES)}, allow_false_colour=true, {_RIG_FORM}"
             )
     _check_false_colour(text, options)

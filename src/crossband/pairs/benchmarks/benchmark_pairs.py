@@ -7,15 +7,15 @@ from pathlib import Path
 
 from crossband.errors import PairError
 from crossband.pairs.auto_scaling import resolve_scaling
-from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
+from crossband.pairs.base import Classes
 from crossband.pairs.benchmarks.declaration import Benchmark
 from crossband.pairs.benchmarks.tree import open_tree
-from crossband.pairs.reading import read_pair
+from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.registration import Registration
 from crossband.words import BANDS
 
 
-class BenchmarkPairs(Pairs):
+class BenchmarkPairs(FilePairs):
     """A split of a downloaded benchmark, whatever its layout.
 
     split: an official one, or several joined: "train+val".
@@ -59,18 +59,3 @@ class BenchmarkPairs(Pairs):
         )
         self.bands = BANDS
         self.registration = registration
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.files[index], self.scaling, self.classes, registration=self.registration)
-
-    def name(self, index: int) -> str:
-        return self.files[index].name
-
-    def condition(self, index: int) -> str | None:
-        return self.files[index].condition
-
-    def stored(self, index: int) -> PairFiles:
-        return self.files[index]

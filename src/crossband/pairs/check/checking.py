@@ -27,7 +27,7 @@ from crossband.pairs.check.registration import registration_problems
 from crossband.pairs.check.report import CheckReport, Problem, SplitReport
 from crossband.pairs.decoding import decode
 from crossband.pairs.false_colour import REFUSE
-from crossband.pairs.folder import FolderPairs
+from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.headers import Header, read_header
 from crossband.pairs.opening import (
     Source,
@@ -38,6 +38,7 @@ from crossband.pairs.opening import (
     parse_source,
     source_registration,
 )
+from crossband.pairs.pair_list import read_list
 from crossband.pairs.reading import read_label
 from crossband.pairs.suspicions import Suspicion, suspicions
 
@@ -124,18 +125,25 @@ def _inspect_benchmark(source: Source, benchmark: Benchmark) -> tuple[CheckRepor
 
 _TITLES = {
     "folder": "Folder of pairs",
+    "list": "List of pairs",
     "frames": "Frames of files",
     "bag": "Images of a bag",
+    "shards": "Shards of pairs",
     "scenes": "Generated scenes",
 }
 
 
 def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
-    """Open every split of a folder or of generated scenes."""
+    """Open every split of what is no benchmark."""
     jobs: list[_Job] = []
     problems: list[Problem] = []
     classes = None
-    for split in list_splits(str(source)):
+    if source.name == "list" and source.path is not None and source.path.is_file():
+        problems = [
+            Problem("error", line, "no image is looked at until then")
+            for line in read_list(source.path).problems
+        ]
+    for split in [] if problems else list_splits(str(source)):
         try:
             pairs = open_pairs(str(source), split)
         except PairError as error:
@@ -146,7 +154,7 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
         jobs.append(
             _file_job(report, pairs.files, false_colour=pairs.false_colour)
-            if isinstance(pairs, FolderPairs)
+            if isinstance(pairs, FilePairs)
             else _generated_job(report, pairs)
         )
     return CheckReport(
