@@ -6,9 +6,11 @@ so types are checked here, and precision and device are named.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import inspect
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -56,6 +58,8 @@ class OnnxRuntimeSession:
         provider = self._PROVIDERS[kind]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Its plan of a size's memory is one block more, beside those that the first image of a size took.
+        options.enable_mem_pattern = False
         options.intra_op_num_threads = _threads(threads)
         settings: dict[str, Any] = {"device_id": int(number)} if number else {}
         source = path if isinstance(path, bytes) else str(path)
@@ -71,6 +75,7 @@ class OnnxRuntimeSession:
                 f"ONNX Runtime took {self._session.get_providers()[0]} where {provider} was asked for: "
                 "its drivers are missing or do not fit"
             )
+        _give_back_memory()
         self.device = device
         self.card = read_graph_card(self._session.get_modelmeta().custom_metadata_map, _name(path))
         # What the file stores is what ONNX Runtime computes in.
@@ -225,6 +230,16 @@ def _threads(threads: int | None) -> int:
         return threads
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdigit() else 0
+
+
+def _give_back_memory() -> None:
+    """Return to the system what was freed: ONNX Runtime holds the file's weights twice while it loads them.
+
+    Where the C library is another one than glibc, nothing is done.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
 
 
 def _name(path: object) -> str:
