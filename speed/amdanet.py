@@ -16,11 +16,13 @@ import os
 from collections.abc import Callable
 
 from measuring import (
+    Rates,
     Row,
     Settings,
     compare,
     in_child,
     markdown,
+    measure_rates,
     megabytes,
     milliseconds,
     peak_memory,
@@ -103,14 +105,24 @@ def pass_memory(settings: Settings, part: str, name: str) -> float:
     return peak_memory(work, settings.device)
 
 
-def rows(settings: Settings, part: str) -> list[Row]:
+def rows(settings: Settings, part: str, rates: Rates) -> list[Row]:
     what = f"{part}, {settings.encoder}"
     seconds = time_in_turn(passes(settings, part), settings)
+    # The operations of a backward pass through a CPU's attention are not counted by anyone.
+    floors = {OURS: rates.of_operations(_operations(settings))} if part == "inference" else {}
     peaks = {name: [in_child(pass_memory, settings, part, name)] for name in (OURS, REFERENCE)}
     return [
-        *compare(f"time of {what}", seconds, REFERENCE, milliseconds, "less"),
+        *compare(f"time of {what}", seconds, REFERENCE, milliseconds, "less", floors),
         *compare(f"memory of {what}", peaks, REFERENCE, megabytes, "less"),
     ]
+
+
+def _operations(settings: Settings) -> int:
+    from crossband.info import count_flops
+    from crossband.systems import create
+
+    system = create("amdanet", classes=CLASSES, encoder=settings.encoder)
+    return settings.batch_size * count_flops(system, "both", settings.size)
 
 
 def main() -> None:
@@ -142,9 +154,10 @@ def main() -> None:
             clock=arguments.clock,
         )
         if not results:
-            print(describe(settings), flush=True)
+            rates = measure_rates(settings)
+            print(f"{describe(settings)}\n{rates}", flush=True)
         for part in arguments.parts:
-            results += rows(settings, part)
+            results += rows(settings, part, rates)
     print(markdown(results))
 
 

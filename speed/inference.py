@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from crossband.info import count_flops
 from crossband.systems import create
+from crossband.systems.base import System
 from crossband.systems.csknet.network import CSKNet
-from measuring import Row, Settings, compare, milliseconds, time_in_turn
+from crossband.words import Bands
+from measuring import Rates, Row, Settings, compare, milliseconds, time_in_turn
 from reference import CLASSES, REFERENCE, make_batch, normalised, plain_network
 
 TOLERANCE = 1e-4
@@ -14,7 +17,7 @@ TOLERANCE = 1e-4
 
 
 @torch.inference_mode()
-def time_rows(settings: Settings) -> list[Row]:
+def time_rows(settings: Settings, rates: Rates) -> list[Row]:
     """Ours from images in [0, 1]; plain smp from an image that is normalised already.
 
     The reference holds the weights of CSK-Net's infrared branch, and must give the same logits: what is
@@ -39,4 +42,13 @@ def time_rows(settings: Settings) -> list[Row]:
         "CSK-Net, both bands": lambda: csknet(visible, infrared),
     }
     seconds = time_in_turn(runs, settings)
-    return compare("inference", seconds, REFERENCE, milliseconds, "less")
+    systems: dict[str, tuple[System, Bands]] = {
+        "DeepLabV3+": (baseline, "visible"),
+        "CSK-Net, infrared alone": (csknet, "infrared"),
+        "CSK-Net, both bands": (csknet, "both"),
+    }
+    floors = {
+        name: rates.of_operations(settings.batch_size * count_flops(system, bands, settings.size))
+        for name, (system, bands) in systems.items()
+    }
+    return compare("inference", seconds, REFERENCE, milliseconds, "less", floors)

@@ -21,9 +21,11 @@ from PIL import Image
 from crossband.pairs.augmentation import Augmentation
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.loading import PairLoader, training_loader
-from measuring import Row, compare, markdown, per_second
+from measuring import Rates, Row, Settings, compare, markdown, measure_rates, per_second
 
 HEIGHT, WIDTH = 480, 640
+BYTES = (3 + 1 + 1) + 4 * (3 + 1) + 8
+"""Of a pixel: read of the decoded images and the label, and written of the batch's floats and ids."""
 PILLOW = "Pillow decoding alone"
 RECIPES = {
     "flip only": Augmentation(),
@@ -86,8 +88,10 @@ def measure(pair_count: int, rounds: int, workers: Sequence[int]) -> dict[str, l
     return rates
 
 
-def rate_rows(pair_count: int, rounds: int, workers: Sequence[int]) -> list[Row]:
-    return compare("loader", measure(pair_count, rounds, workers), PILLOW, per_second, "more")
+def rate_rows(pair_count: int, rounds: int, workers: Sequence[int], rates: Rates) -> list[Row]:
+    measured = measure(pair_count, rounds, workers)
+    floors = dict.fromkeys(measured, 1 / rates.of_bytes(BYTES * HEIGHT * WIDTH))
+    return compare("loader", measured, PILLOW, per_second, "more", floors)
 
 
 def main() -> None:
@@ -97,7 +101,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     print(f"{options.pairs} pairs of {HEIGHT} x {WIDTH}, {options.rounds} rounds, {os.cpu_count()} cores")
-    print(markdown(rate_rows(options.pairs, options.rounds, options.workers)))
+    rates = measure_rates(Settings("", (HEIGHT, WIDTH), 8, "cpu", options.rounds, "wall"))
+    print(rates)
+    print(markdown(rate_rows(options.pairs, options.rounds, options.workers, rates)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -45,7 +45,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what of ours, against which reference, and the ratio of every round."""
+    """One line of the table: what of ours, against which reference, and the ratio of every round.
+
+    floor: the least time, or the highest rate, that this machine's rates allow ours, and how far ours is from
+    it; empty where nothing is known.
+    """
 
     what: str
     against: str
@@ -53,17 +57,18 @@ class Row:
     reference: str
     ratios: tuple[float, ...]
     better: Better
+    floor: str = ""
 
     def cells(self) -> tuple[str, ...]:
         ratio = f"{statistics.median(self.ratios):.2f}"
         if len(self.ratios) > 1:
             ratio += f" ({min(self.ratios):.2f} to {max(self.ratios):.2f})"
-        return self.what, self.against, self.ours, self.reference, ratio, self.better
+        return self.what, self.against, self.ours, self.reference, ratio, self.better, self.floor
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table that also reads well as plain text."""
-    header = ("what", "reference", "ours", "reference's", "ratio: median (range)", "better is")
+    header = ("what", "reference", "ours", "reference's", "ratio: median (range)", "better is", "floor")
     lines = [header, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
@@ -77,12 +82,15 @@ def compare(
     against: str,
     write: Callable[[float], str],
     better: Better,
+    floors: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """A row for every alternative but the reference; a round's ratio is taken within the round.
 
     task: what all of them did. measured: values by alternative, one per round. write: a value as text,
-        with its unit.
+        with its unit. floors: of some alternatives, the least value that the machine allows (the highest,
+        where more is better), as `Rates` gives it.
     """
+    floors = floors or {}
     reference = measured[against]
     return [
         Row(
@@ -92,10 +100,77 @@ def compare(
             write(statistics.median(reference)),
             tuple(ours / theirs for ours, theirs in zip(values, reference, strict=True)),
             better,
+            _floor_cell(statistics.median(values), floors[name], write, better) if name in floors else "",
         )
         for name, values in measured.items()
         if name != against
     ]
+
+
+def _floor_cell(ours: float, floor: float, write: Callable[[float], str], better: Better) -> str:
+    """The floor, and how many times it ours takes: ``267 ms (2.4 x)``."""
+    return f"{write(floor)} ({ours / floor if better == 'less' else floor / ours:.2g} x)"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does in this process, on as many threads as it has.
+
+    products: operations per second of a product of matrices, by data type, a multiplication and an addition
+    being two. copies: bytes per second that a copy in memory reads and writes, together.
+    """
+
+    products: Mapping[str, float]
+    copies: float
+
+    def of_operations(self, count: float, dtype: str = "float32") -> float:
+        """Seconds that so many operations take at least."""
+        return count / self.products[dtype]
+
+    def of_bytes(self, count: float) -> float:
+        """Seconds that it takes at least to read and write so many bytes."""
+        return count / self.copies
+
+    def __str__(self) -> str:
+        products = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in self.products.items())
+        copies = f"{self.copies / 1e9:.1f} GB/s"
+        return f"floors by a matrix product of {SIDE} x {SIDE}: {products}; by a copy: {copies}"
+
+
+SIDE = 2048
+"""Of the matrices whose product is timed."""
+COPIED = 1 << 28
+"""Bytes of the array whose copy is timed, far above a processor's cache."""
+ATTEMPTS = 5
+"""Of which the fastest counts: a floor is what the machine can do."""
+
+
+def measure_rates(settings: Settings, dtypes: Sequence[str] = ("float32",)) -> Rates:
+    """The rates of the settings' device, by their clock."""
+    import torch
+
+    several = replace(settings, repeats=ATTEMPTS)
+    products = {}
+    for name in dtypes:
+        matrix = torch.ones(SIDE, SIDE, dtype=getattr(torch, name), device=settings.device)
+        (seconds,) = time_in_turn({"product": lambda matrix=matrix: matrix @ matrix}, several).values()
+        products[name] = 2 * SIDE**3 / min(seconds)
+    source = torch.zeros(COPIED, dtype=torch.uint8, device=settings.device)
+    target = torch.empty_like(source)
+    (seconds,) = time_in_turn({"copy": lambda: target.copy_(source)}, several).values()
+    return Rates(products, 2 * COPIED / min(seconds))
+
+
+def count_operations(run: Callable[[], object]) -> int:
+    """Operations of one run, by PyTorch: those of its convolutions and products, and attention on a GPU.
+
+    For inference see `crossband.info.count_flops`, which counts attention on a CPU too.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def time_in_turn(runs: Mapping[str, Callable[[], object]], settings: Settings) -> dict[str, list[float]]:
@@ -152,12 +227,13 @@ def peak_memory(work: Callable[[], object], device: str) -> float:
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / MEGABYTE
-    before = _peak_resident()
+    before = peak_resident()
     work()
-    return _peak_resident() - before
+    return peak_resident() - before
 
 
-def _peak_resident() -> float:
+def peak_resident() -> float:
+    """Megabytes (10^6 bytes) of this process's memory at its peak so far; Linux only."""
     # Not getrusage's ru_maxrss: on Linux a new process inherits it from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))

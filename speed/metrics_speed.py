@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.words import IGNORE_INDEX
-from measuring import Row, Settings, compare, milliseconds, time_in_turn
+from measuring import Rates, Row, Settings, compare, milliseconds, time_in_turn
 from reference import CLASSES, make_batch
 
 CHECKED = "torchmetrics"
@@ -17,7 +17,7 @@ UNCHECKED = "torchmetrics, validate_args=False"
 OURS = "SegmentationMetric"
 
 
-def time_rows(settings: Settings) -> list[Row]:
+def time_rows(settings: Settings, rates: Rates) -> list[Row]:
     """Ours always checks the ids' range; torchmetrics is timed both with its checks and without.
 
     Raises RuntimeError if the counts differ.
@@ -39,10 +39,11 @@ def time_rows(settings: Settings) -> list[Row]:
     for name, other in theirs.items():
         if not torch.equal(metric.confusion, other.compute().cpu()):
             raise RuntimeError(f"our confusion matrix differs from that of {name}")
+    floors = {OURS: rates.of_bytes(sum(ids.numel() * ids.element_size() for ids in (prediction, label)))}
     return [
         row
         for name in theirs
         for row in compare(
-            "confusion matrix", {OURS: seconds[OURS], name: seconds[name]}, name, milliseconds, "less"
+            "confusion matrix", {OURS: seconds[OURS], name: seconds[name]}, name, milliseconds, "less", floors
         )
     ]

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from measuring import Row, Settings, markdown
+from measuring import Rates, Row, Settings, markdown, measure_rates
 
 SECTIONS = ("training", "memory", "contrast", "inference", "metrics", "loader", "scenes")
 QUICK = {"encoder": "mobilenet_v2", "size": (192, 256), "repeats": 3}
@@ -89,7 +89,7 @@ def describe(settings: Settings) -> str:
     )
 
 
-def sections(settings: Settings, pairs: int) -> dict[str, Callable[[], list[Row]]]:
+def sections(settings: Settings, pairs: int, rates: Rates) -> dict[str, Callable[[], list[Row]]]:
     """Every part of the table, by name."""
     import inference
     import loader_speed
@@ -100,13 +100,13 @@ def sections(settings: Settings, pairs: int) -> dict[str, Callable[[], list[Row]
     # A batch's matrix takes a millisecond, and rounds cost nothing.
     many = replace(settings, repeats=10 * settings.repeats)
     return {
-        "training": lambda: training_step.time_rows(settings),
+        "training": lambda: training_step.time_rows(settings, rates),
         "memory": lambda: training_step.memory_rows(settings),
         "contrast": lambda: training_step.contrast_rows(settings),
-        "inference": lambda: inference.time_rows(settings),
-        "metrics": lambda: metrics_speed.time_rows(many),
-        "loader": lambda: loader_speed.rate_rows(pairs, settings.repeats, (0, 2)),
-        "scenes": lambda: scenes_speed.rate_rows(2 * pairs),
+        "inference": lambda: inference.time_rows(settings, rates),
+        "metrics": lambda: metrics_speed.time_rows(many, rates),
+        "loader": lambda: loader_speed.rate_rows(pairs, settings.repeats, (0, 2), rates),
+        "scenes": lambda: scenes_speed.rate_rows(2 * pairs, rates),
     }
 
 
@@ -123,9 +123,10 @@ def main() -> None:
         repeats=arguments.repeats,
         clock=arguments.clock,
     )
-    print(f"{describe(settings)}\n", flush=True)
+    rates = measure_rates(settings)
+    print(f"{describe(settings)}\n{rates}\n", flush=True)
     rows = []
-    for name, measure in sections(settings, QUICK_PAIRS if arguments.quick else PAIRS).items():
+    for name, measure in sections(settings, QUICK_PAIRS if arguments.quick else PAIRS, rates).items():
         if name in arguments.only:
             print(f"measuring: {name}", file=sys.stderr, flush=True)
             rows += measure()

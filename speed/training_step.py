@@ -18,9 +18,11 @@ from crossband.training.phase_module import PhaseModule
 from crossband.words import IGNORE_INDEX
 from measuring import (
     MEGABYTE,
+    Rates,
     Row,
     Settings,
     compare,
+    count_operations,
     in_child,
     megabytes,
     milliseconds,
@@ -83,10 +85,11 @@ def _phase_step(system: str, index: int, settings: Settings) -> Callable[[], Non
     return step
 
 
-def time_rows(settings: Settings) -> list[Row]:
+def time_rows(settings: Settings, rates: Rates) -> list[Row]:
     steps = {name: make_step(name, settings) for name in (REFERENCE, *SYSTEMS)}
     seconds = time_in_turn(steps, settings)
-    return compare("training step", seconds, REFERENCE, milliseconds, "less")
+    floors = {name: rates.of_operations(count_operations(step)) for name, step in steps.items()}
+    return compare("training step", seconds, REFERENCE, milliseconds, "less", floors)
 
 
 def memory_rows(settings: Settings) -> list[Row]:

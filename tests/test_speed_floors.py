@@ -1,0 +1,67 @@
+"""What the tables of speed/ say of a floor."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+SPEED = Path(__file__).resolve().parents[1] / "speed"
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SPEED)
+    return importlib.import_module("measuring")
+
+
+def test_operations_and_bytes_over_rates_are_seconds(measuring: ModuleType) -> None:
+    rates = measuring.Rates({"float32": 100e9, "bfloat16": 400e9}, 8e9)
+    assert rates.of_operations(25e9) == pytest.approx(0.25)
+    assert rates.of_operations(25e9, "bfloat16") == pytest.approx(0.0625)
+    assert rates.of_bytes(2e9) == pytest.approx(0.25)
+    assert "100 GFLOP/s in float32, 400 GFLOP/s in bfloat16; by a copy: 8.0 GB/s" in str(rates)
+
+
+def test_the_operations_of_a_network_s_step_are_counted(measuring: ModuleType) -> None:
+    weights, image = torch.rand(8, 3, 3, 3, requires_grad=True), torch.rand(2, 3, 10, 12)
+    # 3 x 3 x 3 products and as many sums for each of 8 x 8 x 10 values of two images.
+    forward = 2 * 27 * 8 * 8 * 10 * 2
+    assert measuring.count_operations(lambda: torch.conv2d(image, weights)) == forward
+    # The image wants no gradient, so that the pass back is as large.
+    assert measuring.count_operations(lambda: torch.conv2d(image, weights).sum().backward()) == 2 * forward
+
+
+@pytest.mark.parametrize(
+    ("better", "floor", "told"),
+    [("less", 0.25, "250 ms (2 x)"), ("more", 2.0, "2000 ms (4 x)"), ("less", 1.0, "1000 ms (0.5 x)")],
+)
+def test_a_row_says_how_many_times_the_floor_ours_takes(
+    measuring: ModuleType, better: str, floor: float, told: str
+) -> None:
+    measured = {"ours": [0.4, 0.5, 0.7], "reference": [1.0, 1.0, 1.0], "other": [2.0, 2.0, 2.0]}
+    rows = measuring.compare("task", measured, "reference", measuring.milliseconds, better, {"ours": floor})
+    assert [row.floor for row in rows] == [told, ""]
+    table = measuring.markdown(rows).splitlines()
+    assert [line.strip("| ").split(" | ")[-1].strip() for line in table[::2]] == ["floor", told]
+
+
+def test_rates_are_those_of_what_is_run(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SIDE", 64)
+    monkeypatch.setattr(measuring, "COPIED", 1 << 12)
+    seconds = {"product": [4.0, 2.0], "copy": [0.5, 1.0]}
+    asked = []
+
+    def timed(runs: dict[str, object], settings: object) -> dict[str, list[float]]:
+        asked.append(settings)
+        return {name: seconds[name] for name in runs}
+
+    monkeypatch.setattr(measuring, "time_in_turn", timed)
+    settings = measuring.Settings("", (8, 8), 1, "cpu", 1, "processor")
+    rates = measuring.measure_rates(settings, ("float32", "bfloat16"))
+    assert rates.products == {"float32": 64**3, "bfloat16": 64**3}
+    assert rates.copies == 2 * 4096 / 0.5
+    assert {(each.clock, each.device) for each in asked} == {("processor", "cpu")}
