@@ -99,3 +99,14 @@ def test_help_loads_nothing_heavy() -> None:
     code = "import sys, crossband.cli; print(sorted({'cv2', 'numpy', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_the_command_itself_spares_the_collector() -> None:
+    program = (
+        "import gc, sys; from crossband.cli import main; before = gc.get_threshold()[0]; main(['systems']); "
+        "called = gc.get_threshold()[0]; sys.argv = ['crossband', 'systems']; main(); "
+        "print(before, called, gc.get_threshold()[0], file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, called, commanded = map(int, ran.stderr.split())
+    assert before == called < commanded

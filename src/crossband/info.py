@@ -56,10 +56,16 @@ def followed_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
         return _counted(system, bands, size, lambda *images: functional_call(system, values, images))
 
 
-class _AttentionInProducts(TorchFunctionMode):
-    """Takes scaled dot-product attention for its two matrix products, which is what it costs.
+_FREE = (functional.batch_norm, functional.silu, functional.relu, functional.gelu, torch.sigmoid)
+"""Functions of the shape of what they take, of which nothing is counted."""
 
-    PyTorch's counter does not see the operation that a CPU has for it. The values are not attention's.
+
+class _WhatIsCounted(TorchFunctionMode):
+    """Takes scaled dot-product attention for its two matrix products, which is what it costs, and leaves out
+    what costs nothing.
+
+    PyTorch's counter does not see the operation that a CPU has for attention, and following the shapes of
+    batch norms takes as long as following all else. The values are not the network's.
     """
 
     def __torch_function__(
@@ -68,6 +74,8 @@ class _AttentionInProducts(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention:
             query, key, value = args[:3]
             return query @ key.mT @ value
+        if func in _FREE:
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
@@ -79,7 +87,7 @@ def _counted(
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
     system.eval()
     try:
-        with FlopCounterMode(display=False) as counter, _AttentionInProducts():
+        with FlopCounterMode(display=False) as counter, _WhatIsCounted():
             run(visible, infrared)
     finally:
         system.train(training)
