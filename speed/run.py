@@ -84,7 +84,7 @@ def describe(settings: Settings) -> str:
             f"Crossband commit {(git_revision() or 'unknown')[:12]}",
             f"{settings.encoder}, {height} x {width}, batch of {settings.batch_size}, float32, "
             f"{settings.repeats} rounds",
-            f"time: {clock} time; memory: {memory}; the loader by wall time, scenes by processor time",
+            f"time: {clock} time; memory: {memory}; scenes by processor time",
         ]
     )
 
@@ -105,7 +105,7 @@ def sections(settings: Settings, pairs: int, rates: Rates) -> dict[str, Callable
         "contrast": lambda: training_step.contrast_rows(settings),
         "inference": lambda: inference.time_rows(settings, rates),
         "metrics": lambda: metrics_speed.time_rows(many, rates),
-        "loader": lambda: loader_speed.rate_rows(pairs, settings.repeats, (0, 2), rates),
+        "loader": lambda: loader_speed.rate_rows(pairs, settings.repeats, (0, 2), settings.clock, rates),
         "scenes": lambda: scenes_speed.rate_rows(2 * pairs, rates),
     }
 

@@ -1,4 +1,4 @@
-"""What the tables of speed/ say of a floor."""
+"""What the tables of speed/ say of a floor, and of free cores."""
 
 from __future__ import annotations
 
@@ -65,3 +65,14 @@ def test_rates_are_those_of_what_is_run(measuring: ModuleType, monkeypatch: pyte
     assert rates.products == {"float32": 64**3, "bfloat16": 64**3}
     assert rates.copies == 2 * 4096 / 0.5
     assert {(each.clock, each.device) for each in asked} == {("processor", "cpu")}
+
+
+@pytest.mark.parametrize(
+    ("taken", "cores", "seconds"),
+    [((1.0, 3.0, 3.0), 2, 3.5), ((1.0, 3.0, 3.0), 8, 3.0), ((5.0, 1.0, 1.0), 2, 5.0), ((4.0,), 2, 4.0)],
+)
+def test_processes_side_by_side_take_as_long_as_the_busiest_or_their_share(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[float, ...], cores: int, seconds: float
+) -> None:
+    monkeypatch.syspath_prepend(SPEED)
+    assert importlib.import_module("loader_speed").on_free_cores(taken, cores) == seconds
