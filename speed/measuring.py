@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Clock = Literal["wall", "processor"]
 Better = Literal["less", "more"]
@@ -109,7 +109,8 @@ def compare(
 
 def _floor_cell(ours: float, floor: float, write: Callable[[float], str], better: Better) -> str:
     """The floor, and how many times it ours takes: ``267 ms (2.4 x)``."""
-    return f"{write(floor)} ({ours / floor if better == 'less' else floor / ours:.2g} x)"
+    times = ours / floor if better == "less" else floor / ours
+    return f"{write(floor)} ({times:.{0 if times >= 10 else 1}f} x)"
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,18 @@ def count_operations(run: Callable[[], object]) -> int:
 
     For inference see `crossband.info.count_flops`, which counts attention on a CPU too.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-    with FlopCounterMode(display=False) as counter:
+    def back_through_convolution(
+        grad: list[int], image: list[int], weights: list[int], *others: Any, out_shape: object = None
+    ) -> int:
+        # PyTorch's own count takes one of many groups for a convolution of all channels.
+        transposed, wanted = others[4], others[7]
+        return conv_flop_count(image, weights, grad, transposed) * sum(wanted[:2])
+
+    mapping = {torch.ops.aten.convolution_backward: back_through_convolution}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         run()
     return int(counter.get_total_flops())
 

@@ -33,11 +33,20 @@ def test_the_operations_of_a_network_s_step_are_counted(measuring: ModuleType) -
     assert measuring.count_operations(lambda: torch.conv2d(image, weights)) == forward
     # The image wants no gradient, so that the pass back is as large.
     assert measuring.count_operations(lambda: torch.conv2d(image, weights).sum().backward()) == 2 * forward
+    # Of three groups, and with a gradient for the image: one way there, two back.
+    weights, image = torch.rand(6, 1, 3, 3, requires_grad=True), image.requires_grad_()
+    step = measuring.count_operations(lambda: torch.conv2d(image, weights, groups=3).sum().backward())
+    assert step == 3 * 2 * 9 * 6 * 8 * 10 * 2
 
 
 @pytest.mark.parametrize(
     ("better", "floor", "told"),
-    [("less", 0.25, "250 ms (2 x)"), ("more", 2.0, "2000 ms (4 x)"), ("less", 1.0, "1000 ms (0.5 x)")],
+    [
+        ("less", 0.25, "250 ms (2.0 x)"),
+        ("more", 2.0, "2000 ms (4.0 x)"),
+        ("less", 1.0, "1000 ms (0.5 x)"),
+        ("less", 0.01, "10 ms (50 x)"),
+    ],
 )
 def test_a_row_says_how_many_times_the_floor_ours_takes(
     measuring: ModuleType, better: str, floor: float, told: str
