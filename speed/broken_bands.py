@@ -267,6 +267,25 @@ def margins(one: Mapping[str, np.ndarray]) -> str:
     return table(["condition", *WAYS, "dropped, visible + infrared"], rows)
 
 
+def without_infrared(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
+    """Markdown: where infrared is moved, or of another moment, the margin over visible alone, which is
+    whole: the worst over the severities, without a monitor and with the trained one."""
+    moved = [name for name in HELD_OUT_CORRUPTIONS if CORRUPTIONS[name].kind == "pair"]
+    rows = []
+    for (data, run, seed), one in counted.items():
+        if "none|clean" not in one:
+            continue
+        cells = []
+        for name in moved:
+            keys = [key.partition("|")[2] for key in one if key.startswith(f"none|{name}/")]
+            for way in ("none", "trained"):
+                margins = [difference(one[f"{way}|{key}"], one["alone|visible"]) for key in keys]
+                cells.append(told(min(margins, key=lambda margin: margin.value)))
+        rows.append([data, run, seed, *cells])
+    titles = [f"{name}, {way}" for name in moved for way in ("none", "trained")]
+    return table(["set", "run", "seed", *titles], rows)
+
+
 def robust_against_plain(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
     """Markdown: what training for it, and its monitor, cost on clean pairs against the run without."""
     rows = []
@@ -294,7 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.runs:
         counted = read(arguments.out)
-        print(summary(counted), robust_against_plain(counted), sep="\n\n")
+        print(summary(counted), without_infrared(counted), robust_against_plain(counted), sep="\n\n")
         for name, one in counted.items():
             if "none|clean" in one:
                 print(f"\n{', '.join(name)}:\n\n{margins(one)}")
