@@ -32,7 +32,8 @@ from crossband.report.rerun_stream import BYTES_A_SECOND, MomentRecording
 from crossband.result_folder import read_manifest
 from crossband.stream import LiveCamera, RecordedCamera, Stream
 from crossband.stream.cameras import RealClock
-from crossband.stream.opening import camera_told, is_live, open_cameras
+from crossband.stream.live import is_live
+from crossband.stream.opening import camera_told, open_cameras
 from crossband.stream.pairing import Change, Match
 from crossband.stream.sharing import MomentSharer, read_shared
 from crossband.stream.smoothing import ScalingMean

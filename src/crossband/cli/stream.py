@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.cli.runs import check_usable
 from crossband.errors import OptionError, PairError
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, monitor_arguments, rig_arguments
-from crossband.words import BANDS, FAULTS, PRECISIONS, RuntimeChoice
+from crossband.words import BANDS, FAULTS, PRECISIONS, Band, RuntimeChoice
 
 if TYPE_CHECKING:
     from crossband.stream.drawing import Show
@@ -220,7 +221,11 @@ def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
                 done.results += moment.prediction is not None
                 done.why = moment.why or done.why
                 began = running.clock.now()
-                _tell(moment)
+                failures = running.failures()
+                if not done.results and len(failures) == len(running.cameras):
+                    done.why = "; ".join(f"{band}: {why}" for band, why in failures.items())
+                    break
+                _tell(moment, failures)
                 picture = picture_of(moment, show, size)
                 if picture is not None:
                     size = picture.shape[0], picture.shape[1]
@@ -243,9 +248,11 @@ def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
     return done
 
 
-def _tell(moment: Moment) -> None:
+def _tell(moment: Moment, failures: Mapping[Band, str]) -> None:
     for change in moment.changes:
-        print(f"crossband: at {change.time / 1e9:.2f} s: {change}; {_going_on(moment)}", file=sys.stderr)
+        failure = None if change.on else failures.get(change.band)
+        why = "" if failure is None else f" ({failure})"
+        print(f"crossband: at {change.time / 1e9:.2f} s: {change}{why}; {_going_on(moment)}", file=sys.stderr)
 
 
 def _going_on(moment: Moment) -> str:

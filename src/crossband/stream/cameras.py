@@ -64,13 +64,15 @@ class Camera(ABC):
 
     live: whether frames come when they will; else `following` says when the next one was taken. dropped: how
     many frames were never given. ended: whether no frame will come any more. period: nanoseconds between
-    frames, where that is known before they come.
+    frames, where that is known before they come. failure: why the camera cannot be opened or broke off, in a
+    few words; None while it is open.
     """
 
     live = True
     period: float | None = None
     dropped = 0
     ended = False
+    failure: str | None = None
 
     @abstractmethod
     def poll(self) -> list[Frame]:
@@ -117,12 +119,14 @@ class LiveCamera(Camera):
         while not self._closed.is_set():
             try:
                 for image in self._open():
+                    self.failure = None
                     self._take(image)
                     if self._closed.is_set():
                         return
-            except (OSError, PairError, RuntimeError):
+                self.failure = "it ended"
+            except (OSError, PairError, RuntimeError) as error:
                 # A camera that breaks off is a band without frames; the stream says so.
-                pass
+                self.failure = " ".join(str(error).split()) or type(error).__name__
             if self._again is None:
                 self.ended = True
                 self._clock.wake()

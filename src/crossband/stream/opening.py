@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,18 +16,11 @@ from crossband.pairs.matching import find_images
 from crossband.pairs.radiometric import Conditions
 from crossband.pairs.time_stamps import SECOND, time_of_name
 from crossband.stream.cameras import Camera, Clock, LiveCamera, RealClock, RecordedCamera
+from crossband.stream.live import is_live, opener
 from crossband.words import BANDS, Band
-
-_QUIET = "-8"
-"""FFmpeg's AV_LOG_QUIET."""
 
 Recording = tuple[Sequence[int], Callable[[int], np.ndarray]]
 """When each frame was taken, and what gives a frame's image."""
-
-
-def is_live(text: str) -> bool:
-    """Whether a text names a camera, by its index or address, and no recording."""
-    return text.isdecimal() or "://" in text
 
 
 def camera_told(text: str) -> str:
@@ -51,6 +42,8 @@ def check_camera(text: str) -> None:
     if text.startswith("bag:"):
         if "," not in text:
             raise OptionError(f"{quoted(text)}: write bag:PATH,/topic")
+    elif text.startswith("file:"):
+        raise OptionError(f"{quoted(text)}: give the file as a path, without file://")
     elif not is_live(text) and not Path(text).expanduser().exists():
         raise OptionError(
             f"{quoted(text)} is no camera: give an index such as 0, an address, a video, a folder, or "
@@ -97,7 +90,7 @@ def open_cameras(
     cameras: dict[Band, Camera] = {}
     for band, text in texts.items():
         if band not in recordings:
-            cameras[band] = LiveCamera(_opener(text), clock)
+            cameras[band] = LiveCamera(opener(text, band), clock)
             continue
         times, read = recordings[band]
         start = begin if meet else times[0]
@@ -138,23 +131,3 @@ def _of_images(folder: Path, band: Band, rate: float, degrees: Conditions | None
 
 def _at(rate: float, count: int) -> list[int]:
     return [round(number * SECOND / rate) for number in range(count)]
-
-
-def _opener(text: str) -> Callable[[], Iterator[np.ndarray]]:
-    def images() -> Iterator[np.ndarray]:
-        # The decoder's own words about every frame that is not whole, which the band monitor tells in ours.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)
-        import cv2
-
-        place: Any = int(text) if text.isdecimal() else text
-        capture = cv2.VideoCapture(place)
-        try:
-            while capture.isOpened():
-                there, image = capture.read()
-                if not there:
-                    return
-                yield np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
-        finally:
-            capture.release()
-
-    return images

@@ -108,6 +108,10 @@ class Stream:
         """Frames of each camera that came and were not taken in time."""
         return {str(band): camera.dropped for band, camera in self.cameras.items()}
 
+    def failures(self) -> dict[Band, str]:
+        """Why cameras cannot be opened, or broke off; those that are open are left out."""
+        return {band: camera.failure for band, camera in self.cameras.items() if camera.failure is not None}
+
     def __iter__(self) -> Iterator[Moment]:
         return self._live() if next(iter(self.cameras.values())).live else self._recorded()
 

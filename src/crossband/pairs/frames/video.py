@@ -88,8 +88,7 @@ class _Pass:
 def _decoded(path: Path, band: Band) -> Iterator[Stored]:
     with _opened(path) as container:
         for frame in container.decode(_stream(container)):
-            check_bytes(frame.height * frame.width * _bytes_of_pixel(frame.format, band))
-            yield _as_stored(frame)
+            yield as_stored(frame, band)
 
 
 @contextmanager
@@ -150,7 +149,12 @@ def _bytes_of_pixel(pixels: av.video.format.VideoFormat | None, band: Band) -> i
     return 3
 
 
-def _as_stored(frame: VideoFrame) -> Stored:
+def as_stored(frame: VideoFrame, band: Band) -> Stored:
+    """A frame that PyAV decoded: grey of 9 to 16 bits bit by bit, others of 8 bits as grey or as R, G, B.
+
+    Raises PairError for a frame that is too large, or that has more bits than could be given.
+    """
+    check_bytes(frame.height * frame.width * _bytes_of_pixel(frame.format, band))
     deep = _GREY.fullmatch(frame.format.name)
     if deep is None:
         grey = len(frame.format.components) == 1 and frame.format.name.startswith("gray")

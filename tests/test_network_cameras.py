@@ -1,0 +1,138 @@
+"""Cameras on the network, by a small RTSP server, and cameras that are not there."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import refused
+from crossband.cli import main
+from crossband.predictor import load
+from crossband.stream import Stream
+from crossband.stream.cameras import RealClock
+from crossband.stream.live import opener
+from crossband.stream.opening import open_cameras
+from crossband.stream.stream import Moment
+from rtsp_server import RtspCamera
+from simulated_cameras import scene
+
+RATE = 10
+LONGEST = 120
+"""Seconds after which a test has hung."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+        return port
+
+
+def needs_rtsp() -> None:
+    av = pytest.importorskip("av", reason="RTSP is read by PyAV: pip install 'crossband[video]'")
+    for kind in ("rtsp", "rtp"):
+        if kind not in av.formats_available:
+            pytest.skip(f"this PyAV is built without {kind}")
+
+
+def picture(number: int) -> np.ndarray:
+    return np.kron(scene("visible", number), np.ones((2, 2, 1), np.uint8))
+
+
+@pytest.fixture
+def cameras() -> Iterator[tuple[RtspCamera, RtspCamera]]:
+    needs_rtsp()
+    both = RtspCamera(picture, RATE), RtspCamera(picture, RATE)
+    yield both
+    for camera in both:
+        camera.stop()
+
+
+class TestRtsp:
+    def test_a_camera_that_dies_and_comes_back(self, cameras: tuple[RtspCamera, RtspCamera]) -> None:
+        visible, infrared = cameras
+        clock = RealClock()
+        opened = open_cameras(visible.address, infrared.address, rate=10, realtime=False, clock=clock)
+        given = {str(band): camera for band, camera in opened.items()}
+        begun, seen, killed, again = time.monotonic(), 0, 0, False
+        since: list[Moment] = []
+        with Stream(load("average", infrared_scaling="full-range"), **given, clock=clock) as stream:
+            for moment in stream:
+                assert time.monotonic() - begun < LONGEST
+                both = moment.prediction is not None and moment.prediction.bands == "both"
+                seen += both
+                if seen == 15 and not killed:
+                    visible.stop()
+                    killed = seen
+                elif killed and not again:
+                    since.append(moment)
+                    if moment.faults["visible"] == "no frame" and opened["visible"].failure is not None:
+                        assert stream.failures() == {"visible": opened["visible"].failure}
+                        visible.start()
+                        again = True
+                elif again and both:
+                    break
+        # Pairs that were complete, and then infrared frames whose partner was waited for.
+        alone = [one for one in since if one.match.visible is None and one.faults["visible"] is None]
+        assert len(alone) <= 3
+        assert since[-1].prediction is not None
+        assert since[-1].prediction.bands == "infrared"
+        changes = [change for one in since for change in one.changes]
+        assert [(change.band, change.fault) for change in changes] == [("visible", "no frame")]
+
+    def test_the_command_reads_two(
+        self, cameras: tuple[RtspCamera, RtspCamera], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        addresses = [camera.address.replace("rtsp://", "rtsp://me:secret@") for camera in cameras]
+        bands = ["--visible", addresses[0], "--infrared", addresses[1]]
+        out = tmp_path / "out"
+        assert main(["stream", "average", *bands, "--count", "12", "--out", str(out)]) == 0
+        assert "secret" not in (out / "manifest.json").read_text(encoding="utf-8")
+        assert "secret" not in capsys.readouterr().err
+        rows = (out / "moments.csv").read_text(encoding="utf-8").splitlines()[1:]
+        assert len(rows) == 12
+        assert any(",both," in row for row in rows)
+
+    def test_pictures_are_those_that_were_sent(self, cameras: tuple[RtspCamera, RtspCamera]) -> None:
+        images = opener(cameras[0].address, "visible")()
+        image = next(images)
+        images.close()  # type: ignore[attr-defined]
+        assert image.shape == picture(0).shape
+        off = [np.abs(image.astype(float) - picture(number)).mean() for number in range(100)]
+        assert min(off) < 6
+        assert np.median(off) > 12
+
+
+class TestWhatCannotBeOpened:
+    def test_the_reason_is_told_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        needs_rtsp()
+        address = f"rtsp://me:secret@127.0.0.1:{free_port()}/camera"
+        line = refused(["stream", "average", "--visible", address], capsys)
+        assert "visible: Connection refused" in line
+        assert "secret" not in line
+
+    def test_both_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        needs_rtsp()
+        address = "http://camera.invalid/a.mjpg"
+        line = refused(["stream", "average", "--visible", address, "--infrared", "97"], capsys)
+        assert "visible: no such host (camera.invalid)" in line
+        assert "infrared: no " in line
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="devices have other names elsewhere")
+    def test_an_index_without_a_camera(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "no such device (/dev/video97)" in refused(["stream", "average", "--visible", "97"], capsys)
+
+    def test_without_pyav(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("crossband.stream.live.find_spec", lambda name: None)
+        address = f"http://127.0.0.1:{free_port()}/a.mjpg"
+        assert "pip install 'crossband[video]' tells why" in refused(
+            ["stream", "average", "--visible", address], capsys
+        )
+
+    def test_a_file_is_no_address(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "without file://" in refused(["stream", "average", "--visible", "file:///a.mp4"], capsys)
