@@ -32,7 +32,7 @@ PicturePair = tuple[Picture, Picture]
 _LEAST_SCORE = 0.05
 """A correlation below this does not flatten the assumed curvature further, which would make steps too long.
 """
-_FEWEST_PIXELS = 60
+FEWEST_PIXELS = 60
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Level:
         zoom = min(width / max(infrared[0].size), 1.0)
         self.to_small = infrared[0].at(zoom)[2]
         self.size: Size = infrared[0].at(zoom)[0].shape
-        self.infrared = [edge_features(*picture.at(zoom)[:2], pool=pool, step=step) for picture in infrared]
+        self.infrared = [self.features(*picture.at(zoom)[:2]) for picture in infrared]
         half = max(self.size) / 2
         height, width = self.infrared[0][1].shape
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -106,7 +106,11 @@ class Level:
         there = cv2.warpPerspective(
             valid.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         )
-        return edge_features(seen, there > 0, pool=self.pool, step=self.step)
+        return self.features(seen, there > 0)
+
+    def features(self, levels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is compared of a picture, (h, w, channels) on the grid, and where it is: float32 (h, w)."""
+        return edge_features(levels, valid, pool=self.pool, step=self.step)
 
     def refined(
         self, homography: np.ndarray, model: Model, *, rounds: int = 3, steps: int = 6
@@ -198,14 +202,14 @@ class Level:
         if keep is not None:
             both = both * keep
         count = PARAMETERS[model]
-        if both.sum() < _FEWEST_PIXELS:
+        if both.sum() < FEWEST_PIXELS:
             return Slope(-1.0, np.zeros(count), np.zeros((count, count)))
         energy = [float(_dot(image, image).ravel() @ both.ravel()) for image in (infrared, visible)]
         if min(energy) <= 0:
             return Slope(0.0, np.zeros(count), np.zeros((count, count)))
         a, b = infrared / float(np.sqrt(energy[0])), visible / float(np.sqrt(energy[1]))
         score = float(_dot(a, b).ravel() @ both.ravel())
-        x, y = self._differences(b)
+        x, y = self.differences(b)
         rest = a - score * b
         pull = np.stack([_dot(rest, x), _dot(rest, y)], -1) * both[..., None]
         own = np.stack([_dot(b, x), _dot(b, y)], -1) * both[..., None]
@@ -221,7 +225,7 @@ class Level:
         curvature = max(score, _LEAST_SCORE) * (square.astype(np.float64) - np.outer(length, length))
         return Slope(score, gradient, curvature)
 
-    def _differences(self, features: np.ndarray) -> list[np.ndarray]:
+    def differences(self, features: np.ndarray) -> list[np.ndarray]:
         return [
             cv2.Sobel(features, cv2.CV_32F, *way, ksize=3, scale=self._grid_per_unit / 8)
             for way in ((1, 0), (0, 1))

@@ -39,6 +39,12 @@ def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
             "the pairs lack texture that both bands show, do not belong together, or see near and far things "
             "from two viewpoints (parallax); give other pairs, or --points on the plane that matters"
         )
+    if found.information <= 0:
+        return (
+            "the levels of both bands tell more of each other beside the place where their edges agree than "
+            "at it (mutual information): the pairs do not belong together, or lack what both bands show; "
+            "give other pairs, or --points"
+        )
     if found.pairs < FEWEST_PAIRS:
         return (
             f"{found.pairs} {'pair' if found.pairs == 1 else 'pairs'} cannot vouch for each other; give "
