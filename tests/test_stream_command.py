@@ -12,7 +12,6 @@ import time
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,7 @@ from crossband.stream.smoothing import ScalingMean
 from crossband.stream.stream import Moment
 from crossband.weights import make_card, save_run
 from crossband.words import BANDS, IGNORE_INDEX
+from fake_rerun import fake_rerun
 from processes import Command
 from simulated_cameras import MS, SIZE, faulty, fusing, scene
 from tiny_systems import csknet, randomise_norms
@@ -267,23 +267,6 @@ class TestRerun:
         assert 0.74 in [seconds for seconds, name, _ in log if name == "band_state"], (
             "a change is never left out"
         )
-
-
-def fake_rerun(log: list[tuple[float, str, Any]]) -> Any:
-    """What is logged, in place of the package: its time, its entity, and what it is."""
-
-    class Recording:
-        seconds = 0.0
-
-        def set_time(self, name: str, duration: float | None = None, sequence: int = 0) -> None:
-            self.seconds = self.seconds if duration is None else duration
-
-        def log(self, name: str, what: Any, static: bool = False) -> None:
-            log.append((self.seconds, name, what))
-
-    kinds = ("EncodedImage", "TextDocument", "Scalars", "Clear")
-    made = {kind: lambda *given, **more: SimpleNamespace(**more) for kind in kinds}
-    return SimpleNamespace(RecordingStream=lambda name: Recording(), **made)
 
 
 class TestSharing:

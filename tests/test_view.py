@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 from command_line import refused
 from crossband.cli import main
 from crossband.pairs.writing import write_image, write_label
+from fake_rerun import fake_rerun
+from simulated_cameras import SIZE, scene
 
 NASTY = "a </script><script>alert(1)</script>".replace("/", "∕")
 
@@ -122,3 +125,28 @@ def test_a_file_for_rerun_holds_the_entities(folder: Path, tmp_path: Path) -> No
     assert content.startswith(b"RRF")
     for entity in (b"visible", b"infrared", b"label"):
         assert entity in content
+
+
+def test_a_file_for_rerun_holds_which_bands_were_used(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[tuple[float, str, Any]] = []
+    monkeypatch.setitem(sys.modules, "rerun", fake_rerun(log))
+    out = tmp_path / "fused"
+    write_image(folder / "visible" / "one.png", np.zeros((*SIZE, 3), np.uint8))
+    write_image(folder / "infrared" / "one.png", scene("visible", 0)[..., 0])
+    (folder / "infrared" / "two.png").unlink()
+    bands = ["--visible", str(folder / "visible"), "--infrared", str(folder / "infrared")]
+    assert main(["fuse", "average", *bands, "--monitor", "--out", str(out)]) == 0
+    assert main(["view", str(out), "--rerun", str(tmp_path / "out.rrd")]) == 0
+    told = [what.text for _, name, what in log if name in ("name", "band_state")]
+    states = dict(zip(told[1::2], told[::2], strict=True))
+    assert states["one"] == "visible off: black, infrared on"
+    assert states["two"] == "visible on, infrared off: not given"
+    assert states[NASTY] == "visible on, infrared on"
+    on = {name: [what.given for _, other, what in log if other == name] for name in LINES}
+    assert on["band_state/visible"] == [(1.0,), (0.0,), (1.0,)]
+    assert on["band_state/infrared"] == [(1.0,), (1.0,), (0.0,)]
+
+
+LINES = ("band_state/visible", "band_state/infrared")

@@ -150,8 +150,8 @@ def read_results(out: Path) -> dict[str, Inputs]:
     return results
 
 
-def _read_faults(out: Path) -> list[FoundFault]:
-    """What an earlier command's band monitor found; a damaged line counts for nothing."""
+def read_faults(out: Path) -> list[FoundFault]:
+    """What band monitors found in the results of a folder; a damaged line counts for nothing."""
     try:
         text = (out / FAULTS_NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -191,7 +191,7 @@ class ResultFolder:
         waiting = set(self.inputs) if not self.resume else {n for n in self.inputs if not self.is_there(n)}
         self._results = {name: made for name, made in self._results.items() if name not in waiting}
         self.outcome.there = len(self.inputs) - len(waiting)
-        self._earlier_faults = [fault for fault in _read_faults(self.out) if fault[0] in self._results]
+        self._earlier_faults = [fault for fault in read_faults(self.out) if fault[0] in self._results]
 
     def is_there(self, name: str) -> bool:
         """Whether the result of a pair is there, made of the images as they are."""

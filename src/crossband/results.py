@@ -25,10 +25,11 @@ from crossband.result_folder import (
     Inputs,
     Manifest,
     files_of,
+    read_faults,
     read_manifest,
     read_results,
 )
-from crossband.words import BANDS, Band
+from crossband.words import BANDS, Band, Fault
 
 
 class ResultPairs(Pairs):
@@ -60,6 +61,10 @@ class ResultPairs(Pairs):
         self.names = sorted(name for name in self._results if self._made(name).is_file())
         if not self.names:
             raise PairError(f"{folder} holds no results; predict or fuse into it first")
+        self._dropped: dict[str, dict[Band, Fault]] = {}
+        for name, band, fault, dropped in read_faults(folder):
+            if dropped:
+                self._dropped.setdefault(name, {})[band] = fault
         self.scaling = InfraredScaling.parse(manifest.infrared_scaling or "full-range")
         self.false_colour = manifest.false_colour
         self.registration = registration
@@ -127,6 +132,10 @@ class ResultPairs(Pairs):
             return None
         samples = decode(path).samples
         return samples[..., 0] if samples.shape[2] == 1 else samples[..., :3]
+
+    def dropped(self, index: int) -> dict[Band, Fault]:
+        """The bands that a monitor dropped from a result, and why."""
+        return self._dropped.get(self.names[index], {})
 
     def _made(self, name: str) -> Path:
         """The file that says that a pair is done."""

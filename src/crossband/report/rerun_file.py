@@ -12,15 +12,17 @@ from crossband.pairs.writing import replacing
 from crossband.pictures import to_uint8
 from crossband.report.rerun_recording import RATE, RerunRecording
 from crossband.results import ResultPairs
+from crossband.words import BANDS
 
 Progress = Callable[[int, int], None]
 
 
 def write_rerun(pairs: Pairs, path: Path, *, progress: Progress | None = None) -> int:
-    """Write the entities visible, infrared, fused, label and confidence; gives how many pairs were written.
+    """Write the entities visible, infrared, fused, label, confidence and band_state; gives how many pairs.
 
-    Pictures are JPEG at quality 80, labels PNG in the colours of "legend". On the timeline "time" there are
-    at most ten pairs a second, on "pair" their numbers.
+    A band is off where a pair has none, or where a monitor dropped it from the results. Pictures are JPEG at
+    quality 80, labels PNG in the colours of "legend". On the timeline "time" there are at most ten pairs a
+    second, on "pair" their numbers.
 
     Raises OptionError if rerun-sdk is not installed, PairError for a pair that cannot be read.
     """
@@ -59,4 +61,7 @@ def _log(recording: RerunRecording, pairs: Pairs, index: int) -> None:
     for name, picture in pictures.items():
         recording.picture(name, picture)
     recording.label(pair.label)
+    dropped = pairs.dropped(index) if isinstance(pairs, ResultPairs) else {}
+    missing = {band: None if getattr(pair, band) is not None else "not given" for band in BANDS}
+    recording.band_states({band: dropped.get(band) or missing[band] for band in BANDS})
     recording.text("name", pairs.name(index))

@@ -14,6 +14,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import png_bytes
 from crossband.pictures import colour_labels, legend
+from crossband.words import Band
 
 RATE = 10
 """Times a second that anything is logged, at most."""
@@ -92,6 +93,15 @@ class RerunRecording:
         """Log numbers, each a line over time."""
         for name, number in numbers.items():
             self._recording.log(name, self._rerun.Scalars(number))
+
+    def band_states(self, states: Mapping[Band, str | None]) -> None:
+        """Log which bands are on: a text, and a line over time for each, 1 on and 0 off.
+
+        states: why a band is off, None for one that is on.
+        """
+        told = ", ".join(f"{band} {'on' if why is None else f'off: {why}'}" for band, why in states.items())
+        self.text("band_state", told)
+        self.numbers({f"band_state/{band}": float(why is None) for band, why in states.items()})
 
     def _log_legend(self) -> None:
         if self._classes is not None:

@@ -44,10 +44,7 @@ class MomentRecording:
         if not ((due and affordable) or moment.changes):
             return
         self._recording.at(seconds, moment=number)
-        states = {band: moment.faults.get(band) for band in BANDS if band in moment.faults}
-        told = ", ".join(f"{band} {'on' if why is None else f'off: {why}'}" for band, why in states.items())
-        self._recording.text("band_state", told)
-        self._recording.numbers({f"band_state/{band}": float(why is None) for band, why in states.items()})
+        self._recording.band_states({band: moment.faults[band] for band in BANDS if band in moment.faults})
         if due and affordable:
             self._told = seconds
             self._log(moment)
