@@ -25,6 +25,23 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def street_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of CSK-Net with random weights, which nobody changes (`serving.small_run`)."""
+    # Late: most tests need no network.
+    from serving import small_run
+
+    return small_run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def street_pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Three generated pairs by band, which nobody changes (`serving.small_pairs`)."""
+    from serving import small_pairs
+
+    return small_pairs(tmp_path_factory.mktemp("images"))
+
+
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """The same names of tests in every process: a set's own order changes from one to the next."""
     if isinstance(val, set | frozenset):

@@ -23,7 +23,7 @@ from PIL import Image
 
 import crossband as cb
 from command_line import refused
-from serving import NAMES, SIZE, image, server, small_pairs, small_run
+from serving import NAMES, SIZE, image, server
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ask_server.py"
 needs_gradio = pytest.mark.skipif(
@@ -32,19 +32,9 @@ needs_gradio = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    return small_pairs(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def address(run: Path) -> Iterator[str]:
+def address(street_run: Path) -> Iterator[str]:
     limits = ["--max_megabytes", "0.2", "--max_pairs", "3"]
-    with server(str(run), "average", *limits) as (place, _):
+    with server(str(street_run), "average", *limits) as (place, _):
         yield place
 
 
@@ -100,25 +90,25 @@ class TestCommand:
 
 @needs_gradio
 class TestInterface:
-    def test_what_is_served(self, address: str, run: Path) -> None:
+    def test_what_is_served(self, address: str, street_run: Path) -> None:
         text = got(f"{address}/api").decode()
         told = json.loads(text)
         assert [one["name"] for one in told["systems"]] == ["street", "average"]
         assert [one["name"] for one in told["systems"][0]["classes"]] == list(NAMES)
         assert told["limits"]["pairs"] == 3
-        assert str(run.parent) not in text
+        assert str(street_run.parent) not in text
 
     def test_the_example_asks(
         self,
         address: str,
-        run: Path,
-        pairs: dict[str, list[Path]],
+        street_run: Path,
+        street_pairs: dict[str, list[Path]],
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        bands = pairs["visible"][0], pairs["infrared"][0]
+        bands = street_pairs["visible"][0], street_pairs["infrared"][0]
         example("main")(address, *map(str, bands), str(tmp_path / "overlay.png"))
-        result = cb.load(run, device="cpu")(*bands)
+        result = cb.load(street_run, device="cpu")(*bands)
         shown = np.asarray(Image.open(tmp_path / "overlay.png"))
         np.testing.assert_array_equal(shown, np.asarray(result.overlay()))
         lines = capsys.readouterr().out.splitlines()
@@ -127,12 +117,12 @@ class TestInterface:
         share = float((result.labels == 0).mean())
         assert share == 0 or f"road: {100 * share:.1f} %" in lines
 
-    def test_a_batch_comes_as_one_zip(self, address: str, pairs: dict[str, list[Path]]) -> None:
+    def test_a_batch_comes_as_one_zip(self, address: str, street_pairs: dict[str, list[Path]]) -> None:
         body = b"".join(
             f'--x\r\nContent-Disposition: form-data; name="{band}"; filename="{path.name}"\r\n\r\n'.encode()
             + path.read_bytes()
             + b"\r\n"
-            for band, paths in pairs.items()
+            for band, paths in street_pairs.items()
             for path in paths
         )
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -142,8 +132,10 @@ class TestInterface:
             archive = zipfile.ZipFile(io.BytesIO(answer.read()))
         assert len([name for name in archive.namelist() if name.startswith("label/")]) == 3
 
-    def test_refused_in_one_line(self, address: str, pairs: dict[str, list[Path]], tmp_path: Path) -> None:
-        good = pairs["visible"][0]
+    def test_refused_in_one_line(
+        self, address: str, street_pairs: dict[str, list[Path]], tmp_path: Path
+    ) -> None:
+        good = street_pairs["visible"][0]
         bad = tmp_path / "bad.png"
         bad.write_bytes(b"no image")
         large = tmp_path / "large.png"
@@ -164,20 +156,22 @@ class TestInterface:
 
 @needs_gradio
 class TestPage:
-    def test_it_names_no_other_host_and_no_place(self, address: str, run: Path) -> None:
+    def test_it_names_no_other_host_and_no_place(self, address: str, street_run: Path) -> None:
         page = got(f"{address}/").decode()
         config = got(f"{address}/config").decode()
         own = address.removeprefix("http://")
         for text in (page, config, got(f"{address}/theme.css").decode()):
             hosts = set(re.findall(r"https?:\\?/\\?/([\w.:-]+)", text)) - {"www.w3.org"}
             assert hosts <= {own}
-            assert str(run.parent) not in text
+            assert str(street_run.parent) not in text
             assert "/tmp/" not in text
             assert "crossband-uploads" not in text
         assert "analytics_enabled" not in config or not json.loads(config)["analytics_enabled"]
 
-    def test_what_is_uploaded_goes_by_no_place(self, address: str, pairs: dict[str, list[Path]]) -> None:
-        told = example("post")(f"{address}/gradio_api/upload", {"files": pairs["visible"][0]})
+    def test_what_is_uploaded_goes_by_no_place(
+        self, address: str, street_pairs: dict[str, list[Path]]
+    ) -> None:
+        told = example("post")(f"{address}/gradio_api/upload", {"files": street_pairs["visible"][0]})
         assert [place.startswith("/uploaded/") for place in told] == [True]
         with pytest.raises(urllib.error.HTTPError) as caught:
             got(f"{address}/gradio_api/file=/etc/passwd")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serving import SIZE, counts, server, small_pairs, small_run
+from serving import SIZE, counts, server
 
 CHROMIUM = os.environ.get("CROSSBAND_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -30,14 +30,8 @@ PATIENCE = 60_000
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    return small_pairs(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    run = small_run(tmp_path_factory.mktemp("runs"))
-    with server(str(run), "average") as (place, _):
+def address(street_run: Path) -> Iterator[str]:
+    with server(str(street_run), "average") as (place, _):
         yield place
 
 
@@ -70,9 +64,9 @@ def put(page: Any, where: str, *paths: Path) -> None:
     )
 
 
-def test_a_pair_is_answered_and_a_band_switched_off(page: Any, images: dict[str, list[Path]]) -> None:
-    put(page, "Visible-one", images["visible"][0])
-    put(page, "Infrared-one", images["infrared"][0])
+def test_a_pair_is_answered_and_a_band_switched_off(page: Any, street_pairs: dict[str, list[Path]]) -> None:
+    put(page, "Visible-one", street_pairs["visible"][0])
+    put(page, "Infrared-one", street_pairs["infrared"][0])
     page.click("#answer")
     shown = page.wait_for_selector("#answer-shown .cb section.v0")
     assert shown.is_visible()
@@ -103,11 +97,11 @@ def test_another_system_takes_counts_alone(page: Any, tmp_path: Path) -> None:
     assert "scaled by fixed(" in text
 
 
-def test_many_pairs_come_as_one_zip(page: Any, images: dict[str, list[Path]], tmp_path: Path) -> None:
+def test_many_pairs_come_as_one_zip(page: Any, street_pairs: dict[str, list[Path]], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     page.get_by_role("tab", name="Many pairs").click()
-    put(page, "Visible-many", *images["visible"], tmp_path / "bad.png")
-    put(page, "Infrared-many", *images["infrared"])
+    put(page, "Visible-many", *street_pairs["visible"], tmp_path / "bad.png")
+    put(page, "Infrared-many", *street_pairs["infrared"])
     page.click("#answer-all")
     page.wait_for_selector("#batch-shown .cb")
     told = page.inner_text("#batch-shown")
@@ -120,12 +114,12 @@ def test_many_pairs_come_as_one_zip(page: Any, images: dict[str, list[Path]], tm
 
 
 def test_a_bad_file_and_two_sizes_are_told_in_one_line(
-    page: Any, images: dict[str, list[Path]], tmp_path: Path
+    page: Any, street_pairs: dict[str, list[Path]], tmp_path: Path
 ) -> None:
     page.click("#answer")
     page.wait_for_selector("#answer-shown [role=alert]")
     assert "no image was sent" in page.inner_text("#answer-shown")
-    put(page, "Visible-one", images["visible"][0])
+    put(page, "Visible-one", street_pairs["visible"][0])
     put(page, "Infrared-one", counts(tmp_path / "other.tiff", 0, 65535, (16, 48)))
     page.click("#answer")
     page.wait_for_selector("#answer-shown [role=alert] >> text=other.tiff is 16 x 48")

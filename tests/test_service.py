@@ -29,22 +29,12 @@ from crossband.serve.limits import Limits
 from crossband.serve.refusing import Refused, refusing, shown_name, without_places
 from crossband.serve.service import Service, Upload
 from radiometric_files import flir_block, flir_jpeg, jpeg
-from serving import NAMES, SIZE, counts, image, small_pairs, small_run, small_service, upload
+from serving import NAMES, SIZE, counts, image, small_service, upload
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    return small_pairs(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def service(run: Path) -> Iterator[Service]:
-    made = small_service(run)
+def service(street_run: Path) -> Iterator[Service]:
+    made = small_service(street_run)
     yield made
     made.close()
 
@@ -67,11 +57,11 @@ def refusal(call: Any, *arguments: Any, **more: Any) -> Refused:
 
 class TestOnePair:
     def test_the_answer_is_the_library_s(
-        self, service: Service, run: Path, pairs: dict[str, list[Path]]
+        self, service: Service, street_run: Path, street_pairs: dict[str, list[Path]]
     ) -> None:
-        visible, infrared = first(pairs)
+        visible, infrared = first(street_pairs)
         told = service.answer(visible, infrared, compare=True).as_json()
-        predictor = cb.load(run, device="cpu")
+        predictor = cb.load(street_run, device="cpu")
         whole = predictor(visible.path, infrared.path)
         assert whole.labels is not None
         assert (told["bands"], told["support"], told["size"]) == ("both", "designed", list(SIZE))
@@ -87,12 +77,12 @@ class TestOnePair:
         assert told["alone"]["infrared"]["changed"] == float((alone.labels != whole.labels).mean())
         assert told["alone"]["visible"]["support"] == "fallback"
 
-    def test_one_image_is_enough(self, service: Service, pairs: dict[str, list[Path]]) -> None:
-        answer = service.answer(infrared=first(pairs)[1], compare=True)
+    def test_one_image_is_enough(self, service: Service, street_pairs: dict[str, list[Path]]) -> None:
+        answer = service.answer(infrared=first(street_pairs)[1], compare=True)
         assert (answer.whole.bands, answer.alone) == ("infrared", {})
 
-    def test_a_system_that_only_fuses(self, service: Service, pairs: dict[str, list[Path]]) -> None:
-        visible, infrared = first(pairs)
+    def test_a_system_that_only_fuses(self, service: Service, street_pairs: dict[str, list[Path]]) -> None:
+        visible, infrared = first(street_pairs)
         answer = service.answer(visible, infrared, system="average", compare=True)
         fused = cb.load("average")(visible.path, infrared.path).fused
         assert fused is not None
@@ -153,23 +143,25 @@ class TestRefusals:
         (tmp_path / "sent").write_bytes(content)
         assert str(refusal(service.answer, upload(tmp_path / "sent", name))).startswith(why)
 
-    def test_what_is_not_sent_or_not_there(self, service: Service, pairs: dict[str, list[Path]]) -> None:
+    def test_what_is_not_sent_or_not_there(
+        self, service: Service, street_pairs: dict[str, list[Path]]
+    ) -> None:
         assert "no image was sent" in str(refusal(service.answer))
-        gone = refusal(service.answer, first(pairs)[0], system="/etc/passwd")
+        gone = refusal(service.answer, first(street_pairs)[0], system="/etc/passwd")
         assert (gone.status, "street, average" in str(gone)) == (404, True)
 
-    def test_limits(self, run: Path, pairs: dict[str, list[Path]], tmp_path: Path) -> None:
-        visible, infrared = first(pairs)
+    def test_limits(self, street_run: Path, street_pairs: dict[str, list[Path]], tmp_path: Path) -> None:
+        visible, infrared = first(street_pairs)
         size = visible.path.stat().st_size
-        service = small_service(run, megabytes=(size - 1) / 1e6, megapixels=1, pairs=2)
+        service = small_service(street_run, megabytes=(size - 1) / 1e6, megapixels=1, pairs=2)
         error = refusal(service.answer, visible)
         assert (error.status, "MB are taken" in str(error)) == (413, True)
         service.limits = Limits(megapixels=0.001, pairs=2)
         assert "32 x 48 pixels (height x width)" in str(refusal(service.answer, visible, infrared))
         service.limits = Limits(pairs=2)
-        many = [upload(path) for path in pairs["infrared"]]
+        many = [upload(path) for path in street_pairs["infrared"]]
         assert "no more than 2 pairs" in str(refusal(service.batch, [], many, tmp_path / "a.zip"))
-        others = [visible, upload(pairs["visible"][1], "other.png")]
+        others = [visible, upload(street_pairs["visible"][1], "other.png")]
         assert "no more than 2 pairs" in str(refusal(service.batch, others, many[:2], tmp_path / "a.zip"))
         assert not (tmp_path / "a.zip").exists()
         service.close()
@@ -178,9 +170,9 @@ class TestRefusals:
                 Limits(**bad)
 
     def test_what_takes_too_long_is_refused_and_ends(
-        self, run: Path, pairs: dict[str, list[Path]], tmp_path: Path
+        self, street_run: Path, street_pairs: dict[str, list[Path]], tmp_path: Path
     ) -> None:
-        service = small_service(run, seconds=0.2)
+        service = small_service(street_run, seconds=0.2)
         predictor = service.predictors["street"]
         go_on, slow, predict = threading.Event(), 0.05, predictor.predict_alike
 
@@ -189,9 +181,9 @@ class TestRefusals:
             return predict(given)
 
         predictor.predict_alike = slowly  # type: ignore[method-assign]
-        visible, infrared = first(pairs)
+        visible, infrared = first(street_pairs)
         slow = 0.15
-        many = [upload(path) for path in pairs["visible"]]
+        many = [upload(path) for path in street_pairs["visible"]]
         error = refusal(service.batch, many, [], tmp_path / "a.zip")
         assert (error.status, "not answered within 0.2 s" in str(error)) == (503, True)
         slow = None  # type: ignore[assignment]
@@ -206,15 +198,15 @@ class TestRefusals:
         assert not (tmp_path / "a.zip").exists()
 
     def test_a_fault_of_ours_is_told_without_details(
-        self, run: Path, pairs: dict[str, list[Path]], capsys: pytest.CaptureFixture[str]
+        self, street_run: Path, street_pairs: dict[str, list[Path]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        service = small_service(run)
+        service = small_service(street_run)
 
         def broken(given: list[Pair]) -> Any:
-            raise ValueError(f"secret {run}")
+            raise ValueError(f"secret {street_run}")
 
         service.predictors["street"].predict_alike = broken  # type: ignore[method-assign]
-        error = refusal(service.answer, first(pairs)[0])
+        error = refusal(service.answer, first(street_pairs)[0])
         assert (error.status, "secret" in str(error)) == (500, False)
         assert "secret" in capsys.readouterr().err
         service.close()
@@ -222,19 +214,23 @@ class TestRefusals:
 
 class TestBatch:
     def test_results_are_those_of_predict(
-        self, service: Service, run: Path, pairs: dict[str, list[Path]], tmp_path: Path
+        self, service: Service, street_run: Path, street_pairs: dict[str, list[Path]], tmp_path: Path
     ) -> None:
         (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-        visible = [*map(upload, pairs["visible"]), upload(tmp_path / "bad.png")]
-        batch = service.batch(visible, [upload(path) for path in pairs["infrared"][:2]], tmp_path / "a.zip")
+        visible = [*map(upload, street_pairs["visible"]), upload(tmp_path / "bad.png")]
+        batch = service.batch(
+            visible, [upload(path) for path in street_pairs["infrared"][:2]], tmp_path / "a.zip"
+        )
         assert (batch.done, [name for name, _ in batch.failed]) == (3, ["bad"])
         archive = zipfile.ZipFile(tmp_path / "a.zip")
         names = set(archive.namelist())
-        stems = [path.stem for path in pairs["visible"]]
+        stems = [path.stem for path in street_pairs["visible"]]
         assert {f"label/{stem}.png" for stem in stems} <= names
         assert {"classes.json", "legend.png", "failures.csv", "shares.csv"} <= names
-        predictor = cb.load(run, device="cpu")
-        for stem, path, other in zip(stems, pairs["visible"], [*pairs["infrared"][:2], None], strict=True):
+        predictor = cb.load(street_run, device="cpu")
+        for stem, path, other in zip(
+            stems, street_pairs["visible"], [*street_pairs["infrared"][:2], None], strict=True
+        ):
             labels = predictor(path, other).labels
             assert labels is not None
             np.testing.assert_array_equal(np.asarray(Image.open(archive.open(f"label/{stem}.png"))), labels)
@@ -247,12 +243,12 @@ class TestBatch:
         for name in names:
             if not name.endswith(".png"):
                 assert str(Path("/tmp")) not in archive.read(name).decode()
-                assert str(run) not in archive.read(name).decode()
+                assert str(street_run) not in archive.read(name).decode()
         assert "bad.png" in archive.read("failures.csv").decode()
 
-    def test_refused(self, service: Service, pairs: dict[str, list[Path]], tmp_path: Path) -> None:
+    def test_refused(self, service: Service, street_pairs: dict[str, list[Path]], tmp_path: Path) -> None:
         out = tmp_path / "a.zip"
-        twice = [upload(path, "same.png") for path in pairs["visible"][:2]]
+        twice = [upload(path, "same.png") for path in street_pairs["visible"][:2]]
         assert "two visible images of one name" in str(refusal(service.batch, twice, [], out))
         assert "no image was sent" in str(refusal(service.batch, [], [], out))
         (tmp_path / "bad").write_bytes(b"nothing")
@@ -263,9 +259,9 @@ class TestBatch:
 
 class TestDrawing:
     def test_a_switch_between_bands_and_shares_in_per_cent(
-        self, service: Service, pairs: dict[str, list[Path]]
+        self, service: Service, street_pairs: dict[str, list[Path]]
     ) -> None:
-        answer = service.answer(*first(pairs), compare=True)
+        answer = service.answer(*first(street_pairs), compare=True)
         page = answer_html(answer, max_side=24)
         for title in ("both bands", "visible alone", "infrared alone", "side by side"):
             assert f">{title}</label>" in page
@@ -279,19 +275,21 @@ class TestDrawing:
         assert escape(NAMES[number]) in page
 
     def test_texts_are_escaped_and_one_band_has_no_switch(
-        self, service: Service, pairs: dict[str, list[Path]], tmp_path: Path
+        self, service: Service, street_pairs: dict[str, list[Path]], tmp_path: Path
     ) -> None:
         assert "<script>" not in error_html("<script>")
-        assert "<label" not in answer_html(service.answer(infrared=first(pairs)[1], compare=True))
+        assert "<label" not in answer_html(service.answer(infrared=first(street_pairs)[1], compare=True))
         bad = tmp_path / "bad"
         bad.write_bytes(b"nothing")
-        visible = [upload(pairs["visible"][0]), upload(bad, "<i>.png")]
+        visible = [upload(street_pairs["visible"][0]), upload(bad, "<i>.png")]
         told = batch_html(service.batch(visible, [], tmp_path / "a.zip"))
         assert "1 pair answered" in told
         assert "&lt;i&gt;.png: " in told
 
-    def test_ignored_pixels_count_as_no_change(self, service: Service, pairs: dict[str, list[Path]]) -> None:
-        whole = service.answer(*first(pairs)).whole
+    def test_ignored_pixels_count_as_no_change(
+        self, service: Service, street_pairs: dict[str, list[Path]]
+    ) -> None:
+        whole = service.answer(*first(street_pairs)).whole
         assert whole.labels is not None
         cut, other = whole.labels.copy(), whole.labels.copy()
         cut[:16] = 255
