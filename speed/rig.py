@@ -19,12 +19,15 @@ corner error of the literature (DeTone 2016), and the largest. "Own" errors are 
 untouched pairs of the trial register by the same method, instead of against their being registered already,
 which RoadScene's pairs are to some pixels only.
 
+With ``--refine information`` the last steps climb the mutual information of levels in place of the edges.
+
 ``scenes``: the same of generated scenes, whose bands are registered exactly.
 
 ``points``: the calibrated rig's homography from its points. ``fit``: our fit to points beside OpenCV's.
 ``wrong``: rigs of pictures that do not belong together, the pair of two viewpoints, noise and nothing; all
 of these have to be refused. ``factory``: radiometric JPEGs of FLIR, whose visible image and 16-bit infrared
-one are aligned without a hint, against the cut that the camera's maker put into the file. ``aerial``: pairs
+one are aligned without a hint, against the cut that the camera's maker put into the file, and both against
+points that were picked by hand. ``aerial``: pairs
 over a solar plant, whose panels repeat. ``starts``: where the homography of one untouched RoadScene pair
 ends, from the identity and from two starts beside it. ``picture``: that of docs/rig.md, from generated
 scenes.
@@ -51,6 +54,7 @@ from crossband.rig.features import Picture, picture_of
 from crossband.rig.geometry import corners, fit_points, shifted, transform
 from crossband.rig.search import rough_guesses
 from crossband.rig.trust import doubt
+from rig_information import refined_by_information
 
 HAND_PICKED = {
     "beech1_1.jpg": [
@@ -163,24 +167,15 @@ def trials(options: argparse.Namespace, rigs: Iterable[tuple[int, str, list]]) -
         warped = [cv2.warpPerspective(infrared, matrix, size[::-1], flags=flags) for _, infrared in images]
         pictures = [picture_of(visible) for visible, _ in images]
         started = time.perf_counter()
-        found = estimate(list(zip(pictures, map(picture_of, warped), strict=True)), refine=options.refine)
+        found = found_by(options.refine, list(zip(pictures, map(picture_of, warped), strict=True)))
         seconds = time.perf_counter() - started
         truth = transform(matrix, corners(size))
         # With all pairs of a folder, every trial has the same rig.
         kept = frozenset(hash(picture.levels.tobytes()) for picture in pictures)
-        untouched = (
-            known[kept]
-            if kept in known
-            else estimate(
-                [
-                    (picture, picture_of(infrared))
-                    for picture, (_, infrared) in zip(pictures, images, strict=True)
-                ],
-                start=np.eye(3),
-                refine=options.refine,
-            )
-        )
-        known[kept] = untouched
+        if kept not in known:
+            still = [picture_of(infrared) for _, infrared in images]
+            known[kept] = found_by(options.refine, list(zip(pictures, still, strict=True)), np.eye(3))
+        untouched = known[kept]
         own = truth if untouched is None else transform(untouched.homography, truth)
         row = {"pair": name, "seconds": seconds, "why": doubt(found), "mean": np.inf, "worst": np.inf}
         row |= {"own mean": np.inf, "own worst": np.inf, "within": False, "within truth": False}
@@ -210,6 +205,13 @@ def trials(options: argparse.Namespace, rigs: Iterable[tuple[int, str, list]]) -
     summary(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1, default=float) + "\n")
+
+
+def found_by(
+    refine: str, pairs: list[tuple[Picture, Picture]], start: np.ndarray | None = None
+) -> Estimate | None:
+    found = estimate(pairs, start=start)
+    return found if found is None or refine == "edges" else refined_by_information(pairs, found)
 
 
 def summary(rows: list[dict]) -> None:

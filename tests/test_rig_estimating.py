@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics
 
 from crossband.errors import OptionError
 from crossband.rig.aligning import Cameras, align_pairs, align_points
@@ -15,6 +17,7 @@ from crossband.rig.checking import misfit
 from crossband.rig.estimating import Estimate, estimate
 from crossband.rig.features import Picture, edge_features, picture_of
 from crossband.rig.geometry import corners, shifted, transform
+from crossband.rig.information import information_gain, joint_histogram, share_told
 from crossband.rig.refinement import Level
 from crossband.rig.resampling import student_t
 from crossband.rig.trust import doubt
@@ -243,3 +246,34 @@ def test_points_that_disagree_are_refused() -> None:
         align_points(
             draw.uniform(0, 150, (20, 2)), draw.uniform(0, 150, (20, 2)), (VISIBLE_SIZE, INFRARED_SIZE)
         )
+
+
+class TestInformation:
+    def test_it_is_scikit_learn_s(self) -> None:
+        """Of independent levels nothing is told, of one that settles the other all of it; between, theirs."""
+        rng = np.random.default_rng(0)
+        a = rng.integers(0, 4, 20_000)
+        b = np.where(rng.random(len(a)) < 0.7, 3 - a, rng.integers(0, 4, len(a)))
+        # Levels far enough apart that the window of the histogram keeps them apart.
+        joint = joint_histogram(4.0 + 7 * a, 4.0 + 7 * b)
+        told = metrics.mutual_info_score(a, b) / metrics.mutual_info_score(a, a)
+        # The window spreads each level alike in the infrared entropy, and not in what the levels share.
+        window = np.log(2 * np.pi * np.e) / 2 / metrics.mutual_info_score(a, a)
+        assert share_told(joint) == pytest.approx(told / (1 + window), rel=0.03)
+        assert share_told(joint_histogram(4.0 + 7 * a, 4.0 + 7 * rng.permutation(b))) < 0.01
+
+    def test_the_right_place_is_a_summit_and_a_wrong_one_is_not(self) -> None:
+        assert found().information > 0.05
+        assert information_gain(pictures(), HOMOGRAPHY) > 0.05
+        assert information_gain(pictures(), HOMOGRAPHY @ shifted(12, 9)) < 0
+
+    def test_levels_that_speak_against_the_edges_are_a_doubt(self) -> None:
+        assert doubt(found()) is None
+        why = doubt(replace(found(), information=-0.01))
+        assert why is not None
+        assert "mutual information" in why
+
+    def test_which_band_is_bright_does_not_matter(self) -> None:
+        negative = [(one, Picture(255 - other.levels, other.valid)) for one, other in pictures()]
+        exchanged = information_gain(negative, HOMOGRAPHY)
+        assert exchanged == pytest.approx(information_gain(pictures(), HOMOGRAPHY), abs=0.02)

@@ -32,13 +32,6 @@ def align_arguments(parser: ArgumentParser) -> None:
         help="what may lie between the cameras; the fewer numbers, the fewer pairs settle them",
     )
     parser.add_argument(
-        "--refine",
-        type=Literal["edges", "information"],
-        default="edges",
-        help="what the last steps climb: the correlation of edges, or the mutual information of levels, "
-        "which was worse wherever it was measured (docs/rig.md)",
-    )
-    parser.add_argument(
         "--pairs",
         type=int,
         default=24,
@@ -117,7 +110,6 @@ def _align(options: Namespace) -> int:
             options.model,
             cameras=cameras,
             limit=options.limit,
-            refine=options.refine,
         )
         witness = f"\nmutual information: {100 * found.information:.0f} % above the best place around it"
     print(_told(rig) + witness)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from crossband.errors import OptionError
-from crossband.rig.estimating import Estimate, Refinement, estimate
+from crossband.rig.estimating import Estimate, estimate
 from crossband.rig.features import Picture
 from crossband.rig.geometry import Model, Size
 from crossband.rig.lens import Lens
@@ -80,12 +80,10 @@ def align_pairs(
     *,
     cameras: Cameras | None = None,
     limit: float = LIMIT,
-    refine: Refinement = "edges",
 ) -> tuple[Rig, Estimate]:
     """The rig of pairs (visible, infrared) that were never aligned, and what speaks for it.
 
     cameras: what is known of them. limit: infrared pixels by which the worst corner may be off (95 %).
-    refine: as in `estimate`.
 
     Raises OptionError for pictures of several sizes, and where the geometry cannot be trusted, saying why.
     """
@@ -106,7 +104,6 @@ def align_pairs(
             for visible, infrared in pairs
         ],
         model,
-        refine=refine,
     )
     why = doubt(found, limit)
     if found is None or why is not None:

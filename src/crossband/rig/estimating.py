@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from crossband.rig.evidence import Agreement, corner_errors, local_agreement, parts_of
 from crossband.rig.features import Picture
 from crossband.rig.geometry import Model, Size, corners, distortion, is_sound, normalised, shifted, transform
-from crossband.rig.information import InformationLevel, information_gain
+from crossband.rig.information import information_gain
 from crossband.rig.refinement import Level, PicturePair
 from crossband.rig.resampling import worst_corner
 from crossband.rig.search import rough_guesses
@@ -28,15 +27,11 @@ _FIRST, _SECOND, _THIRD, _LAST = (320, 5, 4.0), (320, 3, 2.4), (640, 3, 2.2), (6
 _ASKED = (320, 2, 1.6)
 
 
-Refinement = Literal["edges", "information"]
-"""What the last steps climb: the correlation of edges, or the mutual information of levels."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A homography from infrared to visible pixels, and what speaks for it.
 
-    score: the mean correlation of the bands' edges under it, or what it was refined by. corner_errors: (4,),
+    score: the mean correlation of the bands' edges under it. corner_errors: (4,),
     see `corner_errors`. agreement: of the cells of the infrared picture. information: `information_gain`.
     """
 
@@ -55,16 +50,12 @@ class Estimate:
 
 
 def estimate(
-    pairs: Sequence[PicturePair],
-    model: Model = "homography",
-    *,
-    start: np.ndarray | None = None,
-    refine: Refinement = "edges",
+    pairs: Sequence[PicturePair], model: Model = "homography", *, start: np.ndarray | None = None
 ) -> Estimate | None:
     """The homography under which the edges of both bands agree best over all pairs; None if none is sound.
 
     pairs: visible and infrared of one rig, each band of one size. start: a homography, infrared to visible,
-    to begin from in place of a search. refine: "information" climbs mutual information from there.
+    to begin from in place of a search.
     """
     if not all(any(_has_edges(pair[side]) for pair in pairs) for side in (0, 1)):
         return None
@@ -84,9 +75,6 @@ def estimate(
         if elsewhere is None:
             break
         homography = normalised(homography @ shifted(*elsewhere))
-    if refine == "information":
-        level = InformationLevel(pairs, *_LAST)
-        homography, score = level.refined(homography, model)
     if not _plausible(homography, pairs[0][1].size):
         return None
     return Estimate(
@@ -94,7 +82,7 @@ def estimate(
         model=model,
         score=score,
         corner_errors=corner_errors(level, homography, model),
-        agreement=agreement if refine == "edges" else local_agreement(asked, homography),
+        agreement=agreement,
         pairs=len(pairs),
         information=information_gain(pairs, homography),
     )
