@@ -76,7 +76,7 @@ def main() -> None:
     seconds = frames / RATE
     print(
         f"{moments} moments in {seconds:.0f} s of stream: {size / 1e6:.0f} MB, {size / seconds / 1e6:.2f} MB "
-        f"a second (bound of pictures: {BYTES_A_SECOND / 1e6:g}); written in "
+        f"a second (bound: {BYTES_A_SECOND / 1e6:g}); written in "
         f"{time.perf_counter() - began:.0f} s"
     )
 

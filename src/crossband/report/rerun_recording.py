@@ -19,6 +19,9 @@ from crossband.words import Band
 RATE = 10
 """Times a second that anything is logged, at most."""
 _QUALITY = 80
+_ROW = 1500
+"""Bytes that the file takes for each thing that is logged beside what it holds, where they are logged as they
+come: its chunk, and the chunk's place in the file's index (`python speed/rerun_size.py`)."""
 
 
 def rerun_package() -> Any:
@@ -34,7 +37,8 @@ def rerun_package() -> Any:
 
 
 class RerunRecording:
-    """A recording of what is seen at times. bytes: of the pictures that it was given, as they are stored.
+    """A recording of what is seen at times. bytes: about how large it is: its pictures as they are
+    stored, and what each thing that is logged takes beside.
 
     classes: of the labels; their legend is kept once. max_side: pictures with a longer side are made smaller.
     """
@@ -87,12 +91,12 @@ class RerunRecording:
 
     def text(self, name: str, text: str) -> None:
         """Log a text."""
-        self._recording.log(name, self._rerun.TextDocument(text))
+        self._log(name, self._rerun.TextDocument(text))
 
     def numbers(self, numbers: Mapping[str, float]) -> None:
         """Log numbers, each a line over time."""
         for name, number in numbers.items():
-            self._recording.log(name, self._rerun.Scalars(number))
+            self._log(name, self._rerun.Scalars(number))
 
     def band_states(self, states: Mapping[Band, str | None]) -> None:
         """Log which bands are on: a text, and a line over time for each, 1 on and 0 off.
@@ -117,10 +121,14 @@ class RerunRecording:
     def _encoded(self, name: str, data: bytes, kind: str) -> None:
         self.bytes += len(data)
         self._known.add(name)
-        self._recording.log(name, self._rerun.EncodedImage(contents=data, media_type=kind))
+        self._log(name, self._rerun.EncodedImage(contents=data, media_type=kind))
 
     def _clear(self, name: str) -> None:
         """What was there must not stay on."""
         if name in self._known:
             self._known.discard(name)
-            self._recording.log(name, self._rerun.Clear(recursive=False))
+            self._log(name, self._rerun.Clear(recursive=False))
+
+    def _log(self, name: str, what: Any) -> None:
+        self.bytes += _ROW
+        self._recording.log(name, what)

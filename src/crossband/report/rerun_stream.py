@@ -16,7 +16,7 @@ from crossband.stream.stream import Moment
 from crossband.words import BANDS, IGNORE_INDEX
 
 BYTES_A_SECOND = 1_000_000
-"""Of the pictures, over the time of the stream: five minutes stay below 300 MB, and a moment more."""
+"""Of the file, over the time of the stream: five minutes stay below 300 MB, and a moment more."""
 _MAX_SIDE = 640
 
 

@@ -22,6 +22,13 @@ _BLUR = 1.0
 _SMOOTHING = 1.0
 """Standard deviation in pixels of the Gaussian before levels are compared: without it, levels between pixels
 are smoother than those at pixels, and whole shifts look better than they are."""
+_SURROUNDINGS = 12.0
+"""Standard deviation in pixels of the window that levels are held against: a lamp at night, or the sky, would
+fill the histogram otherwise."""
+_SPREAD = 2.5
+"""Standard deviations of the surroundings, to either side, over which the bins are spread."""
+_NOISE = 3.0
+"""Levels of 255; surroundings that vary by less are not made more of."""
 _LEAST_ENTROPY = 1e-3
 _ASKED = (320, 2, 1.5)
 _AROUND = 0.06
@@ -30,7 +37,7 @@ _PLACES = 8
 
 
 class InformationLevel(Level):
-    """`Level` of the pictures' levels in place of their edges."""
+    """`Level` of the pictures' levels, each against its surroundings, in place of their edges."""
 
     def told(self, homography: np.ndarray) -> float:
         """The share of the infrared levels' entropy that the visible levels tell, in [0, 1]: the mean over
@@ -47,8 +54,10 @@ class InformationLevel(Level):
         return float(np.mean(shares))
 
     def features(self, levels: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Levels in bins, (h, w, 1), thinned to the grid, and where they are."""
-        smooth = cv2.GaussianBlur(levels, (0, 0), max(_SMOOTHING, self.pool))
+        """Levels against their surroundings in bins, (h, w, 1), thinned to the grid, and where they are."""
+        away = levels - cv2.GaussianBlur(levels, (0, 0), _SURROUNDINGS)
+        around = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), _SURROUNDINGS) + _NOISE**2)
+        smooth = cv2.GaussianBlur(away / around, (0, 0), max(_SMOOTHING, self.pool))
         inner = cv2.erode(valid.astype(np.uint8), np.ones((7, 7), np.uint8), borderType=cv2.BORDER_REPLICATE)
         height, width = (length // self.step for length in smooth.shape)
         cut = slice(height * self.step), slice(width * self.step)
@@ -56,7 +65,7 @@ class InformationLevel(Level):
             cv2.resize(image[cut], (width, height), interpolation=cv2.INTER_AREA)
             for image in (smooth, inner.astype(np.float32))
         )
-        bins = np.clip(smooth * ((BINS - 1) / 255), 0, BINS - 1.001)
+        bins = np.clip((smooth / _SPREAD + 1) * ((BINS - 1) / 2), 0, BINS - 1.001).astype(np.float32)
         return bins[..., None], (inner > 0.99).astype(np.float32)
 
 

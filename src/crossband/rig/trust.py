@@ -13,6 +13,8 @@ otherwise.
 
 _FEWEST_CELLS = 8
 _LEAST_SHARE = 0.6
+_LEAST_INFORMATION = 0.1
+"""Of eight pairs that do not belong together up to 0.07, of four that do 0.18 or more (docs/rig.md)."""
 
 
 def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
@@ -39,11 +41,11 @@ def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
             "the pairs lack texture that both bands show, do not belong together, or see near and far things "
             "from two viewpoints (parallax); give other pairs, or --points on the plane that matters"
         )
-    if found.information <= 0:
+    if found.information < _LEAST_INFORMATION:
         return (
-            "the levels of both bands tell more of each other beside the place where their edges agree than "
-            "at it (mutual information): the pairs do not belong together, or lack what both bands show; "
-            "give other pairs, or --points"
+            "the levels of both bands tell as much of each other beside the place where their edges agree "
+            "(mutual information): the pairs do not belong together, or lack what both bands show; give "
+            "other pairs, or --points"
         )
     if found.pairs < FEWEST_PAIRS:
         return (
