@@ -23,7 +23,8 @@ With ``--refine information`` the last steps climb the mutual information of lev
 
 ``scenes``: the same of generated scenes, whose bands are registered exactly.
 
-``witness``: what mutual information says of pairs that are registered (`information_gain`).
+``bias``: by how much untouched pairs, taken together, are off for us. ``witness``: what mutual information
+says of pairs that are registered (`information_gain`).
 
 ``points``: the calibrated rig's homography from its points. ``fit``: our fit to points beside OpenCV's.
 ``wrong``: rigs of pictures that do not belong together, the pair of two viewpoints, noise and nothing; all
@@ -95,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = (roadscene, witness, scenes, points, fit, wrong, factory, aerial, starts, picture)
+    parts = (roadscene, witness, bias, scenes, points, fit, wrong, factory, aerial, starts, picture)
     parser.add_argument("what", choices=[part.__name__ for part in parts])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--pairs", type=int, default=8)
@@ -235,6 +236,31 @@ def summary(rows: list[dict]) -> None:
         print(f"all corners within their own bound of {where}: {covered[0]} of all, {covered[1]} of these")
     print(f"bound: median {np.median([row.get('bound', np.inf) for row in rows]):.1f} infrared pixels")
     print(f"seconds: median {np.median([row['seconds'] for row in rows]):.1f}")
+
+
+def bias(options: argparse.Namespace) -> None:
+    folder = options.data / "roadscene"
+    names = sorted(path.name for path in (folder / "visible").iterdir())
+    images = trial(folder, names, 0, options.pairs)
+    visible = [picture_of(image) for image, _ in images]
+    infrared = [picture_of(image) for _, image in images]
+    greys = [cv2.GaussianBlur(one.levels, (0, 0), 1.5) for one in visible]
+    negatives = [Picture(255 - grey, one.valid) for grey, one in zip(greys, visible, strict=True)]
+    size = infrared[0].size
+    for name, others, refine in (
+        ("infrared, by edges", infrared, "edges"),
+        ("infrared, by mutual information", infrared, "information"),
+        ("visible, blurred and negative, by edges", negatives, "edges"),
+    ):
+        found = found_by(refine, list(zip(visible, others, strict=True)), np.eye(3))
+        assert found is not None
+        off = transform(found.homography, corners(size)) - corners(size)
+        wider, higher = off[[1, 2], 0].mean() - off[[0, 3], 0].mean(), off[2:, 1].mean() - off[:2, 1].mean()
+        print(
+            f"{name}: wider by {wider:+.1f} of {size[1]}, higher by {higher:+.1f} of {size[0]}; worst corner "
+            f"{np.linalg.norm(off, axis=1).max():.2f}",
+            flush=True,
+        )
 
 
 def witness(options: argparse.Namespace) -> None:

@@ -58,7 +58,8 @@ def align_arguments(parser: ArgumentParser) -> None:
         "--limit",
         type=float,
         default=3.0,
-        help="infrared pixels by which the worst corner may be off (95 %) before the geometry is refused",
+        help="infrared pixels by which the worst corner may be off (95 %) before the geometry is refused; "
+        "from pairs, no corner is known to less than 1",
     )
     parser.add_argument("--report", type=str | None, help="page to write: both bands before and after")
     parser.add_argument(

@@ -14,7 +14,7 @@ otherwise.
 _FEWEST_CELLS = 8
 _LEAST_SHARE = 0.6
 _LEAST_INFORMATION = 0.1
-"""Of eight pairs that do not belong together up to 0.07, of four that do 0.18 or more (docs/rig.md)."""
+"""Of eight pairs that do not belong together up to 0.08, of four that do 0.21 or more (docs/rig.md)."""
 
 
 def doubt(found: Estimate | None, limit: float = LIMIT) -> str | None:
