@@ -82,9 +82,10 @@ def joint_histogram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         for along, other in ((0, 1 - below), (1, below)):
             place = (first + down) * BINS + second + along
             counts += np.bincount(place, share * other, BINS * BINS)
-    smooth = cv2.GaussianBlur(counts.reshape(BINS, BINS), (0, 0), _BLUR, borderType=cv2.BORDER_REFLECT)
-    smooth += 1e-6 * len(a)
-    return np.asarray(smooth / smooth.sum())
+    table: np.ndarray = counts.reshape(BINS, BINS)
+    smooth: np.ndarray = cv2.GaussianBlur(table, (0, 0), _BLUR, borderType=cv2.BORDER_REFLECT)
+    filled: np.ndarray = smooth + 1e-6 * len(a)
+    return filled / filled.sum()
 
 
 def share_told(joint: np.ndarray) -> float:
