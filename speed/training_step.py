@@ -79,7 +79,7 @@ def _phase_step(system: str, index: int, settings: Settings) -> Callable[[], Non
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack(list(phase.loss(batch).values())).sum().backward()
+        torch.stack(list(module.terms(batch).values())).sum().backward()
         optimizer.step()
 
     return step

@@ -191,9 +191,10 @@ def test_infrared_alone_costs_what_the_baseline_costs() -> None:
         baseline = counter.get_total_flops()
         assert baseline > 1e10
         assert count_flops(system, "infrared", (480, 640)) == baseline
-        # Both: two branches without their heads, the gated unit, the fused head.
+        # Both: two branches without their heads, the gated unit, whose gates read two maps of their three, the
+        # fused head.
         pixels, width = 120 * 160, 256
-        unit = 2 * pixels * 3 * (9 * width * width + 3 * width * width)
+        unit = 2 * pixels * 3 * (9 * width * width + 2 * width * width)
         head = 2 * pixels * width * 9
         assert count_flops(system, "both", (480, 640)) == 2 * baseline + unit - head
     assert system.training

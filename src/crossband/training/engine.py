@@ -261,6 +261,7 @@ class _Run:
             None if self.classes is None else len(self.classes),
             self.options.seed,
             channels_last=self.options.channels_last,
+            compiled=self.options.compile,
             after_epoch=self._keep_epoch,
         )
         if self.options.compile:

@@ -17,6 +17,7 @@ from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.metrics.segmentation import SegmentationMetric
 from crossband.recipe import Recipe
 from crossband.systems.base import EpochRow, Phase
+from crossband.training.cpu_convolutions import CPUConvolutions
 from crossband.training.curves import VALIDATION_LOSS, row_from_dict, row_to_dict
 from crossband.words import BANDS, Bands
 
@@ -32,7 +33,7 @@ class PhaseModule(pl.LightningModule):
     bits as one that was not.
 
     recipe: how it is optimised. classes: their number, or None for a system that only fuses.
-    rows: one per finished epoch.
+    rows: one per finished epoch. compiled: whether what it optimises is compiled, which chooses kernels itself.
     after_epoch: called on every process when an epoch's row is complete.
     """
 
@@ -44,6 +45,7 @@ class PhaseModule(pl.LightningModule):
         seed: int,
         *,
         channels_last: bool = False,
+        compiled: bool = False,
         after_epoch: Callable[[PhaseModule], None] = lambda module: None,
     ):
         super().__init__()
@@ -61,6 +63,7 @@ class PhaseModule(pl.LightningModule):
         self.keeps = None if inside else phase.keeps
         self.seed = seed
         self.channels_last = channels_last
+        self.compiled = compiled
         self.rows: list[EpochRow] = []
         self.classes = classes
         self.scores: dict[Bands, SegmentationMetric] = {}
@@ -143,7 +146,7 @@ class PhaseModule(pl.LightningModule):
         if batch.label is None and self.phase.keeps.segments:
             raise PairError(f"pair {batch.names[0]!r} has no label to train on")
         try:
-            terms = self.phase.loss(batch)
+            terms = self.terms(batch)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -154,6 +157,13 @@ class PhaseModule(pl.LightningModule):
         total = torch.stack([term.float() for term in terms.values()]).sum()
         self._add({"loss": total, **terms})
         return total
+
+    def terms(self, batch: Any) -> Mapping[str, Tensor]:
+        """The named terms of the phase's loss of a batch, by the fastest convolutions that the device has."""
+        if self.compiled or self.device.type != "cpu":
+            return self.phase.loss(batch)
+        with CPUConvolutions():
+            return self.phase.loss(batch)
 
     def _add(self, terms: Mapping[str, Tensor]) -> None:
         self._steps += 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crossband.errors import OptionError
 
@@ -44,9 +47,18 @@ class GatedSpectralUnit(nn.Module):
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """(B, channels, H, W) twice -> (B, width, H, W)."""
         inputs = (infrared, visible, infrared + visible)
-        union = torch.cat(inputs, dim=1)
         terms = [
-            torch.sigmoid(gate(union)) * torch.tanh(hidden(x))
-            for x, hidden, gate in zip(inputs, self.hidden, self.gates, strict=True)
+            gate * torch.tanh(hidden(x))
+            for x, hidden, gate in zip(inputs, self.hidden, self._opened(infrared, visible), strict=True)
         ]
         return terms[0] + terms[1] + terms[2]
+
+    def _opened(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, ...]:
+        """z_1, z_2 and z_3, from one convolution of [x1; x2]."""
+        # V * [x1; x2; x1 + x2] is linear: what it has for the sum is added to what it has for either map.
+        gates: list[Any] = list(self.gates)
+        of_infrared, of_visible, of_sum = torch.cat([gate.weight for gate in gates]).chunk(3, dim=1)
+        weight = torch.cat([of_infrared + of_sum, of_visible + of_sum], dim=1)
+        bias = None if gates[0].bias is None else torch.cat([gate.bias for gate in gates])
+        opened = F.conv2d(torch.cat([infrared, visible], dim=1), weight, bias, padding=gates[0].padding)
+        return torch.sigmoid(opened).chunk(3, dim=1)
