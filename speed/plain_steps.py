@@ -38,9 +38,10 @@ ENCODERS = {"csknet": "efficientnet-b3", "amdanet": "mit_b1"}
 WHAT = {"csknet": "CSK-Net, phase 2", "amdanet": "AMDANet, two steps"}
 SEEDS = {"csknet": (0,), "amdanet": (0, 1)}
 """Of the draws of one timed run; AMDANet's first draw is below 1/2 with one and above it with the other."""
-TOLERANCE = 1e-3
-"""Most that losses and gradients may differ by, as a share of themselves, in float32. That every gradient is equal
-is a test's in float64; in float32 those that are 0 in truth, of biases before a norm, are noise."""
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 2e-2
+"""Most that the losses, and all gradients as one vector, may differ by, as a share of themselves, in float32. The
+last digits decide which of nearly equal pairs the contrastive loss keeps: that alone was seen to move gradients by
+0.005. That the gradient of every parameter is equal is a test's, in float64."""
 
 Loss = Callable[[], "Tensor"]
 
@@ -143,7 +144,7 @@ def check_equal(part: str, ours: tuple[nn.Module, Loss], reference: tuple[nn.Mod
             f"by {apart:.1g} of its length",
             flush=True,
         )
-        if not (loss_apart < TOLERANCE and apart < TOLERANCE):
+        if not (loss_apart < LOSS_TOLERANCE and apart < GRADIENT_TOLERANCE):
             raise RuntimeError(f"{part}: ours and the plain formulas differ")
     for trained, _ in (ours, reference):
         trained.zero_grad()
