@@ -1,14 +1,14 @@
-"""A training step of CSK-Net's second phase, and one of AMDANet, against the papers' formulas written plainly.
+"""A training step of CSK-Net's second phase, and one of AMDANet, against the formulas written plainly.
 
     python speed/plain_steps.py                                     # both, with memory
     python speed/plain_steps.py --threads 1 --clock processor       # on a machine that is busy otherwise
     python speed/plain_steps.py --parts csknet --encoder efficientnet-b0 --size 240x320
     python speed/plain_steps.py --channels-last                     # one more row: ours in that memory layout
 
-The references are `reference_csknet_step.py` and `reference_amdanet_step.py` of tests/references, with the weights
-of ours; the run stops if losses or gradients differ. A step is the loss of a batch, its backward pass and the
-optimiser, which is the recipe's in both. One of AMDANet is two steps, one for each of the cases that its mutual
-feature masks draw. The README beside this file says how things are measured.
+The references are `reference_csknet_step.py` and `reference_amdanet_step.py` of tests/references, with the
+weights of ours; the run stops if losses or gradients differ. A step is the loss of a batch, its backward pass
+and the optimiser, which is the recipe's in both. One of AMDANet is two steps, one for each of the cases that
+its mutual feature masks draw. The README beside this file says how things are measured.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ WHAT = {"csknet": "CSK-Net, phase 2", "amdanet": "AMDANet, two steps"}
 SEEDS = {"csknet": (0,), "amdanet": (0, 1)}
 """Of the draws of one timed run; AMDANet's first draw is below 1/2 with one and above it with the other."""
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 2e-2
-"""Most that the losses, and all gradients as one vector, may differ by, as a share of themselves, in float32. The
-last digits decide which of nearly equal pairs the contrastive loss keeps: that alone was seen to move gradients by
-0.005. That the gradient of every parameter is equal is a test's, in float64."""
+"""Most that the losses, and all gradients as one vector, may differ by, as a share of themselves, in float32.
+The last digits decide which of nearly equal pairs the contrastive loss keeps: that alone was seen to move
+gradients by 0.005. That the gradient of every parameter is equal is a test's, in float64."""
 
 Loss = Callable[[], "Tensor"]
 
@@ -135,13 +135,15 @@ def check_equal(part: str, ours: tuple[nn.Module, Loss], reference: tuple[nn.Mod
         wanted = {name: p.grad for name, p in reference[0].named_parameters() if p.grad is not None}
         found = {name: p.grad for name, p in ours[0].named_parameters() if p.grad is not None}
         if found.keys() != wanted.keys():
-            raise RuntimeError(f"{part}: {found.keys() ^ wanted.keys()} have a gradient in one of the two only")
+            raise RuntimeError(
+                f"{part}: {found.keys() ^ wanted.keys()} have a gradient in one of the two only"
+            )
         length = _length(wanted.values())
         apart = _length(found[name] - gradient for name, gradient in wanted.items()) / length
         loss_apart = abs(losses[0] - losses[1]).item() / abs(losses[1]).item()
         print(
-            f"{part}: losses differ by {loss_apart:.1g} of themselves, all {len(wanted)} gradients as one vector "
-            f"by {apart:.1g} of its length",
+            f"{part}: losses differ by {loss_apart:.1g} of themselves, all {len(wanted)} gradients as one "
+            f"vector by {apart:.1g} of its length",
             flush=True,
         )
         if not (loss_apart < LOSS_TOLERANCE and apart < GRADIENT_TOLERANCE):

@@ -5,7 +5,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossband.pairs.batch import Batch
+from crossband.recipe import Recipe
+from crossband.systems.base import Phase
 from crossband.training.cpu_convolutions import CPUConvolutions
+from crossband.training.phase_module import PhaseModule
+from tiny_systems import CLASSES, labelled, tiny
 
 DEPTHWISE = [
     {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
@@ -103,3 +108,19 @@ def test_mixed_precision_stays_as_it_is() -> None:
         true = layer(image)
     assert ours.dtype == torch.bfloat16
     assert torch.equal(ours, true)
+
+
+@pytest.mark.parametrize(("compiled", "taken"), [(False, True), (True, False)])
+def test_a_phase_is_trained_by_them_unless_it_is_compiled(compiled: bool, taken: bool) -> None:
+    layer = nn.Conv2d(3, 3, 5, padding=2, groups=3, bias=False)
+    loss: dict[str, Tensor] = {}
+
+    def convolved(batch: Batch) -> dict[str, Tensor]:
+        loss["output"] = layer(batch.visible)
+        return {"mean": loss["output"].mean()}
+
+    phase = Phase("only", trained=layer, keeps=tiny("deeplabv3plus"), loss=convolved)
+    module = PhaseModule(phase, Recipe(), CLASSES, seed=0, compiled=compiled)
+    terms = module.terms(labelled())
+    assert terms["mean"].requires_grad
+    assert (loss["output"].grad_fn.name() != "ConvolutionBackward0") == taken

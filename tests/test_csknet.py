@@ -191,8 +191,8 @@ def test_infrared_alone_costs_what_the_baseline_costs() -> None:
         baseline = counter.get_total_flops()
         assert baseline > 1e10
         assert count_flops(system, "infrared", (480, 640)) == baseline
-        # Both: two branches without their heads, the gated unit, whose gates read two maps of their three, the
-        # fused head.
+        # Both: two branches without their heads, the gated unit, whose gates read two maps of their three,
+        # the fused head.
         pixels, width = 120 * 160, 256
         unit = 2 * pixels * 3 * (9 * width * width + 2 * width * width)
         head = 2 * pixels * width * 9

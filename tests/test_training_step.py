@@ -1,4 +1,4 @@
-"""A training step of CSK-Net's second phase, and one of AMDANet, against the papers' formulas written plainly.
+"""A training step of CSK-Net's second phase, and one of AMDANet, against the formulas written plainly.
 
 Same weights, batch and seed, float64: the loss and the gradient of every parameter are equal.
 """
@@ -32,7 +32,7 @@ def wide(batch: Batch) -> Batch:
 
 
 def check_gradients(ours: nn.Module, reference: nn.Module) -> None:
-    """Every parameter has the reference's gradient, but for the last digits, and most have one that is not 0."""
+    """Every parameter has the reference's gradient but for the last digits, and most have one."""
     wanted = dict(reference.named_parameters())
     moved = 0
     for name, parameter in ours.named_parameters():
@@ -77,7 +77,9 @@ def test_csknet() -> None:
     assert all(torch.allclose(state[key], value, rtol=1e-9, atol=1e-12) for key, value in norms.items())
 
 
-@pytest.mark.parametrize(("case", "below"), [("shared maps masked", True), ("maps of both bands masked", False)])
+@pytest.mark.parametrize(
+    ("case", "below"), [("shared maps masked", True), ("maps of both bands masked", False)]
+)
 def test_amdanet(case: str, below: bool) -> None:
     seed = next(seed for seed in range(99) if _first_draw(seed) == below)
     system = amdanet().train()

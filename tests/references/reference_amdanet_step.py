@@ -1,10 +1,10 @@
 """AMDANet's training step written down as its formulas read, in plain eager PyTorch.
 
-What ours must equal, gradient for gradient, and outrun: `reference_amdanet.py` in training mode, its mutual feature
-masks, and a1 L_seg + a2 L_fus + a3 L_cr of the published code, at the defaults of `AMDANetTraining`, without
-dropout and stochastic depth. The masks are drawn as ours draws them, so that one seed gives both the same. A
-second pass of a decoder on maps that no mask has touched is made where it would differ by dropout (the segmentation
-decoder's), and not where it could not (the fusion decoder's).
+What ours must equal, gradient for gradient, and outrun: `reference_amdanet.py` in training mode, its mutual
+feature masks, and a1 L_seg + a2 L_fus + a3 L_cr of the published code, at the defaults of `AMDANetTraining`,
+without dropout and stochastic depth. The masks are drawn as ours draws them, so that one seed gives both the
+same. A second pass of a decoder on maps that no mask has touched is made where it would differ by dropout, in
+the segmentation decoder, and not where it could not, in the fusion decoder.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """CSK-Net's second training phase written down as its paper's formulas read, in plain eager PyTorch.
 
-What ours must equal, gradient for gradient, and outrun. smp's own DeepLabV3+ with an EfficientNet, one pass per
-branch, each loss as its equation has it (arXiv 2312.02240, equations 1 to 11). Random draws fall in the order in
-which ours makes them, so that one seed gives both the same dropout, and the contrastive loss takes its pixels
-from our sampler: which pixels meet is a draw, and no gradient flows through it. Only what the system and its
-training are by default. The parameters have the names of ours, so that ``load_state_dict`` carries weights over.
+What ours must equal, gradient for gradient, and outrun. smp's own DeepLabV3+ with an EfficientNet, one pass
+per branch, each loss as its equation has it (arXiv 2312.02240, equations 1 to 11). Random draws fall in the
+order in which ours makes them, so that one seed gives both the same dropout, and the contrastive loss takes
+its pixels from our sampler: which pixels meet is a draw, and no gradient flows through it. Only what the
+system and its training are by default. The parameters have the names of ours, so that ``load_state_dict``
+carries weights over.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ class GatedUnit(nn.Module):
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         x3 = x1 + x2
         union = torch.cat([x1, x2, x3], dim=1)
-        h1, h2, h3 = (
-            torch.tanh(hidden(x)) for hidden, x in zip(self.hidden, (x1, x2, x3), strict=True)
-        )
+        h1, h2, h3 = (torch.tanh(hidden(x)) for hidden, x in zip(self.hidden, (x1, x2, x3), strict=True))
         z1, z2, z3 = (torch.sigmoid(gate(union)) for gate in self.gates)
         return z1 * h1 + z2 * h2 + z3 * h3
 
@@ -87,8 +86,8 @@ class ReferenceCSKNet(nn.Module):
 class ReferencePhase(nn.Module):
     """The second phase: what it trains, its frozen teacher, and its loss of a batch.
 
-    sampler: our draw of pixels. ``students`` and ``teacher`` take the weights of the phase's ``trained`` and of the
-    network of its frozen teacher.
+    sampler: our draw of pixels. ``students`` and ``teacher`` take the weights of the phase's ``trained`` and
+    of the network of its frozen teacher.
     """
 
     def __init__(self, classes: int, encoder: str, sampler: Sampler, decoder_channels: int = 256):

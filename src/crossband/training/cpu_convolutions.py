@@ -1,10 +1,10 @@
 """The convolutions of a training step on a CPU, by kernels that are made for them.
 
 PyTorch gives a float32 convolution on a CPU to oneDNN, whose forward passes are fast throughout. Its backward
-passes are not: of depthwise convolutions that are dilated, strided, or larger than 3 x 3, a gradient takes 10 to 40
-times as long as the forward pass. And with one thread PyTorch keeps 1 x 1 convolutions to itself, at half of the
-rate. Both gradients of a depthwise convolution are convolutions too, and are written here as forward passes. That
-adds the same products in another order: gradients are equal but for their last digits.
+passes are not: of depthwise convolutions that are dilated, strided, or larger than 3 x 3, a gradient takes 10
+to 60 times as long as the forward pass. And with one thread PyTorch keeps 1 x 1 convolutions to itself, at
+half of the rate. Both gradients of a depthwise convolution are convolutions too, and are computed here by
+forward passes. That adds the same products in another order: gradients are equal but for their last digits.
 docs/results/speed.md has what it brings.
 """
 
@@ -23,7 +23,7 @@ Pair = tuple[int, int]
 LARGEST_FAST_KERNEL = 3
 """Side of the largest kernel whose gradient oneDNN has a fast kernel for."""
 WIDEST_DILATION = 4
-"""Beyond it, as in the pyramid of DeepLabV3+, most of the padded planes is zeros, and oneDNN's own is faster."""
+"""Beyond it, as in DeepLabV3+'s pyramid, most of a padded plane is zeros, and oneDNN's own is faster."""
 
 
 class CPUConvolutions(TorchFunctionMode):
@@ -91,7 +91,8 @@ def _convolution(
         slow = max(kernel) > LARGEST_FAST_KERNEL or max(*places[0], *places[2]) > 1
         # A border that no tap of the kernel turned around could reach would have to be cut off.
         reached = all(
-            border <= step * (side - 1) for border, step, side in zip(places[1], places[2], kernel, strict=True)
+            border <= step * (side - 1)
+            for border, step, side in zip(places[1], places[2], kernel, strict=True)
         )
         if slow and reached and max(places[2]) <= WIDEST_DILATION:
             return _Depthwise.apply(image, weight, *places)
@@ -101,12 +102,11 @@ def _convolution(
 def _image_gradient(
     gradient: Tensor, image: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
-    """The gradient, with zeros where a stride left places out, convolved with the kernel turned by 180 degrees."""
+    """The gradient, zeros where a stride left places out, convolved with the kernel turned by 180 degrees."""
     reach = [step * (side - 1) for step, side in zip(dilation, weight.shape[2:], strict=True)]
     if max(stride) > 1:
         size = [
-            side + 2 * border - far
-            for side, border, far in zip(image.shape[2:], padding, reach, strict=True)
+            side + 2 * border - far for side, border, far in zip(image.shape[2:], padding, reach, strict=True)
         ]
         spread = gradient.new_zeros(*gradient.shape[:2], *size)
         spread[..., :: stride[0], :: stride[1]] = gradient
@@ -118,7 +118,7 @@ def _image_gradient(
 def _weight_gradient(
     gradient: Tensor, image: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
-    """Each plane of the image convolved with its plane of the gradient, stride and dilation changing places."""
+    """Each plane of the image convolved with the gradient's; stride and dilation change places."""
     if max(padding) > 0:
         image = F.pad(image, (padding[1], padding[1], padding[0], padding[0]))
     count, channels = image.shape[:2]

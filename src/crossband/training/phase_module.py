@@ -33,7 +33,8 @@ class PhaseModule(pl.LightningModule):
     bits as one that was not.
 
     recipe: how it is optimised. classes: their number, or None for a system that only fuses.
-    rows: one per finished epoch. compiled: whether what it optimises is compiled, which chooses kernels itself.
+    rows: one per finished epoch. compiled: whether what it optimises is compiled, which chooses kernels
+    itself.
     after_epoch: called on every process when an epoch's row is complete.
     """
 
