@@ -1,10 +1,10 @@
 """The convolutions of a training step on a CPU, by kernels that are made for them.
 
 PyTorch gives a float32 convolution on a CPU to oneDNN, whose forward passes are fast throughout. Its backward
-passes are not: of depthwise convolutions that are dilated, strided, or larger than 3 x 3, a gradient takes 10
-to 60 times as long as the forward pass. And with one thread PyTorch keeps 1 x 1 convolutions to itself, at
-half of the rate. Both gradients of a depthwise convolution are convolutions too, and are computed here by
-forward passes. That adds the same products in another order: gradients are equal but for their last digits.
+passes are not: the gradients of a dilated depthwise convolution, and that of the weight of one larger than
+3 x 3, take 10 to 40 times as long as the forward pass. They are convolutions too, and are computed here by
+forward passes. And with one thread PyTorch keeps 1 x 1 convolutions to itself, at half of oneDNN's rate. The
+same products are added in another order: gradients are equal but for their last digits.
 docs/results/speed.md has what it brings.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 Pair = tuple[int, int]
@@ -42,7 +43,7 @@ class CPUConvolutions(TorchFunctionMode):
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose two gradients are forward passes of convolutions."""
+    """A depthwise convolution whose gradients are forward passes of convolutions where these are faster."""
 
     @staticmethod
     def forward(
@@ -88,13 +89,8 @@ def _convolution(
     depthwise = groups == len(weight) == image.shape[1] > 1
     if depthwise and bias is None and weight.requires_grad and not isinstance(padding, str):
         places = _pair(stride), _pair(padding), _pair(dilation)
-        slow = max(kernel) > LARGEST_FAST_KERNEL or max(*places[0], *places[2]) > 1
-        # A border that no tap of the kernel turned around could reach would have to be cut off.
-        reached = all(
-            border <= step * (side - 1)
-            for border, step, side in zip(places[1], places[2], kernel, strict=True)
-        )
-        if slow and reached and max(places[2]) <= WIDEST_DILATION:
+        slow = max(kernel) > LARGEST_FAST_KERNEL or max(places[2]) > 1
+        if slow and max(places[2]) <= WIDEST_DILATION:
             return _Depthwise.apply(image, weight, *places)
     return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
 
@@ -102,17 +98,14 @@ def _convolution(
 def _image_gradient(
     gradient: Tensor, image: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
-    """The gradient, zeros where a stride left places out, convolved with the kernel turned by 180 degrees."""
-    reach = [step * (side - 1) for step, side in zip(dilation, weight.shape[2:], strict=True)]
-    if max(stride) > 1:
-        size = [
-            side + 2 * border - far for side, border, far in zip(image.shape[2:], padding, reach, strict=True)
-        ]
-        spread = gradient.new_zeros(*gradient.shape[:2], *size)
-        spread[..., :: stride[0], :: stride[1]] = gradient
-        gradient = spread
-    beyond = [far - border for far, border in zip(reach, padding, strict=True)]
-    return torch.conv2d(gradient, weight.flip(2, 3), None, 1, beyond, dilation, len(weight))
+    """The gradient convolved with the kernel turned by 180 degrees where that is dilated; else oneDNN's."""
+    beyond = [
+        step * (side - 1) - border
+        for step, side, border in zip(dilation, weight.shape[2:], padding, strict=True)
+    ]
+    if max(dilation) > 1 and max(stride) == 1 and min(beyond) >= 0:
+        return torch.conv2d(gradient, weight.flip(2, 3), None, 1, beyond, dilation, len(weight))
+    return conv2d_input(image.shape, weight, gradient, stride, padding, dilation, len(weight))
 
 
 def _weight_gradient(
