@@ -78,8 +78,8 @@ def _copies(root: Path) -> None:
 
 def _runs(root: Path) -> None:
     trained = {
-        "csknet": {"encoder": "mobilenetv3_small_050", "network": {"decoder_channels": 16}},
-        "amdanet": {"encoder": "mobilenetv3_small_050", "network": {"decoder_channels": 16}},
+        "csknet": {"encoder": "test_efficientnet", "network": {"decoder_channels": 16}},
+        "amdanet": {"encoder": "test_efficientnet", "network": {"decoder_channels": 16}},
         "fuser": {"network": {"width": 8, "heads": 2, "blocks": 1}},
     }
     for name, more in trained.items():
