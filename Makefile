@@ -32,11 +32,14 @@ help:
 
 setup: .venv/.installed
 
-# torch and torchvision are resolved together by pip in one go: see pyproject.toml.
+# torch and torchvision are resolved together by pip in one go: see pyproject.toml. pip would compile on one core; what
+# does not compile, which packages have for other Pythons, it passes over as well.
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Crossband needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[dev]'
+	@echo "compiling what was installed, on every core"
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null || true
 	@touch $@
 
 demo: setup
