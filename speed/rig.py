@@ -42,6 +42,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -247,13 +248,20 @@ def bias(options: argparse.Namespace) -> None:
     greys = [cv2.GaussianBlur(one.levels, (0, 0), 1.5) for one in visible]
     negatives = [Picture(255 - grey, one.valid) for grey, one in zip(greys, visible, strict=True)]
     size = infrared[0].size
-    for name, others, refine in (
-        ("infrared, by edges", infrared, "edges"),
-        ("infrared, by mutual information", infrared, "information"),
-        ("visible, blurred and negative, by edges", negatives, "edges"),
+    pairs = list(zip(visible, infrared, strict=True))
+    by_edges = estimate(pairs, start=np.eye(3))
+    of_negatives = estimate(list(zip(visible, negatives, strict=True)), start=np.eye(3))
+    assert by_edges is not None
+    assert of_negatives is not None
+    for name, found in (
+        ("infrared, by edges", by_edges),
+        ("infrared, by mutual information from there", refined_by_information(pairs, by_edges)),
+        (
+            "infrared, by mutual information from the identity",
+            refined_by_information(pairs, replace(by_edges, homography=np.eye(3))),
+        ),
+        ("visible, blurred and negative, by edges", of_negatives),
     ):
-        found = found_by(refine, list(zip(visible, others, strict=True)), np.eye(3))
-        assert found is not None
         off = transform(found.homography, corners(size)) - corners(size)
         wider, higher = off[[1, 2], 0].mean() - off[[0, 3], 0].mean(), off[2:, 1].mean() - off[:2, 1].mean()
         print(
