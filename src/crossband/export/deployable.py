@@ -71,7 +71,7 @@ class Deployable(nn.Module):
         given: dict[str, Tensor] = {}
         if LOGITS in cut:
             given["labels"] = cut[LOGITS].argmax(dim=1).to(torch.uint8)
-            # The largest of a softmax, without the others: that of classes takes runtimes several times as long.
+            # The largest of a softmax, without the others, for which runtimes take several times as long.
             largest = cut[LOGITS].amax(dim=1, keepdim=True)
             given["confidence"] = (cut[LOGITS] - largest).exp().sum(dim=1).reciprocal()
         if "fused" in cut:
