@@ -59,6 +59,8 @@ def printed(site: Path, *arguments: str, module: str = "crossband") -> str:
     """What a command prints that runs with the package on its path, and must succeed."""
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    # What these tests are run with is not for those of the package.
+    environment.pop("PYTEST_ADDOPTS", None)
     process = Command(*arguments, environment=environment, module=module)
     out, error = process.communicate()
     assert process.returncode == 0, out + error
