@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.many.cluster import Launcher
+from crossband.option_types import types_of
 from crossband.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _ONE_PROCESS = {"display": "linear", "colours": "grey", "video": None, "on_error
 
 
 def launch_arguments(parser: ArgumentParser) -> None:
-    hints = get_type_hints(Launcher)
+    hints = types_of(Launcher)
     parser.add_argument(
         "--launcher",
         type=hints["name"],

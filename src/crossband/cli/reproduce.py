@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.many.cluster import Launcher
+from crossband.option_types import types_of
 from crossband.reproduce.settings import Compute, Settings
 from crossband.terminal import command_line
 from crossband.text import text_table
@@ -107,7 +108,7 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
 def _add(parser: ArgumentParser, flag: str, settings: type, field: str, text: str) -> None:
     """An option with the type and the default of a field. text: its help."""
     names = dict.fromkeys((flag, flag.replace("_", "-")))
-    hint, default = get_type_hints(settings)[field], getattr(settings, field)
+    hint, default = types_of(settings)[field], getattr(settings, field)
     parser.add_argument(*names, type=hint, default=default, help=text)
 
 

@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
+from crossband.option_types import types_of
 from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments, with_rig
 from crossband.training.options import TrainOptions, checked, place_options
 
@@ -74,7 +75,7 @@ def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=str | None, help="go on with an interrupted run folder; takes no other option"
     )
-    hints = get_type_hints(TrainOptions)
+    hints = types_of(TrainOptions)
     for field in fields(TrainOptions):
         if field.name == "system":
             continue

@@ -26,6 +26,9 @@ from crossband.yaml_files import read_yaml
 WHOLE = "all"
 """The split of a folder that has its bands directly, without folders for splits."""
 
+CLASSES_NAME = "classes.yaml"
+"""What names the classes, beside pairs (`read_classes`)."""
+
 _PLAIN = Arrangement()
 _LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
@@ -196,10 +199,15 @@ def _spoken(arrangement: Arrangement) -> str:
     return f"{arrangement.visible} or {arrangement.infrared}"
 
 
+def unknown_split(source: object, split: str, known: Iterable[str]) -> OptionError:
+    """The error for a split that a source has not. known: those that it has."""
+    return OptionError(f"{source} has no split {quoted(split)}; it has: {', '.join(known)}")
+
+
 def _split_folder(root: Path, split: str, arrangement: Arrangement) -> Path:
     splits = folder_splits(root, arrangement)
     if split not in splits:
-        raise OptionError(f"{root} has no split {quoted(split)}; it has: {', '.join(splits)}")
+        raise unknown_split(root, split, splits)
     return root if splits == [WHOLE] and _holds_a_band(root, arrangement) else root / split
 
 
@@ -254,7 +262,7 @@ def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
 
 
 def _folder_classes(root: Path, arrangement: Arrangement) -> Classes:
-    declared = root / "classes.yaml"
+    declared = root / CLASSES_NAME
     if declared.is_file():
         return read_classes(declared)
     whole = _holds_a_band(root, arrangement)

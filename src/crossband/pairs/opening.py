@@ -15,7 +15,7 @@ from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
 from crossband.pairs.false_colour import PALETTES, false_colour_rule
-from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits
+from crossband.pairs.folder import WHOLE, FolderPairs, folder_splits, unknown_split
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.pair_list import ListPairs, list_splits_of
 from crossband.pairs.registration import Registration, registration_of
@@ -136,7 +136,7 @@ def open_pairs(
     elif parsed.name == "folder":
         root, arrangement = _existing_folder(parsed), arrangement_of(parsed.options, missing)
         if split and split not in (known := folder_splits(root, arrangement)):
-            raise _unknown_split(parsed, split, known)
+            raise unknown_split(parsed, split, known)
         pairs = FolderPairs(
             root,
             split,
@@ -209,7 +209,7 @@ def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
         )
     counts = scene_splits(source.options)
     if split not in counts:
-        raise _unknown_split(source, split, list(counts))
+        raise unknown_split(source, split, list(counts))
     options = parse_scene_options(source.options)
     return Scenes(
         split,
@@ -226,7 +226,7 @@ def _open_frames(
     from crossband.pairs.frames import FramePairs
 
     if split not in ("", WHOLE):
-        raise _unknown_split(source, split, [WHOLE])
+        raise unknown_split(source, split, [WHOLE])
     infrared: Path | Frames | None = source.path
     visible: Path | Frames | None = None
     gap = parse_gap(source.options["max_gap"]) if "max_gap" in source.options else None
@@ -349,7 +349,3 @@ def parse_ignore(text: str | None) -> tuple[int, ...] | None:
     if not all(0 <= value <= 255 for value in ids):
         raise OptionError(f"ignore={text}: give none, or ids on disk joined by +, such as ignore=0+13")
     return ids
-
-
-def _unknown_split(source: Source, split: str, known: list[str]) -> OptionError:
-    return OptionError(f"{source} has no split {quoted(split)}; it has: {', '.join(known)}")

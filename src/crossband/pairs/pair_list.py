@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crossband.errors import OptionError, PairError, quoted
+from crossband.errors import PairError, quoted
 from crossband.pairs.auto_scaling import resolve_scaling
 from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
-from crossband.pairs.folder import WHOLE, classes_of_labels, read_classes
+from crossband.pairs.folder import CLASSES_NAME, WHOLE, classes_of_labels, read_classes, unknown_split
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.matching import pair_up
 from crossband.pairs.names import checked_name
@@ -24,7 +24,6 @@ from crossband.words import BANDS, Missing
 IMAGES = (*BANDS, "label")
 COLUMNS = (*IMAGES, "name", "condition", "split")
 """What a row may hold; without a header, visible, infrared and perhaps label, in this order."""
-CLASSES_NAME = "classes.yaml"
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,7 @@ class ListPairs(FilePairs):
         self.source = f"list:{path}"
         self.split = split or WHOLE
         if self.split not in found.splits:
-            raise OptionError(
-                f"{self.source} has no split {quoted(self.split)}; it has: {', '.join(found.splits)}"
-            )
+            raise unknown_split(self.source, self.split, found.splits)
         self.false_colour, self.registration = false_colour, registration
         of_split = [files for name, files in found.rows if name == self.split]
         places = {files.name: place for place, files in enumerate(of_split)}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import OptionError, PairError, quoted
+from crossband.errors import PairError, quoted
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs
 from crossband.pairs.false_colour import REFUSE
-from crossband.pairs.folder import WHOLE, read_classes
+from crossband.pairs.folder import CLASSES_NAME, WHOLE, read_classes, unknown_split
 from crossband.pairs.image_files import IMAGE_SUFFIXES, errors_named
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name
@@ -25,7 +25,6 @@ from crossband.pairs.registration import Registration
 from crossband.words import BANDS, Band, Missing
 
 SHARD_SUFFIX = ".tar"
-CLASSES_NAME = "classes.yaml"
 _PARTS = (*BANDS, "label")
 
 
@@ -78,7 +77,7 @@ class ShardPairs(Pairs):
         self.source = f"shards:{root}"
         self.split = split or WHOLE
         if self.split not in splits:
-            raise OptionError(f"{self.source} has no split {quoted(self.split)}; it has: {', '.join(splits)}")
+            raise unknown_split(self.source, self.split, splits)
         self.false_colour, self.registration = false_colour, registration
         samples = _samples(_shards(root if self.split == WHOLE else root / self.split))
         self.bands = tuple(band for band in BANDS if any(band in sample.members for sample in samples))
