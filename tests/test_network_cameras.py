@@ -13,6 +13,7 @@ import pytest
 
 from command_line import refused
 from crossband.cli import main
+from crossband.errors import PairError
 from crossband.predictor import load
 from crossband.stream import Stream
 from crossband.stream.cameras import RealClock
@@ -108,31 +109,33 @@ class TestRtsp:
         assert np.median(off) > 12
 
 
+def why_not(place: str) -> str:
+    """What a camera that cannot be opened says."""
+    with pytest.raises(PairError) as told:
+        next(opener(place, "visible")())
+    return str(told.value)
+
+
 class TestWhatCannotBeOpened:
-    def test_the_reason_is_told_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_command_tells_why_of_each_band(self, capsys: pytest.CaptureFixture[str]) -> None:
         needs_rtsp()
         address = f"rtsp://me:secret@127.0.0.1:{free_port()}/camera"
-        line = refused(["stream", "average", "--visible", address], capsys)
+        line = refused(["stream", "average", "--visible", address, "--infrared", "97"], capsys)
         assert "visible: Connection refused" in line
+        assert "infrared: no " in line
         assert "secret" not in line
 
-    def test_both_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_host_that_is_not_known(self) -> None:
         needs_rtsp()
-        address = "http://camera.invalid/a.mjpg"
-        line = refused(["stream", "average", "--visible", address, "--infrared", "97"], capsys)
-        assert "visible: no such host (camera.invalid)" in line
-        assert "infrared: no " in line
+        assert why_not("http://camera.invalid/a.mjpg") == "no such host (camera.invalid)"
 
     @pytest.mark.skipif(sys.platform != "linux", reason="devices have other names elsewhere")
-    def test_an_index_without_a_camera(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "no such device (/dev/video97)" in refused(["stream", "average", "--visible", "97"], capsys)
+    def test_an_index_without_a_camera(self) -> None:
+        assert why_not("97") == "no such device (/dev/video97)"
 
-    def test_without_pyav(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_pyav(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("crossband.stream.live.find_spec", lambda name: None)
-        address = f"http://127.0.0.1:{free_port()}/a.mjpg"
-        assert "pip install 'crossband[video]' tells why" in refused(
-            ["stream", "average", "--visible", address], capsys
-        )
+        assert "pip install 'crossband[video]' tells why" in why_not(f"http://127.0.0.1:{free_port()}/a.mjpg")
 
     def test_a_file_is_no_address(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "without file://" in refused(["stream", "average", "--visible", "file:///a.mp4"], capsys)

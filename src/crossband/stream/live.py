@@ -27,8 +27,10 @@ _OPTIONS = {
     # Of packets that UDP loses, pictures have holes.
     "rtsp_transport": "tcp",
     "fflags": "nobuffer",
-    # Microseconds of looking at what it is; FFmpeg's own five seconds keep a camera that is back waiting.
+    # Microseconds of looking at what it is: FFmpeg's own five seconds keep a camera that is back waiting.
+    # So do the twenty frames from which it guesses the rate, which nobody asks here.
     "analyzeduration": "1000000",
+    "fpsprobesize": "0",
 }
 
 
