@@ -71,9 +71,10 @@ def _copies(root: Path) -> None:
     shutil.copy(test / "label" / "0.png", root / "out" / "label" / "0001.png")
     counts = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80)
     picture = jpeg(np.zeros((60, 80, 3), np.uint8))
-    (root / "0001.jpg").write_bytes(
-        flir_jpeg(flir_block(counts, parameters=PARAMETERS, visible=picture), picture)
-    )
+    radiometric = flir_jpeg(flir_block(counts, parameters=PARAMETERS, visible=picture), picture)
+    (root / "flir").mkdir()
+    for place in ("0001.jpg", "flir/0001.jpg"):
+        (root / place).write_bytes(radiometric)
 
 
 def _runs(root: Path) -> None:

@@ -21,6 +21,7 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import Alignment, Conditions, radiometric_size, read_radiometric
 from crossband.pairs.reading import read_infrared, read_pair, read_visible, stored_levels
+from crossband.rig.rig import Rig
 from radiometric_files import O_CONSTANT, PARAMETERS, dji_jpeg, flir_block, flir_jpeg, jpeg
 from stored_images import counts as as_counts
 from stored_images import noise
@@ -178,14 +179,6 @@ def test_visible_image_and_alignment(tmp_path: Path) -> None:
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((24, 13))
 
 
-def test_one_file_for_both_bands_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jpg", flir_jpeg(flir_block(COUNTS), PICTURE))
-    with pytest.raises(PairError, match=r"a\.jpg: a radiometric file given as both bands"):
-        read_pair(PairFiles("a", path, path), FULL, None)
-    with pytest.raises(PairError, match=r"a\.jpg: a radiometric file given as both bands"):
-        stored_levels(PairFiles("a", path, path), "infrared")
-
-
 @pytest.mark.filterwarnings("ignore::crossband.errors.CrossbandWarning")
 def test_orientation_turns_the_measurement_with_the_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
@@ -252,6 +245,118 @@ def test_a_folder_of_radiometric_files(tmp_path: Path) -> None:
     np.testing.assert_allclose(stored * (120 / 65535) - 60, np.clip(found.celsius(), -60, 60), atol=0.01)
     scaling = open_pairs(source, "all", infrared_scaling="auto").scaling
     assert scaling.rule == "fixed"
+
+
+def both_bands(path: Path, visible: np.ndarray, alignment: tuple[float, int, int]) -> PairFiles:
+    """A FLIR file that is given as both bands."""
+    block = flir_block(COUNTS, visible=jpeg(visible, subsampling=0), alignment=alignment)
+    written(path, flir_jpeg(block, PICTURE))
+    return PairFiles("a", path, path)
+
+
+@pytest.mark.filterwarnings("ignore::crossband.errors.CrossbandWarning")
+class TestOneFileAsBothBands:
+    def test_visible_is_the_part_that_infrared_sees(self, tmp_path: Path) -> None:
+        """Twice as wide as infrared, whose middle lies 4 to the right and 2 above: a quarter, by hand."""
+        visible = np.zeros((24, 32, 3), np.uint8)
+        rows, columns = slice(12 - 6 - 2, 12 + 6 - 2), slice(16 - 8 + 4, 16 + 8 + 4)
+        visible[rows, columns] = 200
+        files = both_bands(tmp_path / "a.jpg", visible, (2.0, 4, -2))
+        pair = read_pair(files, FULL, None)
+        assert pair.visible is not None
+        assert pair.valid is None
+        # Its border is blended with what lies beside it.
+        assert abs(pair.visible[1:-1, 1:-1] - 200 / 255).max() < 0.12
+        assert pair.visible.min() > 0.5
+        np.testing.assert_array_equal(as_counts(pair.infrared, 65535), COUNTS)
+        moved = read_pair(both_bands(tmp_path / "b.jpg", visible, (2.0, -2, -2)), FULL, None).visible
+        assert moved is not None
+        # 6 of its columns to the left: 3 of infrared's are dark.
+        assert moved[:, :2].max() < 0.1
+        assert moved[:, 4:].min() > 0.5
+        assert stored_levels(files, "visible").shape == (6, 8, 3)
+        assert stored_levels(files, "visible", unaligned=True).shape == (24, 32, 3)
+        np.testing.assert_array_equal(stored_levels(files, "infrared")[..., 0], COUNTS)
+
+    def test_what_the_visible_image_does_not_show_is_not_valid(self, tmp_path: Path) -> None:
+        """The part reaches 4 of its 16 columns beyond the right edge, which are 2 of infrared's 8."""
+        files = both_bands(tmp_path / "a.jpg", noise(24, 32, 3), (2.0, 12, 0))
+        label = np.ones((6, 8), np.uint8)
+        Image.fromarray(label).save(tmp_path / "label.png")
+        pair = read_pair(PairFiles("a", files.visible, files.infrared, tmp_path / "label.png"), FULL, None)
+        assert pair.valid is not None
+        assert pair.label is not None
+        np.testing.assert_array_equal(pair.valid, np.tile(np.arange(8) < 6, (6, 1)))
+        np.testing.assert_array_equal(pair.label == 255, ~pair.valid)
+
+    def test_both_are_turned_as_the_picture_is(self, tmp_path: Path) -> None:
+        visible = noise(24, 32, 3)
+        files = both_bands(tmp_path / "a.jpg", visible, (2.0, 0, 0))
+        straight = read_pair(files, FULL, None)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        block = flir_block(COUNTS, visible=jpeg(visible, subsampling=0), alignment=(2.0, 0, 0))
+        path = written(tmp_path / "b.jpg", flir_jpeg(block, jpeg(noise(12, 16, 3), exif=exif)))
+        turned = read_pair(PairFiles("b", path, path), FULL, None)
+        for band in ("visible", "infrared"):
+            np.testing.assert_array_equal(getattr(turned, band), np.rot90(getattr(straight, band), -1))
+
+    def test_it_is_told_once_that_it_holds_at_one_distance(self, tmp_path: Path) -> None:
+        files = both_bands(tmp_path / "a.jpg", noise(24, 32, 3), (2.0, 0, 0))
+        with pytest.warns(CrossbandWarning, match="holds at one distance; `crossband align --check`"):
+            read_pair(files, FULL, None)
+        with warnings.catch_warnings(record=True) as told:
+            read_pair(files, FULL, None)
+        assert not told
+
+    def test_a_folder_is_checked_exported_and_brought_together_by_a_rig(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        both_bands(tmp_path / "in" / "a.jpg", noise(24, 32, 3), (2.0, 0, 0))
+        source = f"folder:{tmp_path / 'in'},visible=.,infrared=."
+        report = check_source(source)
+        assert report.ok, report.to_text()
+        assert dict(report.splits[0].sizes) == {(6, 8): 1}
+        export_folder(source, tmp_path / "out")
+        assert Image.open(tmp_path / "out" / "all" / "visible" / "a.png").size == (8, 6)
+        homography = (4.0, 0.0, 0.0), (0.0, 4.0, 0.0), (0.0, 0.0, 1.0)
+        rig = Rig(
+            homography=homography,
+            model="affine",
+            visible_size=(24, 32),
+            infrared_size=(6, 8),
+            found_by="pairs",
+            count=8,
+            residual=0.5,
+            interval=(0.4, 0.6),
+            uncertainty=1.0,
+        )
+        (tmp_path / "rig.json").write_text(rig.to_json(), encoding="utf-8")
+        pair = open_pairs(f"{source},rig={tmp_path / 'rig.json'}", "all")[0]
+        assert pair.size == (24, 32)
+        assert check_source(f"{source},rig={tmp_path / 'rig.json'}").ok
+
+    @pytest.mark.parametrize(
+        ("visible", "alignment", "told"),
+        [
+            (None, (2.0, 0, 0), "holds no visible image"),
+            (noise(24, 32, 3), (0.0, 0, 0), "does not say how its visible image lies"),
+            (noise(24, 32, 3), (2.0, 3000, 0), "lays its visible image beside"),
+            (noise(24, 32, 3), (0.2, 0, 0), "lays its visible image beside"),
+        ],
+    )
+    def test_what_cannot_be_laid_over(
+        self,
+        tmp_path: Path,
+        visible: np.ndarray | None,
+        alignment: tuple[float, int, int],
+        told: str,
+    ) -> None:
+        inside = None if visible is None else jpeg(visible)
+        path = written(
+            tmp_path / "a.jpg", flir_jpeg(flir_block(COUNTS, visible=inside, alignment=alignment), PICTURE)
+        )
+        with pytest.raises(PairError, match=f"a.jpg: .*{told}"):
+            read_pair(PairFiles("a", path, path), FULL, None)
 
 
 def test_a_cameras_own_numbers(shared_data: Path) -> None:

@@ -149,7 +149,7 @@ def _pictures(files: list[PairFiles], most: int) -> list[tuple[str, tuple[Pictur
     with progress_bar("reading") as progress:
         shown = []
         for number, index in enumerate(chosen, start=1):
-            shown.append((files[index].name, pair_pictures(files[index])))
+            shown.append((files[index].name, pair_pictures(files[index], unaligned=True)))
             progress(number, len(chosen))
     return shown
 

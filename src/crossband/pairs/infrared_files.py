@@ -37,7 +37,7 @@ def decode_infrared(path: Path, degrees: Conditions | None = None) -> Stored:
     with errors_named(path):
         _tell(path, found)
         samples = found.counts if degrees is None else found.celsius(degrees)
-        return Stored(upright(samples, _orientation(path)))
+        return Stored(upright(samples, orientation_of(path)))
 
 
 def measured_size(path: Path) -> tuple[int, int] | None:
@@ -49,10 +49,11 @@ def measured_size(path: Path) -> tuple[int, int] | None:
     if size is None:
         return None
     with errors_named(path):
-        return size[::-1] if 5 <= _orientation(path) <= 8 else size
+        return size[::-1] if 5 <= orientation_of(path) <= 8 else size
 
 
-def _orientation(path: Path) -> int:
+def orientation_of(path: Path) -> int:
+    """How the picture of a radiometric file is turned: EXIF orientation, 1..8; 1 for FLIR's own format."""
     with path.open("rb") as file:
         if file.read(2) != b"\xff\xd8":
             return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from crossband.errors import CrossbandWarning, PairError, quoted
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.decoding import Stored, decode
+from crossband.pairs.embedded_visible import embedded_visible, visible_over_measurement
 from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, infrared_channel
 from crossband.pairs.headers import image_size
 from crossband.pairs.infrared_files import decode_infrared, measured_size
@@ -65,8 +67,11 @@ def read_infrared(
     return as_infrared(path, stored, scaling, packed=packed, false_colour=false_colour)
 
 
-def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
+def stored_levels(files: PairFiles, band: Band, *, unaligned: bool = False) -> np.ndarray:
     """One band of a pair as its file stores it: (H, W, 1) or (H, W, 3), in the stored type.
+
+    unaligned: of a radiometric file that is given as both bands the visible image as it was taken, and not
+    the part that the camera lays over the measurement.
 
     Raises PairError, naming the file, if there is none or it cannot be read.
     """
@@ -77,7 +82,10 @@ def stored_levels(files: PairFiles, band: Band) -> np.ndarray:
         infrared_alone = band == "infrared"
         stored = decode_infrared(path) if infrared_alone else decode(path)
         return _without_alpha(path, stored.levels(measured=infrared_alone))
-    _refuse_radiometric(path)
+    if measured_size(path) is not None:
+        if band == "infrared":
+            return decode_infrared(path).levels(measured=True)
+        return (embedded_visible(path) if unaligned else visible_over_measurement(path)[0]).levels()
     visible, infrared = _unpacked(path, decode(path).levels())
     return visible if band == "visible" else infrared[..., np.newaxis]
 
@@ -128,20 +136,31 @@ def read_pair(
 ) -> Pair:
     """Read the images of one pair; a band or label without a file is None.
 
-    Where both bands are the same file it is read once, with infrared in its last channel. false_colour: as in
-    `read_infrared`. registration: brings bands that are not registered into one frame. Raises PairError,
-    naming the files, if one cannot be used or if their sizes differ, or are not the rig's.
+    Where both bands are the same file, infrared is its last channel. If the file is radiometric, infrared is
+    its measurement and visible the image in it: whole with a registration, else laid over the measurement as
+    the camera says, with ``valid`` where that shows something. false_colour: as in `read_infrared`.
+    registration: brings bands that are not registered into one frame.
+
+    Raises PairError, naming the files, if one cannot be used or if their sizes differ, or are not the rig's.
     """
     if files.visible is None and files.infrared is None:
         raise PairError(
             f"pair {quoted(files.name)} has neither a visible nor an infrared image; give one of them"
         )
-    visible = infrared = label = None
+    visible = infrared = label = valid = None
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
-        _refuse_radiometric(files.visible)
-        stored = decode(files.visible)
-        visible = as_visible(files.visible, stored, packed=True)
-        infrared = as_infrared(files.visible, stored, scaling, packed=True, false_colour=false_colour)
+        path = files.visible
+        if measured_size(path) is None:
+            stored = decode(path)
+            visible = as_visible(path, stored, packed=True)
+            infrared = as_infrared(path, stored, scaling, packed=True, false_colour=false_colour)
+        else:
+            infrared = read_infrared(path, scaling, false_colour=false_colour)
+            if registration is None:
+                stored, valid = visible_over_measurement(path)
+            else:
+                stored = embedded_visible(path)
+            visible = as_visible(path, stored)
     else:
         if files.visible is not None:
             visible = read_visible(files.visible)
@@ -153,7 +172,11 @@ def read_pair(
     if registration is not None:
         return registration(pair)
     check_same_size(files.name, [(files.visible, visible), (files.infrared, infrared), (files.label, label)])
-    return pair
+    if valid is None:
+        return pair
+    return replace(
+        pair, valid=valid, label=None if label is None else np.where(valid, label, np.uint8(IGNORE_INDEX))
+    )
 
 
 def as_visible(path: Path, stored: Stored, *, packed: bool = False) -> np.ndarray:
@@ -211,15 +234,6 @@ def _unpacked(path: Path, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return levels[..., :-1], levels[..., -1]
 
 
-def _refuse_radiometric(path: Path) -> None:
-    """Raises PairError for a radiometric file that is given as both bands, which are not registered in it."""
-    if measured_size(path) is not None:
-        raise PairError(
-            f"{path}: a radiometric file given as both bands, but its visible image has another size and "
-            "place than its measurement; give a registered visible image as a file of its own"
-        )
-
-
 def _without_alpha(path: Path, levels: np.ndarray) -> np.ndarray:
     """Levels with 1 or 3 channels; a constant alpha is dropped, one that varies raises PairError."""
     channels = levels.shape[2]
@@ -273,6 +287,8 @@ def check_sizes(files: PairFiles) -> None:
     paths = {
         band: path for band in ("visible", "infrared", "label") if (path := getattr(files, band)) is not None
     }
+    if {"visible", "infrared"} <= paths.keys() and _same_file(paths["visible"], paths["infrared"]):
+        del paths["visible"]
     if len({image_size(path, infrared=band == "infrared") for band, path in paths.items()}) > 1:
         # A header may not know how the pixels are turned: what counts is what was read.
         readers = {"infrared": decode_infrared}

@@ -29,6 +29,7 @@ from crossband.pairs.decoding import decode
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.headers import Header, read_header
+from crossband.pairs.infrared_files import measured_size
 from crossband.pairs.opening import (
     Source,
     benchmark_tree,
@@ -39,7 +40,7 @@ from crossband.pairs.opening import (
     source_registration,
 )
 from crossband.pairs.pair_list import read_list
-from crossband.pairs.reading import read_label
+from crossband.pairs.reading import read_label, stored_levels
 from crossband.pairs.suspicions import Suspicion, suspicions
 
 
@@ -153,7 +154,12 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         report = SplitReport(split, len(pairs))
         report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
         jobs.append(
-            _file_job(report, pairs.files, false_colour=pairs.false_colour)
+            _file_job(
+                report,
+                pairs.files,
+                false_colour=pairs.false_colour,
+                unaligned=pairs.registration is not None,
+            )
             if isinstance(pairs, FilePairs)
             else _generated_job(report, pairs)
         )
@@ -168,12 +174,18 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
 
 
 def _file_job(
-    report: SplitReport, files: Sequence[PairFiles], *, packed: bool = False, false_colour: str = REFUSE
+    report: SplitReport,
+    files: Sequence[PairFiles],
+    *,
+    packed: bool = False,
+    false_colour: str = REFUSE,
+    unaligned: bool = False,
 ) -> _Job:
+    """unaligned: as in `stored_levels`."""
     return _Job(
         report,
         [entry.name for entry in files],
-        lambda index: _read_files(files[index]),
+        lambda index: _read_files(files[index], unaligned=unaligned),
         packed,
         lambda: suspicions(summarise_files(files, false_colour=false_colour), false_colour=false_colour),
         files,
@@ -206,20 +218,36 @@ def _read_all(jobs: list[_Job], progress: Callable[[int, int], None] | None) -> 
     return readings
 
 
-def _read_files(files: PairFiles) -> Reading:
+def _read_files(files: PairFiles, *, unaligned: bool) -> Reading:
     reading = Reading()
-    for role, path in (("visible", files.visible), ("infrared", files.infrared), ("label", files.label)):
-        if path is None or (role == "infrared" and path == files.visible):
-            continue
+    for band, path in (("visible", files.visible), ("infrared", files.infrared)):
         try:
-            reading.headers[role] = read_header(path, infrared=role == "infrared")
-            if reading.headers[role].floats and role != "label":
-                _check_finite(path)
-            if role == "label":
-                reading.pixels = np.bincount(read_label(path, None).ravel(), minlength=256)
+            header = None if path is None else _header(files, band, path, unaligned)
+            if path is not None and header is not None:
+                reading.headers[band] = header
+                if header.floats:
+                    _check_finite(path)
+        except PairError as error:
+            reading.errors.append(str(error))
+    if files.label is not None:
+        try:
+            reading.headers["label"] = read_header(files.label)
+            reading.pixels = np.bincount(read_label(files.label, None).ravel(), minlength=256)
         except PairError as error:
             reading.errors.append(str(error))
     return reading
+
+
+def _header(files: PairFiles, band: str, path: Path, unaligned: bool) -> Header | None:
+    """What is known of a band without its pixels; None for infrared that is a channel of the visible file."""
+    if files.visible != files.infrared:
+        return read_header(path, infrared=band == "infrared")
+    if measured_size(path) is None:
+        return read_header(path) if band == "visible" else None
+    if band == "infrared":
+        return read_header(path, infrared=True)
+    height, width, channels = stored_levels(files, "visible", unaligned=unaligned).shape
+    return Header((height, width), "in a radiometric file", 8, channels)
 
 
 def _check_finite(path: Path) -> None:

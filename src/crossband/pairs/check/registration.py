@@ -20,12 +20,19 @@ FAR = 3.0
 """Pixels: a shift above this is told."""
 
 
-def pair_pictures(files: PairFiles, registration: Registration | None = None) -> tuple[Picture, Picture]:
+def pair_pictures(
+    files: PairFiles, registration: Registration | None = None, *, unaligned: bool = False
+) -> tuple[Picture, Picture]:
     """Both bands of a pair as pictures to register. registration: brings them into one frame first.
+
+    unaligned: as in `stored_levels`; with a registration it is so too.
 
     Raises PairError, naming the file, if one is not there, cannot be read or is not of the rig's size.
     """
-    visible, infrared = (stored_levels(files, band).astype(np.float32) for band in ("visible", "infrared"))
+    unaligned |= registration is not None
+    visible, infrared = (
+        stored_levels(files, band, unaligned=unaligned).astype(np.float32) for band in ("visible", "infrared")
+    )
     if visible.shape[2] == 1:
         visible = np.repeat(visible, 3, axis=2)
     pair = Pair(files.name, visible, infrared.mean(axis=2))
