@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -279,6 +280,33 @@ def test_the_example_needs_the_file_alone(exported: Path, image: Path, tmp_path:
     with Image.open(tmp_path / "one.png") as made:
         assert (np.asarray(made) == labels).all()
         assert made.getpalette()[:6] == [*NAMES.palette[0], *NAMES.palette[1]]  # type: ignore[index]
+
+
+def test_the_example_in_cpp_needs_the_file_alone(exported: Path, image: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++")
+    openvino = pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    place = Path(openvino.__file__).parent
+    libraries = [str(path) for path in (place / "libs").glob("libopenvino.so*")]
+    if not libraries or not (place / "include" / "openvino" / "openvino.hpp").is_file():
+        pytest.skip("this OpenVINO brings no headers for C++")
+    source, program = Path(__file__).parents[1] / "examples" / "segment_openvino.cpp", tmp_path / "segment"
+    linked = [*libraries, f"-Wl,-rpath,{place / 'libs'}"]
+    command = [compiler, "-std=c++17", "-isystem", str(place / "include"), "-Wall", "-Werror", str(source)]
+    subprocess.run([*command, *linked, "-o", str(program)], check=True)
+    given, made = tmp_path / "one.pgm", tmp_path / "labels.pgm"
+    with Image.open(image) as picture:
+        picture.save(given)
+    done = subprocess.run(
+        [str(program), str(exported), str(given), str(made)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[1 : 1 + CLASSES] == list(NAMES.names)
+    assert main(["predict", str(exported), "--infrared", str(image), "--out", str(tmp_path)]) == 0
+    with Image.open(made) as ours, Image.open(tmp_path / "label" / "one.png") as theirs:
+        assert (np.asarray(ours) == np.asarray(theirs)).all()
+    given.write_bytes(given.read_bytes()[:-1])
+    assert subprocess.run([str(program), str(exported), str(given), str(made)]).returncode == 2
 
 
 def test_the_card_is_in_the_file(exported: Path) -> None:
