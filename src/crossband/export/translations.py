@@ -32,6 +32,11 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         made = op.MatMul(input, op.Transpose(weight, perm=[1, 0]))
         return made if bias is None else op.Add(made, bias)
 
+    def attention(queries: Any, keys: Any, values: Any, scale: float) -> Any:
+        scaled = op.Mul(queries, op.CastLike(op.Constant(value_float=scale), queries))
+        shares = op.Softmax(op.MatMul(scaled, op.Transpose(keys, perm=[0, 1, 3, 2])), axis=-1)
+        return op.MatMul(shares, values)
+
     def pooled(input: Any, size: Any) -> Any:
         # No runtime is trusted with a grid.
         _need(list(size) == [1, 1])
@@ -81,13 +86,16 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         sides = op.Concat(op.Shape(input, end=2), _line(op, size), axis=0)
         return op.Resize(input, None, None, sides, mode="linear", coordinate_transformation_mode="half_pixel")
 
-    def cosine(first: Any, second: Any, dim: int = 1, epsilon: float = 1e-8) -> Any:
+    def cosine(first: Any, second: Any, dim: int = -1, epsilon: float = 1e-8) -> Any:
         def length(vectors: Any) -> Any:
             least = op.CastLike(op.Constant(value_float=epsilon), vectors)
             return op.Max(op.ReduceL2(vectors, [dim], keepdims=1), least)
 
         units = op.Div(first, length(first)), op.Div(second, length(second))
         return op.ReduceSum(op.Mul(*units), [dim], keepdims=0)
+
+    def stacked(tensors: Any, dim: int) -> Any:
+        return op.Concat(*(op.Unsqueeze(tensor, [dim]) for tensor in tensors), axis=dim)
 
     def quantile(values: Any, share: float, dim: Any = None, *_: Any, **__: Any) -> Any:
         _need(dim is None and len(values.shape) == 1 and isinstance(values.shape[0], int))
@@ -103,6 +111,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         whole_operators().batch_norm.default: normalised,
         whole_operators().hardswish.default: hard_swish,
         whole_operators().linear.default: linear,
+        whole_operators().attention.default: attention,
+        whole_operators().stack.default: stacked,
+        whole_operators().cosine_similarity.default: cosine,
         aten.adaptive_avg_pool2d.default: pooled,
         aten.to.dtype: cast,
         aten.detach_.default: same,
@@ -115,7 +126,6 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.outer.default: outer,
         aten.eye.default: identity,
         aten.upsample_linear1d.vec: lengthened,
-        aten.cosine_similarity.default: cosine,
         aten.quantile.scalar: quantile,
     }
 
@@ -141,6 +151,32 @@ def whole_operators() -> Any:
     def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return torch.ops.aten.linear(input, weight, bias)
 
+    @torch.library.custom_op("crossband::attention", mutates_args=())
+    def attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        return F.scaled_dot_product_attention(queries, keys, values, scale=scale)
+
+    @attention.register_fake
+    def _(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        return queries.new_empty((*queries.shape[:-1], values.shape[-1]))
+
+    @torch.library.custom_op("crossband::stack", mutates_args=())
+    def stack(tensors: list[Tensor], dim: int) -> Tensor:
+        return torch.ops.aten.stack(tensors, dim)
+
+    @stack.register_fake
+    def _(tensors: list[Tensor], dim: int) -> Tensor:
+        shape = list(tensors[0].shape)
+        shape.insert(dim, len(tensors))
+        return tensors[0].new_empty(shape)
+
+    @torch.library.custom_op("crossband::cosine_similarity", mutates_args=())
+    def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
+        return torch.ops.aten.cosine_similarity(first, second, -1)
+
+    @cosine_similarity.register_fake
+    def _(first: Tensor, second: Tensor) -> Tensor:
+        return first.new_empty(first.shape[:-1])
+
     for operator in (batch_norm, hardswish):
         operator.register_fake(lambda input, *_: torch.empty_like(input))
     linear.register_fake(lambda input, weight, bias: input.new_empty((*input.shape[:-1], weight.shape[0])))
@@ -160,6 +196,13 @@ class WholeOperators(TorchFunctionMode):
         if function is F.linear:
             call = dict(zip(_LINEAR, arguments, strict=False)) | named
             return whole.linear(call["input"], call["weight"], call.get("bias"))
+        plain = function is F.scaled_dot_product_attention and len(arguments) == 3 and not named
+        if plain and all(given.ndim == 4 for given in arguments):
+            return whole.attention(*arguments, arguments[0].shape[-1] ** -0.5)
+        if function is torch.stack and len(arguments) == 1 and named.keys() == {"dim"} and named["dim"] >= 0:
+            return whole.stack(list(arguments[0]), named["dim"])
+        if function is F.cosine_similarity and len(arguments) == 2 and named == {"dim": -1}:
+            return whole.cosine_similarity(*arguments)
         if function is F.batch_norm:
             call = dict(zip(_BATCH_NORM, arguments, strict=False)) | named
             if not call.pop("training", False) and None not in (call.get("weight"), call.get("bias")):

@@ -61,7 +61,7 @@ class SemanticConsistency(nn.Module):
         hidden = F.linear(a, of_a, self.mlp1.bias) + F.linear(b, of_b)
         share = self.lam * torch.sigmoid(self.mlp2(F.relu(hidden)))
         if self.gate != "always":
-            share = share * self.disagrees(agreement)[:, None, None, None]
+            share = share * self.disagrees(agreement).to(share.dtype)[:, None, None, None]
         difference = a - b
         from_a, from_b = (share, share) if trust is None else (share * trust[0], share * trust[1])
         mixed = a - from_b * difference, b + from_a * difference
