@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from crossband.predictor import Predictor, load
 from crossband.runtime.pytorch import PyTorchRuntime
 from crossband.runtime.tiling import Tiling, blended
 from crossband.systems.base import Output
+from crossband.systems.deeplabv3plus import DeepLabV3Plus
 from crossband.weights import make_card, save_run
+from crossband.words import Bands
 from tiny_systems import CLASSES, csknet, tiny
 
 NAMES = Classes(tuple("abcde")[:CLASSES], ((0, 0, 0),) * CLASSES)
@@ -152,6 +155,57 @@ def test_tiles_of_a_network_are_nearly_the_whole() -> None:
     assert np.abs(tiled.fused.astype(int) - whole.fused).mean() < 8
     fitting = PyTorchRuntime(system, "cpu", tiling=Tiling(300, 64)).answer(*images)
     np.testing.assert_array_equal(fitting.labels, whole.labels)
+
+
+DIVIDED = [("deeplabv3plus", "visible"), ("csknet", "both"), ("csknet", "infrared"), ("csknet", "visible")]
+
+
+@pytest.mark.parametrize(("name", "bands"), DIVIDED)
+def test_a_network_that_is_divided_gives_what_it_gives_undivided(name: str, bands: Bands) -> None:
+    system = tiny(name).eval()
+    generator = torch.Generator().manual_seed(0)
+    visible, infrared = (torch.rand((2, channels, 64, 96), generator=generator) for channels in (3, 1))
+    given = (visible if bands != "infrared" else None, infrared if bands != "visible" else None)
+    with torch.inference_mode():
+        maps = system.nearby(*given)
+        assert maps is not None
+        made = system.complete(bands, maps).logits
+        assert made is not None
+        torch.testing.assert_close(made, system(*given).logits)
+
+
+class Means(torch.nn.Module):
+    """In the place of an encoder: means over squares, which see nothing beside them."""
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        grey = image.mean(dim=1, keepdim=True)
+        strides = (1, 2, 4, 8, 16, 16)
+        return [
+            torch.nn.functional.avg_pool2d(grey, stride).expand(-1, channels, -1, -1)
+            for stride, channels in zip(strides, self.channels, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(("side", "overlap"), [(128, 1), (130, 64), (200, 100)])
+@pytest.mark.parametrize("size", [(128, 700), (391, 517)])
+def test_a_divided_network_sees_the_whole_image_in_tiles(
+    side: int, overlap: int, size: tuple[int, int]
+) -> None:
+    """Its decoder pools the whole image, and reaches further than a tile."""
+    torch.manual_seed(0)
+    system = tiny("deeplabv3plus", band="infrared").eval()
+    assert isinstance(system, DeepLabV3Plus)
+    system.network.encoder = Means(system.network.encoder.out_channels)
+    infrared = pair(0, size).infrared
+    assert infrared is not None
+    whole = PyTorchRuntime(system, "cpu").answer(None, infrared[None])
+    tiled = PyTorchRuntime(system, "cpu", tiling=Tiling(side, overlap)).answer(None, infrared[None])
+    np.testing.assert_array_equal(tiled.labels, whole.labels)
+    np.testing.assert_allclose(tiled.confidence, whole.confidence, atol=1e-6)
 
 
 @pytest.mark.parametrize(("side", "overlap"), [(64, 32), (256, 0), (256, 129)])

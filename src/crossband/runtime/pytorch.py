@@ -11,9 +11,10 @@ from torch import Tensor
 
 from crossband.devices import autocast, find_device
 from crossband.errors import OptionError, first_line
+from crossband.pairs.base import bands_of
 from crossband.pictures import to_uint8
 from crossband.runtime.answer import Answer
-from crossband.runtime.tiling import Tiling, blended
+from crossband.runtime.tiling import Tiling, blended, joined_maps, strips
 from crossband.systems.base import Output, System
 from crossband.words import Band, Precision
 
@@ -48,13 +49,35 @@ class PyTorchRuntime:
         count, height, width = image.shape[:3]
         if self.tiling is None or not self.tiling.cuts(height, width):
             return _joined([(0, self._run(visible, infrared))], (count, height, width))
-        return _joined(blended(self._run, visible, infrared, self.tiling), (count, height, width))
+        divided = self._divided(visible, infrared, self.tiling)
+        parts = blended(self._run, visible, infrared, self.tiling) if divided is None else strips(divided)
+        return _joined(parts, (count, height, width))
 
-    def _run(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> Output:
-        images = (
+    def _divided(
+        self, visible: np.ndarray | None, infrared: np.ndarray | None, tiling: Tiling
+    ) -> Output | None:
+        """The output of a system of which only a part has to be run in tiles; None for others."""
+        images = self._images(visible, infrared)
+        bands = bands_of(*images)
+        self.system.check_bands(bands)
+        with autocast(self.device, self.precision):
+            maps = joined_maps(self.system, *map(self.system.pad, images), tiling)
+            if maps is None:
+                return None
+            output = self.system.complete(bands, maps)
+        height, width = next(image.shape[-2:] for image in images if image is not None)
+        return self.system.cropped(output, height, width)
+
+    def _images(
+        self, visible: np.ndarray | None, infrared: np.ndarray | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return (
             None if visible is None else self._tensor(visible.transpose(0, 3, 1, 2)),
             None if infrared is None else self._tensor(infrared[:, None]),
         )
+
+    def _run(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> Output:
+        images = self._images(visible, infrared)
         with autocast(self.device, self.precision):
             try:
                 return self._compute(*images)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crossband.errors import OptionError
-from crossband.systems.base import Output
+from crossband.systems.base import Output, System
 from crossband.words import Band
 
 _GRID = 32
@@ -84,6 +85,64 @@ def blended(
             end = min(row + _ROWS, ready)
             yield top + row, _joined({name: values[..., row:end, :] for name, values in strip.items()})
         left_over = {name: values[..., ready:, :].clone() for name, values in strip.items()}
+
+
+def joined_maps(
+    system: System, visible: Tensor | None, infrared: Tensor | None, tiling: Tiling
+) -> list[Tensor] | None:
+    """What `System.nearby` makes of images, tile by tile: the maps of the whole; None where there is none.
+
+    Each tile gives what lies nearer to its middle than to the next one's. Images as of `System.run`: of sides
+    that are the system's multiples.
+    """
+    image = visible if visible is not None else infrared
+    assert image is not None
+    size = (image.shape[-2], image.shape[-1])
+    rows, columns = ([(begin, _up(end, side)) for begin, end in _places(side, tiling)] for side in size)
+    wholes: list[Tensor] = []
+    for (top, bottom), (first, last) in zip(rows, _kept(rows), strict=True):
+        for (left, right), (start, stop) in zip(columns, _kept(columns), strict=True):
+            parts = (
+                None if band is None else band[..., top:bottom, left:right] for band in (visible, infrared)
+            )
+            maps = system.nearby(*parts)
+            if maps is None:
+                return None
+            strides = [(bottom - top) // part.shape[-2] for part in maps]
+            if not wholes:
+                wholes = [
+                    part.new_empty((*part.shape[:2], *(side // stride for side in size)))
+                    for part, stride in zip(maps, strides, strict=True)
+                ]
+            for whole, part, stride in zip(wholes, maps, strides, strict=True):
+                whole[..., first // stride : last // stride, start // stride : stop // stride] = part[
+                    ...,
+                    (first - top) // stride : (last - top) // stride,
+                    (start - left) // stride : (stop - left) // stride,
+                ]
+    return wholes
+
+
+def _up(end: int, size: int) -> int:
+    """Where a tile ends: on the grid, or with the image."""
+    return min(size, -(-end // _GRID) * _GRID)
+
+
+def _kept(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(begin, end) of what of each tile is kept: to the middle of each overlap, on the grid."""
+    middles = [
+        (begin + end) // 2 // _GRID * _GRID for (begin, _), (_, end) in zip(places[1:], places, strict=False)
+    ]
+    ends = [0, *middles, places[-1][1]]
+    return list(pairwise(ends))
+
+
+def strips(output: Output) -> Iterator[tuple[int, Output]]:
+    """A whole output strip by strip from the top: (first row, what is there)."""
+    parts = _parts(output)
+    height = next(iter(parts.values())).shape[-2]
+    for row in range(0, height, _ROWS):
+        yield row, _joined({name: values[..., row : row + _ROWS, :] for name, values in parts.items()})
 
 
 def _places(size: int, tiling: Tiling) -> list[tuple[int, int]]:

@@ -181,6 +181,19 @@ class System(nn.Module, ABC):
         features: whether to fill ``Output.branches`` and ``Output.features``.
         """
 
+    def nearby(self, visible: Tensor | None, infrared: Tensor | None) -> list[Tensor] | None:
+        """The part of `run` that sees a limited neighbourhood, as maps that `complete` makes the output of;
+        None where a network is not so divided.
+
+        Of a large image it is run in tiles, whose maps are joined, and `complete` sees the whole. Images as
+        of `run`; maps (B, C, h, w) of sides that divide the images'.
+        """
+        return None
+
+    def complete(self, bands: Bands, maps: list[Tensor]) -> Output:
+        """The output without branches and features of what `nearby` made of these bands."""
+        raise NotImplementedError
+
     @abstractmethod
     def deployed(self, bands: Bands) -> list[nn.Module]:
         """The modules that inference on these bands touches; their parameters are what it costs."""
@@ -241,6 +254,11 @@ class System(nn.Module, ABC):
         output = self.run(
             self.pad(visible), self.pad(infrared), features=self.training if features is None else features
         )
+        return self.cropped(output, height, width)
+
+    @staticmethod
+    def cropped(output: Output, height: int, width: int) -> Output:
+        """An output of padded images, with what has the image's size cut to that."""
         return Output(
             logits=_crop(output.logits, height, width),
             fused=_crop(output.fused, height, width),

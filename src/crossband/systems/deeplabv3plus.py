@@ -7,7 +7,7 @@ paper (arXiv 2312.02240, section 3.1) trains all of its baselines with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,17 @@ def build_network(
     if encoder_weights is not None:
         load_encoder_weights(network.encoder, name, encoder_weights)
     return network
+
+
+def read_maps(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Of an encoder's maps, the image first, those that the decoder reads: of strides 4 and 16."""
+    return [maps[2], maps[-1]]
+
+
+def decoded(network: smp.DeepLabV3Plus, read: Sequence[Tensor]) -> Tensor:
+    """The decoder's output, of `read_maps`."""
+    fine, coarse = read
+    return network.decoder([None, None, fine, coarse])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +116,14 @@ class DeepLabV3Plus(System):
         if features:
             output.features = DeepLabV3PlusFeatures(maps[1:], decoded)
         return output
+
+    def nearby(self, visible: Tensor | None, infrared: Tensor | None) -> list[Tensor]:
+        image = visible if visible is not None else infrared
+        assert image is not None
+        return read_maps(self.network.encoder(self.band_input(image)))
+
+    def complete(self, bands: Bands, maps: list[Tensor]) -> Output:
+        return Output(self.network.segmentation_head(decoded(self.network, maps)))
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)

@@ -48,6 +48,8 @@ from crossband.systems.deeplabv3plus import (
     DeepLabV3Plus,
     DeepLabV3PlusSettings,
     build_network,
+    decoded,
+    read_maps,
 )
 from crossband.systems.registry import in_words
 from crossband.words import Band, Bands, Support
@@ -185,16 +187,11 @@ class CSKNet(System):
             logits = self.visible(self.band_input(visible))
             return Output(logits, branches={"visible": logits} if features else {})
         visible, infrared = self.band_input(visible), self.band_input(infrared)
-        paired = self.infrared if self.infrared_in_pair is None else self.infrared_in_pair
+        paired = self._paired
         before, after = self._encode(visible, infrared, paired)
         decoded_visible = self.visible.decoder([visible, *(maps[0] for maps in after)])
         decoded_infrared = paired.decoder([infrared, *(maps[1] for maps in after)])
-        fused = (
-            decoded_infrared + decoded_visible
-            if self.gated_unit is None
-            else self.gated_unit(decoded_infrared, decoded_visible)
-        )
-        output = Output(self.fused_head(fused))
+        output = Output(self._fused(decoded_visible, decoded_infrared))
         if features:
             output.branches = {
                 "infrared": paired.segmentation_head(decoded_infrared),
@@ -202,6 +199,37 @@ class CSKNet(System):
             }
             output.features = CSKNetFeatures(before, after, (decoded_visible, decoded_infrared))
         return output
+
+    def nearby(self, visible: Tensor | None, infrared: Tensor | None) -> list[Tensor]:
+        if visible is not None and infrared is not None:
+            images = self.band_input(visible), self.band_input(infrared)
+            _, after = self._encode(*images, self._paired)
+            return [
+                stage
+                for band in (0, 1)
+                for stage in read_maps([images[band], *(maps[band] for maps in after)])
+            ]
+        image = visible if visible is not None else infrared
+        assert image is not None
+        branch = self.infrared if visible is None else self.visible
+        return read_maps(branch.encoder(self.band_input(image)))
+
+    def complete(self, bands: Bands, maps: list[Tensor]) -> Output:
+        if bands == "both":
+            return Output(self._fused(decoded(self.visible, maps[:2]), decoded(self._paired, maps[2:])))
+        branch = self.infrared if bands == "infrared" else self.visible
+        return Output(branch.segmentation_head(decoded(branch, maps)))
+
+    @property
+    def _paired(self) -> smp.DeepLabV3Plus:
+        """The infrared branch beside the visible one."""
+        return self.infrared if self.infrared_in_pair is None else self.infrared_in_pair
+
+    def _fused(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """The logits of both branches' decoder outputs."""
+        if self.gated_unit is None:
+            return self.fused_head(infrared + visible)
+        return self.fused_head(self.gated_unit(infrared, visible))
 
     def _encode(
         self, visible: Tensor, infrared: Tensor, infrared_branch: smp.DeepLabV3Plus
