@@ -61,7 +61,8 @@ class PyTorchRuntime:
         bands = bands_of(*images)
         self.system.check_bands(bands)
         with autocast(self.device, self.precision):
-            maps = joined_maps(self.system, *map(self.system.pad, images), tiling)
+            padded = self.system.pad(images[0]), self.system.pad(images[1])
+            maps = joined_maps(self.system, *padded, tiling)
             if maps is None:
                 return None
             output = self.system.complete(bands, maps)
