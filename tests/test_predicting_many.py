@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -243,3 +244,29 @@ def test_the_command_takes_batches_tiles_and_precisions(
     # Results that were computed otherwise are not mixed.
     assert main([*command, "--out", str(tmp_path / "one"), *tiles]) == 2
     assert "precision float32, not bfloat16" in capsys.readouterr().err
+
+
+def test_large_images_are_cut_unless_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossband.cli.using.LARGE", 40 * 50 - 1)
+    system = csknet()
+    save_run(tmp_path / "run", system, make_card(system, NAMES, "full-range", {}))
+    for name, size in {"ir": (40, 50), "vis": (40, 50), "small": (40, 40)}.items():
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / name / "0.png")
+
+    def tiles_of(kind: str, run: str, infrared: str, *more: str) -> str:
+        out = tmp_path / f"{kind}-{infrared}-{len(more)}"
+        asked = ["--infrared", str(tmp_path / infrared), "--device", "cpu", "--out", str(out), *more]
+        assert main([kind, run, *asked]) == 0
+        tiles: str = json.loads((out / "manifest.json").read_text())["made_by"]["tiles"]
+        return tiles
+
+    run = str(tmp_path / "run")
+    assert tiles_of("predict", run, "ir") == "1024 pixels, overlap 128"
+    assert "note: images of 50 x 40 pixels are run in tiles of 1024" in capsys.readouterr().err
+    assert tiles_of("predict", run, "ir", "--tile", "0") == "none"
+    assert tiles_of("predict", run, "small") == "none"
+    assert tiles_of("fuse", "average", "ir", "--visible", str(tmp_path / "vis")) == "none"
+    assert "in tiles" not in capsys.readouterr().err

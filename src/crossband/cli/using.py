@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from crossband.words import Bands
 
 UNPAIRED_NAME = "unpaired.csv"
+LARGE = 6_000_000
+"""Pixels of an image above which a run is computed in tiles unless it is told: whole it takes gigabytes."""
 USUAL_RATE = 10.0
 """Frames a second of a video of images without times."""
 
@@ -86,8 +88,9 @@ def computing_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         type=int | None,
-        help="cut larger images into tiles of so many pixels a side, such as 1024, to save memory; labels "
-        "then differ where a network looks at the whole image",
+        help="cut larger images into tiles of so many pixels a side, to save memory; labels then differ a "
+        "little; 0 takes all whole (default: 1024 where a run is given images of more than "
+        f"{LARGE / 1e6:g} million pixels)",
     )
     parser.add_argument(
         "--overlap", type=int, default=128, help="pixels that tiles overlap by; there they are blended"
@@ -106,11 +109,44 @@ def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[s
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
     how = {name: options[name] for name in ("device", "precision", "runtime")}
     how["expects"] = {bands: len(names) for bands, names in _by_bands(files, options.get("bands")).items()}
-    if options.tile is None:
+    side = _side_for_large(options.run, files) if options.tile is None else options.tile
+    if not side:
         return how
     from crossband.runtime.tiling import Tiling
 
-    return {**how, "tiling": Tiling(options.tile, options.overlap)}
+    return {**how, "tiling": Tiling(side, options.overlap)}
+
+
+def _side_for_large(run: str, files: Sequence[PairFiles | Listed]) -> int | None:
+    """The side of the tiles that large images of a run are cut into without being asked, which is said.
+
+    None for a system without training, which takes little memory, for an exported file, which takes no
+    tiles, and where none of some images is large.
+    """
+    from crossband.hub import is_remote
+    from crossband.pairs.base import PairFiles
+    from crossband.pairs.headers import image_size
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    some = [entry for entry in files[:: max(1, len(files) // 8)] if isinstance(entry, PairFiles)]
+    if not some or is_exported(Path(run)) or not (is_remote(run) or check_run(run)):
+        return None
+    for entry in some:
+        path = entry.visible or entry.infrared
+        try:
+            height, width = (0, 0) if path is None else image_size(path, infrared=entry.visible is None)
+        except PairError:
+            # Told when its turn comes.
+            continue
+        if height * width > LARGE:
+            print(
+                f"note: images of {width} x {height} pixels are run in tiles of 1024, which saves memory and "
+                "changes some labels; --tile 0 takes them whole",
+                file=sys.stderr,
+            )
+            return 1024
+    return None
 
 
 def choices(options: Namespace, given: Given) -> dict[str, Any]:
