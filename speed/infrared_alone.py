@@ -53,6 +53,7 @@ DATASETS = {
 
 
 OWN = {"infrared_norms": "own-statistics"}
+NORMALISED = {"distill_features_form": "normalised"}
 TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 1.0}
 csknet = partial(Run, "csknet", taught=True)
 RUNS = {
@@ -68,6 +69,9 @@ RUNS = {
     "firm": csknet(variant="firm"),
     "private-4": csknet(network={**OWN, "private_from_stage": 4}),
     "band-dropout": csknet(network=OWN, augmentation={"band_dropout": 0.2}),
+    "normalised": csknet(network=OWN, loss=NORMALISED),
+    # In the variant it has the weight that the paper's form is not given there.
+    "firm-normalised": csknet(variant="firm", loss={**NORMALISED, "distill_features_weight": 1.0}),
     "sgd": csknet(network=OWN, recipe={"optimizer": "sgd", "lr": 5e-3, "weight_decay": 1e-4}),
 }
 

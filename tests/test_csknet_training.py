@@ -153,6 +153,23 @@ def test_distillation_taps() -> None:
     assert term("pre") != pytest.approx(term("post"), rel=1e-3)
 
 
+def test_large_features_make_no_large_loss_where_they_are_normalised() -> None:
+    def terms(form: str) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        _, phase = prepared(csknet(distill_features_form=form))
+        for norm in phase.frozen[0].modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.data.mul_(3)
+        torch.manual_seed(2)
+        return dict(phase.loss(labelled()))
+
+    published, normalised = terms("published"), terms("normalised")
+    assert published["distill_features"] > 2 > normalised["distill_features"] > 0
+    assert all(
+        torch.equal(term, normalised[name]) for name, term in published.items() if name != "distill_features"
+    )
+
+
 @pytest.mark.parametrize("row", ABLATIONS, ids=str)
 def test_every_row_of_the_papers_ablation_trains(row: str) -> None:
     _, phase = prepared(csknet(**ABLATIONS[row]))
@@ -171,6 +188,7 @@ def test_the_rows_of_the_papers_ablation_are_five_different_networks() -> None:
     "options",
     [
         {"distill_form": "soft_hard"},
+        {"distill_features_form": "normalised"},
         {"contrastive_branches": "both"},
         {"projection": "concat", "projection_width": 32},
         {"dice_form": "global"},

@@ -154,6 +154,7 @@ def test_teacher_gets_no_gradient() -> None:
     loss = prediction_distillation(student, teacher)
     loss = loss + prediction_distillation(student, teacher, form="soft_hard")
     loss = loss + feature_distillation([student], [teacher])
+    loss = loss + feature_distillation([student], [teacher], form="normalised")
     loss.backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
@@ -164,6 +165,32 @@ def test_feature_distillation_by_hand() -> None:
     student = [torch.tensor([[[[1.0, 1.0], [1.0, 3.0]]]]), torch.tensor([[[[5.0]]]])]
     teacher = [torch.zeros(1, 1, 2, 2), torch.tensor([[[[3.0]]]])]
     assert feature_distillation(student, teacher).item() == 3.5
+
+
+def test_normalised_feature_distillation_is_1_minus_the_correlation_of_each_channel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    correlations = [
+        torch.corrcoef(torch.stack([student[:, c].flatten(), teacher[:, c].flatten()]))[0, 1]
+        for c in range(3)
+    ]
+    wanted = 1 - torch.stack(correlations).mean().item()
+    loss = feature_distillation([student], [teacher], form="normalised")
+    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+    # Neither scales nor shifts of a channel count, and the whole range is used.
+    scales = torch.tensor([0.1, 5.0, 80.0]).view(1, 3, 1, 1)
+    moved = feature_distillation([scales * student - 7], [3 * teacher + scales], form="normalised")
+    assert moved.item() == pytest.approx(wanted, abs=1e-3)
+    for other, value in ((student, 0), (-student, 2)):
+        assert feature_distillation([student], [other], form="normalised").item() == pytest.approx(
+            value, abs=1e-4
+        )
+
+
+def test_a_channel_without_contrast_has_a_finite_gradient() -> None:
+    student = torch.ones(1, 2, 3, 3, requires_grad=True)
+    feature_distillation([student], [torch.randn(1, 2, 3, 3)], form="normalised").backward()
+    assert torch.isfinite(student.grad).all()
 
 
 @pytest.mark.parametrize("autocast", [True, False])
@@ -181,6 +208,7 @@ def test_losses_stay_finite_in_half_precision_with_large_logits(dtype: torch.dty
             "soft_hard": prediction_distillation(logits, teacher, form="soft_hard"),
             # 300 squared overflows float16
             "features": feature_distillation([6 * logits], [torch.zeros_like(teacher)]),
+            "normalised": feature_distillation([6 * logits], [teacher], form="normalised"),
             "contrast": pixel_contrast(logits, label),
         }
     for name, loss in losses.items():
@@ -199,6 +227,8 @@ def test_wrong_arguments_are_named() -> None:
         dice(logits, label, form="mean")
     with pytest.raises(OptionError, match="soft_hard"):
         prediction_distillation(logits, logits, form="l2")
+    with pytest.raises(OptionError, match="normalised"):
+        feature_distillation([logits], [logits], form="l2")
     with pytest.raises(ValueError, match="same shape"):
         prediction_distillation(logits, logits[:1])
     with pytest.raises(ValueError, match="not 1 and 2"):

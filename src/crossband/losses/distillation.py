@@ -7,7 +7,7 @@ detached: it gets no gradient, whether or not its parameters are frozen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from crossband.tensors import at_least_float32
 
 DistillationForm = Literal["kl_ce", "soft_hard"]
 SoftMean = Literal["all", "places"]
+FeatureForm = Literal["published", "normalised"]
+
+SMALLEST_VARIANCE = 1e-6
+"""Added to a channel's variance before it divides, so that one that hardly varies has a finite gradient."""
 
 
 def prediction_distillation(
@@ -68,15 +72,25 @@ def soft_cross_entropy(
     return soft * len(student_logits) if mean_over == "places" else soft
 
 
-def feature_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """L_D2 of eq. 9: the mean over feature maps of the mean squared error between their elements.
+def feature_distillation(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], *, form: FeatureForm = "published"
+) -> Tensor:
+    """L_D2: make the student's feature maps those of the teacher; the mean of a term over the maps.
 
-    Eq. 9 prints sums of unsquared norms and the text calls them a mean square error; the mean keeps maps of
-    different sizes, and any number of them, on one scale.
+    "published": eq. 9, the mean squared error between elements. Eq. 9 prints sums of unsquared norms and the
+    text calls them a mean square error; the mean keeps maps of different sizes, and any number of them, on
+    one scale.
 
-    student, teacher: the same number of float tensors, equal in shape one by one.
-    Returns a scalar. Raises ValueError if there are none, or if numbers or shapes differ.
+    "normalised": half of the mean squared error after every channel of either map was brought to mean 0 and
+    variance 1 over the batch and its places, which is 1 minus the correlation of the two, channel by channel:
+    in [0, 2] however large the features are. After PKD (Cao et al., NeurIPS 2022, arXiv 2207.02039).
+
+    student, teacher: the same number of float tensors, equal in shape one by one; (B, C, H, W) to be
+    normalised. Returns a scalar. Raises ValueError if there are none, or if numbers or shapes differ,
+    OptionError for an unknown form.
     """
+    if form not in get_args(FeatureForm):
+        raise OptionError(f'unknown form of feature distillation {form!r}: use "published" or "normalised"')
     if not student or len(student) != len(teacher):
         raise ValueError(
             "feature distillation needs as many student maps as teacher maps, and at least one, "
@@ -85,8 +99,18 @@ def feature_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor]) -
     errors = []
     for ours, theirs in zip(student, teacher, strict=True):
         _check_same_shape(ours, theirs)
-        errors.append(F.mse_loss(at_least_float32(ours), at_least_float32(theirs.detach())))
+        pair = at_least_float32(ours), at_least_float32(theirs.detach())
+        if form == "published":
+            errors.append(F.mse_loss(*pair))
+        else:
+            errors.append(F.mse_loss(*map(_standardised, pair)) / 2)
     return torch.stack(errors).mean()
+
+
+def _standardised(features: Tensor) -> Tensor:
+    """(B, C, H, W) with every channel at mean 0 and variance 1."""
+    variance, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0, keepdim=True)
+    return (features - mean) * (variance + SMALLEST_VARIANCE).rsqrt()
 
 
 def _check_same_shape(student: Tensor, teacher: Tensor) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
 from crossband.losses.distillation import (
+    FeatureForm,
     feature_distillation,
     prediction_distillation,
     soft_cross_entropy,
@@ -64,8 +65,11 @@ class CSKNetTraining(Training[CSKNet]):
     distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
     distill_form: "kl_ce" for equation 8, the divergence from the teacher's predictions and their
         cross-entropy, or "soft_hard", the cross-entropy with its predictions and with its classes; see
-        `prediction_distillation`. distill_predictions_weight, distill_features_weight: of the losses of
-        equations 8 and 9. infrared_weight: of equation 7 on the infrared head.
+        `prediction_distillation`. distill_features_form: "published" for equation 9, or "normalised", which
+        is ours: the channels of both maps are brought to one scale before they are compared, so that large
+        features make no large loss; see `feature_distillation`. distill_predictions_weight,
+        distill_features_weight: of the losses of equations 8 and 9. infrared_weight: of equation 7 on the
+        infrared head.
 
     contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
     contrastive_temperature: of the similarities. contrastive_anchors: most pixels of a batch that are
@@ -87,6 +91,7 @@ class CSKNetTraining(Training[CSKNet]):
     fused_teaches_weight: float = 0.0
     distill_tap: Literal["post", "pre"] = "post"
     distill_form: Literal["kl_ce", "soft_hard"] = "kl_ce"
+    distill_features_form: FeatureForm = "published"
     distill_predictions_weight: float = 1.0
     distill_features_weight: float = 1.0
     contrastive_weight: float = 1.0
@@ -204,7 +209,9 @@ class CSKNetTraining(Training[CSKNet]):
         maps = features.before if self.distill_tap == "pre" else features.after
         student = [maps[stage - 1][0] for stage in DISTILLED_STAGES]
         teacher = [taught.stages[stage - 1] for stage in DISTILLED_STAGES]
-        return feature_distillation([*student, features.decoder[0]], [*teacher, taught.decoder])
+        return feature_distillation(
+            [*student, features.decoder[0]], [*teacher, taught.decoder], form=self.distill_features_form
+        )
 
     def _contrast(
         self, features: CSKNetFeatures, label: Tensor, prediction: Tensor, projections: nn.Module
