@@ -113,13 +113,13 @@ class Parameters:
 
 def count_all(system: System) -> dict[Bands, Parameters]:
     """The parameters of a system for every combination of bands that it runs on, shared ones counted once."""
-    phases = system.phases()
+    phases, folded = system.phases(), system.folded()
     everything = [system, *(phase.trained for phase in phases), *(m for p in phases for m in p.frozen)]
-    total = count_parameters(*everything)
-    dead = {id(parameter) for module in system.dead() for parameter in module.parameters()}
+    total = count_parameters(*everything) - count_parameters(system) + count_parameters(folded)
+    dead = {id(parameter) for module in folded.dead() for parameter in module.parameters()}
     counts: dict[Bands, Parameters] = {}
     for bands in system.supports:
-        modules = system.deployed(bands)
+        modules = folded.deployed(bands)
         deployed = {id(p): p.numel() for module in modules for p in module.parameters()}
         count = sum(deployed.values())
         unread = sum(numel for key, numel in deployed.items() if key in dead)
@@ -147,12 +147,12 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
         f"{'bands':<10} {'support':<9} {'parameters':>12} {'of them dead':>13} {'training only':>14} "
         f"{f'GFLOPs at {height} x {width}':>22}"
     )
-    counts = count_all(system)
+    counts, folded = count_all(system), system.folded()
     for bands, support in system.supports.items():
         count = counts[bands]
         # The counter sees no additions or comparisons, which are most of what a system without weights does.
         cost = (
-            f"{count_flops(system, bands, (height, width)) / 1e9:.1f}"
+            f"{count_flops(folded, bands, (height, width)) / 1e9:.1f}"
             if system.trained_by is not None
             else "-"
         )

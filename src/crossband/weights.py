@@ -52,6 +52,7 @@ def make_card(
     loss: dict[str, Any] | None = None,
 ) -> Card:
     """The card of a system as it stands now. training: its history. variant, loss: as in `Card`."""
+    folded = system.folded()
     return Card(
         system=system.name,
         network=system.network_options,
@@ -60,7 +61,7 @@ def make_card(
         classes=classes,
         infrared_scaling=infrared_scaling,
         bands={str(bands): support for bands, support in system.supports.items()},
-        parameters={bands: count_parameters(*system.deployed(bands)) for bands in system.supports},
+        parameters={bands: count_parameters(*folded.deployed(bands)) for bands in system.supports},
         encoder_origin=system.encoder_origin,
         training=training,
         torch=torch.__version__,

@@ -36,7 +36,7 @@ class Deployable(nn.Module):
         super().__init__()
         system.check_bands(bands)
         check_type(scaling, types.get("infrared"))
-        self.system = system.eval()
+        self.system = system.eval().folded()
         self.bands = bands
         self.scaling = scaling
         self.types = types

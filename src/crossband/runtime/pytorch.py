@@ -37,7 +37,7 @@ class PyTorchRuntime:
         compiled: bool = False,
     ):
         self.device = find_device(device)
-        self.system = system.eval().to(self.device)
+        self.system = system.eval().folded().to(self.device)
         self._compute: Any = torch.compile(self.system) if compiled else self.system
         self.precision: Precision = precision
         self.tiling = tiling

@@ -198,6 +198,11 @@ class System(nn.Module, ABC):
     def deployed(self, bands: Bands) -> list[nn.Module]:
         """The modules that inference on these bands touches; their parameters are what it costs."""
 
+    def folded(self) -> System:
+        """The system as it is deployed: itself, or a copy that answers alike, in which what only training
+        keeps apart is one. A copy is for inference: its weights are not those of a run."""
+        return self
+
     def dead(self) -> list[nn.Module]:
         """Modules with weights that nothing ever reads, kept for a published count or a file's layout."""
         return []

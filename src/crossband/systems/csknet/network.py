@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import segmentation_models_pytorch as smp
+import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base import initialization as smp_initialization
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ from crossband.blocks.norm_site import check_depthwise, run_stage_pair
 from crossband.blocks.tied import copy_weights, tie
 from crossband.errors import OptionError
 from crossband.systems.base import NetworkSettings, Output, System
+from crossband.systems.csknet.additions import add_to_shared, copy_folded
 from crossband.systems.csknet.gated_unit import GatedSpectralUnit
 from crossband.systems.deeplabv3plus import (
     OUTPUT_STRIDE,
@@ -68,6 +70,9 @@ class CSKNetSettings(NetworkSettings):
     private_from_stage: 4 or 5 gives each branch its own convolutions from that stage on; None shares all
         five (the only reading within the published count).
 
+    band_rank: of what each branch adds, of its own, to every convolution that it shares; see `BandAddition`.
+        0 adds nothing, which is the paper's. What is deployed has plain convolutions with either.
+
     infrared_norms: what the infrared branch's batch norms have of their own when it runs in a pair, against
         when it runs alone: nothing ("shared"), or running statistics ("own-statistics"). Alone it costs the
         same with each.
@@ -92,6 +97,7 @@ class CSKNetSettings(NetworkSettings):
     decoder_channels: int = 256
     share_decoder: Literal["aspp", "all", "none"] = "aspp"
     private_from_stage: Literal[4, 5] | None = None
+    band_rank: int = 0
     infrared_norms: Literal["shared", "own-statistics"] = "shared"
     exchange: bool = True
     exchange_mode: Threshold = "quantile"
@@ -113,6 +119,8 @@ class CSKNetSettings(NetworkSettings):
                 f"csknet: exchange_threshold must lie in [0, {highest}] for exchange_mode "
                 f"{self.exchange_mode}, not {self.exchange_threshold}"
             )
+        if self.band_rank < 0:
+            raise OptionError(f"csknet: band_rank must be 0 or more, not {self.band_rank}")
 
 
 @dataclass
@@ -145,6 +153,9 @@ class CSKNet(System):
         # Both sets of batch norms start from the same (ImageNet) values.
         copy_weights(self.visible.encoder, self.infrared.encoder)
         self._tie_branches(settings.share_decoder, settings.private_from_stage)
+        if settings.band_rank:
+            unread = unread_modules(self.visible.encoder)
+            add_to_shared(self.visible, self.infrared, settings.band_rank, unread=unread)
         self.infrared_in_pair: smp.DeepLabV3Plus | None = None
         if settings.infrared_norms != "shared":
             # A copy draws no random start, so that all that follows starts alike with each choice.
@@ -302,5 +313,21 @@ class CSKNet(System):
     def infrared_system(self) -> DeepLabV3Plus:
         """The infrared branch as a DeepLabV3+ of its own, with a copy of its weights."""
         alone = self.baseline("infrared")
-        copy_weights(self.infrared, alone.network)
+        copy_folded(self.infrared, alone.network)
         return alone.train(self.training)
+
+    def folded(self) -> CSKNet:
+        settings: CSKNetSettings = self.settings
+        if not settings.band_rank:
+            return self
+        whole = deepcopy(self)
+        with torch.random.fork_rng(devices=[]):
+            for name in ("visible", "infrared", "infrared_in_pair"):
+                branch = getattr(self, name)
+                if branch is not None:
+                    plain = self.baseline("infrared").network.to(self.fused_head[0].weight)
+                    copy_folded(branch, plain)
+                    setattr(whole, name, plain.train(self.training))
+        if whole.infrared_in_pair is not None:
+            tie(whole.infrared, whole.infrared_in_pair, norms=True)
+        return whole

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
 from crossband.losses.distillation import (
     FeatureForm,
@@ -24,6 +23,7 @@ from crossband.losses.distillation import (
 from crossband.losses.segmentation import DiceForm, segmentation_loss
 from crossband.pairs.batch import Batch
 from crossband.systems.base import EpochRow, Output, Phase, Training
+from crossband.systems.csknet.additions import copy_folded, copy_plain
 from crossband.systems.csknet.contrastive import PixelSampling, pixel_contrast
 from crossband.systems.csknet.network import CSKNet, CSKNetFeatures
 from crossband.systems.csknet.projection import LevelProjections
@@ -128,7 +128,7 @@ class CSKNetTraining(Training[CSKNet]):
             )
         teacher = system.baseline("visible")
         # The teacher starts where the student starts: at the encoder's ImageNet weights, if it has any.
-        copy_weights(system.visible.encoder, teacher.network.encoder)
+        copy_folded(system.visible.encoder, teacher.network.encoder)
         students = nn.ModuleDict({"system": system})
         projections = None
         if self.contrastive_weight > 0:
@@ -142,7 +142,7 @@ class CSKNetTraining(Training[CSKNet]):
         def prepare(epoch: int, epochs: int, rows: Sequence[EpochRow]) -> None:
             if epoch == 0 and self.start == "teacher":
                 for branch in system.branches():
-                    copy_weights(teacher.network, branch)
+                    copy_plain(teacher.network, branch)
 
         return [
             DeepLabV3PlusTraining(dice_form=self.dice_form).phase("teacher", teacher),
