@@ -99,11 +99,11 @@ def feature_distillation(
     errors = []
     for ours, theirs in zip(student, teacher, strict=True):
         _check_same_shape(ours, theirs)
-        pair = at_least_float32(ours), at_least_float32(theirs.detach())
+        ours, theirs = at_least_float32(ours), at_least_float32(theirs.detach())
         if form == "published":
-            errors.append(F.mse_loss(*pair))
+            errors.append(F.mse_loss(ours, theirs))
         else:
-            errors.append(F.mse_loss(*map(_standardised, pair)) / 2)
+            errors.append(F.mse_loss(_standardised(ours), _standardised(theirs)) / 2)
     return torch.stack(errors).mean()
 
 
