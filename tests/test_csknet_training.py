@@ -193,6 +193,7 @@ def test_the_rows_of_the_papers_ablation_are_five_different_networks() -> None:
         {"projection": "concat", "projection_width": 32},
         {"dice_form": "global"},
         {"private_from_stage": 4},
+        {"band_rank": 2, "private_from_stage": 5, "share_decoder": "all"},
         {"infrared_supervision": "exchanged"},
         {"infrared_norms": "own-statistics"},
         {"start": "teacher", "fused_teaches_weight": 1.0},
