@@ -106,7 +106,7 @@ def made_answers(count: int = 240, seed: int = 0) -> Answers:
     faults = np.where(
         kind == 0, "", np.char.add(kind.astype(str), np.char.add("-", (number % 2).astype(str)))
     )
-    return Answers(NAMES, statistics, gains, number, faults)
+    return Answers(NAMES, ("visible levels", "infrared levels", "pair"), statistics, gains, number, faults)
 
 
 def left_out(monitor: TrainedMonitor, answers: Answers) -> np.ndarray:
@@ -123,6 +123,11 @@ def left_out(monitor: TrainedMonitor, answers: Answers) -> np.ndarray:
 def fitted() -> TrainedMonitor:
     torch.manual_seed(1)
     return fit(made_answers())
+
+
+def test_statistics_of_a_kind_are_one_group() -> None:
+    monitor = fit(replace(made_answers(), kinds=("one", "other", "one")))
+    assert [one.names for one in monitor.usual] == [("visible mean", "edges alike"), ("infrared mean",)]
 
 
 def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs(fitted: TrainedMonitor) -> None:

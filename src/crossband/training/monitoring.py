@@ -58,12 +58,14 @@ _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 class Answers:
     """What the run made of N pictures of S statistics.
 
-    names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would
-    add to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list.
-    faults: (N,) the corruption of each, "" for a whole pair.
+    names: of the statistics. kinds: the group that each is of, in which distances from whole pairs are taken.
+    statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would add to the mean IoU if all
+    pictures were like this one. places: (N,) of their pairs in the list. faults: (N,) the corruption of each,
+    "" for a whole pair.
     """
 
     names: tuple[str, ...]
+    kinds: tuple[str, ...]
     statistics: np.ndarray
     gains: np.ndarray
     places: np.ndarray
@@ -138,6 +140,7 @@ def answer(
     system.to("cpu").train(was_training)
     return Answers(
         names=names,
+        kinds=tuple(map(_kind_of, names)),
         statistics=np.array(statistics),
         gains=_gains(torch.stack(matrices).numpy(), [bands in system.supports for bands in _GIVEN[1:]]),
         places=np.repeat(np.arange(len(pairs)), draws),
@@ -261,8 +264,8 @@ def _usual(answers: Answers, chosen: np.ndarray) -> tuple[Usual, ...]:
     """What each group of statistics usually is, by the whole ones of the chosen pictures."""
     whole = answers.statistics[chosen & answers.whole]
     groups: dict[str, list[int]] = {}
-    for place, name in enumerate(answers.names):
-        groups.setdefault(_kind_of(name), []).append(place)
+    for place, kind in enumerate(answers.kinds):
+        groups.setdefault(kind, []).append(place)
     found = []
     for places in groups.values():
         mean = whole[:, places].mean(0)
