@@ -315,7 +315,12 @@ def small_disk(place: Path) -> Iterator[Path | None]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # Python's own helper of a command that has ended may stand in it for a moment more.
+        deadline = time.monotonic() + 30
+        while subprocess.run(["umount", str(place)], capture_output=True).returncode:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{place} is still in use; a process was left behind")
+            time.sleep(0.1)
 
 
 def free_bytes(folder: Path) -> int:
