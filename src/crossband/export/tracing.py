@@ -43,8 +43,10 @@ def traced(module: nn.Module, example: dict[str, Tensor], free: dict[str, dict[i
 
 def _program(module: nn.Module, example: dict[str, Tensor], free: dict[str, dict[int, Any]]) -> Any:
     """The ``torch.export.ExportedProgram``."""
-    # With free sizes the cache of operators' shapes costs more to fill than it saves.
-    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+    # With free sizes the cache of operators' shapes costs more to fill than it saves in a network; a fusion
+    # without weights repeats the same few operators, and gains by it.
+    few = next(module.parameters(), None) is None
+    with torch._dynamo.config.patch(fake_tensor_cache_enabled=few):
         program = torch.export.export(module, (example,), dynamic_shapes=(free,), strict=False)
     # Guards of the trace, such as that two sizes are one. Our check takes their place, and PyTorch 2.14
     # stumbles over them where an input gives nothing but its size.
