@@ -22,8 +22,9 @@ SYSTEMS = list_systems()
 for name in SYSTEMS:
     small = {key: value for key, value in TINY.items() if key in network_options(name)}
     small |= {key: value for key, value in TINY_OPTIONS.get(name, {}).items() if key in network_options(name)}
-    globals()[f"Test_{name}"] = type(f"Test_{name}", (SystemContract,), {"system": name, "small": small})
-del name, small
+    contract = {"system": name, "small": small, "loss": {"rounds": 2} if name == "segmif" else {}}
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (SystemContract,), contract)
+del name, small, contract
 
 
 def _compiled_gives_the_same(system: System, backend: str) -> None:

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from crossband.errors import BandError, OptionError
 from crossband.pairs.base import Classes
 from crossband.pairs.batch import Batch
-from crossband.systems import create, network_options, system_class
+from crossband.systems import create, make_training, network_options, system_class
 from crossband.systems.base import NetworkSettings, Output, Phase, System
 from crossband.systems.registry import registered
 from crossband.weights import load_run, make_card, save_run
@@ -39,11 +39,12 @@ class SystemContract:
     """What every system must do.
 
     system: its name, or its class, which is then registered for the tests. small: options of the network that
-    make it small and quick. classes: their number.
+    make it small and quick. loss: options of the loss that make its training short. classes: their number.
     """
 
     system: ClassVar[str | type[System]]
     small: ClassVar[Mapping[str, Any]] = {}
+    loss: ClassVar[Mapping[str, Any]] = {}
     classes: ClassVar[int] = 5
 
     @pytest.fixture(autouse=True, scope="class")
@@ -59,6 +60,11 @@ class SystemContract:
         system = cls.make().eval()
         randomise_norms(system)
         return system
+
+    @classmethod
+    def phases_of(cls, system: System) -> list[Phase]:
+        """The phases of the system's training, short."""
+        return system.phases(make_training(cls.name_of(), **cls.loss) if cls.loss else None)
 
     @classmethod
     def make(cls, **options: Any) -> System:
@@ -193,7 +199,7 @@ class SystemContract:
     def test_every_phase_has_finite_named_losses_that_reach_what_it_trains(self) -> None:
         self.need_training()
         system = self.make()
-        phases = system.phases()
+        phases = self.phases_of(system)
         assert phases[-1].keeps is system
         assert len({phase.name for phase in phases}) == len(phases)
         for phase in phases:
@@ -224,7 +230,7 @@ class SystemContract:
         assert label is not None
         cut = Batch(*images(27, 41), label=label[..., :27, :41])
         unlabelled = Batch(batch.visible, batch.infrared, torch.full_like(label, IGNORE_INDEX))
-        for phase in self.make().phases():
+        for phase in self.phases_of(self.make()):
             for odd in (cut, unlabelled):
                 phase.trained.zero_grad()
                 with resting(phase):
