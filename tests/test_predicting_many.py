@@ -268,5 +268,6 @@ def test_large_images_are_cut_unless_it_is_told(
     assert "note: images of 50 x 40 pixels are run in tiles of 1024" in capsys.readouterr().err
     assert tiles_of("predict", run, "ir", "--tile", "0") == "none"
     assert tiles_of("predict", run, "small") == "none"
+    assert tiles_of("predict", run, "ir", "--runtime", "onnxruntime", "--workers", "1") == "none"
     assert tiles_of("fuse", "average", "ir", "--visible", str(tmp_path / "vis")) == "none"
     assert "in tiles" not in capsys.readouterr().err

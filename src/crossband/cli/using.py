@@ -109,7 +109,7 @@ def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[s
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
     how = {name: options[name] for name in ("device", "precision", "runtime")}
     how["expects"] = {bands: len(names) for bands, names in _by_bands(files, options.get("bands")).items()}
-    side = _side_for_large(options.run, files) if options.tile is None else options.tile
+    side = _side_for_large(options, files) if options.tile is None else options.tile
     if not side:
         return how
     from crossband.runtime.tiling import Tiling
@@ -117,11 +117,11 @@ def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[s
     return {**how, "tiling": Tiling(side, options.overlap)}
 
 
-def _side_for_large(run: str, files: Sequence[PairFiles | Listed]) -> int | None:
+def _side_for_large(options: Namespace, files: Sequence[PairFiles | Listed]) -> int | None:
     """The side of the tiles that large images of a run are cut into without being asked, which is said.
 
-    None for a system without training, which takes little memory, for an exported file, which takes no
-    tiles, and where none of some images is large.
+    None for a system without training, which takes little memory, for graphs, which take no tiles, and where
+    none of some images in files is large.
     """
     from crossband.hub import is_remote
     from crossband.pairs.base import PairFiles
@@ -130,12 +130,16 @@ def _side_for_large(run: str, files: Sequence[PairFiles | Listed]) -> int | None
     from crossband.runtime.exported import is_exported
 
     some = [entry for entry in files[:: max(1, len(files) // 8)] if isinstance(entry, PairFiles)]
-    if not some or is_exported(Path(run)) or not (is_remote(run) or check_run(run)):
+    run, graph = options.run, options.runtime in ("onnxruntime", "openvino")
+    if not some or graph or is_exported(Path(run)) or not (is_remote(run) or check_run(run)):
         return None
+    # Of two sizes where a rig brings the bands together; else of one, which infrared tells of any file.
+    frame = "visible" if options.get("rig") and options.get("frame") != "infrared" else "infrared"
     for entry in some:
-        path = entry.visible or entry.infrared
+        band = frame if getattr(entry, frame) else "visible" if entry.visible else "infrared"
+        path = getattr(entry, band)
         try:
-            height, width = (0, 0) if path is None else image_size(path, infrared=entry.visible is None)
+            height, width = (0, 0) if path is None else image_size(path, infrared=band == "infrared")
         except PairError:
             # Told when its turn comes.
             continue
