@@ -121,6 +121,15 @@ def test_every_system_gives_the_same_answer_in_onnx_at_any_size(
             same(deployable(**arrays), run_onnx(model, arrays))
 
 
+def test_a_pytorch_that_keeps_its_inner_parts_elsewhere_exports_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployable, _ = graph_of("average")
+    monkeypatch.setitem(sys.modules, "torch.onnx._internal.fx.passes.type_promotion", None)
+    model = onnx_graph(deployable)
+    arrays = example_arrays(deployable.types, SIZES[0])
+    with torch.inference_mode():
+        same(deployable(**arrays), run_onnx(model, arrays))
+
+
 RULES = ["full-range", "minmax", "percentile(2, 98)", "fixed(1000, 40000.5)"]
 
 

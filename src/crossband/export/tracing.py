@@ -90,9 +90,13 @@ def _quickened(graph: torch.fx.Graph) -> Iterator[None]:
     For each export it makes the table of its translations anew. And it goes through a program for operators
     of two types, computing every one once more, which takes half as long as the trace.
     """
-    from torch.onnx._internal.exporter import _fx_passes, _registration
-    from torch.onnx._internal.fx.passes.type_promotion import TypePromotionTable
-
+    try:
+        from torch.onnx._internal.exporter import _fx_passes, _registration
+        from torch.onnx._internal.fx.passes.type_promotion import TypePromotionTable
+    except ImportError:
+        # Another PyTorch keeps them elsewhere: it exports all the same, more slowly.
+        yield
+        return
     passes: Any = _fx_passes
     registry: Any = _registration.ONNXRegistry
 
