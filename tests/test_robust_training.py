@@ -81,6 +81,44 @@ def test_the_loader_never_draws_what_is_held_out(pairs: Pairs, drawn: Counter[tu
     assert not {name for name, _ in drawn} & set(HELD_OUT)
 
 
+def test_the_later_epochs_are_those_of_a_training_that_breaks_nothing(pairs: Pairs) -> None:
+    plain = Augmentation(scale=(0.7, 1.4), crop=(24, 32), noise=0.05)
+    breaking = replace(plain, corrupted=1, band_dropout=0.5, broken_epochs=0.5)
+    loaders = [
+        training_loader(pairs, each, batch_size=4, seed=0, workers=0, epochs=5) for each in (plain, breaking)
+    ]
+    alike = []
+    for epoch in range(5):
+        for loader in loaders:
+            loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        for one, other in zip(*map(list, loaders), strict=True):
+            assert one.names == other.names
+            bands = [(getattr(one, band), getattr(other, band)) for band in ("visible", "infrared")]
+            alike.append((epoch, all(b is not None and torch.equal(a, b) for a, b in bands)))
+    steps = len(alike) // 5
+    assert [epoch for epoch, same in alike if same] == [epoch for epoch in (3, 4) for _ in range(steps)]
+
+
+def test_without_a_known_end_all_epochs_are_broken(pairs: Pairs, drawn: Counter[tuple[str, int]]) -> None:
+    loader = training_loader(
+        pairs, Augmentation(corrupted=1, broken_epochs=0.5), batch_size=4, seed=0, workers=0
+    )
+    for epoch in range(4):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        list(loader)
+    assert sum(drawn.values()) == 4 * len(pairs)
+
+
+def test_a_robust_training_ends_on_whole_pairs(tmp_path: Path, drawn: Counter[tuple[str, int]]) -> None:
+    counts = []
+    for epochs in (1, 2):
+        drawn.clear()
+        changes = {"recipe": {"epochs": epochs, "batch_size": 2}, "augmentation": {"corrupted": 1}}
+        train(tiny_options(tmp_path / str(epochs), robust=True, workers=0, **changes), quiet=True)
+        counts.append(sum(drawn.values()))
+    assert counts == [4, 4]
+
+
 def test_what_is_held_out_is_stated_wherever_training_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(HELD_OUT_CORRUPTIONS) == HELD_OUT
     assert set(HELD_OUT) | set(TRAINING_CORRUPTIONS) == set(CORRUPTIONS)
@@ -133,11 +171,12 @@ def test_broken_pairs_do_not_depend_on_workers(pairs: Pairs) -> None:
 
 def test_robust_is_off_by_default_and_each_part_can_be_set() -> None:
     assert resolved("csknet").augmentation() == Augmentation()
-    assert resolved("csknet", robust=True).augmentation() == Augmentation(corrupted=0.5, band_dropout=0.2)
+    robust = Augmentation(corrupted=0.5, band_dropout=0.2, broken_epochs=0.5)
+    assert resolved("csknet", robust=True).augmentation() == robust
     given = resolved("csknet", robust=True, augmentation={"corrupted": 0.1}).augmentation()
-    assert given == Augmentation(corrupted=0.1, band_dropout=0.2)
+    assert given == replace(robust, corrupted=0.1)
     without = replace(resolved("csknet", robust=True), drops_bands=False).augmentation()
-    assert without == Augmentation(corrupted=0.5)
+    assert without == replace(robust, band_dropout=0.0)
     with pytest.raises(OptionError, match="robust is true or false"):
         tiny_options(Path("x"), robust="yes")
 

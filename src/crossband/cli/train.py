@@ -31,10 +31,11 @@ HELP = {
     "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
     "start_from": "a finished run of the same system, at whose weights this training starts",
     "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
-    "robust": "train for cameras that break: one band of half of the pairs is broken, and a fifth of the "
-    "steps go without a band, where the system and the pairs allow it (--augmentation.corrupted 0.5 "
-    "--augmentation.band_dropout 0.2); never drawn, since held out for tests: glare, fog, defocus, dirt, "
-    "saturation, column-noise, frozen, halo, homography, frame-lag",
+    "robust": "train for cameras that break: in the first half of the epochs one band of half of the pairs "
+    "is broken, and a fifth of the steps go without a band, where the system and the pairs allow it "
+    "(--augmentation.corrupted 0.5 --augmentation.band_dropout 0.2 --augmentation.broken_epochs 0.5); never "
+    "drawn, since held out for tests: glare, fog, defocus, dirt, saturation, column-noise, frozen, halo, "
+    "homography, frame-lag",
     "band_monitor": "train a small monitor too, kept in the card, that says of a pair which band does harm: "
     "what --monitor of other commands asks; needs labels, and a system that runs on both bands and on one",
     "infrared_scaling": "full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or "

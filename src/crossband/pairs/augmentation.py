@@ -56,6 +56,9 @@ class Augmentation:
     band_dropout: probability that a whole batch misses one band, either with equal chance. The loader
         applies it; `augment` does not.
 
+    broken_epochs: the share of a phase's epochs, from the first, in which `corrupted` and `band_dropout` act.
+        The pairs of the later ones are whole. The loader applies it.
+
     Raises OptionError for a value outside its range.
     """
 
@@ -70,13 +73,13 @@ class Augmentation:
     noise: float = 0.0
     corrupted: float = 0.0
     band_dropout: float = 0.0
+    broken_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "corrupted", "band_dropout"):
+        for name in ("flip", "corrupted", "band_dropout", "broken_epochs"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(
-                    f"augmentation.{name} is a probability in [0, 1], not {getattr(self, name)}"
-                )
+                kind = "share" if name == "broken_epochs" else "probability"
+                raise OptionError(f"augmentation.{name} is a {kind} in [0, 1], not {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation", "gain", "offset", "noise"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise OptionError(f"augmentation.{name} must be 0 or more, not {getattr(self, name)}")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import ceil
 from typing import Any, Literal
 
 import cv2
@@ -28,11 +29,15 @@ from crossband.words import BANDS, IGNORE_INDEX, Band
 
 @dataclass(frozen=True)
 class Draw:
-    """One use of one pair: its place in the list, the epoch, and the band that the batch goes without."""
+    """One use of one pair: its place in the list, the epoch, and the band that the batch goes without.
+
+    whole: nothing of the pair is broken on purpose.
+    """
 
     epoch: int
     index: int
     missing: Band | None = None
+    whole: bool = False
 
 
 class PairDataset(Dataset[Pair]):
@@ -45,6 +50,7 @@ class PairDataset(Dataset[Pair]):
     def __init__(self, pairs: Pairs, augmentation: Augmentation | None, seed: int):
         self.pairs = pairs
         self.augmentation = augmentation
+        self.of_whole = None if augmentation is None else replace(augmentation, corrupted=0.0)
         self.seed = seed
 
     def __len__(self) -> int:
@@ -57,9 +63,10 @@ class PairDataset(Dataset[Pair]):
         pair = self.pairs[key.index]
         if key.missing is not None:
             pair = _without(pair, key.missing)
-        if self.augmentation is None:
+        augmentation = self.of_whole if key.whole else self.augmentation
+        if augmentation is None:
             return pair
-        return augment(pair, self.augmentation, _generator(self.seed, key.epoch, 1 + key.index))
+        return augment(pair, augmentation, _generator(self.seed, key.epoch, 1 + key.index))
 
 
 def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
@@ -88,6 +95,7 @@ class EpochBatches(Sampler[list[Draw]]):
         False, the last step is smaller, and up to ``world_size - 1`` pairs are repeated to make it even.
     band_dropout: probability that a step misses one band, either with equal chance. All processes miss the
         same one: a step whose processes used different branches would wait forever for missing gradients.
+    whole_from: the epoch from which on pairs are whole, and no band is missed. None for no such epoch.
 
     Raises PairError if there are no pairs, OptionError for numbers that make no sense.
     """
@@ -101,6 +109,7 @@ class EpochBatches(Sampler[list[Draw]]):
         shuffle: bool = True,
         drop_last: bool = True,
         band_dropout: float = 0.0,
+        whole_from: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -116,6 +125,7 @@ class EpochBatches(Sampler[list[Draw]]):
         self.seed = seed
         self.shuffle = shuffle
         self.band_dropout = band_dropout
+        self.whole_from = whole_from
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
@@ -144,10 +154,12 @@ class EpochBatches(Sampler[list[Draw]]):
         drops = rng.random(len(self)) < self.band_dropout
         dropped = rng.integers(len(BANDS), size=len(self))
         epoch = self.epoch
+        whole = self.whole_from is not None and epoch >= self.whole_from
         for step, (drops_one, band) in enumerate(zip(drops, dropped, strict=True)):
-            missing = BANDS[band] if drops_one else None
+            missing = BANDS[band] if drops_one and not whole else None
             together = order[step * self._step : (step + 1) * self._step]
-            yield [Draw(epoch, int(index), missing) for index in together[self.rank :: self.world_size]]
+            mine = together[self.rank :: self.world_size]
+            yield [Draw(epoch, int(index), missing, whole) for index in mine]
 
 
 def collate(samples: Sequence[Pair]) -> Batch:
@@ -286,11 +298,15 @@ def training_loader(
     batch_size: int,
     seed: int,
     workers: int,
+    epochs: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> PairLoader:
     """Shuffled, augmented batches of ``batch_size`` pairs per process; every batch is full.
+
+    epochs: how many there will be, of which ``augmentation.broken_epochs`` is a share; None for no end, so
+    that it does not act.
 
     Its ``batch_sampler`` is an `EpochBatches`: call ``set_epoch`` before each epoch (Lightning does so by
     itself, and must be told ``use_distributed_sampler=False``, since the sharding is done here).
@@ -303,8 +319,15 @@ def training_loader(
             f"augmentation.band_dropout needs both bands, but {pairs.source} has only "
             f"{' and '.join(pairs.bands)}; set it to 0"
         )
+    whole_from = None if augmentation is None or epochs is None else ceil(augmentation.broken_epochs * epochs)
     batches = EpochBatches(
-        len(pairs), batch_size, seed=seed, band_dropout=band_dropout, rank=rank, world_size=world_size
+        len(pairs),
+        batch_size,
+        seed=seed,
+        band_dropout=band_dropout,
+        whole_from=whole_from,
+        rank=rank,
+        world_size=world_size,
     )
     reader = _BatchReader(pairs, augmentation, seed, _one_batch)
     return PairLoader(reader, batch_sampler=batches, pin_memory=pin_memory, **_process_options(workers))

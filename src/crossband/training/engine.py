@@ -270,7 +270,7 @@ class _Run:
         augmentation = self.resolved.augmentation(phase.name)
         if not runs_on_either_band(phase):
             augmentation = replace(augmentation, band_dropout=0.0)
-        loaders = Loaders(self.pairs, self.validation, augmentation, self.options, recipe.batch_size)
+        loaders = Loaders(self.pairs, self.validation, augmentation, self.options, recipe)
         with QuietLightning():
             trainer = make_trainer(self.options, recipe, phase.name, self.progress.callback())
             try:

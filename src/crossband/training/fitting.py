@@ -163,14 +163,14 @@ class Loaders(pl.LightningDataModule):
         validation: Pairs | None,
         augmentation: Augmentation,
         options: TrainOptions,
-        batch_size: int,
+        recipe: Recipe,
     ):
         super().__init__()
         self.pairs = pairs
         self.validation = validation
         self.augmentation = augmentation
         self.seed = options.seed
-        self.batch_size = batch_size
+        self.recipe = recipe
         self.workers = min(8, (os.cpu_count() or 1) - 1) if options.workers is None else options.workers
 
     def train_dataloader(self) -> Any:
@@ -179,9 +179,10 @@ class Loaders(pl.LightningDataModule):
         return training_loader(
             self.pairs,
             self.augmentation,
-            batch_size=self.batch_size,
+            batch_size=self.recipe.batch_size,
             seed=self.seed,
             workers=self.workers,
+            epochs=self.recipe.epochs,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             pin_memory=trainer.strategy.root_device.type == "cuda",

@@ -8,7 +8,7 @@ from crossband.pairs.base import Pairs
 from crossband.systems.base import Phase
 from crossband.words import BANDS
 
-ROBUST: Mapping[str, float] = {"corrupted": 0.5, "band_dropout": 0.2}
+ROBUST: Mapping[str, float] = {"corrupted": 0.5, "band_dropout": 0.2, "broken_epochs": 0.5}
 """The fields of `Augmentation` that ``--robust`` sets, unless they are given."""
 
 
