@@ -34,7 +34,7 @@ from crossband.systems import split_options
 from crossband.systems.base import System
 from crossband.trained_monitor import TrainedMonitor
 from crossband.training.monitoring import answer, fit
-from crossband.words import BANDS, Bands
+from crossband.words import Bands
 from small_runs import CROP, MSRS_BOXES, PLAIN, Dataset, Run, Series, run_arguments
 
 COMMAND = "python speed/broken_bands.py"
@@ -97,7 +97,8 @@ class Counting:
             self.monitors["trained"] = PairMonitor(TrainedMonitor.from_fields(card.monitor))
 
     @torch.inference_mode()
-    def matrix(self, pair: Pair, bands: Bands) -> np.ndarray:
+    def answer(self, pair: Pair, bands: Bands) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The matrix of the answer on these bands, its labels and its confidence."""
         assert pair.label is not None
         images = [
             None if image is None or bands not in ("both", band) else torch.from_numpy(np.array(image))[None]
@@ -105,27 +106,29 @@ class Counting:
         ]
         visible = None if images[0] is None else images[0].permute(0, 3, 1, 2)
         infrared = None if images[1] is None else images[1][:, None]
-        logits = self.system(visible, infrared).logits
+        likeliest, ids = self.system(visible, infrared).logits[0].softmax(0).max(0)
         label = torch.from_numpy(np.array(pair.label)).long()
-        return confusion_matrix(logits.argmax(1)[0], label, self.classes).numpy().astype(np.int32)
+        matrix = confusion_matrix(ids, label, self.classes).numpy().astype(np.int32)
+        return matrix, ids.to(torch.uint8).numpy(), likeliest.numpy()
 
     def of_band(self, index: int, bands: Bands, pair: Pair) -> np.ndarray:
         """The matrix of a band alone, which is known where the image is that of the clean pair."""
         clean = getattr(pair, bands) is getattr(self.pairs[index], bands)
         if not clean:
-            return self.matrix(pair, bands)
+            return self.answer(pair, bands)[0]
         if (index, bands) not in self.alone:
-            self.alone[index, bands] = self.matrix(pair, bands)
+            self.alone[index, bands] = self.answer(pair, bands)[0]
         return self.alone[index, bands]
 
     def condition(self, shown: Pairs) -> Iterator[dict[str, np.ndarray]]:
         """Pair by pair, the matrix by monitor, and what each left: 0 both, 1 infrared, 2 visible."""
         for index in range(len(self.pairs)):
             pair = shown[index]
-            both = self.matrix(pair, "both")
+            both, *answer = self.answer(pair, "both")
             found = {"none": both}
             for name, monitor in self.monitors.items():
-                faults = monitor.faults(pair.visible, pair.infrared)
+                faults = monitor.at_sight(pair.visible, pair.infrared)
+                faults = faults or monitor.in_answer(pair.visible, pair.infrared, *answer)
                 left = bands_left("both", faults, self.system.supports)
                 found[name] = both if left == "both" else self.of_band(index, left, pair)
                 found[f"{name} left"] = np.array(("both", *ALONE).index(left))
@@ -190,9 +193,7 @@ def without(counted: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     """The matrices without the broken band, as `Robustness.without` has it."""
     name = key.partition("/")[0]
     kind = CORRUPTIONS[name].kind if name in CORRUPTIONS else name.rpartition(" ")[2]
-    if kind in BANDS:
-        return counted[f"alone|{'infrared' if kind == 'visible' else 'visible'}"]
-    return max((counted[f"alone|{band}"] for band in ALONE), key=lambda one: float(mean_ious(one.sum(0))))
+    return counted[f"alone|{'infrared' if kind == 'visible' else 'visible'}"]
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Interval:
@@ -267,19 +268,20 @@ def margins(one: Mapping[str, np.ndarray]) -> str:
     return table(["condition", *WAYS, "dropped, visible + infrared"], rows)
 
 
-def without_infrared(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
-    """Markdown: where infrared is moved, or of another moment, the margin over visible alone, which is
-    whole: the worst over the severities, without a monitor and with the trained one."""
+def over_the_better_band(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
+    """Markdown: where infrared is moved, or of another moment, the margin over the better of the two bands
+    alone, clean, which no monitor can bring back: the worst over the severities."""
     moved = [name for name in HELD_OUT_CORRUPTIONS if CORRUPTIONS[name].kind == "pair"]
     rows = []
     for (data, run, seed), one in counted.items():
         if "none|clean" not in one:
             continue
+        better = max((one[f"alone|{band}"] for band in ALONE), key=lambda each: float(mean_ious(each.sum(0))))
         cells = []
         for name in moved:
             keys = [key.partition("|")[2] for key in one if key.startswith(f"none|{name}/")]
             for way in ("none", "trained"):
-                margins = [difference(one[f"{way}|{key}"], one["alone|visible"]) for key in keys]
+                margins = [difference(one[f"{way}|{key}"], better) for key in keys]
                 cells.append(told(min(margins, key=lambda margin: margin.value)))
         rows.append([data, run, seed, *cells])
     titles = [f"{name}, {way}" for name in moved for way in ("none", "trained")]
@@ -313,7 +315,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.runs:
         counted = read(arguments.out)
-        print(summary(counted), without_infrared(counted), robust_against_plain(counted), sep="\n\n")
+        print(summary(counted), over_the_better_band(counted), robust_against_plain(counted), sep="\n\n")
         for name, one in counted.items():
             if "none|clean" in one:
                 print(f"\n{', '.join(name)}:\n\n{margins(one)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -114,22 +115,41 @@ class BandMonitor(BandSwitch):
 class PairMonitor:
     """Says which bands of single pairs are better left out.
 
-    trained: a run's own monitor (`TrainedMonitor`), which is asked where no image shows a fault by itself
-    (`faults_of`). None looks for such faults alone.
+    trained: a run's own monitor (`TrainedMonitor`), which is asked with the run's answer to both bands, where
+    no image shows a fault at sight. None looks for such faults alone.
     """
 
     def __init__(self, trained: TrainedMonitor | None = None):
         self.trained = trained
 
-    def faults(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
-        """What is wrong with the images of one pair; bands that are well or missing are left out.
+    @classmethod
+    def of(cls, fields: Any) -> PairMonitor:
+        """With the trained monitor that a card holds, if any. Raises WeightsError for a damaged one."""
+        return cls(None if fields is None else TrainedMonitor.from_fields(fields))
+
+    def at_sight(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
+        """What is wrong with the images of one pair by themselves (`faults_of`)."""
+        return faults_of(visible, infrared)
+
+    def in_answer(
+        self,
+        visible: np.ndarray | None,
+        infrared: np.ndarray | None,
+        labels: np.ndarray | None,
+        confidence: np.ndarray | None,
+    ) -> dict[Band, Fault]:
+        """The band without which the run would answer better, of a pair with nothing to see at sight.
 
         visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's rule.
+        labels: uint8 (H, W), confidence: float32 (H, W), the run's answer to both. Nothing is found without a
+        trained monitor, or where one of the four is missing.
         """
-        found = faults_of(visible, infrared)
-        if found or self.trained is None or visible is None or infrared is None:
-            return found
-        harmful = self.trained.harmful(visible, infrared if infrared.ndim == 2 else infrared[..., 0])
+        if self.trained is None or visible is None or infrared is None:
+            return {}
+        if labels is None or confidence is None:
+            return {}
+        grey = infrared if infrared.ndim == 2 else infrared[..., 0]
+        harmful = self.trained.harmful(visible, grey, labels, confidence)
         return {} if harmful is None else {harmful: "harmful"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,6 @@ from crossband.prediction import Prediction
 from crossband.run_card import check_run, trained_on
 from crossband.runtime.choosing import runtime_of
 from crossband.runtime.exported import Exported, is_exported, open_exported
-from crossband.trained_monitor import TrainedMonitor
 from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
 if TYPE_CHECKING:
@@ -82,17 +82,15 @@ class Predictor:
         rig: the ``rig.json`` of cameras that are not aligned, whose images are brought into the picture of
         the band ``frame`` (None: visible); pixels that only one of them saw are ignored in labels. Raises
         OptionError for a file that is none, or a frame without a rig.
-        monitor: drop a band that does harm, where the system can do without it: as the run's own monitor
-        finds (`train --band_monitor`), or if it has none, one whose image looks broken by itself
-        (`PairMonitor`). Raises WeightsError for a card whose monitor is damaged.
+        monitor: drop a band that looks broken by itself or that the run's own monitor finds harmful
+        (`PairMonitor`), where the system can do without it. Raises WeightsError for a damaged monitor.
         bands: what is used of every pair that is read; None is all that it has.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
         self.runtime = runtime_of(system, device, precision, tiling, compiled)
         self.precision, self.tiling = precision, tiling
-        trained = None if card.monitor is None or not monitor else TrainedMonitor.from_fields(card.monitor)
-        self.monitor = PairMonitor(trained) if monitor else None
+        self.monitor = PairMonitor.of(card.monitor) if monitor else None
         self.device = self.runtime.device
         # Either is one; what needs PyTorch's asks for it by name, as evaluation does.
         self.system: Any = system
@@ -207,23 +205,6 @@ class Predictor:
         elif self.scaling is None and files.infrared is not None:
             self._settle(summarise_files([files], false_colour=self.false_colour))
 
-    def agreement(self, pair: Pair) -> float:
-        """The share of pixels whose label, or whose level of a fused picture, is that of float32, in [0, 1].
-
-        Raises as `predict`.
-        """
-        runtime: Any = self.runtime
-        found = self.predict(pair)
-        given, runtime.precision = runtime.precision, "float32"
-        try:
-            exact = self.predict(pair)
-        finally:
-            runtime.precision = given
-        first, second = (found.fused, exact.fused) if found.labels is None else (found.labels, exact.labels)
-        assert first is not None
-        assert second is not None
-        return float((first == second).mean())
-
     def examine(self, files: Sequence[PairFiles | Listed]) -> list[Suspicion]:
         """Look at a sample of files before they are used: what looks wrong with them, if anything.
 
@@ -274,13 +255,37 @@ class Predictor:
     def predict_alike(self, pairs: list[Pair]) -> list[Prediction]:
         """What the system sees in pairs of one size and with the same bands at once. Raises as `predict`."""
         given = bands_of(pairs[0].visible, pairs[0].infrared)
-        found = [(pair, self.faults(pair)) for pair in pairs]
+        found = [(pair, self._at_sight(pair)) for pair in pairs]
         runs = groupby(found, key=lambda one: bands_left(given, one[1], self.system.supports))
-        return [made for bands, run in runs for made in self._predict_on(bands, *zip(*run, strict=True))]
+        made = [one for bands, run in runs for one in self._predict_on(bands, *zip(*run, strict=True))]
+        return [self._without_harm(one) for one in made]
 
-    def faults(self, pair: Pair) -> dict[Band, Fault]:
-        """What the monitor finds in a pair that has been read; nothing without one."""
-        return {} if self.monitor is None else self.monitor.faults(pair.visible, pair.infrared)
+    def judged(self, pair: Pair) -> Prediction:
+        """The prediction on all bands of a pair, with what the monitor finds in them; none is left out.
+
+        Raises as `predict`.
+        """
+        check_bands_alike(pair)
+        found = self._at_sight(pair)
+        made = self._predict_on(bands_of(pair.visible, pair.infrared), [pair], [found])[0]
+        return replace(made, faults=found or self._in_answer(made))
+
+    def _at_sight(self, pair: Pair) -> dict[Band, Fault]:
+        return {} if self.monitor is None else self.monitor.at_sight(pair.visible, pair.infrared)
+
+    def _in_answer(self, made: Prediction) -> dict[Band, Fault]:
+        if self.monitor is None or made.bands != "both" or made.faults:
+            return {}
+        return self.monitor.in_answer(made.pair.visible, made.pair.infrared, made.labels, made.confidence)
+
+    def _without_harm(self, made: Prediction) -> Prediction:
+        """A prediction, or that without the band that does harm in it."""
+        if not (found := self._in_answer(made)):
+            return made
+        left = bands_left(made.bands, found, self.system.supports)
+        if left == made.bands:
+            return replace(made, faults=found)
+        return self._predict_on(left, [made.pair], [found])[0]
 
     def _predict_on(
         self, bands: Bands, pairs: Sequence[Pair], faults: Sequence[dict[Band, Fault]]
@@ -345,7 +350,6 @@ def load(
     "auto" takes these where they are, or pay (`choose_runtime`), in float32 on a CPU; "compile" is
     torch.compile. expects: how many pairs of each combination of bands are to come, for "auto".
     precision, tiling, rig, frame, monitor, bands: as for `Predictor`.
-
     A run on the Hugging Face Hub is named ``hf://owner/name@revision`` (`crossband.hub.fetch`).
 
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.

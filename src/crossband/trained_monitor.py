@@ -12,88 +12,71 @@ from typing import Any
 
 import numpy as np
 
+from crossband.answer_statistics import answer_statistics
 from crossband.errors import WeightsError, first_line
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.words import BANDS, Band
 
 FARTHEST = 8.0
-"""Of a logarithm of a distance: no image counts as farther."""
-_NEAREST = 0.3
-"""Added to a distance before its logarithm, in which all whole pairs are then nearly alike."""
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What some statistics of whole pairs usually are, from which those of a pair are more or less far.
-
-    names: of the statistics, G in all. mean: (G,). inverse: (G, G), of their covariance.
-    """
-
-    names: tuple[str, ...]
-    mean: np.ndarray
-    inverse: np.ndarray
-
-    def distance(self, statistics: np.ndarray) -> np.ndarray:
-        """(N,): the logarithm of the squared Mahalanobis distance by G, for statistics (N, G)."""
-        off = statistics - self.mean
-        squared = np.einsum("ni,ij,nj->n", off, self.inverse, off) / len(self.mean)
-        return np.minimum(np.log(np.maximum(squared, 0) + _NEAREST), FARTHEST)
+"""Of the logarithm of a distance: no statistic counts as farther."""
+_SHARE = "answer share of class "
 
 
 @dataclass(frozen=True)
 class TrainedMonitor:
-    """The weights of a monitor, for images of one run.
+    """The weights of a monitor, for images and answers of one run.
 
-    usual: groups of statistics (`pair_statistics`), K in all: levels, colours, detail, contrast of a band,
-    how the bands agree. What a network sees of a pair is how far each group is from the usual: distances
-    carry over to faults that it was not trained on, where the statistics themselves do not.
-    layers: (weight (out, in), bias (out,)) of a network of K inputs with ReLU between its layers; its two
-    outputs are scores of visible and infrared. needed: the score above which a band is left out.
+    names: of S statistics of a pair (`pair_statistics`) and of the run's answer to both its images
+    (`answer_statistics`). mean, deviation: (S,), what they usually are for whole pairs. The monitor sees how
+    far each is from there: distances carry over to faults that it was not trained on, where the statistics
+    themselves do not.
+    weight, bias, last, ending: (2, W, S), (2, W), (2, W) and (2,), a network of W units with ReLU for the
+    score of visible, and one for that of infrared. In both, the farther a statistic of the band itself, of
+    both bands or of the answer is, the higher is the score; the farther one of the other band, the lower. So
+    what is farther off than anything in training counts for at least as much.
+    needed: the score above which a band is left out.
     facts: how it was trained and what it found there, as JSON can hold it.
     """
 
-    usual: tuple[Usual, ...]
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    names: tuple[str, ...]
+    mean: np.ndarray
+    deviation: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    last: np.ndarray
+    ending: np.ndarray
     needed: float
     facts: Mapping[str, Any]
 
-    def harmful(self, visible: np.ndarray, infrared: np.ndarray) -> Band | None:
+    def harmful(
+        self, visible: np.ndarray, infrared: np.ndarray, labels: np.ndarray, confidence: np.ndarray
+    ) -> Band | None:
         """The band without which the run is expected to answer better; None for neither.
 
-        visible: float32 (H, W, 3), infrared: float32 (H, W), in [0, 1] by the run's scaling rule. Nothing is
-        said of images of less than `SMALLEST` pixels a side.
+        visible: float32 (H, W, 3), infrared: float32 (H, W), in [0, 1] by the run's scaling rule. labels,
+        confidence: the run's answer to both, as `answer_statistics` takes it. Nothing is said of images of
+        less than `SMALLEST` pixels a side.
         """
         if min(infrared.shape[:2]) < SMALLEST:
             return None
-        found = pair_statistics(visible, infrared)
-        seen = np.array([[one.distance(_row(found, one.names))[0] for one in self.usual]])
-        scores = self.scores(seen)[0]
+        classes = sum(name.startswith(_SHARE) for name in self.names)
+        found = pair_statistics(visible, infrared) | answer_statistics(labels, confidence, classes)
+        scores = self.scores(np.array([[found[name] for name in self.names]]))[0]
         band = BANDS[int(scores.argmax())]
         return band if scores.max() > self.needed else None
 
-    def scores(self, distances: np.ndarray) -> np.ndarray:
-        """(N, 2) scores of visible and infrared for the distances (N, K) of each group."""
-        values = distances
-        for weight, bias in self.layers[:-1]:
-            values = np.maximum(values @ weight.T + bias, 0)
-        weight, bias = self.layers[-1]
-        return values @ weight.T + bias
+    def scores(self, statistics: np.ndarray) -> np.ndarray:
+        """(N, 2) scores of visible and infrared for statistics (N, S)."""
+        far = distances(statistics, self.mean, self.deviation)
+        units = np.maximum(np.einsum("ns,bws->nbw", far, self.weight) + self.bias, 0)
+        return np.einsum("nbw,bw->nb", units, self.last) + self.ending
 
     def to_fields(self) -> dict[str, Any]:
-        """The monitor as plain data, its numbers to six digits."""
+        """The monitor as plain data, its numbers to five digits."""
+        arrays = {name: _rounded(getattr(self, name)) for name in _ARRAYS}
         return {
-            "usual": [
-                {
-                    "names": list(one.names),
-                    "mean": _rounded(one.mean),
-                    "inverse": [_rounded(row) for row in one.inverse],
-                }
-                for one in self.usual
-            ],
-            "layers": [
-                {"weight": [_rounded(row) for row in weight], "bias": _rounded(bias)}
-                for weight, bias in self.layers
-            ],
+            "names": list(self.names),
+            **arrays,
             "needed": float(f"{self.needed:.6g}"),
             "facts": dict(self.facts),
         }
@@ -103,18 +86,8 @@ class TrainedMonitor:
         """The monitor that `to_fields` gave as data. Raises WeightsError for anything else."""
         try:
             monitor = cls(
-                usual=tuple(
-                    Usual(
-                        tuple(map(str, one["names"])),
-                        np.array(one["mean"], dtype=float),
-                        np.array(one["inverse"], dtype=float),
-                    )
-                    for one in fields["usual"]
-                ),
-                layers=tuple(
-                    (np.array(layer["weight"], dtype=float), np.array(layer["bias"], dtype=float))
-                    for layer in fields["layers"]
-                ),
+                names=tuple(map(str, fields["names"])),
+                **{name: np.array(fields[name], dtype=float) for name in _ARRAYS},
                 needed=float(fields["needed"]),
                 facts=dict(fields["facts"]),
             )
@@ -127,33 +100,42 @@ class TrainedMonitor:
         return monitor
 
 
-def _row(found: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
-    return np.array([[found[name] for name in names]])
+_ARRAYS = ("mean", "deviation", "weight", "bias", "last", "ending")
+
+
+def distances(statistics: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """How far statistics (..., S) are off: log(1 + deviations from the mean), at most `FARTHEST`."""
+    return np.minimum(np.log1p(np.abs(statistics - mean) / deviation), FARTHEST)
+
+
+def bears_on(names: Sequence[str]) -> np.ndarray:
+    """(2, S): 1 where a statistic that is far off speaks against visible, or infrared, -1 where for it."""
+    others = dict(zip(BANDS, reversed(BANDS), strict=True))
+    return np.array([[-1 if name.startswith(f"{others[band]} ") else 1 for name in names] for band in BANDS])
 
 
 def _check(monitor: TrainedMonitor) -> None:
+    classes = sum(name.startswith(_SHARE) for name in monitor.names)
     blank = np.zeros((SMALLEST, SMALLEST), np.float32)
-    known = pair_statistics(np.dstack([blank] * 3), blank).keys()
-    numbers = [np.array(monitor.needed)]
-    for one in monitor.usual:
-        unknown = sorted(set(one.names) - known)
-        if unknown:
-            raise ValueError(f"there is no statistic {unknown[0]!r}")
-        size = len(one.names)
-        if not size or one.mean.shape != (size,) or one.inverse.shape != (size, size):
-            raise ValueError("its statistics do not fit together")
-        numbers += [one.mean, one.inverse]
-    size = len(monitor.usual)
-    for weight, bias in monitor.layers:
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != size:
-            raise ValueError("its layers do not fit together")
-        size = len(bias)
-        numbers += [weight, bias]
-    if size != len(BANDS) or not monitor.layers:
-        raise ValueError("it does not score two bands")
-    if not all(np.isfinite(each).all() for each in numbers):
+    known = pair_statistics(np.dstack([blank] * 3), blank)
+    known |= answer_statistics(blank.astype(np.uint8), blank, classes)
+    unknown = sorted(set(monitor.names) - known.keys())
+    if unknown:
+        raise ValueError(f"there is no statistic {unknown[0]!r}")
+    count, width = len(monitor.names), monitor.last.shape[-1]
+    wanted = ((count,), (count,), (2, width, count), (2, width), (2, width), (2,))
+    arrays = [getattr(monitor, name) for name in _ARRAYS]
+    if not count or any(one.shape != shape for one, shape in zip(arrays, wanted, strict=True)):
+        raise ValueError("its numbers do not fit together")
+    if not all(np.isfinite(one).all() for one in (*arrays, np.array(monitor.needed))):
         raise ValueError("it holds NaN")
+    if not (monitor.deviation > 0).all():
+        raise ValueError("its deviations are not above 0")
+    if (monitor.last < 0).any() or (monitor.weight * bears_on(monitor.names)[:, None] < 0).any():
+        raise ValueError("its weights have the wrong sign")
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def _rounded(values: np.ndarray) -> Any:
+    if values.ndim > 1:
+        return [_rounded(row) for row in values]
+    return [float(f"{value:.5g}") for value in values]

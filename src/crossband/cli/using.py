@@ -15,7 +15,7 @@ from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice
 from crossband.words import PRECISIONS, Missing, OnError, RuntimeChoice
 
 if TYPE_CHECKING:
-    from crossband.pairs.base import Listed, PairFiles
+    from crossband.pairs.base import Listed, Pair, PairFiles
     from crossband.pairs.given import Given
     from crossband.predicting import Outcome
     from crossband.predictor import Predictor
@@ -195,7 +195,7 @@ def note_agreement(predictor: Predictor, files: Sequence[PairFiles | Listed]) ->
         return
     for file in files:
         try:
-            share = predictor.agreement(predictor.read(file))
+            share = _agreement(predictor, predictor.read(file))
         except PairError:
             continue
         what = "labels" if predictor.system.segments else "levels of the picture"
@@ -298,3 +298,21 @@ def ending(outcome: Outcome, given: Given, out: str) -> int:
         file=sys.stderr,
     )
     return 3
+
+
+def _agreement(predictor: Predictor, pair: Pair) -> float:
+    """The share of pixels whose label, or whose level of a fused picture, is that of float32, in [0, 1].
+
+    Raises as `Predictor.predict`.
+    """
+    runtime: Any = predictor.runtime
+    found = predictor.predict(pair)
+    given, runtime.precision = runtime.precision, "float32"
+    try:
+        exact = predictor.predict(pair)
+    finally:
+        runtime.precision = given
+    first, second = (found.fused, exact.fused) if found.labels is None else (found.labels, exact.labels)
+    assert first is not None
+    assert second is not None
+    return float((first == second).mean())

@@ -100,13 +100,12 @@ class Robustness:
     def without(self, name: str) -> float:
         """The mean IoU on the clean band that a corruption or state leaves whole: what must not be undercut.
 
-        Where both bands are touched, or what lies between them, the better of the two alone. NaN where the
-        system cannot run without the broken band.
+        Visible where infrared is moved or late, as labels are of the visible image. The better of the two
+        where both are touched. NaN where the system cannot run without the broken band.
         """
         kind = CORRUPTIONS[name].kind if name in CORRUPTIONS else name.rpartition(" ")[2]
-        if kind in BANDS:
-            other: Bands = "infrared" if kind == "visible" else "visible"
-            return self.alone.get(other, float("nan"))
+        if kind in (*BANDS, "pair"):
+            return self.alone.get("infrared" if kind == "visible" else "visible", float("nan"))
         known = [value for value in self.alone.values() if np.isfinite(value)]
         return max(known, default=float("nan"))
 

@@ -27,6 +27,7 @@ from crossband.metrics.segmentation import confusion_matrix
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
+from crossband.runtime.answer import Answer
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
 from crossband.words import BANDS, Band, Bands, Precision, Support
@@ -80,10 +81,9 @@ def evaluate(
             label = _label(moved, pairs)
             for name in supports:
                 if watching is None:
-                    prediction = _predict(system, moved, name, len(classes), batch.names)
+                    prediction = _ids(system, moved, name, len(classes))
                 else:
-                    left = [_left(watching, system, moved, name, place) for place in range(len(batch.names))]
-                    prediction = _predict_left(system, moved, left, len(classes))
+                    prediction, left = _watched(watching, system, moved, name, len(classes))
                     dropped[name].update(band for one in left for band in BANDS if _misses(name, one, band))
                 matrices[name].extend(
                     confusion_matrix(*one, len(classes)).to(torch.int32).cpu().numpy()
@@ -175,11 +175,24 @@ def batch_device(batch: Batch) -> torch.device:
     return image.device
 
 
-def _left(monitor: PairMonitor, system: System | Exported, batch: Batch, bands: Bands, place: int) -> Bands:
-    """The bands that a monitor leaves of those that one pair of a batch is given."""
+def _watched(
+    monitor: PairMonitor, system: System | Exported, batch: Batch, bands: Bands, classes: int
+) -> tuple[Tensor, list[Bands]]:
+    """Class ids (B, H, W) without the bands that a monitor leaves out, and what it leaves of each pair."""
     given = batch.only(bands)
-    faults = monitor.faults(_image(given.visible, place), _image(given.infrared, place))
-    return bands_left(bands, faults, system.supports)
+    images = [
+        (_image(given.visible, place), _image(given.infrared, place)) for place in range(len(batch.names))
+    ]
+    faults = [monitor.at_sight(*one) for one in images]
+    left = [bands_left(bands, found, system.supports) for found in faults]
+    ids, confidence = _predict_left(system, batch, left, classes)
+    judged = [] if bands != "both" else [place for place, found in enumerate(faults) if not found]
+    for place in judged:
+        answer = ids[place].to(torch.uint8).cpu().numpy(), confidence[place].cpu().numpy()
+        left[place] = bands_left(bands, monitor.in_answer(*images[place], *answer), system.supports)
+        if left[place] != bands:
+            ids[place] = _predict(system, batch.at([place]), left[place], classes)[0][0]
+    return ids, left
 
 
 def _misses(given: Bands, left: Bands, band: Band) -> bool:
@@ -187,14 +200,17 @@ def _misses(given: Bands, left: Bands, band: Band) -> bool:
     return given == "both" and left not in ("both", band)
 
 
-def _predict_left(system: System | Exported, batch: Batch, left: Sequence[Bands], classes: int) -> Tensor:
+def _predict_left(
+    system: System | Exported, batch: Batch, left: Sequence[Bands], classes: int
+) -> tuple[Tensor, Tensor]:
     """As `_predict`, each pair with its own bands."""
-    label = torch.empty((len(left), *batch.size), dtype=torch.int64, device=batch_device(batch))
+    size, device = (len(left), *batch.size), batch_device(batch)
+    label = torch.empty(size, dtype=torch.int64, device=device)
+    confidence = torch.empty(size, device=device)
     for bands in dict.fromkeys(left):
         chosen = [place for place, one in enumerate(left) if one == bands]
-        names = [batch.names[place] for place in chosen]
-        label[chosen] = _predict(system, batch.at(chosen), bands, classes, names)
-    return label
+        label[chosen], confidence[chosen] = _predict(system, batch.at(chosen), bands, classes)
+    return label, confidence
 
 
 def _image(images: Tensor | None, place: int) -> np.ndarray | None:
@@ -202,20 +218,40 @@ def _image(images: Tensor | None, place: int) -> np.ndarray | None:
     return None if images is None else images[place].permute(1, 2, 0).cpu().numpy()
 
 
-def _predict(
-    system: System | Exported, batch: Batch, bands: Bands, classes: int, names: Sequence[str]
-) -> Tensor:
-    """Class ids (B, H, W) for the batch with only these bands."""
-    chosen = batch.only(bands)
+def _predict(system: System | Exported, batch: Batch, bands: Bands, classes: int) -> tuple[Tensor, Tensor]:
+    """Class ids and their probabilities, (B, H, W) each, for the batch with only these bands."""
     if isinstance(system, Exported):
-        if system.card.classes is None or len(system.card.classes) != classes:
-            raise OptionError(
-                f"the exported {system.name} does not tell {classes} classes apart: evaluate on data with "
-                "the classes it was trained on"
-            )
-        labels = exported_answer(system, chosen).labels
+        answer = _exported(system, batch.only(bands), classes)
+        assert answer.labels is not None
+        assert answer.confidence is not None
+        device = batch_device(batch)
+        ids, confidence = torch.from_numpy(answer.labels), torch.from_numpy(answer.confidence)
+        return ids.long().to(device), confidence.to(device)
+    likeliest, ids = _logits(system, batch, bands, classes).float().softmax(dim=1).max(dim=1)
+    return ids, likeliest
+
+
+def _ids(system: System | Exported, batch: Batch, bands: Bands, classes: int) -> Tensor:
+    """Class ids (B, H, W) for the batch with only these bands."""
+    if isinstance(system, Exported):
+        labels = _exported(system, batch.only(bands), classes).labels
         assert labels is not None
         return torch.from_numpy(labels).long().to(batch_device(batch))
+    return _logits(system, batch, bands, classes).argmax(dim=1)
+
+
+def _exported(system: Exported, batch: Batch, classes: int) -> Answer:
+    if system.card.classes is None or len(system.card.classes) != classes:
+        raise OptionError(
+            f"the exported {system.name} does not tell {classes} classes apart: evaluate on data with "
+            "the classes it was trained on"
+        )
+    return exported_answer(system, batch)
+
+
+def _logits(system: System, batch: Batch, bands: Bands, classes: int) -> Tensor:
+    """(B, C, H, W), none NaN."""
+    chosen = batch.only(bands)
     logits = system(chosen.visible, chosen.infrared).logits
     if logits is None:
         raise OptionError(f"{system.name} gives no class logits (it only fuses), so nothing can be scored")
@@ -227,7 +263,7 @@ def _predict(
     if logits.isnan().any():
         # argmax would turn NaN into a class, and the scores would not show it.
         raise OptionError(
-            f"{system.name} gave NaN on {bands} for {', '.join(names)}: use precision float32; if that does "
-            "not help, its training diverged"
+            f"{system.name} gave NaN on {bands} for {', '.join(batch.names)}: use precision float32; if that "
+            "does not help, its training diverged"
         )
-    return logits.argmax(dim=1)
+    return logits

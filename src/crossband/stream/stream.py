@@ -216,10 +216,12 @@ class Stream:
         if not self._switches:
             return self.predictor.predict(pair)
         if pair.visible is not None and pair.infrared is not None:
-            found = self.predictor.faults(pair)
+            made = self.predictor.judged(pair)
             for band, switch in self._switches.items():
-                if switch.note(found.get(band)).changed:
+                if switch.note(made.faults.get(band)).changed:
                     self._judged.append(Change(time, band, switch.on, None if switch.on else switch.fault))
+            if not self._harmful():
+                return replace(made, faults={})
         return self.predictor.predict(pair, faults=self._harmful())
 
     def _harmful(self) -> dict[Band, Fault]:

@@ -3,7 +3,8 @@
 The run answers training pairs on both bands and on either alone, some as they are and most with one band
 broken by what no test holds out (`drawn_corruption`). What leaving a band out of a pair would add to the mean
 IoU is known there, and the monitor learns to gain as much of it as it can from how far cheap statistics of
-the two images (`pair_statistics`) are from those of whole pairs. The run's weights stay as they are.
+the two images (`pair_statistics`) and of the answer to both (`answer_statistics`) are from those of whole
+pairs. The run's weights stay as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossband.answer_statistics import answer_statistics
 from crossband.devices import find_device
 from crossband.errors import OptionError
 from crossband.metrics.resampling import mean_ious
@@ -26,30 +28,24 @@ from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.corruption import drawn_corruption
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.systems.base import System
-from crossband.trained_monitor import TrainedMonitor, Usual
+from crossband.trained_monitor import TrainedMonitor, bears_on, distances
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
-_WIDTH, _NETWORKS = 8, 4
-_STEPS, _BATCH, _RATE, _DECAY = 200, 256, 1e-2, 1e-2
+_WIDTH, _NETWORKS = 4, 4
+_STEPS, _BATCH, _RATE, _DECAY = 200, 256, 2e-2, 1e-3
 _NOISE, _HIDDEN = 0.1, 0.1
 """What is added to distances in training, and the share that is left out: a monitor must not know single
 pairs by heart."""
-_SHRUNK, _LEAST = 0.3, 0.02
-"""How far a correlation of few pairs is drawn towards none, and the least deviation, as a share of a mean."""
+_LEAST, _FAINT = 0.02, 0.05
+"""The least deviation of a statistic: this share of its mean's size, which is taken to be so much larger."""
 _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
 _LEVELS = 41
 """How sure a monitor must be: so many degrees are tried."""
-_KINDS = {
-    "levels": ("mean", "deviation", "level ", "dark", "bright"),
-    "colours": ("red", "blue", "chroma", "haze"),
-    "contrast": ("contrast",),
-}
-"""How the statistics of a band that belong together begin; all others are detail."""
 _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
@@ -58,14 +54,12 @@ _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 class Answers:
     """What the run made of N pictures of S statistics.
 
-    names: of the statistics. kinds: the group that each is of, in which distances from whole pairs are taken.
-    statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would add to the mean IoU if all
-    pictures were like this one. places: (N,) of their pairs in the list. faults: (N,) the corruption of each,
-    "" for a whole pair.
+    names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would
+    add to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list. faults:
+    (N,) the corruption of each, "" for a whole pair.
     """
 
     names: tuple[str, ...]
-    kinds: tuple[str, ...]
     statistics: np.ndarray
     gains: np.ndarray
     places: np.ndarray
@@ -119,29 +113,24 @@ def answer(
     check_can_be_monitored(system, pairs)
     assert pairs.classes is not None
     draws = min(max(pictures // len(pairs), 2), _MOST_DRAWS)
-    statistics: list[list[float]] = []
+    statistics: list[dict[str, float]] = []
     matrices: list[Tensor] = []
     faults: list[str] = []
-    names: tuple[str, ...] = ()
     was_training = system.training
     system.eval().to(device)
     with torch.inference_mode():
         whole = None
         for number, (pair, fault) in enumerate(_drawn(pairs, draws, scale, seed)):
-            assert pair.visible is not None
-            assert pair.infrared is not None
-            found = pair_statistics(pair.visible, pair.infrared)
-            names = tuple(found)
+            seen = _Seen.of(system, pair, len(pairs.classes), device, whole)
             faults.append(fault)
-            statistics.append(list(found.values()))
-            matrices.append(_counted(system, pair, len(pairs.classes), device, whole))
+            statistics.append(seen.statistics)
+            matrices.append(seen.matrices)
             if number % draws == 0:
-                whole = pair, matrices[-1]
+                whole = pair, seen
     system.to("cpu").train(was_training)
     return Answers(
-        names=names,
-        kinds=tuple(map(_kind_of, names)),
-        statistics=np.array(statistics),
+        names=tuple(statistics[0]),
+        statistics=np.array([list(one.values()) for one in statistics]),
         gains=_gains(torch.stack(matrices).numpy(), [bands in system.supports for bands in _GIVEN[1:]]),
         places=np.repeat(np.arange(len(pairs)), draws),
         faults=np.array(faults),
@@ -165,37 +154,52 @@ def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> I
             yield corruption.apply(seen, severity, rng), corruption.name
 
 
-def _counted(
-    system: System,
-    pair: Pair,
-    classes: int,
-    device: str | torch.device,
-    known: tuple[Pair, Tensor] | None = None,
-) -> Tensor:
-    """int64 (3, C, C): the confusion matrices of both bands, of infrared and of visible; 0 of what cannot be.
+@dataclass(frozen=True)
+class _Seen:
+    """What the run makes of one pair.
 
-    known: a pair and its matrices, which are those of an image alone that is this pair's too.
+    statistics: of its images and of the answer to both. matrices: int64 (3, C, C), the confusion matrices of
+    both bands, of infrared and of visible; 0 of what cannot be.
     """
-    assert pair.visible is not None
-    assert pair.infrared is not None
-    assert pair.label is not None
-    visible = torch.from_numpy(np.array(pair.visible.transpose(2, 0, 1)))[None].to(device)
-    infrared = torch.from_numpy(np.array(pair.infrared))[None, None].to(device)
-    label = torch.from_numpy(np.array(pair.label)).long().to(device)
-    counted = []
-    for place, bands in enumerate(_GIVEN):
-        if known is not None and bands != "both" and getattr(pair, bands) is getattr(known[0], bands):
-            counted.append(known[1][place])
-            continue
-        if bands not in system.supports:
-            counted.append(torch.zeros(classes, classes, dtype=torch.int64))
-            continue
-        logits = system(
-            None if bands == "infrared" else visible, None if bands == "visible" else infrared
-        ).logits
-        assert logits is not None
-        counted.append(confusion_matrix(logits.argmax(1)[0], label, classes).cpu())
-    return torch.stack(counted)
+
+    statistics: dict[str, float]
+    matrices: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        system: System,
+        pair: Pair,
+        classes: int,
+        device: str | torch.device,
+        known: tuple[Pair, _Seen] | None = None,
+    ) -> _Seen:
+        """known: a pair whose matrix of one band is that of this pair too where the image is the same."""
+        assert pair.visible is not None
+        assert pair.infrared is not None
+        assert pair.label is not None
+        visible = torch.from_numpy(np.array(pair.visible.transpose(2, 0, 1)))[None].to(device)
+        infrared = torch.from_numpy(np.array(pair.infrared))[None, None].to(device)
+        label = torch.from_numpy(np.array(pair.label)).long().to(device)
+        statistics = pair_statistics(pair.visible, pair.infrared)
+        counted = []
+        for place, bands in enumerate(_GIVEN):
+            if known is not None and bands != "both" and getattr(pair, bands) is getattr(known[0], bands):
+                counted.append(known[1].matrices[place])
+                continue
+            if bands not in system.supports:
+                counted.append(torch.zeros(classes, classes, dtype=torch.int64))
+                continue
+            logits = system(
+                None if bands == "infrared" else visible, None if bands == "visible" else infrared
+            ).logits
+            assert logits is not None
+            likeliest, ids = logits[0].float().softmax(dim=0).max(dim=0)
+            counted.append(confusion_matrix(ids, label, classes).cpu())
+            if bands == "both":
+                answer = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
+                statistics |= answer_statistics(*answer, classes)
+        return cls(statistics, torch.stack(counted))
 
 
 def _gains(matrices: np.ndarray, able: Sequence[bool]) -> np.ndarray:
@@ -223,7 +227,7 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     *partial, monitor = _fitted(answers, [*others, everything], seed)
     scores = np.zeros_like(answers.gains)
     for own, network in zip(owns, partial, strict=True):
-        scores[own] = network.scores(_distances(answers, network.usual, own))
+        scores[own] = network.scores(answers.statistics[own])
     # The last level is that at which nothing is left out.
     levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
     gained = {level: _gained(scores, answers.gains, level) for level in levels}
@@ -251,42 +255,6 @@ def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield own, ~own
 
 
-def _kind_of(name: str) -> str:
-    """The group that a statistic is of: "visible levels", or "pair"."""
-    band, _, rest = name.partition(" ")
-    if band not in BANDS:
-        return "pair"
-    kind = next((kind for kind, begins in _KINDS.items() if rest.startswith(begins)), "detail")
-    return f"{band} {kind}"
-
-
-def _usual(answers: Answers, chosen: np.ndarray) -> tuple[Usual, ...]:
-    """What each group of statistics usually is, by the whole ones of the chosen pictures."""
-    whole = answers.statistics[chosen & answers.whole]
-    groups: dict[str, list[int]] = {}
-    for place, kind in enumerate(answers.kinds):
-        groups.setdefault(kind, []).append(place)
-    found = []
-    for places in groups.values():
-        mean = whole[:, places].mean(0)
-        deviation = whole[:, places].std(0) + _LEAST * (np.abs(mean) + 0.05)
-        values = (whole[:, places] - mean) / deviation
-        shrunk = (1 - _SHRUNK) * (values.T @ values) / len(values) + _SHRUNK * np.eye(len(places))
-        inverse = np.linalg.inv(shrunk) / np.outer(deviation, deviation)
-        found.append(Usual(tuple(answers.names[place] for place in places), mean, inverse))
-    return tuple(found)
-
-
-def _distances(answers: Answers, usual: Sequence[Usual], chosen: np.ndarray) -> np.ndarray:
-    """(N, K): of each chosen picture, how far each group is from the usual."""
-    places = {name: place for place, name in enumerate(answers.names)}
-    columns = [[places[name] for name in one.names] for one in usual]
-    statistics = answers.statistics[chosen]
-    return np.stack(
-        [one.distance(statistics[:, each]) for one, each in zip(usual, columns, strict=True)], axis=1
-    )
-
-
 def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:
     """(N,): the gain of each picture by what such scores leave out."""
     chosen = gains[np.arange(len(gains)), scores.argmax(1)]
@@ -298,24 +266,38 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
 
     Each is the mean of a few small networks, on pictures drawn with replacement, as one network.
     """
-    usuals = [_usual(answers, chosen) for chosen in choices]
-    lessons, scales = [], []
-    for chosen, usual in zip(choices, usuals, strict=True):
-        values, gains = _distances(answers, usual, chosen), answers.gains[chosen]
-        mean, scale = values.mean(0), values.std(0) + 1e-3
-        scales.append((mean, scale))
-        lessons += [_Lesson((values - mean) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
-    first, bias, last, ending = (part.detach().numpy().astype(float) for part in _networks(lessons))
+    signs = bears_on(answers.names)
+    usuals, lessons, scales = [], [], []
+    for chosen in choices:
+        whole = answers.statistics[chosen & answers.whole]
+        mean = whole.mean(0)
+        deviation = whole.std(0) + _LEAST * (np.abs(mean) + _FAINT)
+        usuals.append((mean, deviation))
+        values, gains = distances(answers.statistics[chosen], mean, deviation), answers.gains[chosen]
+        middle, scale = values.mean(0), values.std(0) + 1e-3
+        scales.append((middle, scale))
+        lessons += [_Lesson((values - middle) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
+    parts = [part.detach().numpy().astype(float) for part in _networks(lessons, signs)]
     monitors = []
-    for place, (usual, (mean, scale)) in enumerate(zip(usuals, scales, strict=True)):
+    for place, ((mean, deviation), (middle, scale)) in enumerate(zip(usuals, scales, strict=True)):
         own = slice(place * _NETWORKS, (place + 1) * _NETWORKS)
+        # Side by side, (M, 2, W, ...) to (2, M * W, ...), the networks are one.
+        weight, bias, last = (np.concatenate(list(part[own]), axis=1) for part in parts[:3])
         # What brings the distances to mean 0 and deviation 1 goes into the first layer.
-        weight = np.concatenate(list(first[own])) / scale
-        layers = (
-            (weight, np.concatenate(list(bias[own])) - weight @ mean),
-            (np.concatenate(list(last[own]), axis=1) / _NETWORKS, ending[own].mean(0)),
+        weight = weight / scale
+        monitors.append(
+            TrainedMonitor(
+                names=answers.names,
+                mean=mean,
+                deviation=deviation,
+                weight=weight,
+                bias=bias - weight @ middle,
+                last=last / _NETWORKS,
+                ending=parts[3][own].mean(0),
+                needed=0.0,
+                facts={},
+            )
         )
-        monitors.append(TrainedMonitor(usual, layers, 0.0, {}))
     return monitors
 
 
@@ -328,13 +310,18 @@ class _Lesson:
         self.inputs = torch.from_numpy(values[chosen]).float()
         self.worth = torch.from_numpy(gains[chosen] / max(float(np.abs(gains).mean()), 1e-9)).float()
         self.random = torch.Generator().manual_seed(int(drawing.integers(2**31)))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(drawing.integers(2**31)))
-            layers = nn.Linear(values.shape[1], _WIDTH), nn.Linear(_WIDTH, len(BANDS))
-        self.start = [part.detach() for layer in layers for part in (layer.weight, layer.bias)]
+        own = torch.Generator().manual_seed(int(drawing.integers(2**31)))
+        bands, size = len(BANDS), values.shape[1]
+        # Before the softplus that makes weights positive: most begin near 0.
+        self.start = [
+            0.5 * torch.randn(bands, _WIDTH, size, generator=own) - 1.5,
+            0.5 * torch.randn(bands, _WIDTH, generator=own),
+            0.3 * torch.randn(bands, _WIDTH, generator=own) - 1.5,
+            torch.full((bands,), -0.5),
+        ]
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Inputs (B, K), disturbed, and their worth (B, 2) by B; a short one is filled with worth 0."""
+        """Inputs (B, S), disturbed, and their worth (B, 2) by B; a short one is filled with worth 0."""
         size = min(_BATCH, len(self.inputs))
         members = torch.randint(len(self.inputs), (size,), generator=self.random)
         seen = self.inputs[members]
@@ -344,20 +331,22 @@ class _Lesson:
         return F.pad(seen, filling), F.pad(self.worth[members] / size, filling)
 
 
-def _networks(lessons: Sequence[_Lesson]) -> list[Tensor]:
-    """Weights (M, W, K), (M, W), (M, 2, W) and (M, 2) of a network for each lesson, trained side by side.
+def _networks(lessons: Sequence[_Lesson], signs: np.ndarray) -> list[Tensor]:
+    """Weights (M, 2, W, S), (M, 2, W), (M, 2, W), (M, 2) of a network for each lesson, trained side by side.
 
-    The softmax over a network's scores and 0 is how likely it leaves out visible, infrared or none. It is
-    trained for the expected gain.
+    signs: (2, S), those of the weights of either score. The softmax over a network's scores and 0 is how
+    likely it leaves out visible, infrared or none. It is trained for the expected gain.
     """
     parts = [nn.Parameter(torch.stack(each)) for each in zip(*(one.start for one in lessons), strict=True)]
-    first, bias, last, ending = parts
+    signed = torch.from_numpy(signs).float()[:, None]
     optimizer = torch.optim.AdamW(parts, lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     for _ in range(_STEPS):
         seen, worth = map(torch.stack, zip(*(one.batch() for one in lessons), strict=True))
-        hidden = torch.relu(torch.baddbmm(bias[:, None], seen, first.mT))
-        scores = torch.baddbmm(ending[:, None], hidden, last.mT)
+        first, bias, last, ending = F.softplus(parts[0]) * signed, parts[1], F.softplus(parts[2]), parts[3]
+        # (M, 2, W, S) as (M, 2 W, S): one product for both bands.
+        hidden = torch.relu(torch.baddbmm(bias.flatten(1)[:, None], seen, first.flatten(1, 2).mT))
+        scores = (hidden.unflatten(2, bias.shape[1:]) * last[:, None]).sum(3) + ending[:, None]
         likely = torch.softmax(F.pad(scores, (1, 0)), dim=2)
         # Summed, so that no network's step depends on how many there are.
         loss = -(likely[..., 1:] * worth).sum()
@@ -365,4 +354,5 @@ def _networks(lessons: Sequence[_Lesson]) -> list[Tensor]:
         loss.backward()
         optimizer.step()
         schedule.step()
-    return list(parts)
+    first, bias, last, ending = parts
+    return [F.softplus(first) * signed, bias, F.softplus(last), ending]
