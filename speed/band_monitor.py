@@ -16,7 +16,6 @@ import argparse
 import statistics
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -84,10 +83,14 @@ def cost(run: str, source: str, split: str, limit: int) -> None:
     taken: dict[str, list[float]] = {"monitor": [], "prediction": []}
     for index in range(min(limit, len(opened))):
         pair = opened[index]
-        for what, do in (("monitor", watching.faults), ("prediction", partial(watching.predict, faults={}))):
-            began = time.process_time()
-            do(pair)
-            taken[what].append(time.process_time() - began)
+        began = time.process_time()
+        made = watching.predict(pair, faults={})
+        done = time.process_time()
+        assert watching.monitor is not None
+        watching.monitor.at_sight(pair.visible, pair.infrared)
+        watching.monitor.in_answer(pair.visible, pair.infrared, made.labels, made.confidence)
+        taken["prediction"].append(done - began)
+        taken["monitor"].append(time.process_time() - done)
     monitor, prediction = (1000 * statistics.median(taken[what]) for what in ("monitor", "prediction"))
     print(f"{pair.size[0]} x {pair.size[1]}: monitor {monitor:.1f} ms of a prediction's {prediction:.0f} ms")
     print(f"{100 * monitor / prediction:.1f} %")

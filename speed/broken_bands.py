@@ -259,13 +259,39 @@ def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> st
 def margins(one: Mapping[str, np.ndarray]) -> str:
     """Markdown: of one run, the margin under each condition without a monitor and with the trained one."""
     rows = []
-    for key in [
-        key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")
-    ]:
+    for key in _conditions(one):
         left = one[f"trained left|{key}"]
         cells = [told(difference(one[f"{way}|{key}"], without(one, key))) for way in WAYS]
         rows.append([key, *cells, f"{(left == 1).sum()} + {(left == 2).sum()} of {len(left)}"])
     return table(["condition", *WAYS, "dropped, visible + infrared"], rows)
+
+
+def by_condition(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]], data: str) -> str:
+    """Markdown: of one set, the mean margin over seeds without a monitor, then with the trained one, and the
+    lowest of these in brackets where there are several."""
+    runs: dict[str, list[dict[str, np.ndarray]]] = {}
+    for (name, run, _), one in counted.items():
+        if name == data and "none|clean" in one:
+            runs.setdefault(run, []).append(one)
+    rows = []
+    for key in _conditions(next(iter(runs.values()))[0]):
+        cells = []
+        for ones in runs.values():
+            margins = {way: [_margin(one, way, key) for one in ones] for way in ("none", "trained")}
+            cell = " → ".join(f"{100 * float(np.mean(each)):+.1f}" for each in margins.values())
+            cells.append(f"{cell} ({100 * min(margins['trained']):+.1f})" if len(ones) > 1 else cell)
+        rows.append([key, *cells])
+    return table(["condition", *(f"{run} ({len(ones)})" for run, ones in runs.items())], rows)
+
+
+def _conditions(one: Mapping[str, np.ndarray]) -> list[str]:
+    """Everything that was counted of a run but clean pairs."""
+    return [key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")]
+
+
+def _margin(one: Mapping[str, np.ndarray], way: str, key: str) -> float:
+    broken, whole = one[f"{way}|{key}"], without(one, key)
+    return float(mean_ious(broken.sum(0)) - mean_ious(whole.sum(0)))
 
 
 def over_the_better_band(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
@@ -316,6 +342,8 @@ def main() -> None:
     if not arguments.runs:
         counted = read(arguments.out)
         print(summary(counted), over_the_better_band(counted), robust_against_plain(counted), sep="\n\n")
+        for data in dict.fromkeys(key[0] for key, one in counted.items() if "none|clean" in one):
+            print(f"\n{data}, run (seeds):\n\n{by_condition(counted, data)}")
         for name, one in counted.items():
             if "none|clean" in one:
                 print(f"\n{', '.join(name)}:\n\n{margins(one)}")
