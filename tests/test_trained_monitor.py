@@ -283,6 +283,7 @@ def test_a_monitor_is_kept_as_plain_data() -> None:
         {"weight": [[[1.0, 2.0]], [[0.0, 0.0]]]},
         {"weight": [[[-1.0]], [[0.0]]]},
         {"last": [[-1.0], [0.0]]},
+        {"last": 3},
         {"ending": [0.0]},
     ],
 )

@@ -92,7 +92,7 @@ class TrainedMonitor:
                 facts=dict(fields["facts"]),
             )
             _check(monitor)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the card's band monitor is none that this Crossband can use ({first_line(error)}): train "
                 "again, or leave the monitor out"
