@@ -125,6 +125,15 @@ class TestConfiguration:
             "--devices: expected int, not all (see `crossband train --help`)",
         ),
         (
+            ["train", "csknet", *ANYWHERE, "--logger", "clearml"],
+            "--logger: expected one of 'tensorboard', 'wandb', 'mlflow', 'none', not clearml "
+            "(see `crossband train --help`)",
+        ),
+        (
+            ["robustness", "runs/a", "--data", "scenes", "--limit", "few"],
+            "--limit: expected int, not few (see `crossband robustness --help`)",
+        ),
+        (
             ["train", "csknet", *ANYWHERE, "--recipe.epochs", "long"],
             "recipe.epochs must be an integer, not 'long'",
         ),

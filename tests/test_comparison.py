@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -323,8 +325,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
+def _goes_early(text: str) -> int:
+    raise BrokenPipeError
+
+
 def test_the_command_compares_runs_and_their_evaluations(
-    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second, visible = map(str, runs)
     out = str(tmp_path / "out")
@@ -349,10 +358,21 @@ def test_the_command_compares_runs_and_their_evaluations(
     assert main(alone) == 0
     direct = json.loads((tmp_path / "alone" / "comparison.json").read_text())
     assert direct["differences"] == again["differences"]
+    # `compare ... | head`: a reader that goes early takes no result with it.
+    early = ["compare", *folders, "--replicates", "200", "--out", str(tmp_path / "early")]
+    with open(os.devnull, "w") as nothing, monkeypatch.context() as patched:
+        patched.setattr(nothing, "write", _goes_early)
+        patched.setattr(sys, "stdout", nothing)
+        assert main(early) == 1
+    assert json.loads((tmp_path / "early" / "comparison.json").read_text())["differences"]
     apart = ["compare", f"ir={first},{second}", visible, *arguments, "--seeds", "apart", "--out", out]
     assert main(apart) == 0
     document = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [m["name"] for m in document["methods"]] == ["ir ir", "ir ir-1", "vis"]
+    apart[1] = f"{first},{second}@infrared"
+    assert main(apart) == 0
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [m["name"] for m in document["methods"]] == ["ir@infrared", "ir-1@infrared", "vis"]
 
 
 def test_mistakes_are_told_in_a_line(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,15 @@ from crossband.evaluation.robustness import Robustness, assess, band_failures, c
 from crossband.pairs.corruption import NamedCorruption
 from crossband.pairs.opening import open_pairs
 from crossband.predictor import load
-from crossband.report.robustness_files import read_robustness, robustness_text, verdict, write_progress
+from crossband.report.robustness_files import (
+    read_robustness,
+    robustness_csv,
+    robustness_document,
+    robustness_text,
+    verdict,
+    write_progress,
+)
+from crossband.report.robustness_html import robustness_page
 from crossband.training.engine import train
 from tiny_runs import TINY_DATA, tiny_options
 
@@ -91,7 +101,24 @@ def test_a_margin_is_over_the_band_that_is_left() -> None:
     assert one.random_losses()[0.5].average == pytest.approx((0.6 + 0.45 + 0.35) / 3)
     assert "under 2 of 5 conditions" in verdict("x", one)
     assert "black visible, -20.0" in verdict("x", one)
-    assert "fog" in robustness_text({"x": one})
+    text = robustness_text({"x": one})
+    assert "fog" in text
+    assert re.search(r"noise, deviation 0.1 +20.00\n", text)
+
+
+def test_the_files_hold_what_the_text_says() -> None:
+    one = made()
+    document = robustness_document(one)
+    assert document["retention"] == one.retention
+    assert document["margins"] == one.margins()
+    assert document["band_missing"]["average"] == pytest.approx((0.6 + 0.5 + 0.4) / 3)
+    assert document["band_missing"]["expected"]["0.2"] == one.failures().expected[0.2]
+    assert document["share_of_a_band_missing"]["0.5"]["average"] == one.random_losses()[0.5].average
+    rows = {row["condition"]: row for row in csv.DictReader(robustness_csv({"x": one}).splitlines())}
+    assert float(rows["infrared alone"]["mean_iou"]) == 0.5
+    assert rows["infrared alone"]["margin"] == ""
+    page = robustness_page({"x": one, "y": one}).html()
+    assert page.count(">Corruptions<") == 1
 
 
 def test_what_is_known_is_read_as_it_was_written(tmp_path: Path) -> None:

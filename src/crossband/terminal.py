@@ -26,6 +26,11 @@ _PLAINER = (
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"\. Got value:", ", not"),
+    (
+        r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?)"
+        r"(?: - expected NoneType)? Given value type: \w+ Given value: (.*)",
+        r"\1, not \2",
+    ),
 )
 """What jsonargparse says in Python's words, and how a user would say it."""
 
@@ -139,6 +144,16 @@ class Parser(ArgumentParser):
             text = f"{text[: _LONGEST_ERROR // 2]} [...] {text[-_LONGEST_ERROR // 2 :]}"
         print(f"crossband: error: {text} (see `{self.prog} --help`)", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def told_after(text: str) -> Iterator[None]:
+    """Print a result when it has been written, so that one is not lost with a reader of the output that goes
+    early, such as ``head``; and where it cannot be written, all the same."""
+    try:
+        yield
+    finally:
+        print(text)
 
 
 def choice(names: Iterable[str]) -> Any:

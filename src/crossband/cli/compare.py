@@ -14,7 +14,7 @@ from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar
+from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, told_after
 from crossband.version import __version__
 from crossband.words import BAND_COMBINATIONS, PAIR_COUNTS_NAME, Bands
 
@@ -117,9 +117,9 @@ def compare(options: Namespace) -> None:
             }
             for difference in comparison.differences:
                 examples[difference.second] = _examples(difference, shown, pairs, options.examples)
-        print(comparison_text(comparison))
         provenance = {"command": command_line(), "crossband": __version__}
-        write_comparison(comparison, Path(options.out), classes, examples, provenance)
+        with told_after(comparison_text(comparison)):
+            write_comparison(comparison, Path(options.out), classes, examples, provenance)
     print(f"written: {options.out}/comparison.{{txt,json,csv,html}}")
 
 
@@ -142,11 +142,11 @@ def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
         for folder in folders:
             if not folder.is_dir():
                 raise OptionError(f"run folder {folder} is not there")
-        name = name or " + ".join(_label(folder) for folder in folders) + (f"@{bands}" if bands else "")
+        suffix = f"@{bands}" if bands else ""
         for own, members in (
-            [(f"{name} {_label(folder)}", [folder]) for folder in folders]
+            [(f"{name} {_label(run)}" if name else _label(run) + suffix, [run]) for run in folders]
             if apart and len(folders) > 1
-            else [(name, folders)]
+            else [(name or " + ".join(map(_label, folders)) + suffix, folders)]
         ):
             if own in named:
                 raise OptionError(f"two methods are called {quoted(own)}: write NAME=RUN with another name")

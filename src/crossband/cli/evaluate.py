@@ -26,6 +26,7 @@ from crossband.terminal import (
     monitor_arguments,
     progress_bar,
     rig_arguments,
+    told_after,
     with_rig,
 )
 from crossband.version import __version__
@@ -204,7 +205,6 @@ def _evaluate_labels(options: Namespace) -> None:
             if launcher is None
             else score_on_ray(options, launcher, predictor, pairs, bands, how)
         )
-        print(evaluation_text(evaluation, options.protocol))
         evaluation.provenance = {
             "command": command_line(),
             "run": run,
@@ -212,8 +212,9 @@ def _evaluate_labels(options: Namespace) -> None:
             "crossband": __version__,
             "git revision": predictor.card.git_revision,
         }
-        shown = _shown(evaluation, predictor, pairs, options)
-        write_evaluation(evaluation, out, options.protocol, shown)
+        with told_after(evaluation_text(evaluation, options.protocol)):
+            shown = _shown(evaluation, predictor, pairs, options)
+            write_evaluation(evaluation, out, options.protocol, shown)
     note_choice(predictor)
     print(f"written: {out}/evaluation.{{txt,json,csv,html}}")
 
@@ -325,9 +326,8 @@ def _evaluate_fusion(options: Namespace) -> None:
             or None,
             "crossband": __version__,
         }
-        print(fusion_text(evaluation))
-        print(f"infrared scaling: {pairs.scaling}")
-        write_fusion_evaluation(evaluation, out)
+        with told_after(f"{fusion_text(evaluation)}\ninfrared scaling: {pairs.scaling}"):
+            write_fusion_evaluation(evaluation, out)
     for predictor in loaded.values():
         note_choice(predictor)
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")

@@ -12,7 +12,14 @@ from crossband.cli.scoring import check_classes, check_first, named_runs, pass_a
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from crossband.terminal import SOURCE_HELP, choice, command_line, monitor_arguments, progress_bar
+from crossband.terminal import (
+    SOURCE_HELP,
+    choice,
+    command_line,
+    monitor_arguments,
+    progress_bar,
+    told_after,
+)
 from crossband.version import __version__
 
 if TYPE_CHECKING:
@@ -105,10 +112,10 @@ def robustness(options: Namespace) -> None:
                     state.provenance = facts
                     write_progress(progress_file, state)
                     found[name] = state
-        print(robustness_text(found))
-        write_robustness(found, out)
-        for name in runs:
-            (out / f"{name}.progress.json").unlink(missing_ok=True)
+        with told_after(robustness_text(found)):
+            write_robustness(found, out)
+            for name in runs:
+                (out / f"{name}.progress.json").unlink(missing_ok=True)
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from crossband.errors import OptionError, first_line
-from crossband.evaluation.robustness import CLEAN, FAILURE_PROBABILITIES, MISSING_SHARES, Robustness
+from crossband.evaluation.robustness import (
+    CLEAN,
+    FAILURE_PROBABILITIES,
+    MISSING_SHARES,
+    NOISE_DEVIATIONS,
+    BandFailures,
+    Robustness,
+)
 from crossband.option_types import check_types, types_of
 from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES
 from crossband.pairs.writing import csv_text, write_text
@@ -89,6 +96,29 @@ def robustness_dict(one: Robustness) -> dict[str, Any]:
     return told
 
 
+def robustness_document(one: Robustness) -> dict[str, Any]:
+    """`robustness_dict`, and what follows from it: means, margins and the averages over failing bands."""
+    return {
+        **robustness_dict(one),
+        "mean_over_corruptions": or_none(_mean(one)),
+        "retention": or_none(one.retention),
+        "margins": one.margins(),
+        "band_missing": _averages(one.failures()),
+        "share_of_a_band_missing": {
+            f"{share:g}": _averages(averages) for share, averages in one.random_losses().items()
+        },
+    }
+
+
+def _averages(averages: BandFailures | None) -> dict[str, Any] | None:
+    if averages is None:
+        return None
+    return {
+        "average": or_none(averages.average),
+        "expected": {f"{p:g}": or_none(score) for p, score in averages.expected.items()},
+    }
+
+
 def read_robustness(path: Path) -> Robustness:
     """Read what `write_progress` wrote. Raises OptionError for a file that holds something else."""
     try:
@@ -142,6 +172,8 @@ def summary_table(found: Mapping[str, Robustness]) -> tuple[list[str], list[list
         for p in FAILURE_PROBABILITIES:
             expected = [None if one is None else one.expected[p] for one in each]
             tell(f"{title}: expected, p = {p:g}", expected)
+    for deviation in NOISE_DEVIATIONS:
+        tell(f"noise, deviation {deviation:g}", [one.scores.get(f"noise/{deviation:g}") for one in runs])
     for state in BAND_STATES:
         tell(state, [one.scores.get(state) for one in runs])
     return ["", *found], [[title, *values] for title, values in rows.items()]
@@ -170,7 +202,8 @@ def _table(one: Robustness) -> str:
 def _rows(found: Mapping[str, Robustness]) -> Iterator[dict[str, Any]]:
     for run, one in found.items():
         margins = one.margins()
-        for key, score in {CLEAN: one.clean, **one.scores}.items():
+        alone = {f"{band} alone": score for band, score in one.alone.items()}
+        for key, score in {CLEAN: one.clean, **alone, **one.scores}.items():
             name, _, level = key.partition("/")
             drops = one.dropped.get(key, {})
             yield {

@@ -17,7 +17,7 @@ from crossband.report.robustness_files import (
     drops_table,
     heading,
     robustness_csv,
-    robustness_dict,
+    robustness_document,
     robustness_text,
     summary_table,
     verdict,
@@ -37,7 +37,7 @@ def write_robustness(found: Mapping[str, Robustness], folder: Path) -> None:
         folder,
         "robustness",
         text=robustness_text(found),
-        document={name: robustness_dict(one) for name, one in found.items()},
+        document={name: robustness_document(one) for name, one in found.items()},
         table=robustness_csv(found),
         page=robustness_page(found),
     )
@@ -48,10 +48,10 @@ def robustness_page(found: Mapping[str, Robustness]) -> Page:
     page = Page(f"{', '.join(found)}: when a camera breaks")
     page.paragraph(heading(found))
     page.table(*summary_table(found), caption="Mean IoU in percent.")
+    page.paragraph(RULE)
     for name, one in found.items():
         page.heading(name)
         page.paragraph(verdict(name, one))
-        page.paragraph(RULE)
         for kind, title in _KINDS.items():
             scored = one.by_corruption(kind)
             if scored:
@@ -72,12 +72,12 @@ def robustness_page(found: Mapping[str, Robustness]) -> Page:
             page.table(["band states, random losses, noise", "mean IoU"], others)
         if one.dropped:
             page.table(*drops_table(one), caption=DROPS)
-        page.heading("Corruptions", 3)
-        page.definitions(
-            {c.name: f"{c.meaning}: {', '.join(f'{v:g}' for v in c.levels)}" for c in CORRUPTIONS.values()}
-        )
         page.heading("Provenance", 3)
         page.outline(known(one.provenance))
+    page.heading("Corruptions")
+    page.definitions(
+        {c.name: f"{c.meaning}: {', '.join(f'{v:g}' for v in c.levels)}" for c in CORRUPTIONS.values()}
+    )
     return page
 
 
