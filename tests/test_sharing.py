@@ -238,8 +238,26 @@ def test_what_the_hub_refuses_is_said_in_a_line(
 
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=refuse))
     arguments = ["push", str(run), "me/street", "--license", "mit"]
-    assert refused(arguments, capsys) == "me/street: the hub refused (no such user)"
+    assert refused(arguments, capsys) == "me/street: the hub refused, or cannot be reached (no such user)"
     assert "OWNER/NAME" in refused(["push", str(run), "street", "--license", "mit"], capsys)
+
+
+def test_no_network_is_said_in_a_line(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the client below the hub's package, whose errors are its own."""
+    error = huggingface_hub.errors.HTTPError
+
+    def unreachable(*given: object, **more: object) -> None:
+        raise error("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=unreachable))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    said = refused(["push", str(run), "me/street", "--license", "mit"], capsys)
+    assert said == "me/street: the hub refused, or cannot be reached (Name or service not known)"
+    images = ["--infrared", "b.png", "--out", "out"]
+    said = refused(["predict", f"hf://me/street@{COMMIT}", *images], capsys)
+    assert said == f"hf://me/street@{COMMIT} cannot be had from the hub (Name or service not known)"
 
 
 def test_the_card_command_prints_or_writes(

@@ -52,7 +52,7 @@ def fetch(run: str) -> Path:
         folder = hub.snapshot_download(
             match["repository"], revision=match["revision"], allow_patterns=[CARD_NAME, WEIGHTS_NAME]
         )
-    except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+    except _failures(hub) as error:
         raise WeightsError(f"{run} cannot be had from the hub ({first_line(error)})") from error
     check_run(folder)
     return Path(folder)
@@ -80,9 +80,17 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
             commit = api.upload_folder(
                 repo_id=repository, folder_path=folder, commit_message="Add a run of Crossband"
             )
-        except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-            raise WeightsError(f"{repository}: the hub refused ({first_line(error)})") from error
+        except _failures(hub) as error:
+            raise WeightsError(
+                f"{repository}: the hub refused, or cannot be reached ({first_line(error)})"
+            ) from error
     return f"{PREFIX}{repository}@{commit.oid}"
+
+
+def _failures(hub: Any) -> tuple[type[Exception], ...]:
+    """What the hub's package raises. HTTPError is that of the HTTP client below it, of which there have been
+    several: where no network is, it comes through."""
+    return hub.errors.HfHubHTTPError, hub.errors.HTTPError, OSError, ValueError
 
 
 def _package() -> Any:
