@@ -101,6 +101,8 @@ def test_every_system_lists_its_options(name: str) -> None:
         # What it is, below its name, in words of its own.
         assert lines[place + 1].startswith("      ")
         assert not lines[place + 1].lstrip().startswith(("see ", "as in "))
+        if option == "encoder_weights":
+            assert '"imagenet"' in lines[place + 1]
 
 
 def test_variants_are_told_apart(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
+from crossband.text import counted
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.loggers import check_logger
@@ -389,4 +390,4 @@ def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str
 def _hardware(accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU, {counted(torch.get_num_threads(), 'thread')}"

@@ -66,8 +66,9 @@ Pictures = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class AMDANetSettings(NetworkSettings):
-    """encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per
-    band, unless share_encoder. share_encoder: one encoder for both bands. stochastic_depth: of transformers.
+    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band, unless
+    share_encoder. encoder_weights: None for a random start, "imagenet", or the path of a local file.
+    share_encoder: one encoder for both bands. stochastic_depth: of transformers.
     stage2_depth: "ramp" for rates that rise through all stages, "published" for those of the code, which
     repeats one throughout stage 2 (Mix Transformer only). input_normalisation: "none" gives the encoder [0,
     1], "encoder" what its weights expect, "auto" is none for Mix Transformers, as published, and the

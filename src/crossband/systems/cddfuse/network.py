@@ -126,7 +126,8 @@ class FusionNetwork(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseSettings(NetworkSettings):
-    """encoder, encoder_weights, decoder_channels: of the DeepLabV3+; unused without classes.
+    """encoder, decoder_channels: of the DeepLabV3+; unused without classes. encoder_weights: None
+    for a random start, "imagenet", or the path of a local file, for its encoder.
     width, heads, blocks, detail_layers: see `FusionNetwork`.
     picture: how the grey picture is made: the decoder's map "added" to the visible image, under a sigmoid, as
     published, or both images "blended" by it (ours, see `blended`). spread: whether every picture is spread

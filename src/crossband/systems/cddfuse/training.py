@@ -66,8 +66,9 @@ class CDDFuseTraining(Training[CDDFuse]):
     """ssim_weight: of SSIM in the loss of the reconstruction. edge_weight: of the visible image's edges in
     it.
     gradient_weight: of gradients in the loss of the fusion. decomposition_weight: of L_dec in both.
-    reconstruction: whether there is a stage I. fidelity_weight, difference_weight, preservation_weight: of
-    `fidelity`, `difference_correlation` and `edge_preservation` in the loss of the fusion; ours.
+    reconstruction: whether there is a stage I. fidelity_weight: of `fidelity` (VIF) in the fusion's loss;
+    ours. difference_weight: of `difference_correlation` (SCD) in it; ours. preservation_weight: of
+    `edge_preservation` (Qabf) in it; ours.
 
     The losses are in `crossband.systems.cddfuse.losses`.
 

@@ -57,8 +57,9 @@ class StreamEnsemble(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CENSettings(NetworkSettings):
-    """encoder, encoder_weights: of both streams, which start alike. Any ResNet, RegNet, MobileNet or
-        EfficientNet of smp or timm; see `crossband.blocks.norm_site` for where each exchanges channels.
+    """encoder: of both streams, which start alike. Any ResNet, RegNet, MobileNet or EfficientNet of smp or
+        timm; see `crossband.blocks.norm_site` for where each exchanges channels.
+    encoder_weights: None for a random start, "imagenet", or the path of a local file.
     decoder_channels: width of the decoder's three finer levels; the coarsest has twice as many.
     dropout: of values in the two coarsest maps and before the classes.
     inplace_relu: whether a residual unit adds its input after the first ReLU, as the published code computes,

@@ -44,9 +44,9 @@ DRAWS = ((True, False), (False, True), (True, True))
 
 @dataclass(frozen=True, kw_only=True)
 class MMANetSettings(NetworkSettings):
-    """encoder, encoder_weights: any convolutional encoder that runs in five stages, one per band, with
-        weights of their own. The infrared one has a single input channel; its first filters are the sums of
-        the loaded ones over the colours.
+    """encoder: any convolutional encoder that runs in five stages, one per band, with weights of their own.
+    encoder_weights: None for a random start, "imagenet", or the path of a local file. The infrared encoder
+        has a single input channel; its first filters are the sums of the loaded ones over the colours.
     decoder_channels: width of the context module and of the decoder's first step. context_bins: rows of the
         context module's grids.
     modality_dropout: whether pairs lose a band in training. False is the teacher, which is ESANet, by itself;

@@ -62,9 +62,10 @@ class _State:
 
 @dataclass(frozen=True, kw_only=True)
 class MMANetTraining(Training[MMANet]):
-    """distillation_weight, regularisation_weight: k of MAD and a of MAR, here those for NYUv2; 0 leaves out
-        what only that term needs (teacher, second decoder). The variant "cityscapes" has the other published
-        pair.
+    """distillation_weight: k of MAD, here that for NYUv2 (the variant "cityscapes" has the other published
+        one); 0 leaves out what only MAD needs, the teacher.
+    regularisation_weight: a of MAR, chosen in the same way; 0 leaves out what only MAR needs, the second
+        decoder.
     max_rows: most pixels of a batch that MAD compares; time and memory grow with its square.
     uncertainty: by what MAD weighs pixels, the entropy of the teacher's class probabilities ("logits"), or of
         the softmax of its decoder's first map ("feature"), as the published code does.

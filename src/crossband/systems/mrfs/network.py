@@ -55,8 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MRFSSettings(NetworkSettings):
-    """encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per
-    band. stochastic_depth: of transformers. stage2_depth: "ramp" for rates that rise through all stages,
+    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band.
+    encoder_weights: None for a random start, "imagenet", or the path of a local file.
+    stochastic_depth: of transformers. stage2_depth: "ramp" for rates that rise through all stages,
     "published" for those of the code, which repeats one throughout stage 2 (Mix Transformer only).
     input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights expect, "auto" is none
     for Mix Transformers, as published, and the encoder's for all others.

@@ -85,7 +85,8 @@ class SegFormer(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SegMiFSettings(NetworkSettings):
-    """encoder, encoder_weights: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder.
+    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder.
+    encoder_weights: None for a random start, "imagenet", or the path of a local file.
     stochastic_depth: of transformers. decoder_channels, dropout: of the segmentation's head. fusion_width:
     channels of the fusion network, a multiple of 8.
 
