@@ -78,7 +78,8 @@ class AlignedEncoder(nn.Module):
     consistency: arguments of `SemanticConsistency`.
     local_alignment: "local" is AMDANet's; "cbam" and "danet" are attention in each band by itself, "none" is
     nothing at all. global_alignment: False sums the bands; None makes no shared map.
-    alignment_start: of "local", see `SteppedAlignment`. alignment_scaling: whether "local" scales the maps
+    alignment_start: what "local" is before it is trained: the "identity", ours, or as "published", which
+    squashes the maps; see `SteppedAlignment`. alignment_scaling: whether "local" scales the maps
     of an encoder whose levels do not end in a norm (`PyramidEncoder.ends_in_norm`); those of others have one
     scale already, and are never scaled.
     salient_enhancement: see `GlobalAlignment`.

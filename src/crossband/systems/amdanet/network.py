@@ -68,14 +68,15 @@ Pictures = tuple[Tensor, Tensor]
 class AMDANetSettings(NetworkSettings):
     """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band, unless
     share_encoder. encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    share_encoder: one encoder for both bands. stochastic_depth: of transformers.
+    share_encoder: one encoder for both bands. stochastic_depth: highest rate at which a transformer skips
+    blocks in training.
     stage2_depth: "ramp" for rates that rise through all stages, "published" for those of the code, which
     repeats one throughout stage 2 (Mix Transformer only). input_normalisation: "none" gives the encoder [0,
     1], "encoder" what its weights expect, "auto" is none for Mix Transformers, as published, and the
     encoder's for all others.
-    decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
-    channels. norm_eps, norm_momentum: of the decoders' batch norms. evaluation_norm_eps: their eps in
-    evaluation, where it is another than in training; see `HeadNorm`.
+    decoder_channels: width of the segmentation's decoder. fusion_channels: width of the fusion's decoder.
+    dropout: of the segmentation decoder's channels. norm_eps, norm_momentum: of the decoders' batch norms.
+    evaluation_norm_eps: their eps in evaluation, where it is another than in training; see `HeadNorm`.
 
     padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
     published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
@@ -96,8 +97,9 @@ class AMDANetSettings(NetworkSettings):
     without masks.
     masked_in_evaluation: decode masked maps in evaluation too, for nothing.
 
-    reliability_gate, reconstruction: options of our own for bands that fail, see
-    `crossband.systems.amdanet.reliability`; with either, a missing band is what the system was trained for.
+    reliability_gate: weigh both bands at every position by how far they are to be believed. reconstruction:
+    predict the features of a band that is missing, or not to be believed, from the other's. Both are of our
+    own; with either, a missing band is what the system was trained for.
 
     Raises OptionError for values that do not go together.
     """

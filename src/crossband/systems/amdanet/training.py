@@ -79,14 +79,19 @@ AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-pu
 
 @dataclass(frozen=True, kw_only=True)
 class AMDANetTraining(Training[AMDANet]):
-    """a1, a2, a3: weights of L_seg, L_fus and L_cr in the loss. dice_weight, dice_classes,
-    dice_ignored_as_zero: of Dice in L_seg; see `smoothed_dice`. fusion_gamma: see `fusion_loss`.
-    intensity_weight, gradient_weight, colour_weight: of the terms of L_fus. gradient_target: which band's
-    gradient the fused picture should have: the "signed" larger one, as published, or that of larger
-    "magnitude". fusion_mean: whether the means of L_fus are over the "valid" pixels or over "all".
-    masked_ce_weight, masked_dice_weight, masked_fusion_weight: of the parts of L_cr.
-    broken_weight, reconstruction_weight, reliability_weight: of the losses of the network's options for bands
-    that fail.
+    """a1: weight of L_seg in the loss. a2: weight of L_fus. a3: weight of L_cr.
+    dice_weight: of Dice in L_seg. dice_classes: whether Dice is a mean over the classes "present" in a
+    batch's labels or over "all", as published. dice_ignored_as_zero: whether Dice counts ignored pixels as
+    class 0, as the published code does by mistake. fusion_gamma: see `fusion_loss`. intensity_weight: of the
+    intensities in L_fus. gradient_weight: of the gradients in L_fus. colour_weight: of the colours in L_fus.
+    gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
+    published, or that of larger "magnitude". fusion_mean: whether the means of L_fus are over the "valid"
+    pixels or over "all".
+    masked_ce_weight: of the cross-entropy of masked maps in L_cr. masked_dice_weight: of their Dice.
+    masked_fusion_weight: of their fusion loss.
+    broken_weight: with the network's options for bands that fail, of all losses on pairs with a broken band.
+    reconstruction_weight: of how unlike a broken band's predicted features are to its true ones.
+    reliability_weight: of how unlike the weights of the bands are to what is left of them.
     """
 
     a1: float = 1.0

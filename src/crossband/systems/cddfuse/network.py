@@ -95,7 +95,8 @@ class FusionNetwork(nn.Module):
     """Two grey images -> one. The encoder is the same for both bands.
 
     width: channels of all features. heads: of every attention. blocks: Restormer blocks of the encoder and of
-    the decoder each. detail_layers: of the encoder. picture: "added" or "blended", see `CDDFuseSettings`.
+    the decoder each. detail_layers: how many the encoder's detail branch has. picture: "added" or
+    "blended", see `CDDFuseSettings`.
     """
 
     def __init__(

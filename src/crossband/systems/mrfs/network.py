@@ -57,13 +57,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class MRFSSettings(NetworkSettings):
     """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band.
     encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    stochastic_depth: of transformers. stage2_depth: "ramp" for rates that rise through all stages,
+    stochastic_depth: highest rate at which a transformer skips blocks in training.
+    stage2_depth: "ramp" for rates that rise through all stages,
     "published" for those of the code, which repeats one throughout stage 2 (Mix Transformer only).
     input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights expect, "auto" is none
     for Mix Transformers, as published, and the encoder's for all others.
-    decoder_channels, fusion_channels: widths of the decoders. dropout: of the segmentation decoder's
-    channels. norm_eps, norm_momentum: of the decoders' batch norms. evaluation_norm_eps: their eps in
-    evaluation, where it is another than in training; see `HeadNorm`.
+    decoder_channels: width of the segmentation's decoder. fusion_channels: width of the fusion's decoder.
+    dropout: of the segmentation decoder's channels. norm_eps, norm_momentum: of the decoders' batch norms.
+    evaluation_norm_eps: their eps in evaluation, where it is another than in training; see `HeadNorm`.
 
     padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
     published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.

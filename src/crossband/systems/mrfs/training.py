@@ -51,10 +51,11 @@ _AUGMENTATION: dict[str, object] = {"crop": (480, 640), "scale": (0.5, 1.75)}
 @dataclass(frozen=True, kw_only=True)
 class MRFSTraining(Training[MRFS]):
     """fusion_weight: of L_fus in the loss. fusion_gamma: of the visible image's brightening, V = Vis^gamma.
-    fusion_contrast: factor of the infrared image's contrast; 1 leaves it as it is. intensity_weight,
-    gradient_weight, colour_weight: of the terms of L_fus. gradient_target: which band's gradient the fused
-    picture should have: the "signed" larger one, as published, or that of larger "magnitude". fusion_mean:
-    whether the means of L_fus are over the "valid" pixels or over "all".
+    fusion_contrast: factor of the infrared image's contrast; 1 leaves it as it is. intensity_weight: of
+    the intensities in L_fus. gradient_weight: of the gradients in L_fus. colour_weight: of the colours in
+    L_fus. gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
+    published, or that of larger "magnitude". fusion_mean: whether the means of L_fus are over the "valid"
+    pixels or over "all".
 
     See `fusion_loss`. The defaults are those for MFNet; variants have those for others.
     """

@@ -87,8 +87,9 @@ class SegFormer(nn.Module):
 class SegMiFSettings(NetworkSettings):
     """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder.
     encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    stochastic_depth: of transformers. decoder_channels, dropout: of the segmentation's head. fusion_width:
-    channels of the fusion network, a multiple of 8.
+    stochastic_depth: highest rate at which a transformer skips blocks in training. decoder_channels: width of
+    the segmentation's head. dropout: of channels in that head.
+    fusion_width: channels of the fusion network, a multiple of 8.
 
     semantics: the picture whose features guide the fusion, in training and afterwards: the fusion's target as
     a "grey-target", in three channels and not normalised, as published; the "visible" image, or the "target"
