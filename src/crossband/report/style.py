@@ -31,6 +31,7 @@ h2 {
   border-top: 1px solid var(--rule);
 }
 h3 { font-size: 1.08rem; margin: 2rem 0 .5rem; }
+:is(h2, h3, h4) { overflow-wrap: anywhere; }
 p { max-width: 44rem; margin: .6rem 0; overflow-wrap: anywhere; }
 figure { margin: 1.25rem 0 1.75rem; }
 figcaption, caption { color: var(--muted); font-size: .9rem; line-height: 1.45; text-align: left; }
@@ -85,7 +86,6 @@ svg { fill: currentColor; }
 .chart text { font-family: inherit !important; }
 .pictures { margin: 1.25rem 0 1.75rem; }
 h4 { margin: 1.2rem 0 .3rem; }
-.pictures :is(h3, h4) { overflow-wrap: anywhere; }
 .pictures ul {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9.5rem, 100%), 1fr)); gap: .5rem;
   list-style: none; margin: .5rem 0; padding: 0;
