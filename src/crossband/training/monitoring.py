@@ -35,7 +35,9 @@ from crossband.words import BANDS, Bands
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
-_WIDTH, _NETWORKS = 4, 4
+_WIDTH, _SHARED, _NETWORKS = 4, 3, 4
+"""Units of a network, of which the first so many are the same for both bands: what harm a fault of one does
+tells of the other, of which few of the drawn faults may matter."""
 _STEPS, _BATCH, _RATE, _DECAY = 200, 256, 2e-2, 1e-3
 _NOISE, _HIDDEN = 0.1, 0.1
 """What is added to distances in training, and the share that is left out: a monitor must not know single
@@ -266,7 +268,7 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
 
     Each is the mean of a few small networks, on pictures drawn with replacement, as one network.
     """
-    signs = bears_on(answers.names)
+    signs, places = bears_on(answers.names), _counterparts(answers.names)
     usuals, lessons, scales = [], [], []
     for chosen in choices:
         whole = answers.statistics[chosen & answers.whole]
@@ -277,7 +279,7 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
         middle, scale = values.mean(0), values.std(0) + 1e-3
         scales.append((middle, scale))
         lessons += [_Lesson((values - middle) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
-    parts = [part.detach().numpy().astype(float) for part in _networks(lessons, signs)]
+    parts = [part.detach().numpy().astype(float) for part in _networks(lessons, signs, places)]
     monitors = []
     for place, ((mean, deviation), (middle, scale)) in enumerate(zip(usuals, scales, strict=True)):
         own = slice(place * _NETWORKS, (place + 1) * _NETWORKS)
@@ -331,19 +333,43 @@ class _Lesson:
         return F.pad(seen, filling), F.pad(self.worth[members] / size, filling)
 
 
-def _networks(lessons: Sequence[_Lesson], signs: np.ndarray) -> list[Tensor]:
+def _counterparts(names: Sequence[str]) -> list[int]:
+    """Of each statistic the place of the other band's that is the same, or its own where there is none."""
+    places = {name: place for place, name in enumerate(names)}
+    first, second = (f"{band} " for band in BANDS)
+    swapped = [
+        second + name.removeprefix(first) if name.startswith(first) else first + name.removeprefix(second)
+        for name in names
+    ]
+    return [places.get(other, places[name]) for name, other in zip(names, swapped, strict=True)]
+
+
+def _for_both(part: Tensor, places: Sequence[int] | None = None) -> Tensor:
+    """(M, 2, W, ...) with the shared units of visible for infrared too, at its own statistics' places."""
+    shared = part[:, 0, :_SHARED]
+    shared = shared if places is None else shared[..., list(places)]
+    return torch.stack([part[:, 0], torch.cat([shared, part[:, 1, _SHARED:]], dim=1)], dim=1)
+
+
+def _networks(lessons: Sequence[_Lesson], signs: np.ndarray, places: Sequence[int]) -> list[Tensor]:
     """Weights (M, 2, W, S), (M, 2, W), (M, 2, W), (M, 2) of a network for each lesson, trained side by side.
 
-    signs: (2, S), those of the weights of either score. The softmax over a network's scores and 0 is how
-    likely it leaves out visible, infrared or none. It is trained for the expected gain.
+    signs: (2, S), those of the weights of either score. places: `_counterparts`. The softmax over a network's
+    scores and 0 is how likely it leaves out visible, infrared or none. It is trained for the expected gain.
     """
     parts = [nn.Parameter(torch.stack(each)) for each in zip(*(one.start for one in lessons), strict=True)]
     signed = torch.from_numpy(signs).float()[:, None]
+
+    def weights() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        first, bias, last, ending = parts
+        positive = _for_both(F.softplus(first), places)
+        return positive * signed, _for_both(bias), _for_both(F.softplus(last)), ending
+
     optimizer = torch.optim.AdamW(parts, lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     for _ in range(_STEPS):
         seen, worth = map(torch.stack, zip(*(one.batch() for one in lessons), strict=True))
-        first, bias, last, ending = F.softplus(parts[0]) * signed, parts[1], F.softplus(parts[2]), parts[3]
+        first, bias, last, ending = weights()
         # (M, 2, W, S) as (M, 2 W, S): one product for both bands.
         hidden = torch.relu(torch.baddbmm(bias.flatten(1)[:, None], seen, first.flatten(1, 2).mT))
         scores = (hidden.unflatten(2, bias.shape[1:]) * last[:, None]).sum(3) + ending[:, None]
@@ -354,5 +380,4 @@ def _networks(lessons: Sequence[_Lesson], signs: np.ndarray) -> list[Tensor]:
         loss.backward()
         optimizer.step()
         schedule.step()
-    first, bias, last, ending = parts
-    return [F.softplus(first) * signed, bias, F.softplus(last), ending]
+    return list(weights())
