@@ -87,7 +87,7 @@ def cost(run: str, source: str, split: str, limit: int) -> None:
         made = watching.predict(pair, faults={})
         done = time.process_time()
         assert watching.monitor is not None
-        watching.monitor.at_sight(pair.visible, pair.infrared)
+        faults_of(pair.visible, pair.infrared)
         watching.monitor.in_answer(pair.visible, pair.infrared, made.labels, made.confidence)
         taken["prediction"].append(done - began)
         taken["monitor"].append(time.process_time() - done)

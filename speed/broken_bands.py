@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from crossband.band_monitor import PairMonitor, bands_left
+from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.card import CARD_NAME, Card
 from crossband.metrics.resampling import Interval, interval, mean_ious, resampled
 from crossband.metrics.segmentation import confusion_matrix
@@ -127,7 +127,7 @@ class Counting:
             both, *answer = self.answer(pair, "both")
             found = {"none": both}
             for name, monitor in self.monitors.items():
-                faults = monitor.at_sight(pair.visible, pair.infrared)
+                faults = faults_of(pair.visible, pair.infrared)
                 faults = faults or monitor.in_answer(pair.visible, pair.infrared, *answer)
                 left = bands_left("both", faults, self.system.supports)
                 found[name] = both if left == "both" else self.of_band(index, left, pair)

@@ -21,7 +21,7 @@ from crossband.pairs.corruption import (
     Corruption,
     broken,
 )
-from crossband.pairs.loading import training_loader
+from crossband.pairs.loading import PairLoader, training_loader
 from crossband.pairs.opening import open_pairs
 from crossband.run_card import read_card
 from crossband.systems import make_training
@@ -61,6 +61,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
     return counted
 
 
+def read(loader: PairLoader, *, epochs: int) -> None:
+    for epoch in range(epochs):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        list(loader)
+
+
 def test_everything_is_drawn_but_what_is_held_out(pairs: Pairs, drawn: Counter[tuple[str, int]]) -> None:
     for number in range(400):
         broken(pairs[0], rng(number))
@@ -74,9 +80,7 @@ def test_the_loader_never_draws_what_is_held_out(pairs: Pairs, drawn: Counter[tu
     loader = training_loader(
         pairs, Augmentation(corrupted=1, band_dropout=0.3), batch_size=4, seed=0, workers=0
     )
-    for epoch in range(30):
-        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
-        list(loader)
+    read(loader, epochs=30)
     assert sum(drawn.values()) == 30 * len(pairs)
     assert not {name for name, _ in drawn} & set(HELD_OUT)
 
@@ -103,9 +107,7 @@ def test_without_a_known_end_all_epochs_are_broken(pairs: Pairs, drawn: Counter[
     loader = training_loader(
         pairs, Augmentation(corrupted=1, broken_epochs=0.5), batch_size=4, seed=0, workers=0
     )
-    for epoch in range(4):
-        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
-        list(loader)
+    read(loader, epochs=4)
     assert sum(drawn.values()) == 4 * len(pairs)
 
 

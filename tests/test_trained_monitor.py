@@ -15,7 +15,7 @@ from torch import Tensor
 
 from command_line import refused
 from crossband.answer_statistics import answer_statistics
-from crossband.band_monitor import BandSwitch, PairMonitor
+from crossband.band_monitor import BandSwitch, PairMonitor, faults_of
 from crossband.card import Card
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
@@ -155,11 +155,24 @@ def test_what_is_farther_off_speaks_more_against_its_band_and_for_the_other(fitt
         if name.startswith("visible"):
             assert (steps[:, 0] >= -1e-12).all()
             assert (steps[:, 1] <= 1e-12).all()
+            assert steps[:, 0].sum() > 1
         elif name.startswith("infrared"):
             assert (steps[:, 1] >= -1e-12).all()
             assert (steps[:, 0] <= 1e-12).all()
+            assert steps[:, 1].sum() > 1
         else:
             assert (steps >= -1e-12).all()
+
+
+def test_most_units_judge_both_bands_alike(fitted: TrainedMonitor) -> None:
+    """Three of four of each of four networks: a statistic of infrared weighs there as visible's does, up
+    to what brings the distances of either to deviation 1."""
+    alike = fitted.last[0] == fitted.last[1]
+    assert (alike.reshape(4, 4).sum(1) == 3).all()
+    ratio = fitted.weight[0, alike, 0] / fitted.weight[1, alike, 1]
+    np.testing.assert_allclose(ratio, ratio[0])
+    others = fitted.weight[0, ~alike, 0] / fitted.weight[1, ~alike, 1]
+    assert np.abs(others / ratio[0] - 1).max() > 0.01
 
 
 def test_an_answer_is_looked_at_by_hand_worked_numbers() -> None:
@@ -304,12 +317,12 @@ def test_one_band_is_found_harmful_at_most_and_black_comes_first() -> None:
     answer_of = np.zeros(pair.size, np.uint8), np.ones(pair.size, np.float32)
     assert watching.in_answer(pair.visible, 0.3 * pair.infrared, *answer_of) == {}
     bright = brightened(pair, "infrared")
-    assert watching.at_sight(bright.visible, bright.infrared) == {}
+    assert faults_of(bright.visible, bright.infrared) == {}
     assert watching.in_answer(bright.visible, bright.infrared, *answer_of) == {"infrared": "harmful"}
     assert watching.in_answer(bright.visible, bright.infrared[..., None], *answer_of) == {
         "infrared": "harmful"
     }
-    assert watching.at_sight(np.zeros_like(bright.visible), bright.infrared) == {"visible": "black"}
+    assert faults_of(np.zeros_like(bright.visible), bright.infrared) == {"visible": "black"}
     assert watching.in_answer(None, bright.infrared, *answer_of) == {}
     assert watching.in_answer(bright.visible, bright.infrared, None, None) == {}
     assert PairMonitor().in_answer(bright.visible, bright.infrared, *answer_of) == {}

@@ -10,7 +10,7 @@ import numpy as np
 from crossband.words import IGNORE_INDEX
 
 _SEEN = 160
-"""Rows and columns, evenly spaced, at which an answer is looked at."""
+"""Rows and columns, evenly spaced, at which an answer is looked at: so many or more, all of a small one."""
 _QUANTILES = (5, 25, 50)
 
 

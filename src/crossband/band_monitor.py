@@ -113,10 +113,10 @@ class BandMonitor(BandSwitch):
 
 
 class PairMonitor:
-    """Says which bands of single pairs are better left out.
+    """Says which bands of pairs are better left out in which no image shows a fault by itself (`faults_of`).
 
-    trained: a run's own monitor (`TrainedMonitor`), which is asked with the run's answer to both bands, where
-    no image shows a fault at sight. None looks for such faults alone.
+    trained: a run's own monitor (`TrainedMonitor`), which is asked with the run's answer to both bands. None
+    leaves it at faults that an image shows.
     """
 
     def __init__(self, trained: TrainedMonitor | None = None):
@@ -127,10 +127,6 @@ class PairMonitor:
         """With the trained monitor that a card holds, if any. Raises WeightsError for a damaged one."""
         return cls(None if fields is None else TrainedMonitor.from_fields(fields))
 
-    def at_sight(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> dict[Band, Fault]:
-        """What is wrong with the images of one pair by themselves (`faults_of`)."""
-        return faults_of(visible, infrared)
-
     def in_answer(
         self,
         visible: np.ndarray | None,
@@ -138,7 +134,7 @@ class PairMonitor:
         labels: np.ndarray | None,
         confidence: np.ndarray | None,
     ) -> dict[Band, Fault]:
-        """The band without which the run would answer better, of a pair with nothing to see at sight.
+        """The band without which the run would answer better, of a pair whose images look well.
 
         visible: float32 (H, W, 3), infrared: float32 (H, W) or (H, W, 1), in [0, 1] by the run's rule.
         labels: uint8 (H, W), confidence: float32 (H, W), the run's answer to both. Nothing is found without a

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from crossband.band_monitor import PairMonitor, bands_left
+from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.batching import in_batches, stacked
 from crossband.card import Card
 from crossband.deprecation import warn_old
@@ -271,7 +271,7 @@ class Predictor:
         return replace(made, faults=found or self._in_answer(made))
 
     def _at_sight(self, pair: Pair) -> dict[Band, Fault]:
-        return {} if self.monitor is None else self.monitor.at_sight(pair.visible, pair.infrared)
+        return {} if self.monitor is None else faults_of(pair.visible, pair.infrared)
 
     def _in_answer(self, made: Prediction) -> dict[Band, Fault]:
         if self.monitor is None or made.bands != "both" or made.faults:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.band_monitor import PairMonitor, bands_left
+from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.pair_counts import PairCounts
@@ -183,10 +183,11 @@ def _watched(
     images = [
         (_image(given.visible, place), _image(given.infrared, place)) for place in range(len(batch.names))
     ]
-    faults = [monitor.at_sight(*one) for one in images]
+    faults = [faults_of(*one) for one in images]
     left = [bands_left(bands, found, system.supports) for found in faults]
     ids, confidence = _predict_left(system, batch, left, classes)
-    judged = [] if bands != "both" else [place for place, found in enumerate(faults) if not found]
+    asked = monitor.trained is not None and bands == "both"
+    judged = [place for place, found in enumerate(faults) if asked and not found]
     for place in judged:
         answer = ids[place].to(torch.uint8).cpu().numpy(), confidence[place].cpu().numpy()
         left[place] = bands_left(bands, monitor.in_answer(*images[place], *answer), system.supports)
