@@ -184,11 +184,21 @@ def test_an_answer_is_looked_at_by_hand_worked_numbers() -> None:
     assert sure == pytest.approx([0.6, 0.9, 0.4, 0])
     assert found["answer confidence"] == pytest.approx(4.0 / 6)
     assert found["answer confidence 50 %"] == pytest.approx(0.65)
-    # One of four steps down, and five of six steps across.
-    assert found["answer edges"] == pytest.approx(1 / 4 + 5 / 6)
+    # Of 159 steps one changes the class down, in a quarter of the columns; across it is 2 and 3 by row.
+    assert found["answer edges"] == pytest.approx((1 / 4 + 5 / 2) / 159)
     nothing = answer_statistics(np.full((3, 1), 255, np.uint8), np.zeros((3, 1), np.float32), 4)
     assert nothing.keys() == found.keys()
     assert np.isfinite(list(nothing.values())).all()
+
+
+def test_an_answer_looks_the_same_at_every_size() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (40, 32)).astype(np.uint8)
+    confidence = rng.random((40, 32), np.float32)
+    found = answer_statistics(labels, confidence, 3)
+    for factor in (3, 5, 10):
+        larger = (np.repeat(np.repeat(one, factor, 0), factor, 1) for one in (labels, confidence))
+        assert answer_statistics(*larger, 3) == found
 
 
 def test_a_seed_makes_a_monitor(fitted: TrainedMonitor) -> None:

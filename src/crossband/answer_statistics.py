@@ -10,7 +10,8 @@ import numpy as np
 from crossband.words import IGNORE_INDEX
 
 _SEEN = 160
-"""Rows and columns, evenly spaced, at which an answer is looked at: so many or more, all of a small one."""
+"""Rows and columns, evenly spaced, at which an answer is looked at, whatever its size: "edges" of the same
+scene would differ between sizes otherwise. Those of a smaller answer are repeated."""
 _QUANTILES = (5, 25, 50)
 
 
@@ -20,8 +21,8 @@ def answer_statistics(labels: np.ndarray, confidence: np.ndarray, classes: int) 
     labels: uint8 (H, W), class ids below ``classes``; pixels of `IGNORE_INDEX` are not looked at.
     confidence: float32 (H, W) in [0, 1], the probability of each pixel's class.
     """
-    rows, columns = (slice(None, None, max(1, size // _SEEN)) for size in labels.shape)
-    labels, confidence = labels[rows, columns], confidence[rows, columns]
+    grid = np.ix_(*(np.arange(_SEEN) * size // _SEEN for size in labels.shape))
+    labels, confidence = labels[grid], confidence[grid]
     seen = labels != IGNORE_INDEX
     of_pixels, sure = labels[seen], confidence[seen].astype(float)
     if not len(of_pixels):
@@ -42,4 +43,4 @@ def answer_statistics(labels: np.ndarray, confidence: np.ndarray, classes: int) 
 
 def _changes(labels: np.ndarray) -> float:
     """The share of neighbours along the first axis that are of two classes."""
-    return float(np.mean(labels[1:] != labels[:-1])) if len(labels) > 1 else 0.0
+    return float(np.mean(labels[1:] != labels[:-1]))
