@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from crossband.report import Page
 from crossband.robustness import overexpose, overexposed
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.words import Bands
+from crossband.words import BANDS_ALONE, Bands
 
 ENCODER = "tf_efficientnet_lite0"
 STOPS = 4.0
@@ -115,7 +116,9 @@ ROWS = (
 CLASSICAL = ("average", "maximum", "laplacian", "guided")
 METRICS = ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM")
 """Those of CDDFuse's tables, here in the convention "standard"."""
-FUSED = (*CLASSICAL, "amdanet", "amdanet-robust")
+UNTRAINED = (*BANDS_ALONE, *CLASSICAL)
+"""The images themselves, and the classical fusions: the same for every seed."""
+FUSED = (*UNTRAINED, "amdanet", "amdanet-robust")
 
 
 class Comparison:
@@ -202,7 +205,7 @@ class Comparison:
         result["seconds"] = {run: p.card.training["seconds"] for run, p in predictors.items()}
         methods = {name: predictors[name] for name in FUSED if name in predictors}
         if seed == 0:
-            methods |= {name: load(name, device="cpu") for name in CLASSICAL}
+            methods |= {name: load(name, device="cpu") for name in CLASSICAL} | BANDS_ALONE
         fusion = result.setdefault("fusion", {})
         methods = {name: predictor for name, predictor in methods.items() if name not in fusion}
         if methods:
@@ -276,6 +279,11 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def _significant(value: float) -> str:
+    """Three digits that count, or a dash: SCD is undefined for a band alone."""
+    return "–" if math.isnan(value) else f"{value:.3g}"
+
+
 def summarise(comparison: Comparison, results: list[dict[str, Any]]) -> str:
     """Markdown: labels, what a broken visible image costs AMDANet, and fused pictures.
 
@@ -322,9 +330,9 @@ def _fusion(results: list[dict[str, Any]]) -> list[str]:
     for method in FUSED:
         scored = [result["fusion"][method] for result in results if method in result["fusion"]]
         columns = [[scores[metric] for scores in scored] for metric in METRICS]
-        cells = [_spread(column, "{:.3g}".format) for column in columns if column]
+        cells = [_spread(column, _significant) for column in columns if column]
         if cells:
-            lines.append(_line([method, "–" if method in CLASSICAL else str(len(scored)), *cells]))
+            lines.append(_line([method, "–" if method in UNTRAINED else str(len(scored)), *cells]))
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,9 +73,15 @@ def test_runs_systems_and_folders_stand_side_by_side(
     folders = ["--fused", str(saved), "--fused", f"again={saved}"]
     assert main([*fusion(pairs, run, "average"), *folders, "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    header = next(line for line in text.splitlines() if line.startswith("metric "))
-    alone = ["visible", "alone", "infrared", "alone"]
-    assert header.split() == ["metric", "better", "mine", "average", "saved", "again", *alone]
+    rows = [re.split(r"  +", line)[0] for line in text.partition("───\n")[2].splitlines()]
+    assert rows[:6] == ["mine", "average", "saved", "again", "visible alone", "infrared alone"]
+    page = (out / "fusion.html").read_text()
+    named = re.findall(r'<tr(?: class="(\w+)")?><th scope="row" class="left">([^<]*)</th>', page)
+    assert named[:6] == [(("ruled" if row == "visible alone" else ""), row) for row in rows[:6]]
+    assert "Fused pictures of 4 methods on" in page
+    # What is fused, and the bands once.
+    assert set(re.findall(r"<figcaption>([^<]*)</figcaption></figure>", page)) >= {"visible", "mine"}
+    assert "<figcaption>visible alone</figcaption>" not in page
     found = values(out)
     names = [path.stem for path in sorted((test / "visible").iterdir())]
     assert len(found) == (4 + len(ALONE)) * len(names) * 2

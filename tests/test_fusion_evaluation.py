@@ -28,7 +28,7 @@ from crossband.report import (
     spread_chart,
     write_fusion_evaluation,
 )
-from crossband.report.fusion_files import describe_stretching
+from crossband.report.fusion_files import describe_stretching, metrics_of_tables
 from crossband.systems.base import NetworkSettings, Output, System
 
 SIZES = [(24, 30), (24, 30), (40, 26), (24, 30), (24, 30)]
@@ -181,8 +181,10 @@ def test_the_best_mean_is_marked_and_a_lower_one_where_lower_is_better(pairs):
     best = evaluation.scopes[0].best
     assert best == {"SD": {"infrared"}, "MSE": {"half", "again"}}
     text = fusion_text(evaluation)
-    sd = next(line for line in text.splitlines() if line.startswith("SD"))
-    assert re.findall(r"(\* )?\d+\.\d+ ±", sd) == ["* ", "", ""]
+    rows = {line.split()[0]: line for line in text.splitlines() if " ± " in line}
+    marks = {name: re.findall(r"(\* )?\d+\.\d+ ±", rows[name]) for name in methods}
+    assert marks == {"infrared": ["* ", ""], "half": ["", "* "], "again": ["", "* "]}
+    assert re.search(r"^method +SD ↑ +MSE ↓$", text, re.MULTILINE)
     alone = evaluate_fusion({"half": Blend()}, pairs, metrics=["SD"])
     assert alone.scopes[0].best == {"SD": frozenset()}
 
@@ -443,11 +445,16 @@ def test_json_has_everything_and_no_nan(evaluation):
 
 def test_a_metric_on_0_to_1_keeps_digits_that_count(evaluation):
     """SF and MSE of linfeng2022 are on 0..1: the decimals of 0..255 would print zeros."""
-    for line in fusion_text(evaluation).splitlines():
-        if line.startswith(("SF", "MSE")):
-            means = re.findall(r"(\d\.\d+) ±", line)
-            assert len(means) == 2
-            assert all(len(mean.replace(".", "").lstrip("0")) >= 2 for mean in means), line
+    tables = re.split(r"^method +", fusion_text(evaluation), flags=re.MULTILINE)[1:]
+    read = []
+    for head, _, *rows in map(str.splitlines, tables):
+        # Columns stand three spaces apart, a mark before the best mean one space.
+        titles = re.split(r"  +", head)
+        for row in rows[:2]:
+            cells = dict(zip(titles, re.split(r"  +", row)[-len(titles) :], strict=True))
+            read += [cells[name].removeprefix("* ").split()[0] for name in ("SF ↑", "MSE ↓") if name in cells]
+    assert len(read) == 2 * 2 * len(evaluation.scopes)
+    assert all(len(mean.replace(".", "").lstrip("0")) >= 2 for mean in read), read
 
 
 def test_a_perfect_copy_has_an_infinite_psnr_that_no_file_chokes_on(tmp_path):
@@ -471,6 +478,7 @@ def test_the_page_is_self_contained_and_says_what_must_be_known(evaluation):
         CONVENTIONS["linfeng2022"].summary,
         CONVENTIONS["linfeng2022"].changes[0],
         "docs/fusion-metrics.md",
+        "Fused pictures of 2 methods on",
         "not known, made elsewhere",
         "no, scored as fused",
         "undefined on 1",
@@ -516,3 +524,23 @@ def test_a_gpu_agrees(pairs, folder):
     for name in methods:
         for metric, values in here.methods[name].values.items():
             assert there.methods[name].values[metric] == pytest.approx(values, rel=1e-6, nan_ok=True)
+
+
+def test_many_metrics_are_shared_out_among_tables_that_a_terminal_has_room_for(evaluation):
+    parts = metrics_of_tables(evaluation, 4)
+    assert [metric for part in parts for metric in part] == evaluation.metrics
+    assert {len(part) for part in parts} <= {3, 4}
+    rows = [line for line in fusion_text(evaluation).splitlines() if " ± " in line and "Mean" not in line]
+    assert max(map(len, rows)) <= 110
+
+
+def test_a_band_alone_is_a_row_and_no_picture_of_its_own(pairs):
+    methods = {"half": Blend(), "other": Blend(0.3), "seen": "visible"}
+    evaluation = evaluate_fusion(methods, pairs, metrics=["SCD"], examples=1)
+    assert evaluation.methods["seen"].band == "visible"
+    assert evaluation.scopes[0].best["SCD"]
+    assert evaluation.examples[0].fused.keys() == {"half", "other"}
+    told = fusion_text(evaluation)
+    assert re.search(r"^seen +– \[0\]$", told, re.MULTILINE)
+    assert "seen: no, the image as it is" in told
+    assert "Fused pictures of 2 methods on" in fusion_page(evaluation).html()

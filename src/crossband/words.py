@@ -9,6 +9,8 @@ from typing import Literal, get_args
 
 Band = Literal["visible", "infrared"]
 BANDS: tuple[Band, Band] = ("visible", "infrared")
+BANDS_ALONE: dict[str, Band] = {f"{band} alone": band for band in BANDS}
+"""Rows of every table of fused pictures: a fusion is often no better than one of the two."""
 
 Bands = Literal["both", "infrared", "visible"]
 BAND_COMBINATIONS: tuple[Bands, ...] = get_args(Bands)

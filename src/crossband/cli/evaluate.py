@@ -30,7 +30,7 @@ from crossband.terminal import (
     with_rig,
 )
 from crossband.version import __version__
-from crossband.words import BAND_COMBINATIONS, BANDS, PRECISIONS, Band, Bands, RuntimeChoice
+from crossband.words import BAND_COMBINATIONS, BANDS_ALONE, PRECISIONS, Bands, RuntimeChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 # What belongs to one kind of evaluation: the value that means "not given", or those that change nothing.
 _FUSION_ONLY = {"convention": DEFAULT_CONVENTION, "metrics": None, "stretch": False, "infrared_scaling": None}
-# Rows of every table of fused pictures: a fusion is often no better than one of the two.
-_BANDS_ALONE: dict[str, Band] = {f"{band} alone": band for band in BANDS}
 _EXAMPLES = 3
 _LABELS_ONLY = {
     "bands": ("all", "both"),
@@ -295,7 +293,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     scaling = _shared_scaling(rules, options.infrared_scaling)
     pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
     out = _fusion_out(options, pairs.source)
-    twice = sorted((set(loaded) & set(folders)) | (_BANDS_ALONE.keys() & (set(loaded) | set(folders))))
+    twice = sorted((set(loaded) & set(folders)) | (BANDS_ALONE.keys() & (set(loaded) | set(folders))))
     if twice:
         raise OptionError(
             f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another name"
@@ -305,7 +303,7 @@ def _evaluate_fusion(options: Namespace) -> None:
         _fusion_out(options, pairs.source)
         with progress_bar("evaluating") as progress:
             evaluation = evaluations.evaluate_fusion(
-                {**loaded, **folders, **_BANDS_ALONE},
+                {**loaded, **folders, **BANDS_ALONE},
                 pairs,
                 convention=options.convention,
                 metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,

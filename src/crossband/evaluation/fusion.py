@@ -51,12 +51,15 @@ Fuse = Callable[[Batch], np.ndarray]
 
 @dataclass
 class _Method:
-    """A method while the pass runs. full_range: how many of its pictures so far hold both 0 and 255."""
+    """A method while the pass runs. band: whose image it gives as it is; None if it fuses. full_range: how
+    many of its pictures so far hold both 0 and 255.
+    """
 
     origin: str
     stretched: bool | None
     fuse: Fuse
     scores: FusionScores
+    band: Band | None
     full_range: int = 0
 
     def score(self, batch: Batch, sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -123,24 +126,27 @@ def evaluate_fusion(
     with ExitStack() as stack:
         running: dict[str, _Method] = {}
         for name, method in methods.items():
+            band: Band | None = None
             if isinstance(method, Path):
                 origin, stretching, fuse = str(method), None, _reading(method, names)
             elif isinstance(method, str):
                 origin, stretching, fuse = f"the {method} image", False, _band_alone(method)
+                band = method
             else:
                 system = _fusing_system(method)
                 stack.enter_context(ready(system, device))
                 origin, stretching = system.name, stretch
                 fuse = _fusing(system, stretch, device, precision)
             scores = FusionScores(convention, metrics=metrics, device=device)
-            running[name] = _Method(origin, stretching, fuse, scores)
+            running[name] = _Method(origin, stretching, fuse, scores, band)
         for batch in evaluation_loader(WithoutLabels(pairs), batch_size=batch_size, workers=workers):
             _check_seen(batch)
             sources = [to_uint8(_present(getattr(batch, band)).numpy()) for band in BANDS]
             full_range.update({band: _spanning(image) for band, image in zip(BANDS, sources, strict=True)})
             fused = {name: method.score(batch, sources) for name, method in running.items()}
+            drawn = {name: pictures for name, pictures in fused.items() if running[name].band is None}
             members = [member for member in range(len(batch.names)) if done + member in shown]
-            seen += [_example(batch, member, sources, fused) for member in members]
+            seen += [_example(batch, member, sources, drawn) for member in members]
             done += len(batch.names)
             if progress is not None:
                 progress(done, len(pairs))
@@ -151,7 +157,9 @@ def evaluate_fusion(
         pairs=names,
         conditions=conditions if pairs_by_condition(Counter(conditions)) else [],
         methods={
-            name: FusedMethod(method.origin, method.stretched, method.full_range, method.scores.values)
+            name: FusedMethod(
+                method.origin, method.stretched, method.full_range, method.scores.values, method.band
+            )
             for name, method in running.items()
         },
         sources_full_range={band: full_range[band] for band in BANDS},

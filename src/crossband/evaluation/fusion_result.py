@@ -26,19 +26,21 @@ class FusedMethod:
         read, of which it is not known.
     full_range: how many of the pictures hold both 0 and 255.
     values: by metric, one value per pair in the order of the pairs; NaN where it is undefined.
+    band: whose image is scored as it is, where nothing is fused.
     """
 
     origin: str
     stretched: bool | None
     full_range: int
     values: dict[str, list[float]]
+    band: Band | None = None
 
 
 @dataclass(frozen=True)
 class FusionExample:
     """The pictures of one pair: visible and fused uint8 (H, W, 3), infrared uint8 (H, W).
 
-    condition: empty where it is not known. fused: by method.
+    condition: empty where it is not known. fused: by method; a band alone is not among them.
     """
 
     pair: str
@@ -53,8 +55,8 @@ class FusionScope:
     """The scores on ``ALL`` pairs or on one condition. pairs: how many they are.
 
     spreads: by metric, then by method. decimals: by metric, how many a table needs.
-    best: by metric, the methods whose mean, as printed, is the best; none where there is one method only, or
-        where the methods are defined on different pairs.
+    best: by metric, the methods whose mean, as printed, is the best; none where it is defined for one method
+        only, or for the methods on different pairs.
     """
 
     condition: str
@@ -120,15 +122,19 @@ class FusionEvaluation:
 
     def _scope(self, condition: str, indices: list[int]) -> FusionScope:
         by_method = {}
-        defined = {}
+        undefined = {}
         for name, method in self.methods.items():
             scores = FusionScores(self.convention.name, metrics=[metric.name for metric in self.metrics])
             scores.values = {m: [values[index] for index in indices] for m, values in method.values.items()}
             by_method[name] = scores.compute()
-            defined[name] = {m: tuple(map(math.isnan, values)) for m, values in scores.values.items()}
+            undefined[name] = {m: tuple(map(math.isnan, values)) for m, values in scores.values.items()}
         spreads = {m.name: {name: by_method[name][m.name] for name in self.methods} for m in self.metrics}
         decimals = {m.name: _decimals(m, spreads[m.name]) for m in self.metrics}
-        alike = {m.name: len({defined[name][m.name] for name in self.methods}) == 1 for m in self.metrics}
+        # A method that is defined on no pair, as a band alone by SCD, keeps no other from being the best.
+        alike = {
+            m.name: len({d[m.name] for d in undefined.values() if not all(d[m.name])}) == 1
+            for m in self.metrics
+        }
         best = {
             m.name: _best(m, spreads[m.name], decimals[m.name]) if alike[m.name] else frozenset()
             for m in self.metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from crossband.evaluation import ALL, FusionEvaluation, FusionScope
@@ -15,6 +16,10 @@ from crossband.text import decimal, text_table
 CSV_COLUMNS = ("method", "pair", "condition", "metric", "value")
 MARK = "*"
 """Stands before the best mean of a metric, in text."""
+ARROWS = {"higher": "↑", "lower": "↓"}
+"""After the name of a metric: which means are better."""
+_COLUMNS = 4
+"""Metrics that a table in a terminal has room for."""
 CONVENTIONS_DIFFER = (
     "Published tables compute metrics of one name in different ways, and so do the conventions: values of "
     "two of them must never be compared (docs/fusion-metrics.md)."
@@ -22,17 +27,12 @@ CONVENTIONS_DIFFER = (
 
 
 def fusion_text(evaluation: FusionEvaluation) -> str:
-    """Tables for a terminal: a row per metric, a column per method; all pairs first, then conditions."""
+    """Tables for a terminal: a row per method, a few metrics in each; all pairs first, then conditions."""
     names = list(evaluation.methods)
+    parts = metrics_of_tables(evaluation, _COLUMNS)
     tables = [
-        f"{describe_scope(scope)}\n\n"
-        + text_table(
-            ["metric", "better", *names],
-            [
-                [_metric_and_unit(evaluation, metric), metric.better, *_cells(scope, metric)]
-                for metric in evaluation.metrics
-            ],
-            align="ll" + "r" * len(names),
+        "\n\n".join(
+            [describe_scope(scope), *(_text_of_part(evaluation, scope, metrics) for metrics in parts)]
         )
         for scope in evaluation.scopes
     ]
@@ -41,8 +41,9 @@ def fusion_text(evaluation: FusionEvaluation) -> str:
         [
             f"Fused pictures on {evaluation.source}\n{describe_pairs(evaluation)}\n"
             f"{describe_convention(evaluation)}",
-            f"Mean ± sample standard deviation over the pairs; {MARK} is the best mean of a row; "
-            "[n] says on how many pairs a metric is defined, where it is not on all.",
+            f"Mean ± sample standard deviation over the pairs; {MARK} is the best mean of a column, the highest "
+            f"under {ARROWS['higher']} and the lowest under {ARROWS['lower']}; [n] says on how many pairs a "
+            "metric is defined, where it is not on all.",
             *tables,
             f"Stretched before scoring?\n{stretching}",
             f"{CONVENTIONS_DIFFER}\n",
@@ -95,6 +96,14 @@ def fusion_dict(evaluation: FusionEvaluation) -> dict[str, Any]:
     }
 
 
+def metrics_of_tables(evaluation: FusionEvaluation, most: int) -> list[list[Metric]]:
+    """The metrics in their order, shared out evenly among tables of so many columns at most."""
+    metrics = evaluation.metrics
+    tables = math.ceil(len(metrics) / most)
+    edges = [round(len(metrics) * table / tables) for table in range(tables + 1)]
+    return [metrics[start:end] for start, end in pairwise(edges)]
+
+
 def describe_pairs(evaluation: FusionEvaluation) -> str:
     """One line: which split, how many pairs of which condition."""
     return pairs_line(evaluation.split, len(evaluation.pairs), evaluation.pairs_by_condition)
@@ -114,6 +123,8 @@ def describe_scope(scope: FusionScope) -> str:
 def describe_stretching(evaluation: FusionEvaluation, name: str) -> str:
     """What is known of a method's pictures, in words."""
     method = evaluation.methods[name]
+    if method.band is not None:
+        return "no, the image as it is"
     if method.stretched is not None:
         return "yes, to the whole of 0..255" if method.stretched else "no, scored as fused"
     if not evaluation.probably_stretched(name):
@@ -122,17 +133,25 @@ def describe_stretching(evaluation: FusionEvaluation, name: str) -> str:
     return f"probably: made elsewhere, and every picture spans exactly 0..255 (so do {like} images)"
 
 
-def _metric_and_unit(evaluation: FusionEvaluation, metric: Metric) -> str:
+def _text_of_part(evaluation: FusionEvaluation, scope: FusionScope, metrics: list[Metric]) -> str:
+    return text_table(
+        ["method", *(_head(evaluation, metric) for metric in metrics)],
+        [[name, *(_cell(scope, metric, name) for metric in metrics)] for name in evaluation.methods],
+    )
+
+
+def _head(evaluation: FusionEvaluation, metric: Metric) -> str:
     unit = evaluation.convention.unit(metric)
-    return f"{metric.name} ({unit})" if unit else metric.name
+    return " ".join([metric.name, *([f"({unit})"] if unit else []), ARROWS[metric.better]])
 
 
-def _cells(scope: FusionScope, metric: Metric) -> Iterator[str]:
+def _cell(scope: FusionScope, metric: Metric, name: str) -> str:
     digits = scope.decimals[metric.name]
-    for name, spread in scope.spreads[metric.name].items():
-        mark = f"{MARK} " if name in scope.best[metric.name] else ""
-        count = f" [{spread.defined}]" if spread.undefined else ""
-        yield f"{mark}{decimal(spread.mean, digits)} ± {decimal(spread.std, digits)}{count}"
+    spread = scope.spreads[metric.name][name]
+    mark = f"{MARK} " if name in scope.best[metric.name] else ""
+    count = f" [{spread.defined}]" if spread.undefined else ""
+    deviation = f" ± {decimal(spread.std, digits)}" if spread.defined else ""
+    return f"{mark}{decimal(spread.mean, digits)}{deviation}{count}"
 
 
 def _csv_rows(evaluation: FusionEvaluation) -> Iterator[dict[str, Any]]:

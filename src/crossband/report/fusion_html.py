@@ -9,6 +9,7 @@ from crossband.metrics.fusion import DEFAULT_CONVENTION, Metric
 from crossband.report.charts import spread_chart
 from crossband.report.files import write_files
 from crossband.report.fusion_files import (
+    ARROWS,
     CONVENTIONS_DIFFER,
     describe_convention,
     describe_pairs,
@@ -17,17 +18,19 @@ from crossband.report.fusion_files import (
     fusion_csv,
     fusion_dict,
     fusion_text,
+    metrics_of_tables,
 )
 from crossband.report.page import Cell, Page, known
-from crossband.text import decimal
+from crossband.text import counted, decimal
 
-_ARROWS = {"higher": "↑", "lower": "↓"}
+_COLUMNS = 6
+"""Metrics that a table on a page has room for."""
 
 
 def fusion_page(evaluation: FusionEvaluation) -> Page:
     """Tables of scores, what to know about them, pictures, their spread, and where it all comes from."""
-    methods = list(evaluation.methods)
-    subject = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
+    methods = [name for name, method in evaluation.methods.items() if method.band is None]
+    subject = methods[0] if len(methods) == 1 else counted(len(methods), "method")
     page = Page(f"Fused pictures of {subject} on {evaluation.source}")
     page.paragraph(describe_pairs(evaluation))
     page.paragraph(describe_convention(evaluation))
@@ -63,37 +66,44 @@ def write_fusion_evaluation(evaluation: FusionEvaluation, folder: Path) -> None:
 
 
 def _add_scores(page: Page, evaluation: FusionEvaluation, scope: FusionScope) -> None:
-    page.table(
-        ["metric", *evaluation.methods],
-        [
-            [_metric_cell(evaluation, metric), *_score_cells(evaluation, scope, metric)]
-            for metric in evaluation.metrics
-        ],
-        caption=f"{describe_scope(scope)}. Mean and sample standard deviation over the pairs; the "
-        "best mean of a row is in bold. ↑ higher is better, ↓ lower is better."
-        if scope.condition == ALL
-        else describe_scope(scope),
+    told = describe_scope(scope)
+    explained = (
+        f"{told}. Mean and sample standard deviation over the pairs; the best mean of a column is in bold. "
+        f"{ARROWS['higher']} higher is better, {ARROWS['lower']} lower is better."
     )
+    # A rule stands between what was fused and the bands alone.
+    methods = list(evaluation.methods.values())
+    alone = [row for row, method in enumerate(methods) if method.band and row and not methods[row - 1].band]
+    for number, metrics in enumerate(metrics_of_tables(evaluation, _COLUMNS)):
+        page.table(
+            ["method", *(_metric_cell(evaluation, metric) for metric in metrics)],
+            [
+                [name, *(_score_cell(scope, metric, name) for metric in metrics)]
+                for name in evaluation.methods
+            ],
+            caption=explained if scope.condition == ALL and number == 0 else told,
+            groups=alone,
+        )
 
 
 def _metric_cell(evaluation: FusionEvaluation, metric: Metric) -> Cell:
     unit = evaluation.convention.unit(metric)
     return Cell(
-        f"{metric.name} {_ARROWS[metric.better]}", note=f"{metric.title}, {unit}" if unit else metric.title
+        # Never broken before the arrow.
+        f"{metric.name}\u00a0{ARROWS[metric.better]}",
+        note=f"{metric.title}, {unit}" if unit else metric.title,
     )
 
 
-def _score_cells(evaluation: FusionEvaluation, scope: FusionScope, metric: Metric) -> list[Cell]:
+def _score_cell(scope: FusionScope, metric: Metric, name: str) -> Cell:
     decimals = scope.decimals[metric.name]
-    return [
-        Cell(
-            decimal(spread.mean, decimals),
-            strong=name in scope.best[metric.name],
-            note=f"± {decimal(spread.std, decimals)}",
-            badge=f"undefined on {spread.undefined}" if spread.undefined else "",
-        )
-        for name, spread in scope.spreads[metric.name].items()
-    ]
+    spread = scope.spreads[metric.name][name]
+    return Cell(
+        decimal(spread.mean, decimals),
+        strong=name in scope.best[metric.name],
+        note=f"± {decimal(spread.std, decimals)}" if spread.defined else "",
+        badge=f"undefined on {spread.undefined}" if spread.undefined else "",
+    )
 
 
 def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
@@ -101,7 +111,7 @@ def _add_reading(page: Page, evaluation: FusionEvaluation) -> None:
     page.paragraph(
         "No score knows what a good picture is. EN, SD, SF and AG grow with noise and halos as well as with "
         "detail; a score that compares with both bands favours what lies between them. A mean in "
-        "bold is the best of its row, however small its lead. Look at the pictures."
+        "bold is the best of its column, however small its lead. Look at the pictures."
     )
     page.paragraph(CONVENTIONS_DIFFER)
     if changes := evaluation.convention.changes:
@@ -133,7 +143,7 @@ def _add_pictures(page: Page, evaluation: FusionEvaluation) -> None:
 def _add_spread(page: Page, evaluation: FusionEvaluation) -> None:
     page.heading("Spread over the pairs")
     panels = {
-        f"{metric.name} {_ARROWS[metric.better]}": {
+        f"{metric.name} {ARROWS[metric.better]}": {
             name: method.values[metric.name] for name, method in evaluation.methods.items()
         }
         for metric in evaluation.metrics
