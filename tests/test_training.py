@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,6 +19,8 @@ import torch
 import yaml
 from PIL import Image
 
+import fake_trees
+from crossband.card import Card
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import LOCK_NAME
 from crossband.losses.segmentation import segmentation_loss
@@ -27,6 +31,8 @@ from crossband.systems import deeplabv3plus
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
+from crossband.training.progress import Progress
+from crossband.training.training_pairs import split_to_score
 from crossband.weights import load_run
 from tiny_runs import TINY_DATA, curves_without_seconds, tiny_options
 
@@ -157,6 +163,69 @@ def test_a_training_ends_with_what_was_kept_and_what_to_do_next(
     assert f"epoch {best.epoch}, best mean IoU" in kept
     assert kept.endswith(f": {100 * best.scores['visible']:.1f} %")
     assert lines[-1] == f"next: crossband evaluate '{tmp_path / 'a run'}' --data {TINY_DATA}"
+
+
+@pytest.mark.parametrize(
+    ("splits", "changes", "scored"),
+    [
+        (["test", "train", "val"], {"validation": "val"}, "test"),
+        (["train", "val"], {}, "val"),
+        (["held", "train", "val"], {"validation": "held"}, "val"),
+        (["train", "val"], {"validation": "val"}, "val"),
+        (["train"], {}, None),
+        (["day", "night"], {"split": "day"}, "night"),
+        ([""], {"split": "all"}, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_what_comes_next_is_on_a_split_that_is_there(
+    tmp_path: Path, kind: str, splits: list[str], changes: dict[str, Any], scored: str | None
+) -> None:
+    """Pairs that were not trained on, and those that chose the epoch only where there are no others."""
+    rows = ["visible,split" if splits != [""] else "visible"]
+    for split in splits:
+        image = tmp_path / split / "visible" / f"of{split}.png"
+        image.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(image)
+        rows.append(f"{image},{split}" if split else str(image))
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    data = f"folder:{tmp_path}" if kind == "folder" else f"list:{tmp_path / 'pairs.csv'}"
+    assert split_to_score(tiny_options(tmp_path / "run", data=data, **changes)) == scored
+
+
+def test_what_comes_next_of_scenes_benchmarks_and_data_that_is_gone(tmp_path: Path) -> None:
+    def scored(data: str, **changes: Any) -> str | None:
+        return split_to_score(tiny_options(tmp_path / "run", data=data, **changes))
+
+    assert scored("scenes,train=4,val=2,test=0") == "val"
+    assert scored("scenes,train=4,val=0,test=0") is None
+    fake_trees.pst900(tmp_path)
+    assert scored(f"pst900:{tmp_path}") == "test"
+    shutil.rmtree(tmp_path / "test")
+    assert scored(f"pst900:{tmp_path}") is None
+    assert scored(f"folder:{tmp_path / 'gone'}") is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "split", "told"),
+    [
+        ("some", "val", "next: crossband evaluate out --data folder:pairs --split val"),
+        (None, "test", "next: crossband evaluate out --fusion --data folder:pairs"),
+        (
+            "some",
+            None,
+            "next: crossband evaluate out --data SOURCE, on pairs that it was not trained on: folder:pairs "
+            "has no split of them",
+        ),
+    ],
+)
+def test_the_next_command_names_a_split_only_where_it_has_to(
+    capsys: pytest.CaptureFixture[str], classes: str | None, split: str | None, told: str
+) -> None:
+    training = {"data": "folder:pairs", "checkpoint": {}, "seconds": 1.0}
+    card = SimpleNamespace(classes=classes, training=training)
+    Progress(quiet=False).finished(Path("out"), cast("Card", card), split)
+    assert capsys.readouterr().out.splitlines()[-1] == told
 
 
 def test_curves_go_where_the_logger_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,9 @@ def fusion_text(evaluation: FusionEvaluation) -> str:
         [
             f"Fused pictures on {evaluation.source}\n{describe_pairs(evaluation)}\n"
             f"{describe_convention(evaluation)}",
-            f"Mean ± sample standard deviation over the pairs; {MARK} is the best mean of a column, the highest "
-            f"under {ARROWS['higher']} and the lowest under {ARROWS['lower']}; [n] says on how many pairs a "
-            "metric is defined, where it is not on all.",
+            f"Mean ± sample standard deviation over the pairs; {MARK} is the best mean of a column, the "
+            f"highest under {ARROWS['higher']} and the lowest under {ARROWS['lower']}; [n] says on how many "
+            "pairs a metric is defined, where it is not on all.",
             *tables,
             f"Stretched before scoring?\n{stretching}",
             f"{CONVENTIONS_DIFFER}\n",

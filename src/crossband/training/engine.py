@@ -36,7 +36,7 @@ from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
 from crossband.training.robust import can_drop_bands, runs_on_either_band
 from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
-from crossband.training.training_pairs import open_training_pairs
+from crossband.training.training_pairs import open_training_pairs, split_to_score
 from crossband.weights import load_run, load_weights, make_card, save_run, save_weights
 
 AfterEpoch = Callable[[EpochRow], None]
@@ -229,7 +229,7 @@ class _Run:
                 card.monitor = train_monitor(self.system, self.pairs, self.augmentation.scale, self.options)
             save_run(self.folder, self.system, card)
             self._tidy()
-            self.progress.finished(self.folder, card)
+            self.progress.finished(self.folder, card, split_to_score(self.options))
         return self.folder
 
     def _tidy(self) -> None:

@@ -82,14 +82,26 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def finished(self, folder: Path, card: Card) -> None:
-        """What was kept of a run that is over, and what to do with it next."""
+    def finished(self, folder: Path, card: Card, split: str | None) -> None:
+        """What was kept of a run that is over, and what to do with it next.
+
+        split: of its source, to score it on; None where there is none.
+        """
         training = card.training
         for phase, choice in training["checkpoint"].items():
             self.say(f"kept of phase {phase}: {kept_words(choice)}")
         self.say(f"finished: {folder} ({training['seconds']:.0f} s of training)")
-        command = ["crossband", "evaluate", str(folder), "--data", training["data"]]
-        self.say(f"next: {shlex.join(command)}{' --fusion' if card.classes is None else ''}")
+        command = ["crossband", "evaluate", str(folder)]
+        if card.classes is None:
+            command.append("--fusion")
+        if split is None:
+            self.say(
+                f"next: {shlex.join(command)} --data SOURCE, on pairs that it was not trained on: "
+                f"{training['data']} has no split of them"
+            )
+            return
+        command += ["--data", training["data"], *([] if split == "test" else ["--split", split])]
+        self.say(f"next: {shlex.join(command)}")
 
     def say(self, line: str) -> None:
         """A line about the whole run."""

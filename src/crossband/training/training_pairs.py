@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
-from crossband.pairs.opening import list_splits, open_pairs
+from crossband.pairs.opening import list_splits, main_splits, open_pairs
 from crossband.training.options import TrainOptions
 
 
@@ -51,6 +51,20 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
             "a split that chooses the checkpoint with validation"
         )
     return kept, held
+
+
+def split_to_score(options: TrainOptions) -> str | None:
+    """The split of a run's source to score it on: ``test`` where there is one, or else one that it was not
+    trained on, last of all the one that chose the epoch; None where there is none, or the source is gone.
+    """
+    trained = set(options.split.split("+"))
+    try:
+        splits = [split for split in main_splits(options.data) if trained.isdisjoint(split.split("+"))]
+        # False comes first.
+        splits.sort(key=lambda split: (split != "test", split == options.validation))
+        return next((split for split in splits if len(open_pairs(options.data, split, labels=False))), None)
+    except CrossbandError:
+        return None
 
 
 def _check_train(options: TrainOptions) -> None:
