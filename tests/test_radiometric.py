@@ -1,10 +1,13 @@
 """Radiometric files: the measurement is what is read, and degrees are what the camera's own numbers say."""
 
+import builtins
+import io
 import math
 import re
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -288,6 +291,21 @@ class TestOneFileAsBothBands:
         assert pair.label is not None
         np.testing.assert_array_equal(pair.valid, np.tile(np.arange(8) < 6, (6, 1)))
         np.testing.assert_array_equal(pair.label == 255, ~pair.valid)
+
+    def test_the_file_is_opened_once_for_both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = both_bands(tmp_path / "a.jpg", noise(24, 32, 3), (2.0, 0, 0))
+        opened: list[str] = []
+        plain = io.open
+
+        def counting(file: Any, *arguments: Any, **named: Any) -> Any:
+            opened.append(str(file))
+            return plain(file, *arguments, **named)
+
+        # pathlib calls the one, Pillow the other.
+        monkeypatch.setattr(io, "open", counting)
+        monkeypatch.setattr(builtins, "open", counting)
+        read_pair(files, FULL, None)
+        assert opened == [str(tmp_path / "a.jpg")]
 
     def test_both_are_turned_as_the_picture_is(self, tmp_path: Path) -> None:
         visible = noise(24, 32, 3)

@@ -12,8 +12,7 @@ from PIL import Image
 from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.decoding import Stored, upright
 from crossband.pairs.image_files import errors_named
-from crossband.pairs.infrared_files import orientation_of
-from crossband.pairs.radiometric import Alignment, Radiometric, read_radiometric
+from crossband.pairs.radiometric import Alignment, Radiometric
 
 _LEAST_SHARE = 0.5
 """Of the measurement, what the visible image has to show; a file that says less is damaged."""
@@ -21,16 +20,16 @@ _LEAST_SHARE = 0.5
 _folders_told_of: set[Path] = set()
 
 
-def embedded_visible(path: Path) -> Stored:
+def embedded_visible(path: Path, found: Radiometric) -> Stored:
     """The visible image of a radiometric file, uint8 (H, W, 3), as its camera took it, turned upright.
 
-    Raises PairError, naming the file, if it holds none or a damaged one.
+    found: what was read of that file. Raises PairError, naming the file, if it holds none or a damaged one.
     """
     with errors_named(path):
-        return Stored(upright(_visible(read_radiometric(path)), orientation_of(path)))
+        return Stored(upright(_visible(found), found.orientation))
 
 
-def visible_over_measurement(path: Path) -> tuple[Stored, np.ndarray | None]:
+def visible_over_measurement(path: Path, found: Radiometric) -> tuple[Stored, np.ndarray | None]:
     """The part of that image which infrared sees, at the measurement's size, by the camera's own alignment.
 
     Beside it: where infrared sees something that the visible image shows, bool (H, W), None for everywhere;
@@ -39,22 +38,20 @@ def visible_over_measurement(path: Path) -> tuple[Stored, np.ndarray | None]:
     Raises PairError as `embedded_visible`, and if the file does not say how the two images lie.
     """
     with errors_named(path):
-        found = read_radiometric(path)
         visible = _visible(found)
-        assert found is not None
         if found.alignment is None:
             raise PairError(
                 "this radiometric file does not say how its visible image lies over its measurement; find it "
                 "with `crossband align` and give it as --rig"
             )
-        turn = orientation_of(path)
         part, valid = _laid_over(visible, found.alignment, (found.counts.shape[0], found.counts.shape[1]))
         _tell(path)
-        return Stored(upright(part, turn)), None if valid.all() else upright(valid, turn)[..., 0]
+        turned = Stored(upright(part, found.orientation))
+        return turned, None if valid.all() else upright(valid, found.orientation)[..., 0]
 
 
-def _visible(found: Radiometric | None) -> np.ndarray:
-    visible = None if found is None else found.visible()
+def _visible(found: Radiometric) -> np.ndarray:
+    visible = found.visible()
     if visible is None:
         raise PairError(
             "a radiometric file given as both bands, but it holds no visible image; give that as a file of "

@@ -12,8 +12,8 @@ from PIL.ImageFile import ImageFile
 from crossband.errors import PairError
 from crossband.pairs.decoding import pillow_orientation, tiff_orientation
 from crossband.pairs.image_files import open_image
-from crossband.pairs.infrared_files import measured_size
 from crossband.pairs.plain_files import PlainImage
+from crossband.pairs.radiometric import measured_size
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_DEPTH, _PNG_COLOUR = 24, 25

@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from PIL.JpegImagePlugin import JpegImageFile
-
 from crossband.errors import CrossbandWarning, PairError
-from crossband.pairs.decoding import Stored, decode, pillow_orientation, upright
+from crossband.pairs.decoding import Stored, decode, upright
 from crossband.pairs.image_files import errors_named
-from crossband.pairs.radiometric import Conditions, Radiometric, radiometric_size, read_radiometric
+from crossband.pairs.radiometric import Conditions, Radiometric, read_radiometric
 
 _folders_told_of: set[Path] = set()
 
@@ -34,31 +32,18 @@ def decode_infrared(path: Path, degrees: Conditions | None = None) -> Stored:
                 "file; give the camera's own file, or a rule such as fixed(low, high)"
             )
         return stored
+    return measurement(path, found, degrees)
+
+
+def measurement(path: Path, found: Radiometric, degrees: Conditions | None = None) -> Stored:
+    """What `decode_infrared` gives of a radiometric file, of which ``found`` was read.
+
+    Raises PairError, naming the file, where degrees are asked for that it cannot give.
+    """
     with errors_named(path):
         _tell(path, found)
         samples = found.counts if degrees is None else found.celsius(degrees)
-        return Stored(upright(samples, orientation_of(path)))
-
-
-def measured_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) that `decode_infrared` gives of a radiometric file, None of any other.
-
-    Raises PairError as `radiometric_size` does.
-    """
-    size = radiometric_size(path)
-    if size is None:
-        return None
-    with errors_named(path):
-        return size[::-1] if 5 <= orientation_of(path) <= 8 else size
-
-
-def orientation_of(path: Path) -> int:
-    """How the picture of a radiometric file is turned: EXIF orientation, 1..8; 1 for FLIR's own format."""
-    with path.open("rb") as file:
-        if file.read(2) != b"\xff\xd8":
-            return 1
-    with JpegImageFile(path) as image:
-        return pillow_orientation(image)
+        return Stored(upright(samples, found.orientation))
 
 
 def _tell(path: Path, found: Radiometric) -> None:

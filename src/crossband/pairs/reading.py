@@ -16,8 +16,9 @@ from crossband.pairs.decoding import Stored, decode
 from crossband.pairs.embedded_visible import embedded_visible, visible_over_measurement
 from crossband.pairs.false_colour import EQUAL_WITHIN, REFUSE, channel_spread, infrared_channel
 from crossband.pairs.headers import image_size
-from crossband.pairs.infrared_files import decode_infrared, measured_size
+from crossband.pairs.infrared_files import decode_infrared, measurement
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.radiometric import read_radiometric
 from crossband.pairs.registration import Registration
 from crossband.words import IGNORE_INDEX, Band
 
@@ -82,10 +83,12 @@ def stored_levels(files: PairFiles, band: Band, *, unaligned: bool = False) -> n
         infrared_alone = band == "infrared"
         stored = decode_infrared(path) if infrared_alone else decode(path)
         return _without_alpha(path, stored.levels(measured=infrared_alone))
-    if measured_size(path) is not None:
+    if (found := read_radiometric(path)) is not None:
         if band == "infrared":
-            return decode_infrared(path).levels(measured=True)
-        return (embedded_visible(path) if unaligned else visible_over_measurement(path)[0]).levels()
+            return measurement(path, found).levels(measured=True)
+        if unaligned:
+            return embedded_visible(path, found).levels()
+        return visible_over_measurement(path, found)[0].levels()
     visible, infrared = _unpacked(path, decode(path).levels())
     return visible if band == "visible" else infrared[..., np.newaxis]
 
@@ -150,16 +153,19 @@ def read_pair(
     visible = infrared = label = valid = None
     if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
         path = files.visible
-        if measured_size(path) is None:
+        # Opened once, for both bands.
+        if (found := read_radiometric(path)) is None:
             stored = decode(path)
             visible = as_visible(path, stored, packed=True)
             infrared = as_infrared(path, stored, scaling, packed=True, false_colour=false_colour)
         else:
-            infrared = read_infrared(path, scaling, false_colour=false_colour)
+            infrared = as_infrared(
+                path, measurement(path, found, scaling.degrees), scaling, false_colour=false_colour
+            )
             if registration is None:
-                stored, valid = visible_over_measurement(path)
+                stored, valid = visible_over_measurement(path, found)
             else:
-                stored = embedded_visible(path)
+                stored = embedded_visible(path, found)
             visible = as_visible(path, stored)
     else:
         if files.visible is not None:

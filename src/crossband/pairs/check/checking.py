@@ -29,7 +29,6 @@ from crossband.pairs.decoding import decode
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.headers import Header, read_header
-from crossband.pairs.infrared_files import measured_size
 from crossband.pairs.opening import (
     Source,
     benchmark_tree,
@@ -40,6 +39,7 @@ from crossband.pairs.opening import (
     source_registration,
 )
 from crossband.pairs.pair_list import read_list
+from crossband.pairs.radiometric import measured_size
 from crossband.pairs.reading import read_label, stored_levels
 from crossband.pairs.suspicions import Suspicion, suspicions
 

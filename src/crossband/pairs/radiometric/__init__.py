@@ -1,7 +1,7 @@
 """Radiometric files: what a thermal camera measured, stored beside or behind the picture that it shows."""
 
 from crossband.pairs.radiometric.measured import Alignment, Radiometric
-from crossband.pairs.radiometric.opening import radiometric_size, read_radiometric
+from crossband.pairs.radiometric.opening import measured_size, radiometric_size, read_radiometric
 from crossband.pairs.radiometric.temperature import Conditions, Radiometry
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Conditions",
     "Radiometric",
     "Radiometry",
+    "measured_size",
     "radiometric_size",
     "read_radiometric",
 ]

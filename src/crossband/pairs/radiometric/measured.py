@@ -40,7 +40,8 @@ class Radiometric:
 
     maker: "FLIR" or "DJI". counts: uint16 (H, W), as the sensor gave them. radiometry: what turns them into
     degrees, or None where the file does not say. visible_jpeg: the embedded visible image as a JPEG file, or
-    None. alignment: how it lies over the counts, or None.
+    None. alignment: how it lies over the counts, or None. orientation: EXIF's (1..8), by which the picture
+    that the file shows is to be turned, and all of this with it.
     """
 
     maker: str
@@ -48,6 +49,7 @@ class Radiometric:
     radiometry: Radiometry | None = None
     visible_jpeg: bytes | None = None
     alignment: Alignment | None = None
+    orientation: int = 1
 
     def celsius(self, conditions: Conditions | None = None) -> np.ndarray:
         """Degrees Celsius, float32 (H, W). conditions: other ones than the camera was set to.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL.JpegImagePlugin import JpegImageFile
 
+from crossband.pairs.decoding import pillow_orientation
 from crossband.pairs.image_files import check_bytes, errors_named
 from crossband.pairs.radiometric import dji, flir
 from crossband.pairs.radiometric.measured import Radiometric
@@ -24,7 +26,7 @@ def read_radiometric(path: Path) -> Radiometric | None:
     """
     with errors_named(path):
         found = _find(path)
-        return None if found is None else found[1]()
+        return None if found is None else replace(found.read(), orientation=found.orientation)
 
 
 def radiometric_size(path: Path) -> tuple[int, int] | None:
@@ -34,26 +36,51 @@ def radiometric_size(path: Path) -> tuple[int, int] | None:
     """
     with errors_named(path):
         found = _find(path)
-        return None if found is None else found[0]
+        return None if found is None else found.size
 
 
-def _find(path: Path) -> tuple[tuple[int, int], Callable[[], Radiometric]] | None:
-    """The size of the measurement in a file, and what reads it."""
+def measured_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a radiometric file's counts turned as the picture beside them, which is how they are
+    read as infrared; None for any other file.
+
+    Raises PairError as `radiometric_size` does.
+    """
+    with errors_named(path):
+        found = _find(path)
+        if found is None:
+            return None
+        return found.size[::-1] if 5 <= found.orientation <= 8 else found.size
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A measurement that is not read yet: (height, width) as the sensor gave it, EXIF orientation of the
+    picture beside it, and what reads it.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    read: Callable[[], Radiometric]
+
+
+def _find(path: Path) -> _Found | None:
     with path.open("rb") as file:
         start = file.read(4)
         if start in flir.BLOCK_STARTS:
             check_bytes(path.stat().st_size)
             block = flir.parse_block(start + file.read())
-            return block.size, block.read
+            return _Found(block.size, 1, block.read)
         if not start.startswith(_JPEG):
             return None
         segments = app_segments(file, (flir.SEGMENT, dji.SEGMENT))
-    records = flir.joined(segments)
+        records = flir.joined(segments)
+        if records is None and not any(number == dji.SEGMENT for number, _ in segments):
+            return None
+        file.seek(0)
+        with JpegImageFile(file) as image:
+            orientation, shown = pillow_orientation(image), (image.height, image.width)
     if records is not None:
         block = flir.parse_block(records)
-        return block.size, block.read
-    if not any(number == dji.SEGMENT for number, _ in segments):
-        return None
-    with JpegImageFile(path) as image:
-        size = dji.dji_size(segments, (image.height, image.width))
-    return None if size is None else (size, lambda: dji.read_dji(segments, size))
+        return _Found(block.size, orientation, block.read)
+    size = dji.dji_size(segments, shown)
+    return None if size is None else _Found(size, orientation, lambda: dji.read_dji(segments, size))
