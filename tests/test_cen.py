@@ -13,7 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from crossband.errors import OptionError
 from crossband.systems import create
 from crossband.systems.cen.network import CEN
-from crossband.systems.cen.refinenet import ChainedPooling, RefineNetDecoder, ResidualUnits
+from crossband.systems.cen.refinenet import ChainedPooling, RefineNetDecoder, ResidualUnits, wide_pooling
 from crossband.weights import count_parameters
 from tiny_systems import images, one_line, randomise_norms, tiny
 
@@ -207,6 +207,32 @@ def test_units_and_pooling_leave_their_input_as_it_is() -> None:
     ResidualUnits(4, 1, inplace_relu=True)(x)
     ChainedPooling(4, 2)(x)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_keeps_less_than_pytorch_and_gives_the_same(layout: torch.memory_format) -> None:
+    """Few levels, so that many windows have several greatest values: the same one has to get the gradient."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x = torch.randint(0, 4, (2, 8, 13, 17)).float().contiguous(memory_format=layout)
+    gradient = torch.randn(2, 8, 13, 17)
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    expected = torch.nn.functional.max_pool2d(theirs, 5, stride=1, padding=2)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pooled = wide_pooling(ours)
+    assert sum(kept.values()) == x.nbytes
+    pooled.backward(gradient)
+    expected.backward(gradient)
+    assert torch.equal(pooled, expected)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
+    with torch.no_grad():
+        assert torch.equal(wide_pooling(x), expected)
 
 
 def test_decoder_is_its_formula() -> None:
