@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import pytest
+
 from crossband.option_words import option_words
+from crossband.systems.registry import list_systems, system_class
 
 
 class Brush:
@@ -48,3 +53,16 @@ def test_names_that_are_no_options_begin_no_entry() -> None:
         "height": "of the wall: in metres. note (not an option): passed over"
     }
     assert option_words(Wall, ["wall"]) == {}
+
+
+@pytest.mark.parametrize("name", list_systems())
+def test_every_option_of_a_system_says_what_it_is(name: str) -> None:
+    """In a sentence that stands for itself: `crossband info` shows each beside nothing but its name."""
+    system = system_class(name)
+    for owner in (system.built_from, system.training_class() if system.trained_by else None):
+        names = [] if owner is None else [field.name for field in fields(owner)]
+        told = option_words(owner, names)
+        assert told.keys() == set(names)
+        for option, words in told.items():
+            assert len(words.split()) >= 4, option
+            assert not words.startswith(("of ", "see ", "as in ", "the same")), option

@@ -45,8 +45,8 @@ def fusion_loss(
     """The weighted terms of L_fus: ``{"intensity": ..., "gradient": ..., "colour": ...}``.
 
     fused, visible: (B, 3, H, W) in [0, 1]. infrared: (B, 1, H, W) in [0, 1]. valid: bool (B, H, W), or None
-    if every pixel is. gamma: of the visible image's brightening, V = Vis^gamma. contrast: of the infrared
-    image, see `stretch_contrast`; 1 leaves it as it is.
+    if every pixel is. gamma: the power to which the visible image is raised first, V = Vis^gamma; below 1 it
+    becomes brighter. contrast: of the infrared image, see `stretch_contrast`; 1 leaves it as it is.
     gradient_target: see `gradient_loss`. mean_over: whether means are over the valid pixels or over all.
     Raises ValueError if the shapes disagree.
     """

@@ -65,9 +65,11 @@ def decoded(network: smp.DeepLabV3Plus, read: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepLabV3PlusSettings(NetworkSettings):
-    """band: the band it reads. encoder: any convolutional encoder of smp or timm that can run at output
-    stride 16. encoder_weights: None, "imagenet" or the path of a local file. decoder_channels: width of the
-    decoder.
+    """band: the one band that it reads, "visible" or "infrared". encoder: what finds features: any
+    convolutional encoder of smp or timm that can run at output stride 16. encoder_weights: what the encoder
+    starts from: None is random, "imagenet" weights that were trained there, or the path of a file with such
+    weights.
+    decoder_channels: channels of the decoder; fewer are faster.
     """
 
     band: Band = "visible"
@@ -138,8 +140,9 @@ class DeepLabV3Plus(System):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepLabV3PlusTraining(Training[DeepLabV3Plus]):
-    """dice_form: "per-class" averages Dice over the classes present (smp), "global" is the one ratio that
-    CSK-Net's equation 7 prints."""
+    """dice_form: how Dice, which the loss is made of beside the cross-entropy, counts classes: "per-class" is
+    its mean over the classes present, so that small classes count as much as large ones; "global" one ratio
+    over all pixels, as CSK-Net's equation 7 prints it."""
 
     dice_form: DiceForm = "per-class"
 

@@ -66,40 +66,49 @@ Pictures = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class AMDANetSettings(NetworkSettings):
-    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band, unless
-    share_encoder. encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    share_encoder: one encoder for both bands. stochastic_depth: highest rate at which a transformer skips
-    blocks in training.
-    stage2_depth: "ramp" for rates that rise through all stages, "published" for those of the code, which
-    repeats one throughout stage 2 (Mix Transformer only). input_normalisation: "none" gives the encoder [0,
-    1], "encoder" what its weights expect, "auto" is none for Mix Transformers, as published, and the
+    """encoder: what finds features in a band: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional
+    encoder; one per band, unless share_encoder. encoder_weights: what it starts from: None is random,
+    "imagenet" weights that were trained there, or the path of a file with such weights.
+    share_encoder: whether both bands go through one encoder, and not each through its own. stochastic_depth:
+    at which rate a transformer's last block is skipped in training, in [0, 1); those before it less often,
+    and 0 skips none. stage2_depth: how these rates grow from block to block: as a "ramp" through all stages,
+    or as "published", where the code repeats one throughout stage 2 (Mix Transformer only).
+    input_normalisation: what encoders are given: images in [0, 1] ("none"), or with the mean and deviation
+    that their weights expect ("encoder"); "auto" is none for Mix Transformers, as published, and the
     encoder's for all others.
-    decoder_channels: width of the segmentation's decoder. fusion_channels: width of the fusion's decoder.
-    dropout: of the segmentation decoder's channels. norm_eps, norm_momentum: of the decoders' batch norms.
-    evaluation_norm_eps: their eps in evaluation, where it is another than in training; see `HeadNorm`.
+    decoder_channels: channels of the decoder that predicts the classes; fewer are faster. fusion_channels:
+    channels of the decoder that makes the fused picture. dropout: the share of channels that is left out at
+    random in training, before the classes; in [0, 1). norm_eps: what the decoders' batch norms add to a
+    variance before they divide by its root. norm_momentum: the share by which a batch moves their running
+    statistics, in [0, 1]. evaluation_norm_eps: ``norm_eps`` of evaluation; None is the same as in training.
 
-    padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
-    published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
+    padding: how images whose sides are no multiples of 32 are taken. "edge" repeats their edge up to one,
+    "none" leaves them as they are, as published: what is left over of a map is then not attended to, and
+    images have 29 pixels a side or more.
 
     gate: which pairs the semantic consistency module mixes: "sample" those whose bands disagree, each by
     itself, "batch-any" the whole batch if one does, "always" all. tau: the agreement below which bands
-    disagree. similarity_scale: factor of the agreement before it is compared with tau. swap_streams: hand on
-    the mixed bands in each other's places. train_lambda: whether the strength of the mixture, which starts at
-    0.5, is trained; see `SemanticConsistency`. local_alignment, alignment_start, alignment_scaling,
+    disagree; it is a mean cosine, 1 where features are alike and 0 where they have nothing in common.
+    similarity_scale: factor of the agreement before it is compared with tau; below 1 more pairs disagree.
+    swap_streams: whether what was mixed for one band goes on in the place of the other. train_lambda: whether
+    the strength of the mixture, which starts at 0.5, is trained; see `SemanticConsistency`. local_alignment,
+    alignment_start, alignment_scaling,
     global_alignment: see `AlignedEncoder`. salient_enhancement: whether each band's salient features are
     enhanced before the bands are aligned globally; see `GlobalAlignment`.
 
-    mask_keep: the share of elements that the masked pass keeps. mask_site: with "code" and
-    probability 1/2, the four shared maps are masked for the segmentation decoder, and the fused picture stays
-    as it is; else the maps of both bands are masked for the fusion decoder, and the logits differ from the
-    first ones by their dropout only. With "modality", the maps of one band, drawn evenly, are masked before
-    they are aligned, and both decoders run on what the alignment makes of that; the encoder's way goes on
-    without masks.
-    masked_in_evaluation: decode masked maps in evaluation too, for nothing.
+    mask_keep: the share of a map's values that stay in training's second pass, in which the others are set to
+    0; in (0, 1]. mask_site: with "code" and probability 1/2, the four shared maps are masked for the
+    segmentation decoder, and the fused picture stays as it is; else the maps of both bands are masked for the
+    fusion decoder, and the logits differ from the first ones by their dropout only. With "modality", the maps
+    of one band, drawn evenly, are masked before they are aligned, and both decoders run on what the alignment
+    makes of that; the encoder's way goes on without masks.
+    masked_in_evaluation: whether the second pass is made in evaluation too, as in the published code; no
+    result depends on it.
 
-    reliability_gate: weigh both bands at every position by how far they are to be believed. reconstruction:
-    predict the features of a band that is missing, or not to be believed, from the other's. Both are of our
-    own; with either, a missing band is what the system was trained for.
+    reliability_gate: whether both bands are weighed at every position by how far they are to be believed;
+    ours.
+    reconstruction: whether the features of a band that is missing, or not to be believed, are predicted from
+    the other's; ours. With either, a missing band is what the system was trained for.
 
     Raises OptionError for values that do not go together.
     """

@@ -79,19 +79,22 @@ AUGMENTATIONS: dict[str, Mapping[str, object]] = {"paper": _AUGMENTATION, "as-pu
 
 @dataclass(frozen=True, kw_only=True)
 class AMDANetTraining(Training[AMDANet]):
-    """a1: weight of L_seg in the loss. a2: weight of L_fus. a3: weight of L_cr.
-    dice_weight: of Dice in L_seg. dice_classes: whether Dice is a mean over the classes "present" in a
-    batch's labels or over "all", as published. dice_ignored_as_zero: whether Dice counts ignored pixels as
-    class 0, as the published code does by mistake. fusion_gamma: see `fusion_loss`. intensity_weight: of the
-    intensities in L_fus. gradient_weight: of the gradients in L_fus. colour_weight: of the colours in L_fus.
+    """a1: weight in the loss of the classes' own, L_seg (cross-entropy and Dice). a2: weight of the fused
+    picture's, L_fus. a3: weight of L_cr, which is both of these once more on masked maps.
+    dice_weight: weight of Dice in L_seg, beside a cross-entropy of weight 1. dice_classes: whether Dice is a
+    mean over the classes "present" in a batch's labels or over "all", as published. dice_ignored_as_zero:
+    whether Dice counts ignored pixels as class 0, as the published code does by mistake. fusion_gamma: see
+    `fusion_loss`. intensity_weight: weight in L_fus of being as bright as the brighter band. gradient_weight:
+    weight in L_fus of having the edges of the band with the stronger ones. colour_weight: weight in L_fus of
+    having the visible image's colours.
     gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
     published, or that of larger "magnitude". fusion_mean: whether the means of L_fus are over the "valid"
     pixels or over "all".
-    masked_ce_weight: of the cross-entropy of masked maps in L_cr. masked_dice_weight: of their Dice.
-    masked_fusion_weight: of their fusion loss.
-    broken_weight: with the network's options for bands that fail, of all losses on pairs with a broken band.
-    reconstruction_weight: of how unlike a broken band's predicted features are to its true ones.
-    reliability_weight: of how unlike the weights of the bands are to what is left of them.
+    masked_ce_weight: weight in L_cr of the cross-entropy on masked maps. masked_dice_weight: weight in L_cr
+    of Dice on masked maps. masked_fusion_weight: weight in L_cr of the fusion's loss on masked maps.
+    broken_weight: weight of all losses on pairs with a broken band, which there are with reliability_gate or
+    reconstruction. reconstruction_weight: weight of how unlike a broken band's predicted features are to its
+    true ones. reliability_weight: weight of how unlike the bands' weights are to what is left of them.
     """
 
     a1: float = 1.0

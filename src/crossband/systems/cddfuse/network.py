@@ -94,9 +94,11 @@ class Decoder(nn.Module):
 class FusionNetwork(nn.Module):
     """Two grey images -> one. The encoder is the same for both bands.
 
-    width: channels of all features. heads: of every attention. blocks: Restormer blocks of the encoder and of
-    the decoder each. detail_layers: how many the encoder's detail branch has. picture: "added" or
-    "blended", see `CDDFuseSettings`.
+    width: channels of all features, an even number that gives each of the heads two or more; fewer are
+    faster. heads: parts into which every attention divides the channels. blocks: how many Restormer blocks,
+    layers of attention, the encoder and the decoder have each. detail_layers: how many layers the encoder's
+    branch for fine detail has.
+    picture: "added" or "blended", see `CDDFuseSettings`.
     """
 
     def __init__(
@@ -127,8 +129,10 @@ class FusionNetwork(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseSettings(NetworkSettings):
-    """encoder, decoder_channels: of the DeepLabV3+; unused without classes. encoder_weights: None
-    for a random start, "imagenet", or the path of a local file, for its encoder.
+    """encoder: that of the DeepLabV3+ which segments the fused pictures, any convolutional one of smp or
+    timm; unused without classes. encoder_weights: what it starts from: None is random, "imagenet" weights
+    that were trained there, or the path of a file with such weights. decoder_channels: channels of its
+    decoder; unused without classes.
     width, heads, blocks, detail_layers: see `FusionNetwork`.
     picture: how the grey picture is made: the decoder's map "added" to the visible image, under a sigmoid, as
     published, or both images "blended" by it (ours, see `blended`). spread: whether every picture is spread

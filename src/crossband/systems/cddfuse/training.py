@@ -63,12 +63,15 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CDDFuseTraining(Training[CDDFuse]):
-    """ssim_weight: of SSIM in the loss of the reconstruction. edge_weight: of the visible image's edges in
-    it.
-    gradient_weight: of gradients in the loss of the fusion. decomposition_weight: of L_dec in both.
-    reconstruction: whether there is a stage I. fidelity_weight: of `fidelity` (VIF) in the fusion's loss;
-    ours. difference_weight: of `difference_correlation` (SCD) in it; ours. preservation_weight: of
-    `edge_preservation` (Qabf) in it; ours.
+    """reconstruction: whether stage I comes first, in which the network learns to give back each band; its
+    weights are what the fusion starts from. ssim_weight: weight of structure (1 - SSIM) in the loss of stage
+    I, beside squared differences. edge_weight: weight there of the visible image's edges.
+    gradient_weight: weight in the fusion's loss of having the edges of the band with the stronger ones,
+    beside being as bright as the brighter one. decomposition_weight: weight in both stages of L_dec, by which
+    coarse features of the two bands become alike and fine ones differ.
+    fidelity_weight: weight in the fusion's loss of `fidelity` (VIF); ours, and 0 leaves it out.
+    difference_weight: weight there of `difference_correlation` (SCD); ours, and 0 leaves it out.
+    preservation_weight: weight there of `edge_preservation` (Qabf); ours, and 0 leaves it out.
 
     The losses are in `crossband.systems.cddfuse.losses`.
 

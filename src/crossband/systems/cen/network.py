@@ -57,16 +57,19 @@ class StreamEnsemble(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CENSettings(NetworkSettings):
-    """encoder: of both streams, which start alike. Any ResNet, RegNet, MobileNet or EfficientNet of smp or
-        timm; see `crossband.blocks.norm_site` for where each exchanges channels.
-    encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    decoder_channels: width of the decoder's three finer levels; the coarsest has twice as many.
-    dropout: of values in the two coarsest maps and before the classes.
+    """encoder: what finds features in both streams, which start alike. Any ResNet, RegNet, MobileNet or
+        EfficientNet of smp or timm; see `crossband.blocks.norm_site` for where each exchanges channels.
+    encoder_weights: what both streams start from: None is random, "imagenet" weights that were trained there,
+        or the path of a file with such weights.
+    decoder_channels: channels of the decoder's three finer levels, which take most of the memory; the
+        coarsest has twice as many.
+    dropout: the share of values in the two coarsest maps and before the classes that is left out at random in
+        training, in [0, 1).
     inplace_relu: whether a residual unit adds its input after the first ReLU, as the published code computes,
         or the input itself; see `refinenet.ResidualUnits`.
 
-    exchange: whether the streams exchange channels at all. exchange_threshold: of |gamma|, below which a
-        channel is replaced by the other stream's.
+    exchange: whether the streams exchange channels at all. exchange_threshold: a channel whose batch norm
+        scales it by less than this, |gamma|, is replaced by the other stream's; 0 replaces none.
     freeze_bn: keep the encoders' batch norms at the statistics they start with, as published; their scales
         and shifts are trained all the same. False lets each stream collect its own band's statistics.
     """

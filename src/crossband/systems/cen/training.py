@@ -48,7 +48,10 @@ AUGMENTATIONS: dict[str, Mapping[str, object]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CENTraining(Training[CEN]):
-    """sparsity_weight: lambda, of the penalty in each of the three losses; its effect is three times that."""
+    """sparsity_weight: weight lambda of the penalty on the batch norms' scales, which makes channels small
+    enough to be exchanged; each of the three losses has it, so that its effect is three times that, and 0
+    leaves it out.
+    """
 
     sparsity_weight: float = 2e-4
 

@@ -80,7 +80,9 @@ class Maximum(ClassicalFusion):
 
 @dataclass(frozen=True, kw_only=True)
 class LaplacianSettings(NetworkSettings):
-    """levels: of detail. Raises OptionError for a number below 1."""
+    """levels: into how many scales of detail the images are taken apart, each half as large as the one
+    before; more keep larger shapes of both bands. Raises OptionError for a number below 1.
+    """
 
     levels: int = 4
 

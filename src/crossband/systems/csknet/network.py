@@ -70,24 +70,28 @@ class CSKNetSettings(NetworkSettings):
     private_from_stage: 4 or 5 gives each branch its own convolutions from that stage on; None shares all
         five (the only reading within the published count).
 
-    band_rank: of what each branch adds, of its own, to every convolution that it shares; see `BandAddition`.
-        0 adds nothing, which is the paper's. What is deployed has plain convolutions with either.
+    band_rank: how freely each branch may depart from the convolutions that it shares: the rank of what it
+        adds to each of its own (see `BandAddition`). 0 adds nothing, which is the paper's. What is deployed
+        has plain convolutions with either.
 
     infrared_norms: what the infrared branch's batch norms have of their own when it runs in a pair, against
         when it runs alone: nothing ("shared"), or running statistics ("own-statistics"). Alone it costs the
         same with each.
 
-    exchange: whether the branches exchange features at all. exchange_mode: which channels of a band
-        are redundant and give way to the other's: "quantile", those whose batch-norm scale lies below a
-        quantile of its layer's, or "absolute", below a value. exchange_threshold: that quantile or value; see
+    exchange: whether the branches exchange features at all. exchange_mode: which channels of a band are
+        redundant and give way to the other's: "quantile", those whose batch-norm scale lies below a quantile
+        of its layer's, or "absolute", below a value. exchange_threshold: that quantile or value; see
         `small_gammas`. exchange_site: "stage", after each stage by its last batch norm, or "dw_bn", after
-        every depthwise batch norm as CEN does. exchange_direction: "both" or "to-infrared".
-        exchange_stages: after which stages channels are exchanged. spatial_stages: after which odd columns
-        are swapped, following the channels (the two do not commute); () turns that off.
+        every depthwise batch norm as CEN does. exchange_direction: "both" bands get channels of the other, or
+        only infrared of the visible one ("to-infrared"). exchange_stages: after which stages channels are
+        exchanged. spatial_stages: after which odd columns are swapped, following the channels (the two do not
+        commute); () turns that off.
 
-    gated_unit: False adds the two decoder outputs instead. gated_unit_hidden_kernel, gated_unit_gate_kernel:
-        sides of the unit's convolutions, odd numbers. gated_unit_width: of the fused map; None is that of the
-        decoders. gated_unit_bias: whether its convolutions have biases; see `GatedSpectralUnit`.
+    gated_unit: whether learnt gates weigh what the two decoders give, or it is just added.
+        gated_unit_hidden_kernel: side in pixels of that unit's convolution of each map, an odd number; the
+        paper names none. gated_unit_gate_kernel: side in pixels of its convolution that makes a gate, an odd
+        number; the paper names none. gated_unit_width: channels of the fused map; None is as many as the
+        decoders'. gated_unit_bias: whether its convolutions have biases; see `GatedSpectralUnit`.
 
     Raises OptionError for values that do not go together.
     """

@@ -59,7 +59,7 @@ class CSKNetTraining(Training[CSKNet]):
         images; "exchanged", on the features of the pair's pass, which carry visible information.
 
     start: what both branches start from. "encoder", the encoder weights and random decoders; "teacher", all
-        that the teacher has learnt. fused_teaches_weight: of a soft cross-entropy that makes the lone
+        that the teacher has learnt. fused_teaches_weight: weight of a soft cross-entropy that makes the lone
         infrared head predict what the fused head predicts; 0 is the paper's, which has no such term.
 
     distill_tap: "post" compares the visible stages with the teacher's after the exchange, "pre" before it.
@@ -67,17 +67,20 @@ class CSKNetTraining(Training[CSKNet]):
         cross-entropy, or "soft_hard", the cross-entropy with its predictions and with its classes; see
         `prediction_distillation`. distill_features_form: "published" for equation 9, or "normalised", which
         is ours: the channels of both maps are brought to one scale before they are compared, so that large
-        features make no large loss; see `feature_distillation`. distill_predictions_weight,
-        distill_features_weight: of the losses of equations 8 and 9. infrared_weight: of equation 7 on the
-        infrared head.
+        features make no large loss; see `feature_distillation`. distill_predictions_weight: weight of
+        learning what the teacher predicts, equation 8; 0 leaves it out. distill_features_weight: weight of
+        having the teacher's features, equation 9; 0 leaves it out. infrared_weight: weight of the classes'
+        loss (equation 7) of the infrared head, beside that of the fused head, whose weight is 1.
 
-    contrastive_weight: of equation 10; 0 leaves its projection heads out of training altogether.
-    contrastive_temperature: of the similarities. contrastive_anchors: most pixels of a batch that are
-        compared with others. contrastive_per_class: most pixels that are drawn from a class of an image.
-        contrastive_hard_fraction: the share of positives and of negatives that is kept, the hardest; see
-        `pixel_contrast`. contrastive_branches: "infrared", or "both" for the pixels of both branches in one
-        pool. projection: "per-level" projects the maps of each level by a head of their own, "concat" joins
-        the levels first; see `LevelProjections`. projection_width: length of the embeddings.
+    contrastive_weight: weight of equation 10, by which pixels of one class get features alike and those of
+        others do not; 0 leaves its projection heads out of training altogether.
+    contrastive_temperature: what similarities are divided by, above 0; the smaller, the more the most
+        similar pixels count. contrastive_anchors: most pixels of a batch that are compared with others.
+        contrastive_per_class: most pixels that are drawn from a class of an image. contrastive_hard_fraction:
+        the share of positives and of negatives that is kept, the hardest; see `pixel_contrast`.
+        contrastive_branches: "infrared", or "both" for the pixels of both branches in one pool. projection:
+        "per-level" projects the maps of each level by a head of their own, "concat" joins the levels first;
+        see `LevelProjections`. projection_width: how many numbers of a pixel are compared.
 
     dice_form: see `DeepLabV3PlusTraining`.
     """

@@ -26,8 +26,9 @@ NOTHING_IGNORED = -1
 
 @dataclass(frozen=True, kw_only=True)
 class DisOptNetTraining(Training[DisOptNet]):
-    """distill_predictions_weight: of the losses between the imitating head's predictions and the teacher's.
-    distill_features_weight: of the loss between maps. Both are 1 as published; 0 leaves the losses out.
+    """distill_predictions_weight: weight of learning what the teacher predicts; 1 as published, 0 leaves it
+    out.
+    distill_features_weight: weight of having the teacher's features; 1 as published, 0 leaves it out.
     soft_mean: whether the soft cross-entropy is a mean over "all" pixels of a batch, or over the "places" of
     a picture and summed over the batch, as in the published code; see `soft_cross_entropy`.
     kept_epoch: whose weights the second phase keeps, the "last" one's as published, or the "best" one's by

@@ -45,10 +45,12 @@ DRAWS = ((True, False), (False, True), (True, True))
 @dataclass(frozen=True, kw_only=True)
 class MMANetSettings(NetworkSettings):
     """encoder: any convolutional encoder that runs in five stages, one per band, with weights of their own.
-    encoder_weights: None for a random start, "imagenet", or the path of a local file. The infrared encoder
-        has a single input channel; its first filters are the sums of the loaded ones over the colours.
-    decoder_channels: width of the context module and of the decoder's first step. context_bins: rows of the
-        context module's grids.
+    encoder_weights: what both start from: None is random, "imagenet" weights that were trained there, or the
+        path of a file with such weights. The infrared encoder has a single input channel; its first filters
+        are the sums of the loaded ones over the colours.
+    decoder_channels: channels of the context module and of the decoder's first step; later steps have fewer.
+    context_bins: into how many rows and columns the context module divides the image, for each of its grids;
+        1 is a mean over all of it.
     modality_dropout: whether pairs lose a band in training. False is the teacher, which is ESANet, by itself;
         it was never shown one band alone.
 

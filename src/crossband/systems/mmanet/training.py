@@ -62,17 +62,19 @@ class _State:
 
 @dataclass(frozen=True, kw_only=True)
 class MMANetTraining(Training[MMANet]):
-    """distillation_weight: k of MAD, here that for NYUv2 (the variant "cityscapes" has the other published
-        one); 0 leaves out what only MAD needs, the teacher.
-    regularisation_weight: a of MAR, chosen in the same way; 0 leaves out what only MAR needs, the second
-        decoder.
+    """distillation_weight: weight k of MAD, by which features become those of the teacher, which sees both
+        bands. It is that for NYUv2 (the variant "cityscapes" has the other published one); 0 leaves MAD and
+        the teacher out.
+    regularisation_weight: weight a of MAR, which trains a second decoder on pairs that have lost the stronger
+        band. It is that for NYUv2 too; 0 leaves MAR and that decoder out.
     max_rows: most pixels of a batch that MAD compares; time and memory grow with its square.
     uncertainty: by what MAD weighs pixels, the entropy of the teacher's class probabilities ("logits"), or of
         the softmax of its decoder's first map ("feature"), as the published code does.
     warmup_epochs: for so many epochs there is neither MAD nor MAR; at most a quarter of the phase.
     weak: the band whose pairs MAR works on when it is all that is left: "mined" finds it on the validation
         pairs in the last part of the warm-up; "infrared" is what the published code assumes.
-    class_weights: of the cross-entropy, one per class; None weighs all alike.
+    class_weights: how much the pixels of each class count in the cross-entropy, one number per class; None
+        counts all alike.
 
     The recipes are the published code's for NYUv2 ("paper") and for Cityscapes. Raises OptionError for
     weights below 0 and for fewer than 2 rows.

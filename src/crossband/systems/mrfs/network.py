@@ -55,19 +55,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MRFSSettings(NetworkSettings):
-    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder; one per band.
-    encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    stochastic_depth: highest rate at which a transformer skips blocks in training.
-    stage2_depth: "ramp" for rates that rise through all stages,
-    "published" for those of the code, which repeats one throughout stage 2 (Mix Transformer only).
-    input_normalisation: "none" gives the encoder [0, 1], "encoder" what its weights expect, "auto" is none
-    for Mix Transformers, as published, and the encoder's for all others.
-    decoder_channels: width of the segmentation's decoder. fusion_channels: width of the fusion's decoder.
-    dropout: of the segmentation decoder's channels. norm_eps, norm_momentum: of the decoders' batch norms.
-    evaluation_norm_eps: their eps in evaluation, where it is another than in training; see `HeadNorm`.
+    """encoder: what finds features in a band, one per band: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a
+    convolutional encoder.
+    encoder_weights: what the encoder starts from: None is random, "imagenet" weights that were trained there,
+    or the path of a file with such weights.
+    stochastic_depth: at which rate a transformer's last block is skipped in training, in [0, 1); those before
+    it less often, and 0 skips none.
+    stage2_depth: how these rates grow from block to block: as a "ramp" through all stages, or as "published",
+    where the code repeats one throughout stage 2 (Mix Transformer only).
+    input_normalisation: what encoders are given: images in [0, 1] ("none"), or with the mean and deviation
+    that their weights expect ("encoder"); "auto" is none for Mix Transformers, as published, and the
+    encoder's for all others.
+    decoder_channels: channels of the decoder that predicts the classes; fewer are faster. fusion_channels:
+    channels of the decoder that makes the fused picture. dropout: the share of channels that is left out at
+    random in training, before the classes; in [0, 1). norm_eps: what the decoders' batch norms add to a
+    variance before they divide by its root. norm_momentum: the share by which a batch moves their running
+    statistics, in [0, 1]. evaluation_norm_eps: ``norm_eps`` of evaluation; None is the same as in training.
 
-    padding: "edge" repeats an image's edge up to a multiple of 32, "none" leaves its size as it is, as
-    published; what is left over of a map is then not attended to, and images have 29 pixels a side or more.
+    padding: how images whose sides are no multiples of 32 are taken. "edge" repeats their edge up to one,
+    "none" leaves them as they are, as published: what is left over of a map is then not attended to, and
+    images have 29 pixels a side or more.
     missing: what stands in the place of a band that is missing: a "copy" of the other, or "zeros".
 
     Raises OptionError for values that do not go together.

@@ -50,10 +50,14 @@ _AUGMENTATION: dict[str, object] = {"crop": (480, 640), "scale": (0.5, 1.75)}
 
 @dataclass(frozen=True, kw_only=True)
 class MRFSTraining(Training[MRFS]):
-    """fusion_weight: of L_fus in the loss. fusion_gamma: of the visible image's brightening, V = Vis^gamma.
-    fusion_contrast: factor of the infrared image's contrast; 1 leaves it as it is. intensity_weight: of
-    the intensities in L_fus. gradient_weight: of the gradients in L_fus. colour_weight: of the colours in
-    L_fus. gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
+    """fusion_weight: weight in the loss of the fused picture's, L_fus, beside the classes' cross-entropy of
+    weight 1.
+    fusion_gamma: the power to which the visible image is raised first, V = Vis^gamma; below 1 it becomes
+    brighter.
+    fusion_contrast: factor of the infrared image's contrast; 1 leaves it as it is. intensity_weight: weight
+    in L_fus of being as bright as the brighter band. gradient_weight: weight in L_fus of having the edges of
+    the band with the stronger ones. colour_weight: weight in L_fus of having the visible image's colours.
+    gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
     published, or that of larger "magnitude". fusion_mean: whether the means of L_fus are over the "valid"
     pixels or over "all".
 

@@ -85,19 +85,23 @@ class SegFormer(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SegMiFSettings(NetworkSettings):
-    """encoder: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``, or a convolutional encoder.
-    encoder_weights: None for a random start, "imagenet", or the path of a local file.
-    stochastic_depth: highest rate at which a transformer skips blocks in training. decoder_channels: width of
-    the segmentation's head. dropout: of channels in that head.
-    fusion_width: channels of the fusion network, a multiple of 8.
+    """encoder: what finds features in the pictures for the classes: ``mit_b0`` to ``mit_b5``, ``pvt_v2_*``,
+    or a convolutional encoder.
+    encoder_weights: what the encoder starts from: None is random, "imagenet" weights that were trained there,
+    or the path of a file with such weights.
+    stochastic_depth: at which rate a transformer's last block is skipped in training, in [0, 1); those before
+    it less often, and 0 skips none. decoder_channels: channels of the head that predicts the classes; fewer
+    are faster. dropout: the share of that head's channels that is left out at random in training, in [0, 1).
+    fusion_width: channels of the network that makes the fused picture, a multiple of 8.
 
     semantics: the picture whose features guide the fusion, in training and afterwards: the fusion's target as
     a "grey-target", in three channels and not normalised, as published; the "visible" image, or the "target"
     with the visible image's colour, both with the encoder's mean and deviation. target: the grey
     picture that a fused one should look like: the bands weighted by "saliency", or their "maximum"; the
-    training aims at it too (`pseudo_target`). interaction: see `SemanticFusion`. shared_interaction: one
-    attention for both of its places, as published. published_extras: also hold the published network's
-    weights that nothing reads (see `dead`).
+    training aims at it too (`pseudo_target`). interaction: see `SemanticFusion`. shared_interaction: whether
+    the two places where bands and classes meet have the same weights, as published, or each its own.
+    published_extras: whether the network also holds the published one's weights that nothing reads (see
+    `dead`); they change no result, only the count.
 
     Raises OptionError for a width that does not fit.
     """

@@ -115,9 +115,10 @@ AUGMENTATIONS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SegMiFTraining(Training[SegMiF]):
-    """rounds: how often fusion and segmentation are trained in turns. fusion_weight: of how unlike the
-    picture is to its target, in the fusion's loss from the second round on; it is divided by the round.
-    ssim_weight: of SSIM in that likeness. ce_weight: of the classes' cross-entropy, in the fusion's loss.
+    """rounds: how often fusion and segmentation are trained in turns. fusion_weight: weight of how unlike
+    the picture is to its target, in the fusion's loss from the second round on; it is divided by the round.
+    ssim_weight: within that, weight of the structure (1 - SSIM) beside the squared differences. ce_weight:
+    weight of the classes' cross-entropy in the fusion's loss, by which pictures become good to segment.
     """
 
     rounds: Literal[1, 2, 3, 4, 5, 6, 7] = 7
