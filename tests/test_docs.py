@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -144,3 +145,13 @@ def test_every_page_is_in_the_site() -> None:
         {"docs/README.md": "readme.md"},
     )
     assert made == "[a](../readme.md#x) b (`speed/run.py`) `c`"
+
+
+def test_ranges_in_tables_of_the_site_stay_in_one_line() -> None:
+    """Else a row of a results page is as high as its cells have words."""
+    path = ROOT / "docs" / "site" / "conf.py"
+    conf: dict[str, Any] = runpy.run_path(str(path))
+    kept = conf["range_kept_together"]("53.8 (53.1 to -54.9), up to 3")
+    assert kept == "53.8 (53.1\u00a0to\u00a0-54.9), up to 3"
+    for style in conf["html_css_files"]:
+        assert any((path.parent / folder / style).is_file() for folder in conf["html_static_path"])

@@ -13,11 +13,14 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = f"Crossband {__version__}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 # GitHub's anchors, by which the pages link to each other.
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 
+_RANGE = re.compile(r"(?<=\d) to (?=-?\d)")
 _ENTRY = re.compile(r"[a-z_]\w*(?:, \w+)*: ")
 
 
@@ -57,9 +60,24 @@ def _plain(text: str) -> str:
     )
 
 
+def range_kept_together(text: str) -> str:
+    """A text whose ranges, such as ``53.1 to 54.9``, are never broken between two lines."""
+    return _RANGE.sub("\u00a0to\u00a0", text)
+
+
+def _keep_ranges_together(app: Any, doctree: Any, name: str) -> None:
+    """In the cells of tables, which would be as high as a range has words."""
+    from docutils.nodes import Text, entry
+
+    for cell in doctree.findall(entry):
+        for text in list(cell.findall(Text)):
+            text.parent.replace(text, Text(range_kept_together(text)))
+
+
 def _read(app: Any, what: str, name: str, owner: Any, options: Any, lines: list[str]) -> None:
     lines[:] = as_rst(lines)
 
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", _read)
+    app.connect("doctree-resolved", _keep_ranges_together)

@@ -150,7 +150,7 @@ def _cell(scope: FusionScope, metric: Metric, name: str) -> str:
     spread = scope.spreads[metric.name][name]
     mark = f"{MARK} " if name in scope.best[metric.name] else ""
     count = f" [{spread.defined}]" if spread.undefined else ""
-    deviation = f" ± {decimal(spread.std, digits)}" if spread.defined else ""
+    deviation = f" ± {decimal(spread.std, digits)}" if not math.isnan(spread.std) else ""
     return f"{mark}{decimal(spread.mean, digits)}{deviation}{count}"
 
 

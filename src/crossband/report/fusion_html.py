@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from crossband.evaluation import ALL, FusionEvaluation, FusionScope
@@ -101,7 +102,7 @@ def _score_cell(scope: FusionScope, metric: Metric, name: str) -> Cell:
     return Cell(
         decimal(spread.mean, decimals),
         strong=name in scope.best[metric.name],
-        note=f"± {decimal(spread.std, decimals)}" if spread.defined else "",
+        note="" if math.isnan(spread.std) else f"± {decimal(spread.std, decimals)}",
         badge=f"undefined on {spread.undefined}" if spread.undefined else "",
     )
 
