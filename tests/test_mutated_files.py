@@ -19,13 +19,14 @@ from crossband.pairs.radiometric import radiometric_size, read_radiometric
 from crossband.pairs.reading import read_infrared, read_label, read_visible
 from crossband.rig.lens import Lens, read_lens
 from crossband.rig.points import read_points
-from crossband.rig.rig import Rig, read_rig
+from crossband.rig.rig import read_rig
 from crossband.training.options import TrainOptions
 from crossband.yaml_files import read_yaml
 from fake_trees import mfnet_original
 from mutations import damaged, garbled
 from radiometric_files import PARAMETERS, dji_jpeg, flir_block, flir_jpeg
 from stored_images import noise, png_bytes
+from unaligned import a_rig
 
 SEEDS = 60
 MINMAX = InfraredScaling("minmax")
@@ -173,19 +174,7 @@ def test_damaged_measurements(tmp_path: Path, name: str) -> None:
 
 
 LENS = Lens((300.0, 302.0), (158.0, 121.0), (-0.3, 0.05, 0.001, -0.002, 0.01))
-RIG = Rig(
-    homography=((1.2, 0.0, 30.0), (0.0, 1.2, 20.0), (0.0, 0.0, 1.0)),
-    model="affine",
-    visible_size=(240, 320),
-    infrared_size=(160, 208),
-    found_by="points",
-    count=9,
-    residual=0.3,
-    interval=(0.2, 0.9),
-    uncertainty=1.1,
-    visible_lens=LENS,
-    depths=(3.0, None),
-)
+RIG = a_rig(visible_lens=LENS, depths=(3.0, None))
 CALIBRATION = (
     f"camera_matrix: !!opencv-matrix\n   data: {LENS.matrix.ravel().tolist()}\nD: [-0.3, 0.1, 0, 0]\n"
 )

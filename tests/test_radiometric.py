@@ -24,10 +24,10 @@ from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.radiometric import Alignment, Conditions, radiometric_size, read_radiometric
 from crossband.pairs.reading import read_infrared, read_pair, read_visible, stored_levels
-from crossband.rig.rig import Rig
 from radiometric_files import O_CONSTANT, PARAMETERS, dji_jpeg, flir_block, flir_jpeg, jpeg
 from stored_images import counts as as_counts
 from stored_images import noise
+from unaligned import a_rig
 
 COUNTS = np.random.default_rng(1).integers(5000, 12000, (6, 8)).astype(np.uint16)
 PICTURE = jpeg(noise(12, 16, 3))
@@ -336,18 +336,8 @@ class TestOneFileAsBothBands:
         assert dict(report.splits[0].sizes) == {(6, 8): 1}
         export_folder(source, tmp_path / "out")
         assert Image.open(tmp_path / "out" / "all" / "visible" / "a.png").size == (8, 6)
-        homography = (4.0, 0.0, 0.0), (0.0, 4.0, 0.0), (0.0, 0.0, 1.0)
-        rig = Rig(
-            homography=homography,
-            model="affine",
-            visible_size=(24, 32),
-            infrared_size=(6, 8),
-            found_by="pairs",
-            count=8,
-            residual=0.5,
-            interval=(0.4, 0.6),
-            uncertainty=1.0,
-        )
+        four_times = (4.0, 0.0, 0.0), (0.0, 4.0, 0.0), (0.0, 0.0, 1.0)
+        rig = a_rig(homography=four_times, visible_size=(24, 32), infrared_size=(6, 8))
         (tmp_path / "rig.json").write_text(rig.to_json(), encoding="utf-8")
         pair = open_pairs(f"{source},rig={tmp_path / 'rig.json'}", "all")[0]
         assert pair.size == (24, 32)

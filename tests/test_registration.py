@@ -25,19 +25,9 @@ from crossband.rig.lens import Lens
 from crossband.rig.rig import Rig, read_rig
 from crossband.terminal import with_rig
 from crossband.words import IGNORE_INDEX
-from unaligned import HOMOGRAPHY, INFRARED_SIZE, VISIBLE_SIZE, scenes, unaligned, write_unaligned
+from unaligned import HOMOGRAPHY, INFRARED_SIZE, VISIBLE_SIZE, a_rig, scenes, unaligned, write_unaligned
 
-RIG = Rig(
-    homography=tuple(tuple(float(value) for value in row) for row in HOMOGRAPHY),  # type: ignore[arg-type]
-    model="homography",
-    visible_size=VISIBLE_SIZE,
-    infrared_size=INFRARED_SIZE,
-    found_by="pairs",
-    count=5,
-    residual=0.3,
-    interval=(0.2, 0.9),
-    uncertainty=1.1,
-)
+RIG = a_rig()
 LENS = Lens((250.0, 250.0), (160.0, 120.0), (-0.2, 0.03, 0.0, 0.0))
 
 

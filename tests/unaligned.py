@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from crossband.pairs.base import Pair
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_image, write_label
+from crossband.rig.rig import Rig
 
 VISIBLE_SIZE = (240, 320)
 INFRARED_SIZE = (160, 208)
@@ -53,3 +55,19 @@ def write_unaligned(folder: Path, count: int, *, labels: bool = False, seed: int
             palette = [(index, 0, 0) for index in range(32)]
             write_label(folder / "train" / "label" / f"{number}.png", label, palette)
     return folder
+
+
+def a_rig(**changes: Any) -> Rig:
+    """The rig of these pictures, as `crossband align` would find it. changes: other values of its fields."""
+    found: dict[str, Any] = {
+        "homography": tuple(tuple(float(value) for value in row) for row in HOMOGRAPHY),
+        "model": "homography",
+        "visible_size": VISIBLE_SIZE,
+        "infrared_size": INFRARED_SIZE,
+        "found_by": "pairs",
+        "count": 5,
+        "residual": 0.3,
+        "interval": (0.2, 0.9),
+        "uncertainty": 1.1,
+    }
+    return Rig(**(found | changes))
