@@ -99,6 +99,46 @@ def test_a_longer_split_begins_with_the_shorter_one():
     assert [digest(pair) for pair in short] == [digest(long[index]) for index in range(3)]
 
 
+# ---- cameras of every scene's own
+
+
+def test_other_cameras_change_both_pictures_and_not_the_label():
+    for condition in CONDITIONS:
+        fixed, varied, again = (
+            render_scene(3, 1, SMALL, condition, cameras=cameras) for cameras in ("fixed", "varied", "varied")
+        )
+        assert digest(varied) == digest(again)
+        assert np.array_equal(varied.label, fixed.label)
+        for band in ("visible", "infrared"):
+            image = getattr(varied, band)
+            assert np.array_equal(np.rint(image * 255).astype(np.float32) / np.float32(255), image)
+            assert np.abs(image - getattr(fixed, band)).mean() > 0.01
+    listed = Scenes("train", seed=3, count=2, size=SMALL, conditions=["day"], cameras="varied")[1]
+    assert digest(listed) == digest(render_scene(3, 1, SMALL, "day", cameras="varied"))
+
+
+def test_other_cameras_give_other_ranges():
+    """The fixed infrared camera spreads every scene over all levels; others leave some dim and some flat."""
+    means = {
+        cameras: [pair.infrared.mean() for pair in Scenes("train", count=30, size=SMALL, cameras=cameras)]
+        for cameras in ("fixed", "varied")
+    }
+    assert min(means["varied"]) < 0.6 * min(means["fixed"])
+
+
+def test_other_cameras_are_misaligned_by_little():
+    """Phase correlation, of OpenCV, finds shifts up to the 0.6 % that are drawn, and not all of them 0."""
+    size = (240, 320)
+    shifts = []
+    for index in range(12):
+        fixed, varied = (render_scene(0, index, size, "day", cameras=c).infrared for c in ("fixed", "varied"))
+        window = cv2.createHanningWindow(size[::-1], cv2.CV_32F)
+        shifts.append(cv2.phaseCorrelate(np.float32(fixed), np.float32(varied), window)[0])
+    reach = np.abs(shifts).max(axis=1)
+    assert np.median(reach) > 0.3
+    assert np.median(reach) < 0.006 * size[1] + 0.5
+
+
 # ---- the pair
 
 
@@ -254,7 +294,9 @@ def test_options_have_defaults_and_are_read():
         "test": 100,
         "size": (48, 64),
         "conditions": ("day", "night"),
+        "cameras": "fixed",
     }
+    assert parse_scene_options({"cameras": "varied"})["cameras"] == "varied"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +309,7 @@ def test_options_have_defaults_and_are_read():
         ({"size": "8x8"}, "16"),
         ({"conditions": "day+rain"}, "rain"),
         ({"conditions": ""}, "day"),
+        ({"cameras": "three"}, "fixed, varied"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, says):
@@ -287,6 +330,8 @@ def test_arguments_that_do_not_fit_are_named():
         render_scene(0, 0, SMALL, "rain")
     with pytest.raises(OptionError, match="-1"):
         render_scene(0, -1, SMALL)
+    with pytest.raises(OptionError, match="three"):
+        render_scene(0, 0, SMALL, cameras="three")
 
 
 def test_the_package_opens_without_opencv():

@@ -106,7 +106,7 @@ def _data_list(options: Namespace | None) -> None:
     print(f"{'frames:PATH':<14}a TIFF of many pages, FLIR's SEQ, or a video; option visible=PATH")
     print(f"{'bag:PATH':<14}a ROS bag; options visible=/TOPIC, infrared=/TOPIC")
     print(f"{'shards:PATH':<14}tar files as WebDataset writes them: NAME.visible.png, NAME.infrared.png, ...")
-    print(f"{'scenes':<14}generated street scenes; options seed, train, val, test, size, conditions")
+    print(f"{'scenes':<14}generated street scenes; options seed, train, val, test, size, conditions, cameras")
 
 
 def _data_check(options: Namespace) -> int:

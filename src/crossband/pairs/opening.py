@@ -217,6 +217,7 @@ def _open_scenes(source: Source, split: str, infrared_scaling: str) -> Scenes:
         count=counts[split],
         size=options["size"],
         conditions=options["conditions"],
+        cameras=options["cameras"],
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
 from crossband.errors import OptionError, quoted
 from crossband.pairs.base import Pair, Pairs
@@ -16,15 +17,21 @@ from crossband.pairs.scenes.weather import CONDITIONS
 from crossband.words import BANDS
 
 __all__ = [
+    "CAMERAS",
     "CONDITIONS",
     "SCENE_CLASSES",
     "SMALLEST_SIDE",
+    "Cameras",
     "Scenes",
     "parse_scene_options",
     "render_scene",
     "scene_splits",
 ]
 
+Cameras = Literal["fixed", "varied"]
+CAMERAS: tuple[Cameras, ...] = get_args(Cameras)
+"""``fixed``: one visible and one infrared camera, aligned, draw all scenes. ``varied``: every scene has two
+of its own, a little misaligned."""
 SMALLEST_SIDE = 16
 _SPLIT_ROOM = 1 << 30
 _MOST_SCENES = 1_000_000
@@ -34,10 +41,17 @@ _BYTES_OF_PIXEL = 100
 _MOST_DIGITS = 18
 """Of an option: all that 64 bits hold, and fewer than Python refuses to read."""
 _SPLITS = {"train": 0, "val": 1, "test": 2}
-_DEFAULTS = {"seed": "0", "train": "200", "val": "50", "test": "100", "size": "240x320"}
+_DEFAULTS = {"seed": "0", "train": "200", "val": "50", "test": "100", "size": "240x320", "cameras": "fixed"}
 
 
-def render_scene(seed: int, index: int, size: tuple[int, int], condition: str | None = None) -> Pair:
+def render_scene(
+    seed: int,
+    index: int,
+    size: tuple[int, int],
+    condition: str | None = None,
+    *,
+    cameras: Cameras = "fixed",
+) -> Pair:
     """Render one scene.
 
     The street, and so the label, depends on (seed, index) alone: the conditions differ in light, air and
@@ -48,22 +62,24 @@ def render_scene(seed: int, index: int, size: tuple[int, int], condition: str | 
         index: which scene of the set, from 0.
         size: (height, width) in pixels, each at least 16.
         condition: one of ``CONDITIONS``, or None to draw one.
+        cameras: one of ``CAMERAS``.
 
     Returns:
         A pair with visible float32 (H, W, 3) and infrared float32 (H, W), both multiples of 1/255 in
         [0, 1] (so 8-bit files keep them exactly), label uint8 (H, W), and its condition.
 
     Raises:
-        OptionError: a negative seed or index, a side under 16 pixels, or an unknown condition.
+        OptionError: a negative seed or index, a side under 16 pixels, an unknown condition or other cameras.
     """
     _check_start("index", index)
     _check_start("seed", seed)
     _check_size(size)
     _check_conditions([condition] if condition is not None else [])
+    _check_cameras(cameras)
     # OpenCV is loaded on the first picture, so that `crossband --help` does without it.
     from crossband.pairs.scenes.render import render
 
-    return render(seed, index, (int(size[0]), int(size[1])), condition)
+    return render(seed, index, (int(size[0]), int(size[1])), condition, varied=cameras == "varied")
 
 
 class Scenes(Pairs):
@@ -80,6 +96,7 @@ class Scenes(Pairs):
         count: int,
         size: tuple[int, int] = (240, 320),
         conditions: Sequence[str] = CONDITIONS,
+        cameras: Cameras = "fixed",
     ):
         """Raise OptionError if the split is none of train, val, test, or an option does not fit."""
         if split not in _SPLITS:
@@ -91,6 +108,7 @@ class Scenes(Pairs):
         _check_start("seed", seed)
         _check_size(size)
         _check_conditions(conditions)
+        _check_cameras(cameras)
         self.source = "scenes"
         self.split = split
         self.classes = SCENE_CLASSES
@@ -99,6 +117,7 @@ class Scenes(Pairs):
         self.count = count
         self.size = size
         self.conditions = tuple(conditions)
+        self.cameras: Cameras = cameras
 
     def __len__(self) -> int:
         return self.count
@@ -107,7 +126,7 @@ class Scenes(Pairs):
         """Render one pair. Raises IndexError outside the split."""
         position = self._position(index)
         scene = _SPLITS[self.split] * _SPLIT_ROOM + position
-        pair = render_scene(self.seed, scene, self.size, self.condition(position))
+        pair = render_scene(self.seed, scene, self.size, self.condition(position), cameras=self.cameras)
         return replace(pair, name=self.name(position))
 
     def name(self, index: int) -> str:
@@ -129,10 +148,11 @@ def parse_scene_options(options: Mapping[str, str]) -> dict:
     """Read the options of ``--data scenes:...``.
 
     Keys: seed; train, val, test (how many scenes; 200, 50, 100); size (``HxW``, 240x320); conditions
-    (names joined by ``+``, all by default). Every key has a default.
+    (names joined by ``+``, all by default); cameras (one of ``CAMERAS``). Every key has a default.
 
     Returns:
-        {"seed": int, "train": int, "val": int, "test": int, "size": (H, W), "conditions": (name, ...)}
+        {"seed": int, "train": int, "val": int, "test": int, "size": (H, W), "conditions": (name, ...),
+        "cameras": name}
 
     Raises:
         OptionError: an unknown key, a value that cannot be read, or one that is too large.
@@ -148,6 +168,8 @@ def parse_scene_options(options: Mapping[str, str]) -> dict:
     _check_size(parsed["size"])
     parsed["conditions"] = tuple(text["conditions"].split("+"))
     _check_conditions(parsed["conditions"])
+    _check_cameras(text["cameras"])
+    parsed["cameras"] = text["cameras"]
     return parsed
 
 
@@ -188,3 +210,8 @@ def _check_conditions(conditions: Sequence[str]) -> None:
             raise OptionError(
                 f"scenes: no condition {quoted(condition)}; choose from {', '.join(CONDITIONS)}"
             )
+
+
+def _check_cameras(cameras: str) -> None:
+    if cameras not in CAMERAS:
+        raise OptionError(f"scenes: no cameras {quoted(cameras)}; choose from {', '.join(CAMERAS)}")

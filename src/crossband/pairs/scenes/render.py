@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossband.pairs.base import Pair
+from crossband.pairs.scenes.cameras import Pictures, by_other_cameras
 from crossband.pairs.scenes.infrared import render_infrared
 from crossband.pairs.scenes.painting import paint
 from crossband.pairs.scenes.shading import draw_shade
@@ -13,24 +14,28 @@ from crossband.pairs.scenes.weather import CONDITIONS, draw_weather
 from crossband.pairs.scenes.world import build_world
 
 
-def render(seed: int, index: int, size: tuple[int, int], condition: str | None) -> Pair:
+def render(seed: int, index: int, size: tuple[int, int], condition: str | None, *, varied: bool) -> Pair:
     """Render one scene; see ``crossband.pairs.scenes.render_scene``.
 
-    Streams of random numbers of their own for the world, the weather and the noise of each band: neither
-    the condition nor the size changes what stands in the street.
+    Streams of random numbers of their own for the world, the weather, the noise of each band and the cameras:
+    neither of the condition, the size and the cameras changes what stands in the street.
     """
-    place, air, light, heat = (np.random.default_rng([seed, index, stream]) for stream in range(4))
+    place, air, light, heat, lens = (np.random.default_rng([seed, index, stream]) for stream in range(5))
     drawn = CONDITIONS[int(air.integers(len(CONDITIONS)))]
     world = build_world(size, place)
     weather = draw_weather(condition or drawn, air)
     geometry = paint(world)
     shade = draw_shade(world, geometry, weather, air)
-    visible = render_visible(world, geometry, weather, shade, light)
-    infrared = render_infrared(world, geometry, weather, shade, heat)
+    pictures = Pictures(
+        render_visible(world, geometry, weather, shade, light),
+        render_infrared(world, geometry, weather, shade, heat),
+    )
+    if varied:
+        pictures = by_other_cameras(pictures, geometry, weather, lens)
     return Pair(
         name=f"{seed}-{index}-{weather.condition}",
-        visible=visible.astype(np.float32) / np.float32(255),
-        infrared=infrared.astype(np.float32) / np.float32(255),
+        visible=pictures.visible.astype(np.float32) / np.float32(255),
+        infrared=pictures.infrared.astype(np.float32) / np.float32(255),
         label=geometry.labels(),
         condition=weather.condition,
     )
