@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from crossband.blocks.luma import luma
 from crossband.cli import main
 from crossband.pairs.scenes import Scenes
 from crossband.predictor import load
@@ -17,6 +18,7 @@ from crossband.recipe import Recipe
 from crossband.run_card import read_card
 from crossband.systems import create, make_training
 from crossband.systems.base import Phase
+from crossband.systems.cddfuse import losses
 from crossband.systems.cddfuse.network import CDDFuse, blended
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
@@ -405,6 +407,18 @@ def test_the_light_variant_has_one_phase_and_its_own_terms() -> None:
     assert list(terms) == ["intensity", "gradient", "fidelity", "difference"]
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in system.fusion.parameters())
+
+
+def test_the_visible_share_of_fidelity_can_be_a_term_of_its_own() -> None:
+    system = create("cddfuse", None, variant="light")
+    training = make_training("cddfuse", variant="light", fidelity_weight=0.0, visible_fidelity_weight=0.5)
+    batch = labelled(48, 64)
+    with torch.no_grad():
+        terms = training.phases(system)[0].loss(batch)
+        grey = luma(batch.visible)
+        kept = losses.fidelity(system.fusion(grey, batch.infrared).fused, grey, batch.infrared)
+    assert list(terms) == ["intensity", "gradient", "visible_fidelity", "difference"]
+    assert terms["visible_fidelity"].item() == pytest.approx(0.5 * (1 - kept[0].item()), rel=1e-5)
 
 
 def test_a_blended_picture_can_be_either_image() -> None:

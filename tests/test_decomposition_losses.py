@@ -180,7 +180,15 @@ def test_fidelity_is_the_metric() -> None:
     visible, infrared = (maps(1, 1, 60, 70, seed=seed) for seed in (1, 2))
     fused = 0.7 * visible + 0.3 * infrared
     metric = visual_information_fidelity(fused, visible, infrared, data_range=1.0).item()
-    assert losses.fidelity(fused, visible, infrared).item() == pytest.approx(metric, rel=1e-3)
+    assert losses.fidelity(fused, visible, infrared).sum().item() == pytest.approx(metric, rel=1e-3)
+
+
+def test_each_share_of_fidelity_is_one_for_its_own_image() -> None:
+    visible, infrared = (maps(1, 1, 60, 70, seed=seed) for seed in (1, 2))
+    for place, image in enumerate((visible, infrared)):
+        shares = losses.fidelity(image, visible, infrared)
+        assert shares[place].item() == pytest.approx(1, abs=1e-3)
+        assert shares[1 - place].item() < 0.5
 
 
 def test_edge_preservation_is_best_where_both_are_the_picture() -> None:
@@ -195,7 +203,7 @@ def test_edge_preservation_is_best_where_both_are_the_picture() -> None:
 def test_gradients_of_flat_pictures_are_finite(loss: Loss) -> None:
     fused = torch.full((1, 1, 48, 48), 0.5, requires_grad=True)
     image = maps(1, 1, 48, 48).float()
-    loss(fused, image, torch.zeros_like(image)).backward()
+    loss(fused, image, torch.zeros_like(image)).sum().backward()
     assert fused.grad is not None
     assert fused.grad.isfinite().all()
 

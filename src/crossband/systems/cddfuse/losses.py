@@ -144,13 +144,13 @@ def difference_correlation(
 
 
 def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | None = None) -> Tensor:
-    """VIF of the fused image: the share of each band's information that it keeps, added up; higher is better.
+    """VIF of the fused image: the share of each band's information that it keeps; higher is better.
 
     As `crossband.metrics.fusion.fidelity.visual_information_fidelity` has it (Sheikh and Bovik 2006), on
     0..255, with `FLAT` as the least variance, and sums over all images of the batch. Pixels that do not count
     are 0 in all three images, and a window that reaches them sees an edge there. Arguments as in
-    `intensity_loss`; of less than 41 pixels a side, with the scales that still have a window. Returns a
-    scalar, 0 or more.
+    `intensity_loss`; of less than 41 pixels a side, with the scales that still have a window. Returns (2,),
+    the shares of the visible and of the infrared image, 0 or more; the metric is their sum.
     """
     mask = _mask(fused, valid)
     images = [255 * at_least_float32(image) * mask for image in (fused, visible, infrared)]
@@ -169,7 +169,7 @@ def fidelity(fused: Tensor, visible: Tensor, infrared: Tensor, valid: Tensor | N
         noise = (variances[:, :1] - gains * covariances).clamp(min=FLAT) + EYE_NOISE
         kept = kept + (gains * gains * variances[:, 1:] / noise).log1p().sum(dim=(0, 2, 3))
         held = held + (variances[:, 1:] / EYE_NOISE).log1p().sum(dim=(0, 2, 3))
-    return (kept / held.clamp(min=FLAT)).sum()
+    return kept / held.clamp(min=FLAT)
 
 
 def _windowed(images: Tensor, size: int) -> Tensor:

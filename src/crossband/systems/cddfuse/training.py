@@ -70,6 +70,7 @@ class CDDFuseTraining(Training[CDDFuse]):
     beside being as bright as the brighter one. decomposition_weight: weight in both stages of L_dec, by which
     coarse features of the two bands become alike and fine ones differ.
     fidelity_weight: weight in the fusion's loss of `fidelity` (VIF); ours, and 0 leaves it out.
+    visible_fidelity_weight: weight there of the visible image's share of it alone; ours, and 0 leaves it out.
     difference_weight: weight there of `difference_correlation` (SCD); ours, and 0 leaves it out.
     preservation_weight: weight there of `edge_preservation` (Qabf); ours, and 0 leaves it out.
 
@@ -83,6 +84,7 @@ class CDDFuseTraining(Training[CDDFuse]):
     gradient_weight: float = 10.0
     decomposition_weight: float = 2.0
     fidelity_weight: float = 0.0
+    visible_fidelity_weight: float = 0.0
     difference_weight: float = 0.0
     preservation_weight: float = 0.0
     reconstruction: bool = True
@@ -174,9 +176,12 @@ class CDDFuseTraining(Training[CDDFuse]):
             "intensity": losses.intensity_loss(fused, visible, infrared, batch.valid),
             "gradient": self.gradient_weight * gradient,
         }
-        if self.fidelity_weight:
+        if self.fidelity_weight or self.visible_fidelity_weight:
             kept = losses.fidelity(fused, visible, infrared, batch.valid)
-            terms["fidelity"] = self.fidelity_weight * (2 - kept)
+            if self.fidelity_weight:
+                terms["fidelity"] = self.fidelity_weight * (2 - kept.sum())
+            if self.visible_fidelity_weight:
+                terms["visible_fidelity"] = self.visible_fidelity_weight * (1 - kept[0])
         if self.preservation_weight:
             preserved = losses.edge_preservation(fused, visible, infrared, batch.valid)
             terms["preservation"] = self.preservation_weight * (1 - preserved)
