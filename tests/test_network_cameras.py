@@ -48,7 +48,7 @@ def picture(number: int) -> np.ndarray:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Misses the first frame of a camera after 0.3 s, where 1.5 s are waited else."""
-    monkeypatch.setattr(pairing, "_UNSEEN_PERIOD", 200_000_000)
+    monkeypatch.setattr(pairing, "UNSEEN_PERIOD", 200_000_000)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from crossband.band_monitor import BandMonitor
 from crossband.stream.cameras import Frame
 from crossband.words import BANDS, Band, Fault
 
-_UNSEEN_PERIOD = 1_000_000_000
+UNSEEN_PERIOD = 1_000_000_000
 """Nanoseconds between frames of a camera that has not given two yet, and does not say."""
 _OVERDUE = 1.5
 """Periods after its last frame at which a frame is missed; each further period is another one."""
@@ -66,7 +66,7 @@ class _Side:
 
     @property
     def period(self) -> float:
-        return self._period or _UNSEEN_PERIOD
+        return self._period or UNSEEN_PERIOD
 
     @property
     def last(self) -> int | None:
