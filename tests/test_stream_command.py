@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,28 @@ class TestSharing:
         assert (last.time, last.on, last.result) == (moment.time, {"visible": True, "infrared": True}, True)
         assert (last.labels == IGNORE_INDEX).all()
         assert not path.exists()
+
+    def test_a_stream_that_ends_while_it_is_read(
+        self, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, mapped = recorded / "shared", np.memmap
+        cameras = open_cameras(
+            str(recorded / "visible"), str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock()
+        )
+        given = {str(band): camera for band, camera in cameras.items()}
+
+        def and_gone(*arguments: Any, **more: Any) -> np.memmap:
+            found = mapped(*arguments, **more)
+            path.unlink()
+            return found
+
+        with MomentSharer(path) as sharer:
+            for moment in islice(Stream(fusing(), **given), 1):
+                sharer.write(moment, np.full((200, 300, 3), 7, np.uint8))
+            monkeypatch.setattr(np, "memmap", and_gone)
+            shared = read_shared(path)
+        assert shared is not None
+        assert (shared.picture == 7).all()
 
     def test_refused(self, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (recorded / "text").write_bytes(b"no stream " * 100)

@@ -7,6 +7,7 @@ width).
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ class MomentSharer:
                 file.truncate(_bytes(size))
         except OSError as error:
             raise OptionError(f"cannot write {self.path}: {error.strerror}; choose another place") from error
-        self._header, self._picture, self._labels = _mapped(self.path, size, "r+")
+        self._header, self._picture, self._labels = _parts(np.memmap(self.path, np.uint8, "r+"), size)
         self._header[0]["height"], self._header[0]["width"] = size
         self._header[0]["magic"] = _MAGIC
         self._size = size
@@ -114,17 +115,20 @@ def read_shared(path: Path) -> SharedMoment | None:
     Raises PairError if the file is not there, as before and after the stream, or is no such file.
     """
     try:
-        if path.stat().st_size < _HEADER.itemsize:
-            return None
-        head = np.memmap(path, _HEADER, "r", shape=(1,))[0]
+        # Opened once: the stream may end, and take the file away, at any time.
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < _HEADER.itemsize:
+                return None
+            whole = np.memmap(file, np.uint8, "r")
     except OSError as error:
         raise PairError(f"{path}: no stream shares anything here ({error.strerror})") from error
+    head = whole[: _HEADER.itemsize].view(_HEADER)[0]
     if not head["version"]:
         return None
     size = int(head["height"]), int(head["width"])
-    if head["magic"] != _MAGIC or path.stat().st_size != _bytes(size):
+    if head["magic"] != _MAGIC or len(whole) != _bytes(size):
         raise PairError(f"{path}: not what `crossband stream --share` makes")
-    header, picture, labels = _mapped(path, size, "r")
+    header, picture, labels = _parts(whole, size)
     for _ in range(_TRIES):
         before = header[0].copy()
         copied = np.array(picture), np.array(labels)
@@ -140,8 +144,8 @@ def _bytes(size: tuple[int, int]) -> int:
     return _HEADER.itemsize + 4 * size[0] * size[1]
 
 
-def _mapped(path: Path, size: tuple[int, int], mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    whole = np.memmap(path, np.uint8, mode, shape=(_bytes(size),))  # type: ignore[call-overload]
+def _parts(whole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Header (1,), picture (H, W, 3) and labels (H, W) of a mapped file of uint8."""
     pixels = size[0] * size[1]
     start = _HEADER.itemsize
     picture = whole[start : start + 3 * pixels].reshape(*size, 3)
