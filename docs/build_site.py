@@ -48,7 +48,8 @@ TREE = {
     ),
     "Systems": (
         *("systems/amdanet", "systems/cddfuse", "systems/cen", "systems/classical", "systems/csknet"),
-        *("systems/deeplabv3plus", "systems/disoptnet", "systems/mmanet", "systems/mrfs", "systems/segmif"),
+        *("systems/deeplabv3plus", "systems/disoptnet", "systems/learned", "systems/mmanet"),
+        *("systems/mrfs", "systems/segmif"),
     ),
     "Measured": (
         *("reproducing", "results/real-pairs", "results/scenes-tables", "results/alignment"),

@@ -20,11 +20,14 @@ from xml.sax.saxutils import escape
 import torch
 from torch import Tensor, nn
 
-from crossband.systems import create, network_options
+from crossband.systems import create, network_options, system_class
 from crossband.systems.base import System
 
 FOLDER = Path(__file__).parent / "images" / "systems"
-SYSTEMS = ("amdanet", "cddfuse", "cen", "csknet", "deeplabv3plus", "disoptnet", "mmanet", "mrfs", "segmif")
+SYSTEMS = (
+    *("amdanet", "cddfuse", "cen", "csknet", "deeplabv3plus", "disoptnet", "learned", "mmanet", "mrfs"),
+    "segmif",
+)
 SMALL: dict[str, Any] = {
     "encoder": "mobilenetv3_small_050",
     "decoder_channels": 16,
@@ -32,7 +35,13 @@ SMALL: dict[str, Any] = {
     "heads": 2,
 }
 """Of the options that make a system small, those that it has; the flow is that of the large one."""
-OPENED = {"amdanet": ("enc",), "cddfuse": ("fusion",), "disoptnet": ("student",), "segmif": ("segmenter",)}
+OPENED = {
+    "amdanet": ("enc",),
+    "cddfuse": ("fusion",),
+    "disoptnet": ("student",),
+    "learned": ("network",),
+    "segmif": ("segmenter",),
+}
 """Parts that are looked into, in place of being one part."""
 PASSED = ("band_input",)
 """Parts that every band goes through by itself, and that would tie what has nothing to do with each other."""
@@ -70,7 +79,8 @@ def part_name(module: str, system: str) -> str:
 def small(name: str) -> System:
     torch.manual_seed(0)
     options = {key: value for key, value in SMALL.items() if key in network_options(name)}
-    return create(name, classes=5, **options).eval()
+    classes = 5 if system_class(name).segments else None
+    return create(name, classes, **options).eval()
 
 
 def follow(name: str) -> dict[str, Part]:

@@ -19,7 +19,7 @@ from crossband.systems import list_systems, system_class
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny
 
-READY = ["average", "guided", "laplacian", "maximum"]
+READY = ["average", "guided", "laplacian", "learned", "maximum"]
 SIZES = {"day/a": (20, 30), "day/b": (17, 41), "c": (1, 1)}
 
 

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,7 @@ HOUSE = load_script()
 MODULES: dict[str, Path] = HOUSE.modules()
 IMPORTS: dict[str, set[str]] = {name: HOUSE.imports(path, MODULES) for name, path in MODULES.items()}
 ORDER = [name for name, _, _ in HOUSE.ROOMS]
-SYSTEMS_BASE = ("base", "creation", "registry")
+SYSTEMS_BASE = ("base", "creation", "luma_fusion", "registry")
 
 
 def reached(module: str) -> set[str]:
@@ -196,3 +197,17 @@ def test_the_ground_floor_loads_nothing_heavy() -> None:
 
 def test_the_picture_is_current() -> None:
     assert HOUSE.PICTURE.read_text(encoding="utf-8") == HOUSE.draw(), "run python docs/draw_architecture.py"
+
+
+def test_what_is_no_code_is_in_the_package_that_is_built() -> None:
+    root = Path(__file__).resolve().parents[1]
+    package = root / "src" / "crossband"
+    given = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = given["tool"]["setuptools"]["package-data"]["crossband"]
+    named = {path for pattern in patterns for path in package.glob(pattern)}
+    other = {
+        path
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert other == named

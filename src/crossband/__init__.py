@@ -3,7 +3,7 @@
 >>> import crossband as cb
 >>> cb.list_systems()  # doctest: +NORMALIZE_WHITESPACE
 ['amdanet', 'average', 'cddfuse', 'cen', 'csknet', 'deeplabv3plus', 'disoptnet', 'guided', 'laplacian',
- 'maximum', 'mmanet', 'mrfs', 'segmif']
+ 'learned', 'maximum', 'mmanet', 'mrfs', 'segmif']
 
 The names below are all that a first program needs; they load on first use, so that the import is quick.
 """

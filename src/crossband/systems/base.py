@@ -137,8 +137,8 @@ class System(nn.Module, ABC):
     """Base class of all systems: a network, and a pointer to what trains it.
 
     built_from: the dataclass of its settings. trained_by: the dataclass of its training, or where it is, as
-        "package.module:Class", if it lives in a module that imports this one; None for a system without
-        parameters, which is ready as it is created.
+        "package.module:Class", if it lives in a module that imports this one; None for a system that is
+        ready as it is created: it has no parameters, or brings their values along.
     variants: named changes of the settings, for `create`.
     earlier: of the settings that earlier versions did not have, the values of what these versions built,
         where today's defaults or variants differ. A run's file that does not name such a setting is theirs.

@@ -86,6 +86,12 @@ _OURS = {
         "Burt and Adelson, IEEE Trans. Communications 1983",
         ready=True,
     ),
+    "learned": Listed(
+        "crossband.systems.cddfuse.learned:Learned",
+        "a small network of ours, trained on generated scenes: a fusion that comes with its weights",
+        "none",
+        ready=True,
+    ),
     "maximum": Listed(
         "crossband.systems.classical:Maximum",
         "the brighter band at every pixel: a fusion without training",
