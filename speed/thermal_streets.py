@@ -26,7 +26,7 @@ from crossband.reproduce.quick import particular
 from crossband.systems import create, split_options
 from crossband.systems.base import System
 from crossband.weights import git_revision
-from crossband.words import Band
+from crossband.words import BANDS_ALONE, Band
 from small_runs import MSRS_BOXES, PLAIN, Dataset, Run, Series, append, lines_of, run_arguments, spread
 
 NAME = "msrs_boxes"
@@ -68,9 +68,8 @@ FUSION = {
     for name in ("amdanet", "mrfs", "cddfuse")
 }
 """SegMiF is not among them: it needs labels."""
-IMAGES: dict[str, Band] = {"image-visible": "visible", "image-infrared": "infrared"}
-UNTRAINED = (*IMAGES, "average", "maximum", "laplacian", "guided")
-"""The images themselves, and the classical fusions."""
+UNTRAINED = (*BANDS_ALONE, "average", "maximum", "laplacian", "guided", "learned")
+"""The images themselves, and the fusions that need no training here."""
 METRICS = ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM")
 """Those of CDDFuse's tables, in the convention "standard", as in `real_pairs`."""
 
@@ -133,8 +132,8 @@ class Streets(Series):
         if self.run in FUSION:
             method, card = self.trained(self.run, COMMAND)
             seconds = f"{card.training['seconds']:.0f}"
-        elif self.run in IMAGES:
-            method = IMAGES[self.run]
+        elif self.run in BANDS_ALONE:
+            method = BANDS_ALONE[self.run]
         else:
             method = create(self.run)
         found = evaluate_fusion({self.run: method}, self.pairs("test"), metrics=METRICS, examples=0)
