@@ -25,7 +25,7 @@ from crossband.training.options import TrainOptions
 from crossband.words import BANDS, BANDS_ALONE
 
 TRAINED_ON = 90
-CLASSICAL = ("average", "maximum", "laplacian", "guided")
+UNTRAINED = ("average", "maximum", "laplacian", "guided", "learned")
 PICTURES = 8
 
 
@@ -101,7 +101,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     source = split_by_name(arguments.pairs, arguments.out / "pairs")
-    methods = {name: name for name in CLASSICAL}
+    methods = {name: name for name in UNTRAINED}
     for seed in arguments.seeds:
         run = arguments.out / f"amdanet-seed{seed}"
         if (run / "config.yaml").exists():
