@@ -117,11 +117,25 @@ def test_a_system_without_weights() -> None:
     text = describe("laplacian", size="32x48")
     assert row(text, "both") == ["both", "designed", "0", "0", "0", "-"]
     assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "-"]
-    assert "ready without training; the operations of such systems are not counted" in text
+    assert "ready without training; without weights, whose operations are not counted" in text
     assert "multiply-add" not in text
     assert "options of the network and their defaults, set by --network.NAME:\n  levels = 4\n" in text
     assert text.endswith("larger shapes of both bands")
     assert describe("average", size="32x48").endswith("options: none")
+
+
+def test_a_system_that_brings_its_weights_is_counted_as_others_are() -> None:
+    text = describe("learned", size="480x640")
+    # Multiply-adds per pixel, by hand, at 8 channels in 2 heads.
+    attention = 8 * 24 + 8 * 8 + 2 * 2 * 4 * 4
+    restormer = attention + 24 * 9 + 8 * 32 + 32 * 9 + 16 * 8
+    base = attention + 24 * 24 * 9 + 8 * 16 + 16 * 2 * 9 + 8 * 8
+    detail = 8 * 8 + 3 * (4 * 8 + 8 * 9 + 8 * 4)
+    encoder, decoder = 8 * 9 + restormer + base + detail, 26 * 8 + restormer + 8 * 4 * 9 + 4 * 2 * 9
+    flops = 2 * (2 * encoder + base + detail + decoder) * 480 * 640
+    assert row(text, "both") == ["both", "designed", "15,864", "0", "0", f"{flops / 1e9:.1f}"]
+    assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "0.0"]
+    assert "(ready without training; dead: " in text
 
 
 def test_the_list_of_systems_names_papers_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:

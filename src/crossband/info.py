@@ -103,7 +103,8 @@ class Parameters:
     """How many parameters a system has, for a combination of bands.
 
     deployed: in the modules that inference on these bands touches. dead: those of them that nothing ever
-    reads. training_only: everything else that training needs: other branches, teachers, projection heads.
+    reads. training_only: everything else that training needs: other branches, teachers, projection heads; 0
+    of a system that needs no training.
     """
 
     deployed: int
@@ -123,7 +124,7 @@ def count_all(system: System) -> dict[Bands, Parameters]:
         deployed = {id(p): p.numel() for module in modules for p in module.parameters()}
         count = sum(deployed.values())
         unread = sum(numel for key, numel in deployed.items() if key in dead)
-        counts[bands] = Parameters(count, unread, total - count)
+        counts[bands] = Parameters(count, unread, total - count if phases else 0)
     return counts
 
 
@@ -148,14 +149,11 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
         f"{f'GFLOPs at {height} x {width}':>22}"
     )
     counts, folded = count_all(system), system.folded()
+    weighty = any(count.deployed for count in counts.values())
     for bands, support in system.supports.items():
         count = counts[bands]
         # The counter sees no additions or comparisons, which are most of what a system without weights does.
-        cost = (
-            f"{count_flops(folded, bands, (height, width)) / 1e9:.1f}"
-            if system.trained_by is not None
-            else "-"
-        )
+        cost = f"{count_flops(folded, bands, (height, width)) / 1e9:.1f}" if weighty else "-"
         lines.append(
             f"{bands:<10} {support:<9} {count.deployed:>12,} {count.dead:>13,} {count.training_only:>14,} "
             f"{cost:>22}"
@@ -163,9 +161,11 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     counted = (
         "dead: read by nothing; training only: further weights that training needs; "
         "a multiply-add counts as two operations"
-        if system.trained_by is not None
-        else "ready without training; the operations of such systems are not counted"
+        if weighty
+        else "without weights, whose operations are not counted"
     )
+    if system.trained_by is None:
+        counted = f"ready without training; {counted}"
     lines += [f"({counted}; a fallback is not what the system was designed for)", ""]
     return "\n".join(lines + (_option_lines(system) if card is None else _card_lines(card)))
 
