@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from crossband.pairs.scenes import render_scene
@@ -24,7 +23,6 @@ TITLE, GAP = 18, 10
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     blocks = [pictures(condition, index) for condition, index in SHOWN]
     height, width = SIZE
     rows = -(-len(blocks[0]) // COLUMNS)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from crossband.errors import CrossbandError
 from crossband.pairs.writing import replacing
 from crossband.systems.cddfuse import CDDFuse
 from crossband.systems.cddfuse.learned import WEIGHTS, fusion_network
@@ -28,11 +29,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished run of cddfuse, variant light")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE")
     options = parser.parse_args()
-    system, card = load_run(options.run)
+    try:
+        system, card = load_run(options.run)
+    except CrossbandError as error:
+        parser.error(str(error))
     if not isinstance(system, CDDFuse):
         parser.error(f"{options.run} is a run of {system.name}, not of cddfuse")
     weights = {name: weight.half().contiguous() for name, weight in system.fusion.state_dict().items()}
-    fusion_network().load_state_dict(weights)
+    try:
+        fusion_network().load_state_dict(weights)
+    except RuntimeError:
+        parser.error(f"{options.run} is a run of cddfuse with another network than that of the variant light")
     training = card.training
     origin = {
         "licence": LICENCE,

@@ -117,7 +117,7 @@ def test_a_system_without_weights() -> None:
     text = describe("laplacian", size="32x48")
     assert row(text, "both") == ["both", "designed", "0", "0", "0", "-"]
     assert row(text, "visible") == ["visible", "fallback", "0", "0", "0", "-"]
-    assert "ready without training; without weights, whose operations are not counted" in text
+    assert "ready without training; it has no weights, and its operations are not counted" in text
     assert "multiply-add" not in text
     assert "options of the network and their defaults, set by --network.NAME:\n  levels = 4\n" in text
     assert text.endswith("larger shapes of both bands")

@@ -162,7 +162,7 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
         "dead: read by nothing; training only: further weights that training needs; "
         "a multiply-add counts as two operations"
         if weighty
-        else "without weights, whose operations are not counted"
+        else "it has no weights, and its operations are not counted"
     )
     if system.trained_by is None:
         counted = f"ready without training; {counted}"

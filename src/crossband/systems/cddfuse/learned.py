@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.encoder_weights import read_state_dict
 from crossband.systems.base import NetworkSettings
-from crossband.systems.cddfuse.network import VARIANTS, FusionNetwork
+from crossband.systems.cddfuse.network import VARIANTS, CDDFuse, CDDFuseSettings, FusionNetwork
 from crossband.systems.luma_fusion import LumaFusion
 from crossband.systems.registry import in_words
 from crossband.words import Bands
@@ -46,7 +46,4 @@ class Learned(LumaFusion):
 
 def fusion_network() -> FusionNetwork:
     """The network of CDDFuse's variant ``light``, with random weights."""
-    light = VARIANTS["light"]
-    return FusionNetwork(
-        light["width"], light["heads"], light["blocks"], light["detail_layers"], light["picture"]
-    )
+    return CDDFuse(None, CDDFuseSettings(**VARIANTS["light"])).fusion
