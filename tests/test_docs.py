@@ -14,6 +14,7 @@ import re
 import runpy
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_the_options_that_a_system_s_page_names_are_its_own(page: Path) -> None:
     named = re.findall(r"`--(network|loss)\.([a-z0-9_]+)", page.read_text(encoding="utf-8"))
     has = {"network": network_options(page.stem), "loss": loss_options(page.stem)}
     assert not [f"--{kind}.{name}" for kind, name in named if name not in has[kind]]
+
+
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.stem)
+def test_no_measured_row_is_on_a_page_twice(page: Path) -> None:
+    """One set's rows in the table of another: no two trainings have the same means and ranges."""
+    rows = re.findall(r"^\|.*\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    measured = [row for row in rows if len(re.findall(r"\d\.\d", row)) > 1]
+    assert not {row for row, times in Counter(measured).items() if times > 1}
 
 
 def snippets(kind: str) -> list[tuple[str, str]]:
