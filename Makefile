@@ -58,7 +58,7 @@ test-serve: setup
 test-slow: setup
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
-# Of what changed in the last day, and at least in the last commit: .ci/changed_tests.py says which tests those are.
+# Of what changed in the last four hours, and at least in the last commit: .ci/changed_tests.py says which those are.
 # What all systems use (systems/base.py, training/, losses/, blocks/ ...) is tested with CSK-Net and AMDANet, which
 # differ in everything that matters there, and not with all nine: CI has to stay under 12 minutes.
 # pytest's 5 says that what changed has no slow test.

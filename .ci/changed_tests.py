@@ -2,7 +2,8 @@
 
     python .ci/changed_tests.py          # make test-changed
 
-Lately is the last day, and at least the last commit. A system's slow tests are those whose names hold its own
+Lately is the last four hours, and at least the last commit: what is older has been through continuous
+integration before. A system's slow tests are those whose names hold its own
 (tests/test_NAME_training.py), and so for reproduce. What all systems use would ask for all of them; two stand
 for the others, because continuous integration has to stay under 12 minutes: CSK-Net, convolutional, in two
 phases, with a frozen teacher, an exchange and tied weights; and AMDANet, a transformer in one phase, which
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPRESENTATIVE = ("csknet", "amdanet")
+LATELY = "4 hours"
 ALL_SYSTEMS = "test_it_overfits"
 """Every system has one such test."""
 
@@ -55,10 +57,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 def base_commit(folder: Path) -> str | None:
     """The commit to compare with, or None where there is none: in a first commit, or in a shallow clone."""
-    day = git(folder, "rev-list", "-1", "--before=1 day ago", "HEAD")
-    # Where nothing was committed for a day, it is the last commit itself.
-    if day and day != git(folder, "rev-parse", "HEAD"):
-        return day
+    before = git(folder, "rev-list", "-1", f"--before={LATELY} ago", "HEAD")
+    # Where nothing was committed since, it is the last commit itself.
+    if before and before != git(folder, "rev-parse", "HEAD"):
+        return before
     try:
         return git(folder, "rev-parse", "--verify", "--quiet", "HEAD~1")
     except subprocess.CalledProcessError:

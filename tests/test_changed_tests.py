@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -88,6 +89,16 @@ def test_the_last_commit_is_looked_at_however_old_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = repository(tmp_path / "it", (OLD, BASE), (NEW, CEN))
+    assert CHANGED.main(folder) == 0
+    assert capsys.readouterr().out == "(test_cen) and not compilation\n"
+
+
+def test_what_was_committed_hours_before_has_been_tested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    old, first, last = ((now - timedelta(hours=hours)).isoformat(timespec="seconds") for hours in (5, 3, 1))
+    folder = repository(tmp_path / "it", (old, BASE), (first, CEN), (last, "README.md"))
     assert CHANGED.main(folder) == 0
     assert capsys.readouterr().out == "(test_cen) and not compilation\n"
 
