@@ -3,11 +3,11 @@
     python .ci/changed_tests.py          # make test-changed
 
 Lately is the last four hours, and at least the last commit: what is older has been through continuous
-integration before. A system's slow tests are those whose names hold its own
-(tests/test_NAME_training.py), and so for reproduce. What all systems use would ask for all of them; two stand
-for the others, because continuous integration has to stay under 12 minutes: CSK-Net, convolutional, in two
-phases, with a frozen teacher, an exchange and tied weights; and AMDANet, a transformer in one phase, which
-segments and fuses. `make test-slow` runs all.
+integration before. A system's slow tests are those whose names hold its own (tests/test_NAME_training.py)
+and its export to ONNX; so for reproduce and export. What all systems use would ask for all of them; two
+stand for the others, since continuous integration has to stay under 12 minutes: CSK-Net, convolutional, in
+two phases, with a frozen teacher, an exchange and tied weights; and AMDANet, a transformer in one phase,
+which segments and fuses. `make test-slow` runs all.
 """
 
 from __future__ import annotations
@@ -30,22 +30,28 @@ _COMMON = re.compile(
     r"|src/crossband/(recipe|tensors|option_types|weights)\.py"
     r"|tests/overfitting\.py"
 )
+_EXPORT = re.compile(r"src/crossband/(export|runtime)/.*|tests/test_export\.py")
 _SYSTEM = re.compile(r"src/crossband/systems/([a-z0-9]+)[./].*|tests/test_([a-z0-9]+)_training\.py")
 
 
 def expression(paths: Iterable[str]) -> str:
     """The slow tests of some changed files, by their paths in the repository; empty for none."""
     names: set[str] = set()
+    exported: set[str] = set()
     for path in paths:
         if _COMMON.fullmatch(path):
             names |= {*REPRESENTATIVE}
             if path.startswith("src/crossband/training/"):
                 names.add("training.py")
+        elif _EXPORT.fullmatch(path):
+            names.add("export.py")
         elif match := _SYSTEM.fullmatch(path):
             names.add(match[1] or match[2])
+            exported |= {match[1]} - {None, *REPRESENTATIVE}
         elif path.startswith("src/crossband/reproduce/"):
             names.add("reproduce")
-    chosen = " or ".join(f"test_{name}" for name in sorted(names))
+    wanted = [f"test_{name}" for name in sorted(names)] + [f"onnx and {name}" for name in sorted(exported)]
+    chosen = " or ".join(wanted)
     return f"({chosen}) and not compilation" if chosen else ""
 
 

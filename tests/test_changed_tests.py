@@ -32,8 +32,13 @@ TWO = "(test_amdanet or test_csknet) and not compilation"
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["src/crossband/systems/cen/network.py"], "(test_cen) and not compilation"),
-        (["src/crossband/systems/deeplabv3plus.py"], "(test_deeplabv3plus) and not compilation"),
+        (["src/crossband/systems/cen/network.py"], "(test_cen or onnx and cen) and not compilation"),
+        (
+            ["src/crossband/systems/deeplabv3plus.py"],
+            "(test_deeplabv3plus or onnx and deeplabv3plus) and not compilation",
+        ),
+        (["src/crossband/systems/csknet/network.py"], "(test_csknet) and not compilation"),
+        (["src/crossband/export/tracing.py"], "(test_export.py) and not compilation"),
         (["tests/test_mrfs_training.py"], "(test_mrfs) and not compilation"),
         (["src/crossband/reproduce/filling.py"], "(test_reproduce) and not compilation"),
         (["src/crossband/systems/base.py"], TWO),
@@ -44,7 +49,8 @@ TWO = "(test_amdanet or test_csknet) and not compilation"
         (["src/crossband/pairs/batch.py"], TWO),
         (
             ["src/crossband/training/engine.py", "src/crossband/systems/cen/training.py"],
-            "(test_amdanet or test_cen or test_csknet or test_training.py) and not compilation",
+            "(test_amdanet or test_cen or test_csknet or test_training.py or onnx and cen) "
+            "and not compilation",
         ),
         (["src/crossband/pairs/folder.py", "README.md", "tests/test_text.py"], ""),
         ([], ""),
@@ -90,7 +96,7 @@ def test_the_last_commit_is_looked_at_however_old_it_is(
 ) -> None:
     folder = repository(tmp_path / "it", (OLD, BASE), (NEW, CEN))
     assert CHANGED.main(folder) == 0
-    assert capsys.readouterr().out == "(test_cen) and not compilation\n"
+    assert capsys.readouterr().out == "(test_cen or onnx and cen) and not compilation\n"
 
 
 def test_what_was_committed_hours_before_has_been_tested(
@@ -100,7 +106,7 @@ def test_what_was_committed_hours_before_has_been_tested(
     old, first, last = ((now - timedelta(hours=hours)).isoformat(timespec="seconds") for hours in (5, 3, 1))
     folder = repository(tmp_path / "it", (old, BASE), (first, CEN), (last, "README.md"))
     assert CHANGED.main(folder) == 0
-    assert capsys.readouterr().out == "(test_cen) and not compilation\n"
+    assert capsys.readouterr().out == "(test_cen or onnx and cen) and not compilation\n"
 
 
 def test_without_an_earlier_commit_every_system_is_tested(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.layers.conv2d_same import Conv2dSame
 
 import crossband as cb
 from crossband.cli import main
@@ -38,6 +39,7 @@ from crossband.export.exporting import ExportOptions, export_run  # noqa: E402
 from crossband.export.lighter import half_onnx  # noqa: E402
 from crossband.export.onnx_graph import check_operators, example_arrays, onnx_graph  # noqa: E402
 from crossband.export.parity import Parity  # noqa: E402
+from crossband.export.torch_program import padded_in_whole_numbers  # noqa: E402
 
 SIZES = (1, 64, 96), (3, 37, 51)
 SCENES = "scenes,train=0,val=0,test=3,size=48x80"
@@ -101,7 +103,14 @@ def graph_of(name: str) -> tuple[Deployable, Any]:
     return deployable, onnx_graph(deployable)
 
 
-@pytest.mark.parametrize("name", list_systems())
+AT_ONCE = "amdanet", "average", "csknet", "laplacian"
+"""What `make test` exports: a transformer, convolutions with shared weights, and two systems without any."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in list_systems()],
+)
 def test_every_system_gives_the_same_answer_in_onnx_at_any_size(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,22 +481,34 @@ def test_a_run_that_was_not_validated_is_checked_on_another_split(
     assert found["both"][0].data.endswith(" test")
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "least"),
-    [
-        # Its encoder pads as TensorFlow does, by sizes that are not known.
-        ("model.pt2", ["--format", "torch-export"], 0.9999),
-        pytest.param("int8.onnx", ["--precision", "int8"], 0.8, marks=pytest.mark.slow),
-    ],
-)
-def test_other_files_predict_as_their_run(
-    name: str, options: list[str], least: float, run: Path, image: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / name
+def predicts_as(run: Path, out: Path, image: Path, *options: str) -> float:
+    """The share of pixels for which an exported file says what its run does."""
     arguments = ["export", str(run), "--bands", "infrared", "--out", str(out), "--check", SCENES]
     assert main([*arguments, *options]) == 0
-    ours = cb.load(run)(infrared=image).labels
-    assert (cb.load(out)(infrared=image).labels == ours).mean() > least
+    return float((cb.load(out)(infrared=image).labels == cb.load(run)(infrared=image).labels).mean())
+
+
+@pytest.mark.slow
+def test_a_file_of_less_precision_predicts_much_as_its_run(run: Path, image: Path, tmp_path: Path) -> None:
+    assert predicts_as(run, tmp_path / "int8.onnx", image, "--precision", "int8") > 0.8
+
+
+@pytest.mark.slow
+def test_a_program_predicts_as_its_run(run: Path, image: Path, tmp_path: Path) -> None:
+    assert predicts_as(run, tmp_path / "model.pt2", image, "--format", "torch-export") > 0.9999
+
+
+def test_convolutions_that_pad_as_tensorflow_does_go_into_a_program(tmp_path: Path) -> None:
+    """By how much, is known only when an image is there, and a file holds no fractions of its size."""
+    layer = Conv2dSame(1, 1, 3, stride=2)
+    free = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    with padded_in_whole_numbers():
+        program = torch.export.export(layer, (torch.zeros(2, 1, 13, 16),), dynamic_shapes=free, strict=False)
+    torch.export.save(program, tmp_path / "padded.pt2")
+    again = torch.export.load(tmp_path / "padded.pt2").module()
+    for size in ((8, 9), (31, 64)):
+        image = torch.randn(2, 1, *size)
+        torch.testing.assert_close(again(image), layer(image))
 
 
 class MadePairs(Pairs):
@@ -534,7 +555,7 @@ def test_weights_in_float16_are_computed_in_float32() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["deeplabv3plus", "csknet", "average"])
+@pytest.mark.parametrize("name", [pytest.param("deeplabv3plus", marks=pytest.mark.slow), "csknet", "average"])
 def test_the_same_answer_in_openvino(name: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
     options = {"band": "infrared"} if name == "deeplabv3plus" else {}
