@@ -30,7 +30,7 @@ _COMMON = re.compile(
     r"|src/crossband/(recipe|tensors|option_types|weights)\.py"
     r"|tests/overfitting\.py"
 )
-_EXPORT = re.compile(r"src/crossband/(export|runtime)/.*|tests/test_export\.py")
+_EXPORT = re.compile(r"src/crossband/(export|runtime)/.*")
 _SYSTEM = re.compile(r"src/crossband/systems/([a-z0-9]+)[./].*|tests/test_([a-z0-9]+)_training\.py")
 
 
