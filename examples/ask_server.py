@@ -1,6 +1,6 @@
 """Ask a server what it sees in a pair of images, over HTTP; `crossband serve RUN` is the server.
 
-python examples/ask_server.py http://127.0.0.1:7860 VISIBLE_IMAGE INFRARED_IMAGE OVERLAY.png
+python examples/ask_server.py http://127.0.0.1:7860 VISIBLE_IMAGE INFRARED_IMAGE OUT.png
 """
 
 import base64
@@ -28,7 +28,7 @@ def post(address: str, files: dict[str, Path], **fields: str) -> dict:
 def main(server: str, visible: str, infrared: str, out: str) -> None:
     files = {"visible": Path(visible), "infrared": Path(infrared)}
     answer = post(f"{server}/api/answer", files, compare="true")
-    Path(out).write_bytes(base64.b64decode(answer["pictures"]["overlay"]))
+    Path(out).write_bytes(base64.b64decode(answer["pictures"].get("overlay") or answer["pictures"]["fused"]))
     for one in answer["shares"] or []:
         print(f"{one['name']}: {100 * one['share']:.1f} %")
     for band, alone in answer["alone"].items():

@@ -117,6 +117,15 @@ class TestInterface:
         share = float((result.labels == 0).mean())
         assert share == 0 or f"road: {100 * share:.1f} %" in lines
 
+    def test_the_example_keeps_the_picture_of_a_system_that_only_fuses(
+        self, street_pairs: dict[str, list[Path]], tmp_path: Path
+    ) -> None:
+        bands = street_pairs["visible"][0], street_pairs["infrared"][0]
+        with server("learned") as (place, _):
+            example("main")(place, *map(str, bands), str(tmp_path / "fused.png"))
+        fused = cb.load("learned", device="cpu")(*bands).fused
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "fused.png")), fused)
+
     def test_a_batch_comes_as_one_zip(self, address: str, street_pairs: dict[str, list[Path]]) -> None:
         body = b"".join(
             f'--x\r\nContent-Disposition: form-data; name="{band}"; filename="{path.name}"\r\n\r\n'.encode()
