@@ -19,7 +19,8 @@ from crossband.words import BANDS, Band
 
 FARTHEST = 8.0
 """Of the logarithm of a distance: no statistic counts as farther."""
-_SHARE = "answer share of class "
+_OF_ANSWER = "answer "
+_SHARE = f"{_OF_ANSWER}share of class "
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class TrainedMonitor:
     both bands or of the answer is, the higher is the score; the farther one of the other band, the lower. So
     what is farther off than anything in training counts for at least as much.
     needed: the score above which a band is left out.
+    farthest: (S,), how far statistics have been in training where neither band was better left out.
+    image_farthest: (2,), how far those of visible, and of infrared, have been for whole pairs, in the mean.
+    An answer with a statistic that is farther is distrusted, since the run gave none like it that was worth
+    having. Then the band whose image is farther off than any whole one is left out, whatever the scores are.
     facts: how it was trained and what it found there, as JSON can hold it.
     """
 
@@ -46,6 +51,8 @@ class TrainedMonitor:
     last: np.ndarray
     ending: np.ndarray
     needed: float
+    farthest: np.ndarray
+    image_farthest: np.ndarray
     facts: Mapping[str, Any]
 
     def harmful(
@@ -61,15 +68,26 @@ class TrainedMonitor:
             return None
         classes = sum(name.startswith(_SHARE) for name in self.names)
         found = pair_statistics(visible, infrared) | answer_statistics(labels, confidence, classes)
-        scores = self.scores(np.array([[found[name] for name in self.names]]))[0]
-        band = BANDS[int(scores.argmax())]
-        return band if scores.max() > self.needed else None
+        place = int(self.left_out(np.array([[found[name] for name in self.names]]))[0])
+        return BANDS[place] if place >= 0 else None
+
+    def left_out(self, statistics: np.ndarray) -> np.ndarray:
+        """(N,) the place in `BANDS` of what is left out for statistics (N, S), or -1."""
+        return chosen(self.scores(statistics), self.needed, self.distrusted(statistics))
 
     def scores(self, statistics: np.ndarray) -> np.ndarray:
         """(N, 2) scores of visible and infrared for statistics (N, S)."""
         far = distances(statistics, self.mean, self.deviation)
         units = np.maximum(np.einsum("ns,bws->nbw", far, self.weight) + self.bias, 0)
         return np.einsum("nbw,bw->nb", units, self.last) + self.ending
+
+    def distrusted(self, statistics: np.ndarray) -> np.ndarray:
+        """(N,) the place in `BANDS` of the image that is off where an answer is like no good one, else -1."""
+        far = distances(statistics, self.mean, self.deviation)
+        of_answer = [name.startswith(_OF_ANSWER) for name in self.names]
+        unlike = (far > self.farthest)[:, of_answer].any(axis=1)
+        over = image_distances(self.names, far) - self.image_farthest
+        return np.where(unlike & (over.max(axis=1) > 0), over.argmax(axis=1), -1)
 
     def to_fields(self) -> dict[str, Any]:
         """The monitor as plain data, its numbers to five digits."""
@@ -100,12 +118,24 @@ class TrainedMonitor:
         return monitor
 
 
-_ARRAYS = ("mean", "deviation", "weight", "bias", "last", "ending")
+_ARRAYS = ("mean", "deviation", "weight", "bias", "last", "ending", "farthest", "image_farthest")
+
+
+def chosen(scores: np.ndarray, needed: float, distrusted: np.ndarray) -> np.ndarray:
+    """(N,) the place in `BANDS` of what is left out, or -1, by scores (N, 2) and what is distrusted (N,)."""
+    scored = np.where(scores.max(axis=1) > needed, scores.argmax(axis=1), -1)
+    return np.where(distrusted >= 0, distrusted, scored)
 
 
 def distances(statistics: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """How far statistics (..., S) are off: log(1 + deviations from the mean), at most `FARTHEST`."""
     return np.minimum(np.log1p(np.abs(statistics - mean) / deviation), FARTHEST)
+
+
+def image_distances(names: Sequence[str], far: np.ndarray) -> np.ndarray:
+    """(N, 2): the mean of the distances (N, S) of what is seen in each band's image alone; 0 of nothing."""
+    own = np.array([[name.startswith(f"{band} ") for name in names] for band in BANDS], float)
+    return far @ own.T / np.maximum(own.sum(axis=1), 1)
 
 
 def bears_on(names: Sequence[str]) -> np.ndarray:
@@ -123,7 +153,7 @@ def _check(monitor: TrainedMonitor) -> None:
     if unknown:
         raise ValueError(f"there is no statistic {unknown[0]!r}")
     count, width = len(monitor.names), monitor.last.shape[-1]
-    wanted = ((count,), (count,), (2, width, count), (2, width), (2, width), (2,))
+    wanted = ((count,), (count,), (2, width, count), (2, width), (2, width), (2,), (count,), (2,))
     arrays = [getattr(monitor, name) for name in _ARRAYS]
     if not count or any(one.shape != shape for one, shape in zip(arrays, wanted, strict=True)):
         raise ValueError("its numbers do not fit together")

@@ -28,7 +28,14 @@ from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.corruption import drawn_corruption
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.systems.base import System
-from crossband.trained_monitor import TrainedMonitor, bears_on, distances
+from crossband.trained_monitor import (
+    FARTHEST,
+    TrainedMonitor,
+    bears_on,
+    chosen,
+    distances,
+    image_distances,
+)
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
@@ -48,6 +55,10 @@ _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
 _LEVELS = 41
 """How sure a monitor must be: so many degrees are tried."""
+_MARGINS = (0.0, 0.1, 0.25, 0.5, 1.0, FARTHEST)
+"""By how much an answer must be farther off than any good one; by the last none is."""
+_GOOD = 0.005
+"""An answer is good where leaving a band out would add no more mean IoU than this."""
 _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
@@ -220,31 +231,59 @@ def _gains(matrices: np.ndarray, able: Sequence[bool]) -> np.ndarray:
 def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     """A monitor that gains as much mean IoU as it can by leaving bands out.
 
-    How sure it must be is chosen on what its networks have not seen: corruptions that the others were left to
-    learn from, and whole pairs of the other half of the list. So that it gains most on faults that are new to
-    it, and whole pairs lose no more than a tenth of a point.
+    How sure it must be, and how far off an answer must be to be distrusted, is chosen on what its networks
+    have not seen: corruptions that the others were left to learn from, and whole pairs of the other half of
+    the list.
     """
     everything = np.ones(len(answers.gains), bool)
     owns, others = zip(*_folds(answers), strict=True)
     *partial, monitor = _fitted(answers, [*others, everything], seed)
+    folds = list(zip(owns, partial, strict=True))
     scores = np.zeros_like(answers.gains)
-    for own, network in zip(owns, partial, strict=True):
+    for own, network in folds:
         scores[own] = network.scores(answers.statistics[own])
-    # The last level is that at which nothing is left out.
-    levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
-    gained = {level: _gained(scores, answers.gains, level) for level in levels}
-    sure = [level for level in levels if gained[level][answers.whole].mean() >= -_MOST_LOST]
-    needed = max(sure, key=lambda level: gained[level].mean())
-    touched = scores.max(1) > needed
+    needed = _needed(answers, scores)
+    margin, distrusted = _least_margin(answers, folds)
+    left_out = chosen(scores, needed, distrusted)
+    gained, touched = _gained(left_out, answers.gains), left_out >= 0
     facts = {
         "pictures": len(scores),
-        "gained": round(float(gained[needed].mean()), 5),
+        "gained": round(float(gained.mean()), 5),
         "could_gain": round(float(np.maximum(answers.gains.max(1), 0).mean()), 5),
-        "gained_on_whole_pairs": round(float(gained[needed][answers.whole].mean()), 5),
+        "gained_on_whole_pairs": round(float(gained[answers.whole].mean()), 5),
         "whole_pairs_touched": round(float(touched[answers.whole].mean()), 4),
         "broken_pairs_touched": round(float(touched[~answers.whole].mean()), 4),
     }
-    return replace(monitor, needed=float(needed), facts=facts)
+    return replace(monitor, needed=needed, farthest=monitor.farthest + margin, facts=facts)
+
+
+def _needed(answers: Answers, scores: np.ndarray) -> float:
+    """The score that gains most, of those by which whole pairs lose no more than a tenth of a point."""
+    none = np.full(len(scores), -1)
+    # The last level is that at which nothing is left out.
+    levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
+    gained = {level: _gained(chosen(scores, level, none), answers.gains) for level in levels}
+    sure = [level for level in levels if gained[level][answers.whole].mean() >= -_MOST_LOST]
+    return float(max(sure, key=lambda level: gained[level].mean()))
+
+
+def _least_margin(
+    answers: Answers, folds: Sequence[tuple[np.ndarray, TrainedMonitor]]
+) -> tuple[float, np.ndarray]:
+    """The least margin by which what is left out of pictures with distrusted answers loses no more than a
+    tenth of a point, of all pictures and of whole pairs; and what that is (N,).
+
+    Not that which gains most: faults of which nothing is known may be worse than all that are drawn.
+    """
+    for margin in _MARGINS:
+        distrusted = np.zeros(len(answers.gains), int)
+        for own, network in folds:
+            wider = replace(network, farthest=network.farthest + margin)
+            distrusted[own] = wider.distrusted(answers.statistics[own])
+        gained = _gained(distrusted, answers.gains)
+        if min(gained.mean(), gained[answers.whole].mean()) >= -_MOST_LOST:
+            break
+    return margin, distrusted
 
 
 def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -257,10 +296,9 @@ def _folds(answers: Answers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield own, ~own
 
 
-def _gained(scores: np.ndarray, gains: np.ndarray, needed: float) -> np.ndarray:
-    """(N,): the gain of each picture by what such scores leave out."""
-    chosen = gains[np.arange(len(gains)), scores.argmax(1)]
-    return np.where(scores.max(1) > needed, chosen, 0.0)
+def _gained(left_out: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """(N,): the gain of each picture by what is left out of it, the place of a band or -1."""
+    return np.where(left_out < 0, 0.0, gains[np.arange(len(gains)), left_out])
 
 
 def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[TrainedMonitor]:
@@ -269,19 +307,24 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
     Each is the mean of a few small networks, on pictures drawn with replacement, as one network.
     """
     signs, places = bears_on(answers.names), _counterparts(answers.names)
+    # What a system cannot do without is worth -1 throughout, and is never left out.
+    needed = (answers.gains <= -1).all(axis=0)
     usuals, lessons, scales = [], [], []
-    for chosen in choices:
-        whole = answers.statistics[chosen & answers.whole]
+    for members in choices:
+        whole = answers.statistics[members & answers.whole]
         mean = whole.mean(0)
         deviation = whole.std(0) + _LEAST * (np.abs(mean) + _FAINT)
-        usuals.append((mean, deviation))
-        values, gains = distances(answers.statistics[chosen], mean, deviation), answers.gains[chosen]
+        values, gains = distances(answers.statistics[members], mean, deviation), answers.gains[members]
+        good = answers.whole[members] | (gains.max(axis=1) <= _GOOD)
+        off = image_distances(answers.names, values[answers.whole[members]]).max(axis=0)
+        usuals.append((mean, deviation, values[good].max(axis=0), np.where(needed, FARTHEST, off)))
         middle, scale = values.mean(0), values.std(0) + 1e-3
         scales.append((middle, scale))
         lessons += [_Lesson((values - middle) / scale, gains, [seed, number]) for number in range(_NETWORKS)]
     parts = [part.detach().numpy().astype(float) for part in _networks(lessons, signs, places)]
     monitors = []
-    for place, ((mean, deviation), (middle, scale)) in enumerate(zip(usuals, scales, strict=True)):
+    for place, (usual, (middle, scale)) in enumerate(zip(usuals, scales, strict=True)):
+        mean, deviation, farthest, image_farthest = usual
         own = slice(place * _NETWORKS, (place + 1) * _NETWORKS)
         # Side by side, (M, 2, W, ...) to (2, M * W, ...), the networks are one.
         weight, bias, last = (np.concatenate(list(part[own]), axis=1) for part in parts[:3])
@@ -297,6 +340,8 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
                 last=last / _NETWORKS,
                 ending=parts[3][own].mean(0),
                 needed=0.0,
+                farthest=farthest,
+                image_farthest=image_farthest,
                 facts={},
             )
         )
