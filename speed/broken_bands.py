@@ -33,7 +33,8 @@ from crossband.reproduce.quick import particular
 from crossband.systems import split_options
 from crossband.systems.base import System
 from crossband.trained_monitor import TrainedMonitor
-from crossband.training.monitoring import answer, fit
+from crossband.training.monitor_fitting import fit
+from crossband.training.monitoring import answer
 from crossband.words import Bands
 from small_runs import CROP, MSRS_BOXES, PLAIN, Dataset, Run, Series, run_arguments
 

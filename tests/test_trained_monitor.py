@@ -34,7 +34,8 @@ from crossband.stream import RecordedCamera, Stream
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.trained_monitor import TrainedMonitor, bears_on, distances
 from crossband.training.engine import train
-from crossband.training.monitoring import Answers, answer, fit
+from crossband.training.monitor_fitting import Answers, fit
+from crossband.training.monitoring import answer
 from crossband.weights import make_card, save_run
 from tiny_runs import tiny_options
 from tiny_systems import TINY, build
