@@ -2,8 +2,8 @@
 
     python .ci/changed_tests.py          # make test-changed
 
-Lately is the last four hours, and at least the last commit: what is older has been through continuous
-integration before. A system's slow tests are those whose names hold its own (tests/test_NAME_training.py)
+Lately is the last four hours, and at least the last commit: who works for longer is taken to have run it in
+between. A system's slow tests are those whose names hold its own (tests/test_NAME_training.py)
 and its export to ONNX; so for reproduce and export. What all systems use would ask for all of them; two
 stand for the others, since continuous integration has to stay under 12 minutes: CSK-Net, convolutional, in
 two phases, with a frozen teacher, an exchange and tied weights; and AMDANet, a transformer in one phase,
@@ -20,6 +20,12 @@ from pathlib import Path
 
 REPRESENTATIVE = ("csknet", "amdanet")
 LATELY = "4 hours"
+SEVERAL = {
+    "cddfuse": ("cddfuse", "learned"),
+    "classical": ("average", "guided", "laplacian", "maximum"),
+    "luma_fusion": ("average", "guided", "laplacian", "learned", "maximum"),
+}
+"""The systems that a module of `crossband.systems` is for, where that is not the one of its name."""
 ALL_SYSTEMS = "test_it_overfits"
 """Every system has one such test."""
 
@@ -31,7 +37,7 @@ _COMMON = re.compile(
     r"|tests/overfitting\.py"
 )
 _EXPORT = re.compile(r"src/crossband/(export|runtime)/.*")
-_SYSTEM = re.compile(r"src/crossband/systems/([a-z0-9]+)[./].*|tests/test_([a-z0-9]+)_training\.py")
+_SYSTEM = re.compile(r"src/crossband/systems/([a-z0-9_]+)[./].*|tests/test_([a-z0-9]+)_training\.py")
 
 
 def expression(paths: Iterable[str]) -> str:
@@ -47,7 +53,7 @@ def expression(paths: Iterable[str]) -> str:
             names.add("export.py")
         elif match := _SYSTEM.fullmatch(path):
             names.add(match[1] or match[2])
-            exported |= {match[1]} - {None, *REPRESENTATIVE}
+            exported |= {*SEVERAL.get(match[1], (match[1],))} - {None, *REPRESENTATIVE}
         elif path.startswith("src/crossband/reproduce/"):
             names.add("reproduce")
     wanted = [f"test_{name}" for name in sorted(names)] + [f"onnx and {name}" for name in sorted(exported)]

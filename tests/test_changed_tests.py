@@ -60,6 +60,15 @@ def test_the_tests_of_what_changed(paths: list[str], expected: str) -> None:
     assert CHANGED.expression(paths) == expected
 
 
+def test_what_a_system_is_made_of_asks_for_its_export() -> None:
+    for name in set(list_systems()) - set(CHANGED.REPRESENTATIVE):
+        for kind in system_class(name).__mro__:
+            module = kind.__module__.replace(".", "/")
+            if module.startswith("crossband/systems/") and module != "crossband/systems/base":
+                chosen = CHANGED.expression([f"src/{module}.py"])
+                assert f"onnx and {name}" in chosen, (module, chosen)
+
+
 def test_every_system_that_is_trained_has_a_test_that_it_learns() -> None:
     for name in list_systems():
         if system_class(name).trained_by is not None:
