@@ -127,6 +127,19 @@ def test_a_monitor_learns_which_band_does_harm_and_spares_whole_pairs(fitted: Tr
     assert monitor.facts["gained_on_whole_pairs"] >= -0.001
 
 
+def test_how_sure_a_monitor_must_be_is_said_of_each_band() -> None:
+    answers = made_answers()
+    statistics, gains = answers.statistics.copy(), answers.gains.copy()
+    # Infrared of some whole pairs is as far off as it ever is where it does harm, and is much needed there.
+    some = np.flatnonzero(answers.whole)[::10]
+    statistics[some, 1], gains[some, 1] = 9.0, -1.0
+    monitor = fit(replace(answers, statistics=statistics, gains=gains))
+    kind, left = np.tile([0, 1, 2, 3], 60), monitor.left_out(made_answers(seed=1).statistics)
+    assert np.mean(left[kind == 1] == 0) > 0.95
+    assert np.mean(left[kind == 2] == 1) < 0.2
+    assert monitor.needed[1] > monitor.needed[0] + 1
+
+
 def test_where_no_band_is_worth_leaving_out_none_is() -> None:
     answers = made_answers()
     monitor = fit(replace(answers, gains=np.full_like(answers.gains, -0.1)))
@@ -146,7 +159,7 @@ def test_of_an_answer_like_no_good_one_the_band_is_left_out_whose_image_is_farth
         bias=np.zeros((2, 1)),
         last=np.ones((2, 1)),
         ending=np.zeros(2),
-        needed=1.0,
+        needed=np.ones(2),
         farthest=np.log([4.0, 4.0, 4.0]),
         image_farthest=np.log([3.0, 5.0]),
         facts={},
@@ -343,7 +356,7 @@ def hand_made(band: str) -> TrainedMonitor:
         bias=np.zeros((2, 1)),
         last=np.ones((2, 1)),
         ending=np.zeros(2),
-        needed=float(np.log(2)),
+        needed=np.full(2, np.log(2)),
         farthest=np.array([8.0]),
         image_farthest=np.array([8.0, 8.0]),
         facts={},
@@ -369,7 +382,8 @@ def test_a_monitor_is_kept_as_plain_data(fitted: TrainedMonitor) -> None:
         {"mean": ["x"]},
         {"mean": "none"},
         {"deviation": [0.0]},
-        {"needed": float("nan")},
+        {"needed": [float("nan"), 1.0]},
+        {"needed": 1.0},
         {"weight": []},
         {"weight": [[[1.0, 2.0]], [[0.0, 0.0]]]},
         {"weight": [[[-1.0]], [[0.0]]]},

@@ -35,7 +35,7 @@ class TrainedMonitor:
     score of visible, and one for that of infrared. In both, the farther a statistic of the band itself, of
     both bands or of the answer is, the higher is the score; the farther one of the other band, the lower. So
     what is farther off than anything in training counts for at least as much.
-    needed: the score above which a band is left out.
+    needed: (2,), the scores above which visible, and infrared, are left out; of both which is more above.
     farthest: (S,), how far statistics have been in training where neither band was better left out.
     image_farthest: (2,), how far those of visible, and of infrared, have been for whole pairs, in the mean.
     An answer with a statistic that is farther is distrusted, since the run gave none like it that was worth
@@ -50,7 +50,7 @@ class TrainedMonitor:
     bias: np.ndarray
     last: np.ndarray
     ending: np.ndarray
-    needed: float
+    needed: np.ndarray
     farthest: np.ndarray
     image_farthest: np.ndarray
     facts: Mapping[str, Any]
@@ -95,7 +95,6 @@ class TrainedMonitor:
         return {
             "names": list(self.names),
             **arrays,
-            "needed": float(f"{self.needed:.6g}"),
             "facts": dict(self.facts),
         }
 
@@ -106,7 +105,6 @@ class TrainedMonitor:
             monitor = cls(
                 names=tuple(map(str, fields["names"])),
                 **{name: np.array(fields[name], dtype=float) for name in _ARRAYS},
-                needed=float(fields["needed"]),
                 facts=dict(fields["facts"]),
             )
             _check(monitor)
@@ -118,12 +116,16 @@ class TrainedMonitor:
         return monitor
 
 
-_ARRAYS = ("mean", "deviation", "weight", "bias", "last", "ending", "farthest", "image_farthest")
+_ARRAYS = ("mean", "deviation", "weight", "bias", "last", "ending", "needed", "farthest", "image_farthest")
 
 
-def chosen(scores: np.ndarray, needed: float, distrusted: np.ndarray) -> np.ndarray:
-    """(N,) the place in `BANDS` of what is left out, or -1, by scores (N, 2) and what is distrusted (N,)."""
-    scored = np.where(scores.max(axis=1) > needed, scores.argmax(axis=1), -1)
+def chosen(scores: np.ndarray, needed: np.ndarray, distrusted: np.ndarray) -> np.ndarray:
+    """(N,) the place in `BANDS` of what is left out, or -1.
+
+    scores: (N, 2). needed: (2,), as of a `TrainedMonitor`. distrusted: (N,), which come before all scores.
+    """
+    over = scores - needed
+    scored = np.where(over.max(axis=1) > 0, over.argmax(axis=1), -1)
     return np.where(distrusted >= 0, distrusted, scored)
 
 
@@ -153,11 +155,11 @@ def _check(monitor: TrainedMonitor) -> None:
     if unknown:
         raise ValueError(f"there is no statistic {unknown[0]!r}")
     count, width = len(monitor.names), monitor.last.shape[-1]
-    wanted = ((count,), (count,), (2, width, count), (2, width), (2, width), (2,), (count,), (2,))
+    wanted = ((count,), (count,), (2, width, count), (2, width), (2, width), (2,), (2,), (count,), (2,))
     arrays = [getattr(monitor, name) for name in _ARRAYS]
     if not count or any(one.shape != shape for one, shape in zip(arrays, wanted, strict=True)):
         raise ValueError("its numbers do not fit together")
-    if not all(np.isfinite(one).all() for one in (*arrays, np.array(monitor.needed))):
+    if not all(np.isfinite(one).all() for one in arrays):
         raise ValueError("it holds NaN")
     if not (monitor.deviation > 0).all():
         raise ValueError("its deviations are not above 0")

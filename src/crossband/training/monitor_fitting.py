@@ -7,6 +7,7 @@ images and answers are from those of whole pairs. What the run made of the pictu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,7 +38,7 @@ _LEAST, _FAINT = 0.02, 0.05
 _MOST_LOST = 0.001
 """Mean IoU that leaving bands out of whole pairs may cost."""
 _LEVELS = 41
-"""How sure a monitor must be: so many degrees are tried."""
+"""How sure a monitor must be of either band: so many degrees are tried."""
 _MARGINS = (0.0, 0.1, 0.25, 0.5, 1.0, FARTHEST)
 """By how much an answer must be farther off than any good one; by the last none is."""
 _GOOD = 0.005
@@ -94,14 +95,20 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
     return replace(monitor, needed=needed, farthest=monitor.farthest + margin, facts=facts)
 
 
-def _needed(answers: Answers, scores: np.ndarray) -> float:
-    """The score that gains most, of those by which whole pairs lose no more than a tenth of a point."""
+def _needed(answers: Answers, scores: np.ndarray) -> np.ndarray:
+    """(2,) the scores that gain most, of those by which whole pairs lose no more than a tenth of a point.
+
+    Each band has its own: to lose one may cost whole pairs much, and to lose the other hardly anything.
+    """
     none = np.full(len(scores), -1)
-    # The last level is that at which nothing is left out.
-    levels = np.quantile(scores.max(1).clip(min=0), np.linspace(0, 1, _LEVELS))
-    gained = {level: _gained(chosen(scores, level, none), answers.gains) for level in levels}
-    sure = [level for level in levels if gained[level][answers.whole].mean() >= -_MOST_LOST]
-    return float(max(sure, key=lambda level: gained[level].mean()))
+    # By the last level of a band it is never left out.
+    degrees = np.quantile(scores.clip(min=0), np.linspace(0, 1, _LEVELS), axis=0)
+    most, needed = -np.inf, degrees[-1]
+    for levels in map(np.array, itertools.product(*degrees.T)):
+        gained = _gained(chosen(scores, levels, none), answers.gains)
+        if gained.mean() > most and gained[answers.whole].mean() >= -_MOST_LOST:
+            most, needed = gained.mean(), levels
+    return needed
 
 
 def _least_margin(
@@ -176,7 +183,7 @@ def _fitted(answers: Answers, choices: Sequence[np.ndarray], seed: int) -> list[
                 bias=bias - weight @ middle,
                 last=last / _NETWORKS,
                 ending=parts[3][own].mean(0),
-                needed=0.0,
+                needed=np.zeros(2),
                 farthest=farthest,
                 image_farthest=image_farthest,
                 facts={},
