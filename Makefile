@@ -21,7 +21,7 @@ help:
 	@echo "make test-changed        of those, the ones that go with what was changed lately"
 	@echo "make test-snippets       the commands on the pages that are cheap"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
-	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: a minute"
+	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: minutes"
 	@echo "make lint                ruff and mypy"
 	@echo "make extras              whether each extra can be installed, and all together"
 	@echo "make speed               time and memory, as ratios to plain references"
@@ -75,8 +75,9 @@ test-release: test-slow soak
 soak: setup
 	$(BIN)/python tests/soak.py
 
+# Other damage, and the other half of the commands killed, from one commit to the next.
 soak-short: setup
-	$(BIN)/python tests/soak.py --short
+	$(BIN)/python tests/soak.py --short --seed $$(git rev-list --count HEAD 2>/dev/null || echo 0)
 
 lint: setup
 	$(BIN)/ruff check .

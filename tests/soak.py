@@ -1,10 +1,11 @@
 """An hour of abuse: damaged files, kills, full disks, two writers, two processes, many predictions.
 
     python tests/soak.py            the whole, about an hour
-    python tests/soak.py --short    some of each kind in a minute, for continuous integration
+    python tests/soak.py --short    some of each kind in minutes, for continuous integration
 
 Prints a table of what was tried, and what was wrong; the exit code is 1 if anything was. The same seed gives
-the same damage and the same moments of killing, as shares of an uninterrupted command's time.
+the same damage and the same moments of killing, as shares of an uninterrupted command's time. The short form
+kills every other command and lets two of each of the others write, and by the next seed the other way round.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from crossband.training.curves import read_curves
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run
 from mutations import damaged, garbled
-from soak_commands import DATA, HANG, TINY, Command, run, writings
+from soak_commands import DATA, HANG, TINY, Command, Writing, run, writings
 from terminal import take_signals_of_a_terminal
 from test_mutated_files import READERS, WHOLE, attempt, is_a_good_error
 
@@ -62,15 +63,24 @@ class Tally:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much of each kind: damaged files and texts, kills and races of each command, predictions."""
+    """How much of each kind: damaged files and texts, kills and races of each command, predictions.
+
+    every: each such command is killed, and each raced, beginning at the seed's place and the one after it.
+    """
 
     damaged: int
     kills: int
     races: int
     predictions: int
+    every: int = 1
+
+    def of(self, first: int) -> list[tuple[str, Writing]]:
+        """The commands whose turn it is."""
+        listed = list(writings().items())
+        return listed[first % self.every :: self.every]
 
 
-SHORT, WHOLE_HOUR = Amount(300, 1, 1, 300), Amount(10_000, 25, 10, 10_000)
+SHORT, WHOLE_HOUR = Amount(300, 1, 1, 300, every=2), Amount(10_000, 25, 10, 10_000)
 
 
 def crossband(*arguments: str) -> tuple[int, str]:
@@ -210,7 +220,7 @@ def soak_texts(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Every command killed at random moments, then brought to its end: the result must be the same."""
     rng = random.Random(seed)
-    for name, writing in writings().items():
+    for name, writing in amount.of(seed):
         tally = Tally(f"kills of {name}")
         whole = out / f"whole-{name}"
         started = time.monotonic()
@@ -236,7 +246,7 @@ def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 
 def soak_writers(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
     """Two of each command into one folder: what is there is one's, and never a mixture."""
-    for name, writing in writings().items():
+    for name, writing in amount.of(seed + 1):
         tally = Tally(f"two writers: {name}")
         alone = []
         for side in (0, 1):
@@ -392,7 +402,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--short", action="store_true", help="a minute, for continuous integration")
+    parser.add_argument("--short", action="store_true", help="minutes, for continuous integration")
     parser.add_argument("--seed", type=int, default=0, help="of the damage and of the moments of killing")
     parser.add_argument("--only", default="", help="kinds whose name this is a part of, such as kills")
     options = parser.parse_args()
