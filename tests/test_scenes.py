@@ -22,10 +22,19 @@ from crossband.pairs.scenes import (
 from crossband.pairs.scenes.geometry import Camera
 from crossband.pairs.scenes.infrared import band_radiance
 from crossband.pairs.scenes.painting import paint
+from crossband.pairs.scenes.recent import Drawn, Recent
 from crossband.pairs.scenes.surfaces import PAINT_ON_ASPHALT, Label
 from crossband.pairs.scenes.world import build_world
 
 SMALL = (60, 80)
+
+
+@pytest.fixture(autouse=True)
+def rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scene is drawn, and not taken from those that other tests asked for."""
+    monkeypatch.setattr("crossband.pairs.scenes.render.RECENT", Recent(0))
+
+
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -97,6 +106,41 @@ def test_splits_and_seeds_share_no_scene():
 def test_a_longer_split_begins_with_the_shorter_one():
     short, long = Scenes("train", count=3, size=SMALL), Scenes("train", count=9, size=SMALL)
     assert [digest(pair) for pair in short] == [digest(long[index]) for index in range(3)]
+
+
+# ---- scenes that are kept
+
+
+def test_a_scene_that_is_kept_is_the_one_that_was_drawn(monkeypatch):
+    asked = [(0, 1, SMALL, "day", "fixed"), (0, 1, SMALL, None, "fixed"), (0, 1, (64, 80), "day", "fixed")]
+    asked += [(1, 1, SMALL, "day", "fixed"), (0, 2, SMALL, "day", "fixed"), (0, 1, SMALL, "night", "varied")]
+
+    def rendered():
+        return [render_scene(*scene, cameras=cameras) for *scene, cameras in asked]
+
+    drawn = rendered()
+    monkeypatch.setattr("crossband.pairs.scenes.render.RECENT", Recent())
+    for pair in rendered():
+        # Nobody sees what was written into another one's picture.
+        pair.visible[:], pair.infrared[:], pair.label[:] = 0, 0, 0
+    for pair, expected in zip(rendered(), drawn, strict=True):
+        assert digest(pair) == digest(expected)
+        assert (pair.name, pair.condition) == (expected.name, expected.condition)
+
+
+def test_the_scenes_asked_for_last_are_kept_up_to_so_many_bytes():
+    drawn: list[str] = []
+
+    def draw(key: str) -> Drawn:
+        drawn.append(key)
+        image = np.full((10, 10), len(drawn), np.uint8)
+        return Drawn(np.dstack([image] * 3), image, image, key)
+
+    recent = Recent(1500)
+    for key in ("a", "b", "c", "a", "d", "c", "a", "b"):
+        assert recent.get(key, lambda key=key: draw(key)).condition == key
+    assert drawn == ["a", "b", "c", "d", "b"]
+    assert Recent(499).get("e", lambda: draw("e")).condition == "e"
 
 
 # ---- cameras of every scene's own

@@ -8,17 +8,34 @@ from crossband.pairs.base import Pair
 from crossband.pairs.scenes.cameras import Pictures, by_other_cameras
 from crossband.pairs.scenes.infrared import render_infrared
 from crossband.pairs.scenes.painting import paint
+from crossband.pairs.scenes.recent import Drawn, Recent
 from crossband.pairs.scenes.shading import draw_shade
 from crossband.pairs.scenes.visible import render_visible
 from crossband.pairs.scenes.weather import CONDITIONS, draw_weather
 from crossband.pairs.scenes.world import build_world
 
+RECENT = Recent()
+
 
 def render(seed: int, index: int, size: tuple[int, int], condition: str | None, *, varied: bool) -> Pair:
-    """Render one scene; see ``crossband.pairs.scenes.render_scene``.
+    """Render one scene; see ``crossband.pairs.scenes.render_scene``. The scenes rendered last are kept."""
+    drawn = RECENT.get(
+        (seed, index, size, condition, varied), lambda: _draw(seed, index, size, condition, varied=varied)
+    )
+    return Pair(
+        name=f"{seed}-{index}-{drawn.condition}",
+        visible=drawn.visible.astype(np.float32) / np.float32(255),
+        infrared=drawn.infrared.astype(np.float32) / np.float32(255),
+        label=drawn.label.copy(),
+        condition=drawn.condition,
+    )
 
-    Streams of random numbers of their own for the world, the weather, the noise of each band and the cameras:
-    neither of the condition, the size and the cameras changes what stands in the street.
+
+def _draw(seed: int, index: int, size: tuple[int, int], condition: str | None, *, varied: bool) -> Drawn:
+    """Draw one scene, from seed and index alone.
+
+    The world, the weather, the noise of each band and the cameras have random numbers of their own each:
+    neither the condition, nor the size, nor the cameras change what stands in the street.
     """
     place, air, light, heat, lens = (np.random.default_rng([seed, index, stream]) for stream in range(5))
     drawn = CONDITIONS[int(air.integers(len(CONDITIONS)))]
@@ -32,10 +49,4 @@ def render(seed: int, index: int, size: tuple[int, int], condition: str | None, 
     )
     if varied:
         pictures = by_other_cameras(pictures, geometry, weather, lens)
-    return Pair(
-        name=f"{seed}-{index}-{weather.condition}",
-        visible=pictures.visible.astype(np.float32) / np.float32(255),
-        infrared=pictures.infrared.astype(np.float32) / np.float32(255),
-        label=geometry.labels(),
-        condition=weather.condition,
-    )
+    return Drawn(pictures.visible, pictures.infrared, geometry.labels(), weather.condition)
