@@ -73,17 +73,25 @@ class TrainedMonitor:
 
     def left_out(self, statistics: np.ndarray) -> np.ndarray:
         """(N,) the place in `BANDS` of what is left out for statistics (N, S), or -1."""
-        return chosen(self.scores(statistics), self.needed, self.distrusted(statistics))
+        far = self._distances(statistics)
+        return chosen(self._scores(far), self.needed, self._distrusted(far))
 
     def scores(self, statistics: np.ndarray) -> np.ndarray:
         """(N, 2) scores of visible and infrared for statistics (N, S)."""
-        far = distances(statistics, self.mean, self.deviation)
-        units = np.maximum(np.einsum("ns,bws->nbw", far, self.weight) + self.bias, 0)
-        return np.einsum("nbw,bw->nb", units, self.last) + self.ending
+        return self._scores(self._distances(statistics))
 
     def distrusted(self, statistics: np.ndarray) -> np.ndarray:
         """(N,) the place in `BANDS` of the image that is off where an answer is like no good one, else -1."""
-        far = distances(statistics, self.mean, self.deviation)
+        return self._distrusted(self._distances(statistics))
+
+    def _distances(self, statistics: np.ndarray) -> np.ndarray:
+        return distances(statistics, self.mean, self.deviation)
+
+    def _scores(self, far: np.ndarray) -> np.ndarray:
+        units = np.maximum(np.einsum("ns,bws->nbw", far, self.weight) + self.bias, 0)
+        return np.einsum("nbw,bw->nb", units, self.last) + self.ending
+
+    def _distrusted(self, far: np.ndarray) -> np.ndarray:
         of_answer = [name.startswith(_OF_ANSWER) for name in self.names]
         unlike = (far > self.farthest)[:, of_answer].any(axis=1)
         over = image_distances(self.names, far) - self.image_farthest
