@@ -21,8 +21,8 @@ from crossband.pairs.scenes import (
 )
 from crossband.pairs.scenes.geometry import Camera
 from crossband.pairs.scenes.infrared import band_radiance
+from crossband.pairs.scenes.kept import Drawn, KeptScenes
 from crossband.pairs.scenes.painting import paint
-from crossband.pairs.scenes.recent import Drawn, Recent
 from crossband.pairs.scenes.surfaces import PAINT_ON_ASPHALT, Label
 from crossband.pairs.scenes.world import build_world
 
@@ -32,7 +32,7 @@ SMALL = (60, 80)
 @pytest.fixture(autouse=True)
 def rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scene is drawn, and not taken from those that other tests asked for."""
-    monkeypatch.setattr("crossband.pairs.scenes.render.RECENT", Recent(0))
+    monkeypatch.setattr("crossband.pairs.scenes.render.KEPT", KeptScenes(0))
 
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -113,13 +113,13 @@ def test_a_longer_split_begins_with_the_shorter_one():
 
 def test_a_scene_that_is_kept_is_the_one_that_was_drawn(monkeypatch):
     asked = [(0, 1, SMALL, "day", "fixed"), (0, 1, SMALL, None, "fixed"), (0, 1, (64, 80), "day", "fixed")]
-    asked += [(1, 1, SMALL, "day", "fixed"), (0, 2, SMALL, "day", "fixed"), (0, 1, SMALL, "night", "varied")]
+    asked += [(1, 1, SMALL, "day", "fixed"), (0, 2, SMALL, "day", "fixed"), (0, 1, SMALL, "day", "varied")]
 
     def rendered():
         return [render_scene(*scene, cameras=cameras) for *scene, cameras in asked]
 
     drawn = rendered()
-    monkeypatch.setattr("crossband.pairs.scenes.render.RECENT", Recent())
+    monkeypatch.setattr("crossband.pairs.scenes.render.KEPT", KeptScenes())
     for pair in rendered():
         # Nobody sees what was written into another one's picture.
         pair.visible[:], pair.infrared[:], pair.label[:] = 0, 0, 0
@@ -128,19 +128,38 @@ def test_a_scene_that_is_kept_is_the_one_that_was_drawn(monkeypatch):
         assert (pair.name, pair.condition) == (expected.name, expected.condition)
 
 
-def test_the_scenes_asked_for_last_are_kept_up_to_so_many_bytes():
-    drawn: list[str] = []
+def test_scenes_are_kept_up_to_so_many_bytes():
+    drawn: list[int] = []
 
-    def draw(key: str) -> Drawn:
-        drawn.append(key)
-        image = np.full((10, 10), len(drawn), np.uint8)
-        return Drawn(np.dstack([image] * 3), image, image, key)
+    def asked(scenes: KeptScenes, key: int, side: int = 10) -> None:
+        def draw() -> Drawn:
+            drawn.append(key)
+            image = np.zeros((side, side), np.uint8)
+            return Drawn(np.dstack([image] * 3), image, image, str(key))
 
-    recent = Recent(1500)
-    for key in ("a", "b", "c", "a", "d", "c", "a", "b"):
-        assert recent.get(key, lambda key=key: draw(key)).condition == key
-    assert drawn == ["a", "b", "c", "d", "b"]
-    assert Recent(499).get("e", lambda: draw("e")).condition == "e"
+        assert scenes.get(key, draw).condition == str(key)
+
+    fits, tight, none = KeptScenes(500 * 20), KeptScenes(500 * 20 - 1), KeptScenes(499)
+    for scenes, most in ((fits, 20), (tight, 70), (none, 100)):
+        drawn.clear()
+        for _ in range(5):
+            for key in range(20):
+                asked(scenes, key)
+        assert drawn[:20] == list(range(20))
+        # All of them at first; of nineteen places for twenty that take turns, some last a round.
+        assert len(drawn) <= most
+    assert len(drawn) == 100
+    # One for which there is no room takes none from the others.
+    asked(fits, 20, side=60)
+    drawn.clear()
+    for key in range(20):
+        asked(fits, key)
+    assert drawn == []
+    # One that takes the room of several.
+    asked(fits, 21, side=40)
+    for key in range(20):
+        asked(fits, key)
+    assert 17 <= len(drawn) < 40
 
 
 # ---- cameras of every scene's own

@@ -7,19 +7,19 @@ import numpy as np
 from crossband.pairs.base import Pair
 from crossband.pairs.scenes.cameras import Pictures, by_other_cameras
 from crossband.pairs.scenes.infrared import render_infrared
+from crossband.pairs.scenes.kept import Drawn, KeptScenes
 from crossband.pairs.scenes.painting import paint
-from crossband.pairs.scenes.recent import Drawn, Recent
 from crossband.pairs.scenes.shading import draw_shade
 from crossband.pairs.scenes.visible import render_visible
 from crossband.pairs.scenes.weather import CONDITIONS, draw_weather
 from crossband.pairs.scenes.world import build_world
 
-RECENT = Recent()
+KEPT = KeptScenes()
 
 
 def render(seed: int, index: int, size: tuple[int, int], condition: str | None, *, varied: bool) -> Pair:
-    """Render one scene; see ``crossband.pairs.scenes.render_scene``. The scenes rendered last are kept."""
-    drawn = RECENT.get(
+    """Render one scene; see ``crossband.pairs.scenes.render_scene``. Scenes are kept, to be given again."""
+    drawn = KEPT.get(
         (seed, index, size, condition, varied), lambda: _draw(seed, index, size, condition, varied=varied)
     )
     return Pair(

@@ -1,8 +1,8 @@
-"""Scenes that were rendered last, kept in memory: a training reads each again in every epoch."""
+"""Scenes that were rendered, kept in memory: a training reads each again in every epoch."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import random
 from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import NamedTuple
@@ -26,26 +26,37 @@ class Drawn(NamedTuple):
         return self.visible.nbytes + self.infrared.nbytes + self.label.nbytes
 
 
-class Recent:
-    """The scenes asked for last, up to a number of bytes; may be asked from several threads."""
+class KeptScenes:
+    """Scenes that were asked for, up to a number of bytes; may be asked from several threads.
+
+    Which one makes room is drawn: of more scenes than there is room for, read in the same order again and
+    again, the oldest would always go just before it is asked for.
+    """
 
     def __init__(self, most_bytes: int = _MOST_BYTES):
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[Hashable, Drawn] = OrderedDict()
+        self._kept: dict[Hashable, Drawn] = {}
+        self._keys: list[Hashable] = []
         self._bytes = 0
         self._lock = Lock()
+        self._random = random.Random(0)
 
     def get(self, key: Hashable, draw: Callable[[], Drawn]) -> Drawn:
         """The scene of this key, drawn if it is not kept. Its arrays are shared: nobody may write to them."""
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
                 return self._kept[key]
         drawn = draw()
         with self._lock:
-            if key not in self._kept:
+            if key not in self._kept and drawn.bytes <= self._most_bytes:
+                self._make_room(drawn.bytes)
                 self._kept[key] = drawn
+                self._keys.append(key)
                 self._bytes += drawn.bytes
-            while self._bytes > self._most_bytes:
-                self._bytes -= self._kept.popitem(last=False)[1].bytes
         return drawn
+
+    def _make_room(self, size: int) -> None:
+        while self._bytes + size > self._most_bytes:
+            place = self._random.randrange(len(self._keys))
+            self._keys[place], self._keys[-1] = self._keys[-1], self._keys[place]
+            self._bytes -= self._kept.pop(self._keys.pop()).bytes
