@@ -114,7 +114,8 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
 def scored(out: Path) -> tuple[Pairs, dict[str, Predictor], dict[str, Evaluation]]:
     """The test scenes of a demo's folder, and by run what was trained and how it does on them."""
     test = open_pairs(f"folder:{out / 'scenes'}", "test")
-    predictors = {row.run: load(out / "runs" / row.run, device="cpu") for row in ROWS}
+    runs = dict.fromkeys(row.run for row in ROWS)
+    predictors = {run: load(out / "runs" / run, device="cpu") for run in runs}
     evaluations = {
         run: evaluate(
             predictor.system, test, bands=[row.bands for row in ROWS if row.run == run], batch_size=8
