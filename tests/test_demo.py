@@ -12,7 +12,7 @@ from crossband.errors import OptionError
 from crossband.locks import LOCK_NAME
 from crossband.run_card import read_card
 
-TINY = DemoSize(train=20, test=10, height=48, width=64, epochs=1)
+TINY = DemoSize(train=10, test=6, height=32, width=48, epochs=1)
 
 
 @pytest.fixture(scope="module")
