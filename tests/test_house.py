@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -114,6 +115,11 @@ def private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
+def called(node: ast.Call) -> str:
+    """The last part of the name of what a call calls."""
+    return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
+
+
 def reaches_into(tree: ast.AST) -> Iterator[str]:
     """Names with a leading underscore that are imported from our package, or taken of what comes from it."""
     ours: set[str] = set()
@@ -131,13 +137,14 @@ def reaches_into(tree: ast.AST) -> Iterator[str]:
                 owner = owner.value
             if isinstance(owner, ast.Name) and owner.id in ours:
                 yield ast.unparse(node)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr") and len(node.args) > 1:
+        elif isinstance(node, ast.Call) and called(node).endswith("setattr") and len(node.args) > 1:
             owner, name = node.args[0], node.args[1]
             root = ast.unparse(owner).partition(".")[0]
             if root in ours and isinstance(name, ast.Constant) and private(str(name.value)):
                 yield ast.unparse(node)
 
 
+@cache
 def private_names_of_the_package() -> set[str]:
     """What our modules call self._name; an object's is seen by its name alone."""
     found: set[str] = set()
