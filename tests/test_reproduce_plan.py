@@ -191,7 +191,7 @@ def test_a_changed_recipe_changes_every_phase_of_quick() -> None:
 
 def test_every_phase_of_quick_decays_to_its_end() -> None:
     """SegMiF's own recipe spreads a decay over seven rounds, of which quick has two."""
-    plan = plan_of("amdanet/comparison", "csknet/table-3")
+    plan = plan_of("amdanet/comparison", "csknet/table-3", settings=replace(QUICK, encoder="test_resnet"))
     for job in plan.jobs.values():
         with torch.device("meta"):
             resolved = resolve(job.options)
