@@ -5,4 +5,4 @@ from crossband.testing import SystemContract
 
 class TestLateMean(SystemContract):
     system = "latemean"
-    small = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}  # noqa: RUF012
+    small = {"encoder": "test_efficientnet", "decoder_channels": 16}  # noqa: RUF012
