@@ -81,7 +81,7 @@ def _runs(root: Path) -> None:
     trained = {
         "csknet": {"encoder": "test_efficientnet", "network": {"decoder_channels": 16}},
         "amdanet": {"encoder": "test_efficientnet", "network": {"decoder_channels": 16}},
-        "fuser": {"network": {"width": 8, "heads": 2, "blocks": 1}},
+        "fuser": {"network": {"width": 8, "heads": 2, "blocks": 1}, "augmentation": {"crop": [32, 48]}},
     }
     for name, more in trained.items():
         options = TrainOptions(
