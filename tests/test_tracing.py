@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -64,15 +65,20 @@ FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
     lambda x: F.linear(x.transpose(1, 3), bias=torch.ones(5), weight=WEIGHTS),
     lambda x: F.interpolate(torch.eye(x.shape[3])[None], size=x.shape[2], mode="linear"),
     lambda x: F.cosine_similarity(x, x.flip(2), dim=1),
+    lambda x: F.cosine_similarity(x, 1 - x, dim=-1),
+    lambda x: F.scaled_dot_product_attention(*(part.transpose(1, 3) for part in (x, 2 * x, 1 - x))),
+    lambda x: F.layer_norm(torch.stack([x, -x], dim=1).transpose(2, 4), (3,), *WEIGHTS[:2]),
     lambda x: torch.where((x > 0) & (x < 1), 1 - x, F.dropout2d(x, 0.5, training=False)),
     lambda x: x[0, 0].T * torch.outer(SORTED[:3], SORTED[:1])[..., None],
     lambda x: sum((x * torch.quantile(SORTED, share) for share in (0.0, 0.1, 0.5, 1.0)), x),
+    lambda x: torch.where((torch.arange(x.shape[3]) % 2).bool(), x, -x),
+    lambda x: x + torch.arange(x.shape[3]) / 2 + (torch.arange(x.shape[2]) * 1.5)[:, None],
 ]
 
 
-@pytest.mark.parametrize("number", range(len(FUNCTIONS)))
-def test_a_graph_computes_what_the_function_does(number: int) -> None:
-    module = Function(FUNCTIONS[number]).eval()
+def check(function: Callable[[Tensor], Tensor]) -> None:
+    """The graph of a function gives what the function does, at another size too."""
+    module = Function(function).eval()
     free: Any = torch.export.Dim.DYNAMIC
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -83,3 +89,13 @@ def test_a_graph_computes_what_the_function_does(number: int) -> None:
     x = torch.randn(3, 3, 11, 5, generator=random)
     (made,) = session.run(["out/y"], {"in/x": x.numpy()})
     np.testing.assert_allclose(made, module({"x": x})["y"].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(len(FUNCTIONS)))
+def test_a_graph_computes_what_the_function_does(number: int) -> None:
+    check(FUNCTIONS[number])
+
+
+def test_a_pytorch_that_keeps_its_inner_parts_elsewhere_traces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.onnx._internal.fx.passes.type_promotion", None)
+    check(grid)

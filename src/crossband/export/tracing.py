@@ -126,14 +126,27 @@ def _translations_of_pytorch(opset: int) -> Any:
 
 
 def _promotes(node: torch.fx.Node, table: Any) -> bool:
-    """Whether an operator that has a rule for tensors of two types takes others than floating ones of one."""
-    if not isinstance(node.target, torch._ops.OpOverload) or not table.get_rule(node.target.overloadpacket):
+    """Whether an operator that has a rule for tensors of two types may compute in another than it is given.
+
+    It does not if all are of one floating type, nor if all are of one whole type, with whole numbers, and the
+    rule is that of sums.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    rule = table.get_rule(node.target.overloadpacket)
+    if not rule:
         return False
     values = [given.meta.get("val") for given in node.all_input_nodes]
     types = {value.dtype for value in values if isinstance(value, Tensor)}
     if node.target is torch.ops.aten.where.self:
         types.discard(torch.bool)
-    return len(types) > 1 or not all(type.is_floating_point for type in types)
+    if len(types) > 1:
+        return True
+    if all(type.is_floating_point for type in types):
+        return False
+    numbers = [given for given in node.args if not isinstance(given, torch.fx.Node)]
+    keeps = getattr(getattr(rule, "promotion_kind", None), "name", "") == "DEFAULT"
+    return not keeps or torch.bool in types or any(type(number) is not int for number in numbers)
 
 
 def _functional(graph: torch.fx.Graph) -> bool:
