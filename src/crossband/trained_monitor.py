@@ -35,7 +35,7 @@ class TrainedMonitor:
     score of visible, and one for that of infrared. In both, the farther a statistic of the band itself, of
     both bands or of the answer is, the higher is the score; the farther one of the other band, the lower. So
     what is farther off than anything in training counts for at least as much.
-    needed: (2,), the scores above which visible, and infrared, are left out; of both which is more above.
+    needed: (2,), the scores above which visible, and infrared, are left out; of two that which is more above.
     farthest: (S,), how far statistics have been in training where neither band was better left out.
     image_farthest: (2,), how far those of visible, and of infrared, have been for whole pairs, in the mean.
     An answer with a statistic that is farther is distrusted, since the run gave none like it that was worth
