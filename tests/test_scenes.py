@@ -27,15 +27,13 @@ from crossband.pairs.scenes.surfaces import PAINT_ON_ASPHALT, Label
 from crossband.pairs.scenes.world import build_world
 
 SMALL = (60, 80)
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @pytest.fixture(autouse=True)
 def rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scene is drawn, and not taken from those that other tests asked for."""
     monkeypatch.setattr("crossband.pairs.scenes.render.KEPT", KeptScenes(0))
-
-
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def digest(pair) -> str:
