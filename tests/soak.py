@@ -63,9 +63,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much of each kind: damaged files and texts, kills and races of each command, predictions.
+    """How much of each kind: damaged files and texts, kills and races of a command, predictions.
 
-    every: each such command is killed, and each raced, beginning at the seed's place and the one after it.
+    every: of so many commands that follow each other one is killed, and one raced.
     """
 
     damaged: int
@@ -75,7 +75,7 @@ class Amount:
     every: int = 1
 
     def of(self, first: int) -> list[tuple[str, Writing]]:
-        """The commands whose turn it is."""
+        """The commands whose turn it is when the first one has this place, which may be beyond the last."""
         listed = list(writings().items())
         return listed[first % self.every :: self.every]
 
@@ -218,7 +218,7 @@ def soak_texts(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 
 
 def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
-    """Every command killed at random moments, then brought to its end: the result must be the same."""
+    """Commands killed at random moments, then brought to their end: the result must be the same."""
     rng = random.Random(seed)
     for name, writing in amount.of(seed):
         tally = Tally(f"kills of {name}")
@@ -245,7 +245,7 @@ def soak_kills(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
 
 
 def soak_writers(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
-    """Two of each command into one folder: what is there is one's, and never a mixture."""
+    """Two of a command into one folder: what is there is one's, and never a mixture."""
     for name, writing in amount.of(seed + 1):
         tally = Tally(f"two writers: {name}")
         alone = []
@@ -409,6 +409,7 @@ def main() -> int:
     take_signals_of_a_terminal()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     amount = SHORT if options.short else WHOLE_HOUR
+    print(f"seed {options.seed}", flush=True)
     tallies, began = [], time.monotonic()
     for soak in SOAKS:
         if options.only not in soak.__name__:
