@@ -5,8 +5,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start many processes: compiled once, and not by each.
 unexport PYTHONDONTWRITEBYTECODE
 
-# One process per core, each with one thread; tests of a module or class share their fixtures.
-PARALLEL := -n auto --dist loadscope
+# One process per core, each with one thread; tests of a module or class share their fixtures. Where one of the processes
+# crashes, its test is named and all ends: pytest-xdist 3.8 may wait for ever for the one that takes its place.
+PARALLEL := -n auto --dist loadscope --max-worker-restart 0
 
 EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
@@ -60,7 +61,7 @@ test-slow: setup
 
 # Of what changed in the last four hours, and at least in the last commit: .ci/changed_tests.py says which those are.
 # What all systems use (systems/base.py, training/, losses/, blocks/ ...) is tested with CSK-Net and AMDANet, which
-# differ in everything that matters there, and not with all nine: CI has to stay under 12 minutes.
+# differ in everything that matters there, and not with all nine: CI has to stay short.
 # pytest's 5 says that what changed has no slow test.
 test-changed: setup
 	@chosen=$$($(BIN)/python .ci/changed_tests.py) || exit 1; \

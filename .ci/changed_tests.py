@@ -5,7 +5,7 @@
 Lately is the last four hours, and at least the last commit: who works for longer is taken to have run it in
 between. A system's slow tests are those whose names hold its own (tests/test_NAME_training.py)
 and its export to ONNX; so for reproduce and export. What all systems use would ask for all of them; two
-stand for the others, since continuous integration has to stay under 12 minutes: CSK-Net, convolutional, in
+stand for the others, since continuous integration has to stay short: CSK-Net, convolutional, in
 two phases, with a frozen teacher, an exchange and tied weights; and AMDANet, a transformer in one phase,
 which segments and fuses. `make test-slow` runs all.
 """
@@ -26,6 +26,8 @@ SEVERAL = {
     "luma_fusion": ("average", "guided", "laplacian", "learned", "maximum"),
 }
 """The systems that a module of `crossband.systems` is for, where that is not the one of its name."""
+EXPORTED_ANYWAY = "csknet"
+"""Its export to ONNX is not slow."""
 ALL_SYSTEMS = "test_it_overfits"
 """Every system has one such test."""
 
@@ -49,13 +51,16 @@ def expression(paths: Iterable[str]) -> str:
             names |= {*REPRESENTATIVE}
             if path.startswith("src/crossband/training/"):
                 names.add("training.py")
+            elif path.startswith("src/crossband/blocks/"):
+                exported |= {*REPRESENTATIVE}
         elif _EXPORT.fullmatch(path):
             names.add("export.py")
         elif match := _SYSTEM.fullmatch(path):
             names.add(match[1] or match[2])
-            exported |= {*SEVERAL.get(match[1], (match[1],))} - {None, *REPRESENTATIVE}
+            exported |= {*SEVERAL.get(match[1], (match[1],))}
         elif path.startswith("src/crossband/reproduce/"):
             names.add("reproduce")
+    exported -= {None, EXPORTED_ANYWAY}
     wanted = [f"test_{name}" for name in sorted(names)] + [f"onnx and {name}" for name in sorted(exported)]
     chosen = " or ".join(wanted)
     return f"({chosen}) and not compilation" if chosen else ""
