@@ -1,7 +1,10 @@
 """Fixtures that several test modules share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +43,18 @@ def street_pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Pat
     from serving import small_pairs
 
     return small_pairs(tmp_path_factory.mktemp("images"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Say how a process of tests crashed: what faulthandler sees it tells, and SIGKILL it does not see."""
+    if error:
+        try:
+            code = node.gateway._io.popen.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            code = "nothing: it still runs"
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        print(f"\n{node.gateway.id} ended with {code}; {free:.1f} GiB of memory free", file=sys.stderr)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
