@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,22 @@ def test_one_page_over_several_runs(run: Path, capsys: pytest.CaptureFixture[str
         assert f"{100 * found['overall']['mean_iou']['present']['value']:.2f}" in html
     assert f"crossband evaluate {folder / 'bare'} --data" in html
     assert f"crossband evaluate {folder / 'one'} --data" not in html
+
+
+def test_a_variant_is_named_beside_its_system(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, variant in (("one", "firm"), ("two", None)):
+        shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("evaluation-*"))
+        card = tmp_path / name / "card.json"
+        card.write_text(json.dumps({**json.loads(card.read_text("utf-8")), "variant": variant}))
+        arguments = ["--data", TINY_DATA, "--device", "cpu", "--workers", "0", "--examples", "0"]
+        assert main(["evaluate", str(tmp_path / name), "--bands", "infrared", *arguments]) == 0
+        said = "csknet, variant firm on" if variant else "csknet on"
+        assert capsys.readouterr().out.startswith(said)
+        page = (tmp_path / name / "evaluation-test" / "evaluation.html").read_text("utf-8")
+        assert f"<h1>{said}" in page
+    assert {one.system for one in find_results(tmp_path).scored} == {"csknet, variant firm", "csknet"}
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

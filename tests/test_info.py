@@ -110,7 +110,7 @@ def test_variants_are_told_apart(tmp_path: Path) -> None:
     assert "--variant" not in describe("deeplabv3plus", classes=CLASSES, size="32x48")
     system, classes = csknet(variant="firm"), Classes(names=tuple("abcde"), palette=((0, 0, 0),) * CLASSES)
     save_run(tmp_path, system, make_card(system, classes, "full-range", {}, variant="firm"))
-    assert "variant: firm" in describe(str(tmp_path), size="32x48")
+    assert "variant: firm, ours and not the paper's\n" in describe(str(tmp_path), size="32x48")
 
 
 def test_a_system_without_weights() -> None:

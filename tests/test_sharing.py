@@ -271,6 +271,30 @@ def test_the_card_command_prints_or_writes(
     assert "needs no training" in refused(["card", "guided", "--license", "mit"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("system", "variant", "title", "ours"),
+    [
+        ("csknet", "firm", "# csknet, variant firm with test_efficientnet\n", True),
+        ("cddfuse", "light", "# cddfuse, variant light with test_efficientnet\n", True),
+        ("mrfs", "as-published", "# mrfs, variant as-published with test_efficientnet\n", False),
+        ("csknet", None, "# csknet with test_efficientnet\n", False),
+    ],
+)
+def test_a_variant_of_ours_does_not_pass_for_the_papers_method(
+    run: Path, system: str, variant: str | None, title: str, ours: bool
+) -> None:
+    text = model_card(changed(run, system=system, variant=variant), run, licence="mit")
+    assert title in text
+    assert (f"The variant `{variant}` is Crossband's own" in text) is ours
+
+
+def test_a_recalibrated_network_says_of_what_it_is(run: Path) -> None:
+    training = {"recalibrated": {"system": "csknet", "variant": "firm", "data": "folder:/home/me/x"}}
+    text = model_card(changed(run, system="deeplabv3plus", training=training), run, licence="mit")
+    assert "- recalibrated: the batch norms of csknet, variant firm\n" in text
+    assert "/home/me" not in text
+
+
 def test_a_system_that_only_fuses_has_a_card_without_classes(run: Path) -> None:
     card = changed(run, classes=None, system="cddfuse", network={})
     text = model_card(card, run, licence="mit")

@@ -11,6 +11,15 @@ from typing import Any
 from crossband.text import counted, spoken_time
 
 
+def system_words(system: str, variant: Any) -> str:
+    """A system and the variant of it that was trained, so that no variant passes for the paper's method.
+
+    >>> system_words("csknet", "firm"), system_words("csknet", None)
+    ('csknet, variant firm', 'csknet')
+    """
+    return f"{system}, variant {variant}" if isinstance(variant, str) else system
+
+
 def training_words(training: Mapping[str, Any]) -> dict[str, str]:
     """What a training was made of and which weights it kept, by what is told.
 
@@ -21,6 +30,7 @@ def training_words(training: Mapping[str, Any]) -> dict[str, str]:
         "validated on": _validation(training.get("validation")),
         **_by_phase("optimised", training.get("recipes"), recipe_words),
         **_by_phase("kept", training.get("checkpoint"), kept_words),
+        "recalibrated": _recalibration(training.get("recalibrated")),
         "seed": _text(training.get("seed")),
         "computed on": _computing(training),
     }
@@ -76,6 +86,13 @@ def _validation(validation: Any) -> str:
         return ""
     pairs = validation.get("pairs")
     return f"{validation['split']}" + (f": {counted(pairs, 'pair')}" if isinstance(pairs, int) else "")
+
+
+def _recalibration(told: Any) -> str:
+    if not isinstance(told, Mapping) or "system" not in told:
+        return ""
+    split = f", on infrared of split {told['split']}" if "split" in told else ""
+    return f"the batch norms of {system_words(str(told['system']), told.get('variant'))}{split}"
 
 
 def _computing(training: Mapping[str, Any]) -> str:

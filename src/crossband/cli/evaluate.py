@@ -206,6 +206,7 @@ def _evaluate_labels(options: Namespace) -> None:
         evaluation.provenance = {
             "command": command_line(),
             "run": run,
+            "variant": predictor.card.variant,
             "training": predictor.card.training,
             "crossband": __version__,
             "git revision": predictor.card.git_revision,

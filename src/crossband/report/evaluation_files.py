@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from crossband.card_words import system_words
 from crossband.evaluation import BandResult, Evaluation
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, protocols_from
 from crossband.metrics.segmentation import SCORES, Score, SegmentationScores
@@ -56,7 +57,7 @@ def evaluation_text(evaluation: Evaluation, protocol: str = DEFAULT_PROTOCOL) ->
     return (
         "\n\n".join(
             [
-                f"{evaluation.system} on {evaluation.source}\n{describe_pairs(evaluation)}\n"
+                f"{scored_system(evaluation)} on {evaluation.source}\n{describe_pairs(evaluation)}\n"
                 f"mIoU ({protocol}): {', '.join(heads)}{_intervals_line(evaluation, protocol)}"
                 f"{_dropped_line(evaluation)}",
                 f"Mean IoU (%), in brackets the number of classes averaged; {titles} (%)\n\n{summary}",
@@ -147,6 +148,11 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
         },
         "provenance": dict(evaluation.provenance),
     }
+
+
+def scored_system(evaluation: Evaluation) -> str:
+    """The system, and its variant where the provenance tells one."""
+    return system_words(evaluation.system, evaluation.provenance.get("variant"))
 
 
 def describe_pairs(evaluation: Evaluation) -> str:

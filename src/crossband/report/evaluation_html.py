@@ -25,6 +25,7 @@ from crossband.report.evaluation_files import (
     evaluation_csv,
     evaluation_dict,
     evaluation_text,
+    scored_system,
 )
 from crossband.report.evaluation_pictures import ShownPair, add_pictures
 from crossband.report.files import write_files
@@ -43,7 +44,7 @@ def evaluation_page(
     protocol: the one whose column comes first. shown: pairs to show, of `chosen_pairs`. Raises OptionError
     for an unknown protocol.
     """
-    page = Page(f"{evaluation.system} on {evaluation.source}")
+    page = Page(f"{scored_system(evaluation)} on {evaluation.source}")
     page.paragraph(describe_pairs(evaluation))
     if dropped := dropped_words(evaluation):
         page.paragraph(dropped)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import CARD_NAME
+from crossband.card_words import system_words
 from crossband.errors import OptionError
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.metrics.resampling import Interval
@@ -33,7 +34,8 @@ _NONE = Interval(math.nan, math.nan, math.nan)
 class Scored:
     """An evaluation that lies in a folder. run: what it is called; mean_iou: by band combination.
 
-    place: of its folder, from the folder that was looked through. support: how it was meant, by bands.
+    place: of its folder, from the folder that was looked through. system: with its variant, if it has one.
+    support: how it was meant, by bands.
     """
 
     run: str
@@ -160,7 +162,7 @@ def _read(folder: Path, path: Path, protocol: str) -> Scored:
     return Scored(
         run=run.relative_to(folder).as_posix() if run != folder else folder.resolve().name,
         place=place.relative_to(folder),
-        system=str(document["system"]),
+        system=system_words(str(document["system"]), document.get("provenance", {}).get("variant")),
         source=str(document["source"]),
         split=str(document["split"]),
         pairs=int(document["pairs"]),

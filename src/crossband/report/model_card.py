@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import Card
-from crossband.card_words import training_words
-from crossband.systems.registry import in_words, list_systems, origin
+from crossband.card_words import system_words, training_words
+from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
 from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
 from crossband.yaml_files import yaml_text
@@ -76,14 +76,17 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
 
 def _title(card: Card) -> str:
     encoder = card.network.get("encoder")
-    return f"{card.system}{f' with {encoder}' if encoder else ''}"
+    return f"{system_words(card.system, card.variant)}{f' with {encoder}' if encoder else ''}"
 
 
 def _what(card: Card) -> str:
     if card.system not in list_systems() or origin(card.system) != "crossband":
         return f"A run of the system `{card.system}`, which is not one of Crossband's own."
     summary, paper = in_words(card.system)
-    return f"{summary}. Paper: {paper}. Cite it if you use these weights."
+    told = f"{summary}. Paper: {paper}. Cite it if you use these weights."
+    if is_own_variant(card.system, card.variant):
+        told += f" The variant `{card.variant}` is Crossband's own: its scores are not the paper's method's."
+    return told
 
 
 def _use(card: Card, place: str) -> str:

@@ -28,13 +28,15 @@ GROUP = "crossband.systems"
 class Listed:
     """A system of ours as the list has it, so that the list can be read without what builds systems.
 
-    place: "module:Class". summary, paper: those of the class. ready: it needs no training.
+    place: "module:Class". summary, paper: those of the class. ready: it needs no training. own_variants:
+    those of its variants that are of our making, and not the paper's method.
     """
 
     place: str
     summary: str
     paper: str
     ready: bool = False
+    own_variants: tuple[str, ...] = ()
 
 
 _OURS = {
@@ -53,6 +55,7 @@ _OURS = {
         "crossband.systems.cddfuse:CDDFuse",
         "CDDFuse: a fused picture from both bands, and classes from the picture",
         "Zhao et al., CVPR 2023, arXiv 2211.14461",
+        own_variants=("light",),
     ),
     "cen": Listed(
         "crossband.systems.cen:CEN",
@@ -63,6 +66,7 @@ _OURS = {
         "crossband.systems.csknet:CSKNet",
         "CSK-Net: both bands by exchange and gated fusion, or infrared alone at the baseline's cost",
         "Sikdar et al., 2023, arXiv 2312.02240",
+        own_variants=("firm",),
     ),
     "deeplabv3plus": Listed(
         "crossband.systems.deeplabv3plus:DeepLabV3Plus",
@@ -126,6 +130,11 @@ def list_systems() -> list[str]:
 def in_words(name: str) -> tuple[str, str]:
     """The summary and the paper of a system of ours."""
     return _OURS[name].summary, _OURS[name].paper
+
+
+def is_own_variant(name: str, variant: str | None) -> bool:
+    """Whether a variant of a system of ours is of our making, and not what its paper says."""
+    return name in _OURS and variant in _OURS[name].own_variants
 
 
 def describe_systems(*, load: bool = False) -> Iterator[str]:
