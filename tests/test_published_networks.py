@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from crossband.errors import OptionError
+from crossband.export.deployable import Deployable
 from crossband.pairs.batch import Batch
+from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.systems.base import System
 from crossband.systems.cddfuse.losses import ssim_loss
 from crossband.systems.disoptnet.network import DisOptNet
 from crossband.systems.segmif.network import SegMiF
 from crossband.systems.segmif.pseudo_target import imitation_loss, pseudo_target
+from crossband.words import Band, LevelType
 from references import reference_cddfuse, reference_disoptnet, reference_mrfs, reference_segmif
 from references.reference_amdanet import ReferenceAMDANet
 from tiny_systems import CLASSES, build, images, randomise_norms
@@ -196,6 +199,13 @@ def test_the_published_variant_is_trained_on_any_size(name: str) -> None:
     terms = phase.loss(_batch(49, 83))
     torch.stack(list(terms.values())).sum().backward()
     assert all(torch.isfinite(term) for term in terms.values())
+
+
+@pytest.mark.parametrize("name", ["amdanet", "mrfs"])
+def test_what_a_graph_of_the_published_variant_gives_is_known(name: str) -> None:
+    types: dict[Band, LevelType] = {"visible": "uint8", "infrared": "uint8"}
+    deployable = Deployable(build(name, CLASSES, **AS_PUBLISHED), "both", InfraredScaling(), types)
+    assert deployable.outputs == ("labels", "confidence", "fused")
 
 
 def _batch(height: int, width: int) -> Batch:

@@ -88,7 +88,11 @@ class Deployable(nn.Module):
     @cached_property
     def outputs(self) -> tuple[str, ...]:
         """The names of what is given to a user, which are all but the logits."""
-        arrays = {band: torch.zeros((1, 8, 8, 3) if band == "visible" else (1, 8, 8)) for band in self.types}
+        # Large enough for a network that pads nothing.
+        size = 32, 32
+        arrays = {
+            band: torch.zeros((1, *size, 3) if band == "visible" else (1, *size)) for band in self.types
+        }
         with torch.inference_mode():
             return tuple(name for name in self(**arrays) if name != LOGITS)
 
