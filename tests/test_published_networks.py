@@ -201,11 +201,26 @@ def test_the_published_variant_is_trained_on_any_size(name: str) -> None:
     assert all(torch.isfinite(term) for term in terms.values())
 
 
+def _deployable(name: str) -> Deployable:
+    types: dict[Band, LevelType] = {"visible": "uint8", "infrared": "uint8"}
+    return Deployable(build(name, CLASSES, **AS_PUBLISHED), "both", InfraredScaling(), types)
+
+
 @pytest.mark.parametrize("name", ["amdanet", "mrfs"])
 def test_what_a_graph_of_the_published_variant_gives_is_known(name: str) -> None:
-    types: dict[Band, LevelType] = {"visible": "uint8", "infrared": "uint8"}
-    deployable = Deployable(build(name, CLASSES, **AS_PUBLISHED), "both", InfraredScaling(), types)
-    assert deployable.outputs == ("labels", "confidence", "fused")
+    assert _deployable(name).outputs == ("labels", "confidence", "fused")
+
+
+@pytest.mark.slow
+def test_a_graph_of_amdanet_as_published_leaves_the_masked_pass_out() -> None:
+    deployable = _deployable("amdanet")
+    generator = torch.Generator().manual_seed(0)
+    visible = torch.randint(0, 256, (1, 49, 83, 3), dtype=torch.uint8, generator=generator)
+    given = {"visible": visible, "infrared": visible[..., 0]}
+    with torch.no_grad():
+        made = torch.export.export(deployable, (), given, strict=False).module()(**given)
+        wanted = deployable(**given)
+    assert torch.allclose(made["confidence"], wanted["confidence"], atol=1e-5)
 
 
 def _batch(height: int, width: int) -> Batch:

@@ -231,7 +231,8 @@ class AMDANet(System):
         levels, pictures, reliability = self.encode(visible, infrared)
         logits = self.segment(levels.shared, pictures[0].shape[-2:])
         output = Output(logits, self.fuse(levels.aligned, pictures), reliability=reliability)
-        if self.settings.masked_in_evaluation and not self.training:
+        # A compiled graph has no use for it, and an exported one cannot hold the draw.
+        if self.settings.masked_in_evaluation and not (self.training or torch.compiler.is_compiling()):
             masked, _ = self.masked(levels, pictures)
             if features and masked is not None:
                 output.branches = {"masked": masked}
