@@ -34,6 +34,7 @@ pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
+from crossband.export import exporting  # noqa: E402
 from crossband.export.deployable import Deployable  # noqa: E402
 from crossband.export.exporting import ExportOptions, export_run  # noqa: E402
 from crossband.export.lighter import half_onnx  # noqa: E402
@@ -423,17 +424,33 @@ def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:
 
 
 def test_of_a_bundle_nothing_is_written_where_one_graph_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(found: Parity, least: float | None = None) -> str | None:
-        # What is told of a graph comes before its check.
-        return "it is another" if "infrared: " in capsys.readouterr().out else None
+    """Its second graph is made, and is not what PyTorch gives."""
+    made: list[str] = []
 
-    monkeypatch.setattr(Parity, "failure", failing)
+    def graph(deployable: Deployable) -> Any:
+        made.append(deployable.bands)
+        ends = [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, ["pixels"])
+            for name in ("image", "fused")
+        ]
+        node = onnx.helper.make_node("Identity", ["image"], ["fused"])
+        return onnx.helper.make_model(onnx.helper.make_graph([node], "copy", ends[:1], ends[1:]))
+
+    def compared(session: object, deployable: Deployable, *_: object, **__: object) -> Parity:
+        return Parity("onnxruntime", "cpu", "fp32", SCENES, fused=1.0 if deployable.bands == "both" else 0.5)
+
+    monkeypatch.setattr(exporting, "onnx_graph", graph)
+    monkeypatch.setattr(exporting, "compare", compared)
+    monkeypatch.setattr(exporting, "OnnxRuntimeSession", Path)
+    monkeypatch.setattr(exporting, "OpenVinoSession", Path)
+    system = ready("average")
+    card = make_card(system, None, "full-range", {})
     out = tmp_path / "average"
-    arguments = ["export", "average", "--infrared_scaling", "full-range", "--check", SCENES]
-    assert main([*arguments, "--out", str(out)]) == 2
-    assert "nothing is written" in capsys.readouterr().err
+    with pytest.raises(OptionError, match=r"^infrared on onnxruntime is not what .* nothing is written$"):
+        export_run(system, card, out, ExportOptions(bands="all", check=SCENES))
+    assert made == ["both", "infrared"]
     assert not out.exists()
 
 
