@@ -131,6 +131,33 @@ def test_the_terms_of_data_and_of_reused_phases_are_told(run: Path) -> None:
     assert "does not know" in data_terms(changed(run, training={}))
 
 
+@pytest.mark.parametrize(
+    ("made_of", "reason"),
+    [
+        (
+            {"data": "mfnet:x", "encoder": "resnet18", "encoder_origin": None},
+            "weights that were trained on MFNet",
+        ),
+        (
+            {"data": "scenes", "encoder": "mit_b1", "encoder_origin": "imagenet"},
+            "an encoder mit_b1 that started",
+        ),
+    ],
+)
+def test_terms_go_along_with_weights_that_another_run_takes_over(
+    run: Path, made_of: dict[str, Any], reason: str
+) -> None:
+    training = {"data": "scenes,seed=1", "start_from": "/home/me/first", "origins": [{"run": "a", **made_of}]}
+    card = changed(run, training=training)
+    (found,) = restrictions(card)
+    assert found.startswith(f"it took over {reason}")
+    with pytest.raises(OptionError, match=r"cannot be published under apache-2\.0: it took over"):
+        model_card(card, run, licence="apache-2.0")
+    text = model_card(card, run, licence="cc-by-nc-4.0")
+    assert "started at the weights of another run" in text
+    assert "/home/me" not in text
+
+
 def in_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, run: Path) -> None:
     """A run as the hub's own package keeps what it fetched, on a machine without a network."""
     snapshot = cache / "models--me--street" / "snapshots" / COMMIT

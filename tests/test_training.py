@@ -28,6 +28,7 @@ from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, named_recipe
 from crossband.run_card import read_card
 from crossband.systems import deeplabv3plus
+from crossband.terms import carried
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
@@ -475,7 +476,11 @@ class TestStartFrom:
         assert all(torch.equal(began[0][key], given[key]) for key in given)
         after = load_run(folder)[0].state_dict()
         assert any(not torch.equal(after[key], given[key]) for key in given)
-        assert read_card(folder).training["start_from"] == str(visible_run)
+        card = read_card(folder)
+        assert card.training["start_from"] == str(visible_run)
+        # Whoever starts from this run in turn carries both.
+        assert card.training["origins"] == carried(read_card(visible_run), str(visible_run))
+        assert [origin["run"] for origin in carried(card, "this")] == ["this", str(visible_run)]
 
     @pytest.mark.parametrize(
         ("changes", "error"),

@@ -6,6 +6,9 @@ keep from commercial use, and does not let weights that carry these be called fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from crossband.card import Card
 from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
@@ -18,47 +21,57 @@ NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "other")
 
 def encoder_terms(card: Card) -> str:
     """The terms of the weights that the encoder started from, in words."""
-    if card.encoder_origin is None:
-        return "The encoder started from random weights, which have no terms."
-    encoder = card.network.get("encoder", "unknown")
-    if _is_mix_transformer(card):
-        return (
-            f"The encoder {encoder} started from {card.encoder_origin}. The published weights of Mix "
-            "Transformers are under NVIDIA's source code licence: for research, not for commercial use."
-        )
-    return (
-        f"The encoder {encoder} started from {card.encoder_origin}. Their licence is that of whoever "
-        "published them, which Crossband does not know; weights from ImageNet carry what ImageNet's "
-        "terms ask for."
-    )
+    if card.encoder_origin is None and card.training.get("start_from"):
+        return "The network started at the weights of another run, whose terms hold as well."
+    return f"The encoder {_of_encoder(carried(card, '')[0])}"
 
 
 def data_terms(card: Card) -> str:
     """The terms of the pairs that the network was trained on, in words."""
-    name = _source_name(str(card.training.get("data", "")))
-    if name == "scenes":
-        said = "The network was trained on generated scenes, which have no terms."
-    elif name in BENCHMARKS:
-        benchmark = BENCHMARKS[name]
-        said = f"The network was trained on {benchmark.title} ({benchmark.url}). Its terms: {benchmark.terms}"
-    else:
-        said = "The network was trained on pairs whose terms Crossband does not know."
+    own, *others = carried(card, "")
+    said = f"The network was trained on {_of_data(own)}"
     chosen = card.training.get("checkpoint")
     phases = chosen.items() if isinstance(chosen, dict) else ()
     reused = [phase for phase, how in phases if isinstance(how, dict) and "reused" in how]
     if reused:
         said += f" Phase {listed(reused)} comes from another run, whose terms hold as well."
+    for other in others:
+        said += (
+            f" It took over weights that were trained on {_of_data(other)} Their encoder {_of_encoder(other)}"
+        )
     return said
+
+
+def carried(card: Card, run: str) -> list[dict[str, Any]]:
+    """What a run's weights were made of, and then what those were that it took over from other runs.
+
+    run: where it lies. The card of a run that takes these weights over keeps this as ``origins``.
+    """
+    own = {
+        "run": run,
+        "data": card.training.get("data"),
+        "encoder": card.network.get("encoder"),
+        "encoder_origin": card.encoder_origin,
+    }
+    kept = card.training.get("origins")
+    return [own, *(other for other in (kept if isinstance(kept, list) else []) if isinstance(other, dict))]
 
 
 def restrictions(card: Card) -> list[str]:
     """Why weights may not be used commercially; empty where nothing is known against it."""
+    own, *others = carried(card, "")
     found = []
-    if _is_mix_transformer(card):
-        found.append(f"its encoder {card.network['encoder']} started from non-commercial weights")
-    name = _source_name(str(card.training.get("data", "")))
-    if name in BENCHMARKS and BENCHMARKS[name].research_only:
-        found.append(f"it was trained on {BENCHMARKS[name].title}, which is for research only")
+    if _is_mix_transformer(own):
+        found.append(f"its encoder {own['encoder']} started from non-commercial weights")
+    if title := _research_only(own):
+        found.append(f"it was trained on {title}, which is for research only")
+    for other in others:
+        if _is_mix_transformer(other):
+            found.append(
+                f"it took over an encoder {other['encoder']} that started from non-commercial weights"
+            )
+        if title := _research_only(other):
+            found.append(f"it took over weights that were trained on {title}, which is for research only")
     return found
 
 
@@ -72,8 +85,42 @@ def check_licence(card: Card, licence: str) -> None:
         )
 
 
-def _is_mix_transformer(card: Card) -> bool:
-    return card.encoder_origin is not None and str(card.network.get("encoder", "")).startswith("mit_b")
+def _of_encoder(made_of: Mapping[str, Any]) -> str:
+    """What an encoder started from, and under which terms, as the end of a sentence that names it."""
+    origin = made_of.get("encoder_origin")
+    if origin is None:
+        return "started from random weights, which have no terms."
+    started = f"{made_of.get('encoder') or 'unknown'} started from {origin}. "
+    if _is_mix_transformer(made_of):
+        return started + (
+            "The published weights of Mix Transformers are under NVIDIA's source code licence: for research, "
+            "not for commercial use."
+        )
+    return started + (
+        "Their licence is that of whoever published them, which Crossband does not know; weights from "
+        "ImageNet carry what ImageNet's terms ask for."
+    )
+
+
+def _of_data(made_of: Mapping[str, Any]) -> str:
+    """What was trained on, and under which terms, as the end of a sentence."""
+    name = _source_name(str(made_of.get("data") or ""))
+    if name == "scenes":
+        return "generated scenes, which have no terms."
+    if name in BENCHMARKS:
+        benchmark = BENCHMARKS[name]
+        return f"{benchmark.title} ({benchmark.url}). Its terms: {benchmark.terms}"
+    return "pairs whose terms Crossband does not know."
+
+
+def _is_mix_transformer(made_of: Mapping[str, Any]) -> bool:
+    return made_of.get("encoder_origin") is not None and str(made_of.get("encoder")).startswith("mit_b")
+
+
+def _research_only(made_of: Mapping[str, Any]) -> str | None:
+    """The name of the benchmark that was trained on, where that is for research only."""
+    name = _source_name(str(made_of.get("data") or ""))
+    return BENCHMARKS[name].title if name in BENCHMARKS and BENCHMARKS[name].research_only else None
 
 
 def _source_name(source: str) -> str:

@@ -25,6 +25,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
+from crossband.terms import carried
 from crossband.text import counted
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
@@ -130,6 +131,7 @@ class _Run:
         if options.band_monitor:
             check_can_be_monitored(self.system, self.pairs)
         self.reuse = _with_earlier(self.options.reuse, self.phases)
+        self.origins: list[dict[str, Any]] = []
         self._load_runs()
 
     def _prepare_phases(self) -> None:
@@ -173,6 +175,7 @@ class _Run:
     def _load(self, system: System, setting: str, origin: str, need: str) -> None:
         """Load the weights of a finished run. Raises OptionError, naming the setting, if they do not fit."""
         other, card = load_run(origin)
+        self.origins += [each for each in carried(card, origin) if each not in self.origins]
         if type(other) is not type(system):
             raise OptionError(f"{setting}: {origin} holds a {other.name}, but {need} a {system.name}")
         state = other.state_dict()
@@ -328,6 +331,7 @@ class _Run:
             else {"split": self.validation.split, "pairs": len(self.validation)},
             "checkpoint": chosen,
             "start_from": options.start_from,
+            "origins": self.origins,
             "recipes": {
                 name: asdict(recipe) for name, recipe in self.recipes.items() if name not in self.reuse
             },
