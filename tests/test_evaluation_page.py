@@ -240,6 +240,24 @@ def test_a_training_is_told_in_words() -> None:
     assert training_words({"recipes": 3, "checkpoint": None}) == {}
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "said"),
+    [
+        (
+            {"corrupted": 0.5, "band_dropout": 0.2, "broken_epochs": 0.5},
+            "one broken in 50 % of the pairs, one left out in 20 % of the steps, "
+            "in the first 50 % of the epochs",
+        ),
+        ({"corrupted": 0.25, "band_dropout": 0.0, "broken_epochs": 1.0}, "one broken in 25 % of the pairs"),
+        ({"corrupted": 0.0, "band_dropout": 0.0, "broken_epochs": 0.5}, None),
+        ({"flip": 0.5}, None),
+        ("damaged", None),
+    ],
+)
+def test_what_a_training_broke_is_told_in_words(augmentation: object, said: str | None) -> None:
+    assert training_words({"augmentation": augmentation}).get("bands") == said
+
+
 def test_ranges_are_drawn_for_the_bars_that_have_them() -> None:
     from crossband.metrics import segmentation_scores
 

@@ -89,6 +89,31 @@ def test_the_model_card_has_a_head_and_says_what_a_user_asks(run: Path) -> None:
     assert "/home/me" not in body
 
 
+@pytest.mark.parametrize(
+    ("bands", "call"),
+    [
+        ({"infrared": "designed"}, 'predictor(infrared="infrared.png")\n'),
+        ({"both": "designed"}, 'predictor(visible="visible.png", infrared="infrared.png")\n'),
+        (
+            {"both": "designed", "infrared": "designed", "visible": "fallback"},
+            'predictor(visible="visible.png", infrared="infrared.png")  # either may be None\n',
+        ),
+    ],
+)
+def test_the_model_card_calls_it_on_bands_that_it_runs_on(
+    run: Path, bands: dict[str, str], call: str
+) -> None:
+    assert call in model_card(changed(run, bands=bands), run, licence="mit")
+
+
+def test_the_model_card_tells_of_what_was_broken_and_of_a_monitor(run: Path) -> None:
+    training = {"augmentation": {"corrupted": 0.5, "band_dropout": 0.2}}
+    robust = model_card(changed(run, training=training, monitor={"facts": {}}), run, licence="mit")
+    assert "- bands: one broken in 50 % of the pairs, one left out in 20 % of the steps\n" in robust
+    assert "It has a band monitor" in robust
+    assert "monitor" not in model_card(read_card(run), run, licence="mit")
+
+
 def test_a_run_without_scores_says_so(run: Path) -> None:
     text = model_card(read_card(run), run, licence="mit")
     assert "None were made with this run's own command" in text

@@ -31,6 +31,7 @@ def training_words(training: Mapping[str, Any]) -> dict[str, str]:
         **_by_phase("optimised", training.get("recipes"), recipe_words),
         **_by_phase("kept", training.get("checkpoint"), kept_words),
         "recalibrated": _recalibration(training.get("recalibrated")),
+        "bands": _breaking(training.get("augmentation")),
         "seed": _text(training.get("seed")),
         "computed on": _computing(training),
     }
@@ -93,6 +94,24 @@ def _recalibration(told: Any) -> str:
         return ""
     split = f", on infrared of split {told['split']}" if "split" in told else ""
     return f"the batch norms of {system_words(str(told['system']), told.get('variant'))}{split}"
+
+
+def _breaking(augmentation: Any) -> str:
+    """How often a band was broken or missing in training, for how much of it; "" where none was."""
+    if not isinstance(augmentation, Mapping):
+        return ""
+    shares = {
+        name: f"{100 * share:g} %"
+        for name in ("corrupted", "band_dropout", "broken_epochs")
+        if isinstance(share := augmentation.get(name), int | float) and share
+    }
+    parts = [
+        f"one broken in {shares['corrupted']} of the pairs" if "corrupted" in shares else "",
+        f"one left out in {shares['band_dropout']} of the steps" if "band_dropout" in shares else "",
+    ]
+    said = ", ".join(filter(None, parts))
+    first = shares.get("broken_epochs", "100 %")
+    return f"{said}, in the first {first} of the epochs" if said and first != "100 %" else said
 
 
 def _computing(training: Mapping[str, Any]) -> str:

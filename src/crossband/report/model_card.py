@@ -11,9 +11,14 @@ from crossband.card_words import system_words, training_words
 from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
 from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
+from crossband.words import BANDS
 from crossband.yaml_files import yaml_text
 
 _TAGS = ["crossband", "infrared", "thermal", "visible-infrared"]
+_MONITORED = (
+    "It has a band monitor: `cb.load(..., monitor=True)` leaves a band out that is broken, or without which "
+    "the answer is better. It does not find every fault.",
+)
 
 
 def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWNER/NAME@COMMIT") -> str:
@@ -43,6 +48,7 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
         ),
         "A fallback is a use that the system runs on but was not designed for.",
         f"Inputs: {card.channels}. Infrared is scaled by `{card.infrared_scaling}`.",
+        *(_MONITORED if card.monitor is not None else ()),
     ]
     if card.classes is not None:
         rows = [
@@ -90,11 +96,13 @@ def _what(card: Card) -> str:
 
 
 def _use(card: Card, place: str) -> str:
+    given = [f'{band}="{band}.png"' for band in BANDS if {"both", band} & set(card.bands)]
+    either = "  # either may be None" if set(BANDS) <= set(card.bands) else ""
     answer = "result.labels, result.confidence" if card.classes is not None else "result.fused"
     return (
         "```python\nimport crossband as cb\n\n"
         f'predictor = cb.load("{place}")\n'
-        'result = predictor(visible="visible.png", infrared="infrared.png")  # either may be None\n'
+        f"result = predictor({', '.join(given)}){either}\n"
         f"{answer}\n```\n\n"
         "The weights are safetensors; nothing is unpickled."
     )
