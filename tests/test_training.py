@@ -35,6 +35,7 @@ from crossband.training.phase_module import PhaseModule
 from crossband.training.progress import Progress
 from crossband.training.training_pairs import split_to_score
 from crossband.weights import load_run
+from crossband.words import BAND_COMBINATIONS, Bands
 from tiny_runs import TINY_DATA, curves_without_seconds, tiny_options
 
 
@@ -183,15 +184,39 @@ def test_what_comes_next_is_on_a_split_that_is_there(
     tmp_path: Path, kind: str, splits: list[str], changes: dict[str, Any], scored: str | None
 ) -> None:
     """Pairs that were not trained on, and those that chose the epoch only where there are no others."""
-    rows = ["visible,split" if splits != [""] else "visible"]
+    rows = ["visible,label,split" if splits != [""] else "visible,label"]
     for split in splits:
-        image = tmp_path / split / "visible" / f"of{split}.png"
-        image.parent.mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(image)
-        rows.append(f"{image},{split}" if split else str(image))
+        images = [tmp_path / split / part / f"of{split}.png" for part in ("visible", "label")]
+        for image, mode in zip(images, ("RGB", "L"), strict=True):
+            image.parent.mkdir(parents=True)
+            Image.new(mode, (8, 8), 1).save(image)
+        rows.append(",".join([*map(str, images), *filter(None, [split])]))
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     data = f"folder:{tmp_path}" if kind == "folder" else f"list:{tmp_path / 'pairs.csv'}"
     assert split_to_score(tiny_options(tmp_path / "run", data=data, **changes)) == scored
+
+
+@pytest.mark.parametrize(
+    ("lacks", "changes", "supports", "scored"),
+    [
+        ("label", {}, BAND_COMBINATIONS, "val"),
+        ("label", {"without_labels": True}, BAND_COMBINATIONS, "test"),
+        ("infrared", {}, BAND_COMBINATIONS, "test"),
+        ("infrared", {}, ("infrared",), "val"),
+        ("infrared", {"without_labels": True}, BAND_COMBINATIONS, "val"),
+    ],
+)
+def test_what_comes_next_is_on_a_split_that_can_be_scored(
+    tmp_path: Path, lacks: str, changes: dict[str, Any], supports: tuple[Bands, ...], scored: str
+) -> None:
+    for split in ("test", "train", "val"):
+        for part, mode in (("visible", "RGB"), ("infrared", "L"), ("label", "L")):
+            if (split, part) != ("test", lacks):
+                folder = tmp_path / "pairs" / split / part
+                folder.mkdir(parents=True)
+                Image.new(mode, (8, 8), 1).save(folder / "a.png")
+    options = tiny_options(tmp_path / "run", data=f"folder:{tmp_path / 'pairs'}", **changes)
+    assert split_to_score(options, supports) == scored
 
 
 def test_what_comes_next_of_scenes_benchmarks_and_data_that_is_gone(tmp_path: Path) -> None:
@@ -215,8 +240,8 @@ def test_what_comes_next_of_scenes_benchmarks_and_data_that_is_gone(tmp_path: Pa
         (
             "some",
             None,
-            "next: crossband evaluate out --data SOURCE, on pairs that it was not trained on: folder:pairs "
-            "has no split of them",
+            "next: crossband evaluate out --data SOURCE, on labelled pairs that it was not trained on: "
+            "folder:pairs has no split of them",
         ),
     ],
 )

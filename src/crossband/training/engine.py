@@ -232,7 +232,7 @@ class _Run:
                 card.monitor = train_monitor(self.system, self.pairs, self.augmentation.scale, self.options)
             save_run(self.folder, self.system, card)
             self._tidy()
-            self.progress.finished(self.folder, card, split_to_score(self.options))
+            self.progress.finished(self.folder, card, split_to_score(self.options, self.system.supports))
         return self.folder
 
     def _tidy(self) -> None:

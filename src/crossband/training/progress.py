@@ -95,8 +95,9 @@ class Progress:
         if card.classes is None:
             command.append("--fusion")
         if split is None:
+            needed = "pairs of both bands" if card.classes is None else "labelled pairs"
             self.say(
-                f"next: {shlex.join(command)} --data SOURCE, on pairs that it was not trained on: "
+                f"next: {shlex.join(command)} --data SOURCE, on {needed} that it was not trained on: "
                 f"{training['data']} has no split of them"
             )
             return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, main_splits, open_pairs
 from crossband.training.options import TrainOptions
+from crossband.words import BAND_COMBINATIONS, BANDS, Bands
 
 
 def check_splits(options: TrainOptions) -> None:
@@ -53,18 +56,33 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
     return kept, held
 
 
-def split_to_score(options: TrainOptions) -> str | None:
+def split_to_score(options: TrainOptions, supports: Iterable[Bands] = BAND_COMBINATIONS) -> str | None:
     """The split of a run's source to score it on: ``test`` where there is one, or else one that it was not
     trained on, last of all the one that chose the epoch; None where there is none, or the source is gone.
+
+    What it is scored by has to be there: labels and a combination of bands that it runs on; both bands, of a
+    run that only fuses.
+    supports: those combinations.
     """
     trained = set(options.split.split("+"))
     try:
         splits = [split for split in main_splits(options.data) if trained.isdisjoint(split.split("+"))]
         # False comes first.
         splits.sort(key=lambda split: (split != "test", split == options.validation))
-        return next((split for split in splits if len(open_pairs(options.data, split, labels=False))), None)
     except CrossbandError:
         return None
+    wanted: Iterable[Bands] = ("both",) if options.without_labels else supports
+    return next((split for split in splits if _can_be_scored(options, split, wanted)), None)
+
+
+def _can_be_scored(options: TrainOptions, split: str, wanted: Iterable[Bands]) -> bool:
+    try:
+        pairs = open_pairs(options.data, split, labels=not options.without_labels)
+    except CrossbandError:
+        return False
+    bands = set(pairs.bands)
+    there = any(bands.issuperset(BANDS if each == "both" else (each,)) for each in wanted)
+    return bool(len(pairs)) and there and (options.without_labels or pairs.classes is not None)
 
 
 def _check_train(options: TrainOptions) -> None:
