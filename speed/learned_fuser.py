@@ -124,10 +124,8 @@ def scored(pairs: Pairs, methods: Mapping[str, Any], kept: Scores) -> Scores:
     """The scores of all methods, those of ``kept`` as they are."""
     fresh = {name: method for name, method in methods.items() if name not in kept}
     if fresh:
-        kept |= {
-            name: method.values
-            for name, method in evaluate_fusion(fresh, pairs, metrics=METRICS, examples=0).methods.items()
-        }
+        found = evaluate_fusion(fresh, pairs, metrics=METRICS, bands_alone=False, examples=0)
+        kept |= {name: method.values for name, method in found.methods.items()}
     return {name: kept[name] for name in methods}
 
 

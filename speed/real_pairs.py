@@ -209,7 +209,8 @@ class Comparison:
         fusion = result.setdefault("fusion", {})
         methods = {name: predictor for name, predictor in methods.items() if name not in fusion}
         if methods:
-            spreads = evaluate_fusion(methods, test, metrics=METRICS, by=None, examples=0).scopes[0].spreads
+            found = evaluate_fusion(methods, test, metrics=METRICS, bands_alone=False, by=None, examples=0)
+            spreads = found.scopes[0].spreads
             fusion |= {
                 method: {metric: spreads[metric][method].mean for metric in METRICS} for method in methods
             }

@@ -22,7 +22,7 @@ from crossband.predictor import load
 from crossband.report import Page, fusion_text
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.words import BANDS, BANDS_ALONE
+from crossband.words import BANDS
 
 TRAINED_ON = 90
 UNTRAINED = ("average", "maximum", "laplacian", "guided", "learned")
@@ -111,7 +111,7 @@ def main() -> None:
             train(made, command="python speed/roadscene.py")
         methods[f"amdanet, seed {seed}"] = str(run)
     systems = {name: load(run, device="cpu") for name, run in methods.items()}
-    print(fusion_text(evaluate_fusion({**systems, **BANDS_ALONE}, open_pairs(source, "test"))))
+    print(fusion_text(evaluate_fusion(systems, open_pairs(source, "test"))))
     print(f"pictures: {write_pictures(source, methods, arguments.out / 'pictures.html')}")
 
 

@@ -136,7 +136,9 @@ class Streets(Series):
             method = BANDS_ALONE[self.run]
         else:
             method = create(self.run)
-        found = evaluate_fusion({self.run: method}, self.pairs("test"), metrics=METRICS, examples=0)
+        found = evaluate_fusion(
+            {self.run: method}, self.pairs("test"), metrics=METRICS, bands_alone=False, examples=0
+        )
         return [
             {
                 **{"run": self.run, "seed": "" if self.run in UNTRAINED else str(self.seed)},

@@ -177,7 +177,7 @@ def test_without_conditions_there_is_one_table(pairs):
 
 def test_the_best_mean_is_marked_and_a_lower_one_where_lower_is_better(pairs):
     methods = {"infrared": Blend(0), "half": Blend(), "again": Blend()}
-    evaluation = evaluate_fusion(methods, pairs, metrics=["SD", "MSE"])
+    evaluation = evaluate_fusion(methods, pairs, metrics=["SD", "MSE"], bands_alone=False)
     best = evaluation.scopes[0].best
     assert best == {"SD": {"infrared"}, "MSE": {"half", "again"}}
     text = fusion_text(evaluation)
@@ -185,7 +185,7 @@ def test_the_best_mean_is_marked_and_a_lower_one_where_lower_is_better(pairs):
     marks = {name: re.findall(r"(\* )?\d+\.\d+ ±", rows[name]) for name in methods}
     assert marks == {"infrared": ["* ", ""], "half": ["", "* "], "again": ["", "* "]}
     assert re.search(r"^method +SD ↑ +MSE ↓$", text, re.MULTILINE)
-    alone = evaluate_fusion({"half": Blend()}, pairs, metrics=["SD"])
+    alone = evaluate_fusion({"half": Blend()}, pairs, metrics=["SD"], bands_alone=False)
     assert alone.scopes[0].best == {"SD": frozenset()}
 
 
@@ -414,7 +414,8 @@ def test_old_spellings_go_on_and_warn(evaluation, pairs):
 def test_csv_has_every_value_of_every_picture(evaluation):
     rows = list(csv.DictReader(io.StringIO(fusion_csv(evaluation))))
     assert list(rows[0]) == ["method", "pair", "condition", "metric", "value"]
-    assert len(rows) == 2 * 5 * len(evaluation.metrics)
+    # Two methods, and each band alone.
+    assert len(rows) == 4 * 5 * len(evaluation.metrics)
     for row in rows:
         index = evaluation.pairs.index(row["pair"])
         value = evaluation.methods[row["method"]].values[row["metric"]][index]
@@ -424,7 +425,7 @@ def test_csv_has_every_value_of_every_picture(evaluation):
 
 
 def test_csv_runs_no_name_of_a_pair(pairs):
-    evaluation = evaluate_fusion({"half": Blend()}, pairs, metrics=["EN"])
+    evaluation = evaluate_fusion({"half": Blend()}, pairs, metrics=["EN"], bands_alone=False)
     table = fusion_csv(replace(evaluation, pairs=["=1+1", *evaluation.pairs[1:]]))
     told = [row["pair"] for row in csv.DictReader(io.StringIO(table))]
     assert told == ["'=1+1", *evaluation.pairs[1:]]
@@ -532,6 +533,17 @@ def test_many_metrics_are_shared_out_among_tables_that_a_terminal_has_room_for(e
     assert {len(part) for part in parts} <= {3, 4}
     rows = [line for line in fusion_text(evaluation).splitlines() if " ± " in line and "Mean" not in line]
     assert max(map(len, rows)) <= 110
+
+
+def test_each_band_alone_stands_beside_the_methods(pairs):
+    methods = {"visible alone": Blend(), "half": Blend()}
+    evaluation = evaluate_fusion(methods, pairs, metrics=["SD"])
+    assert list(evaluation.methods) == ["visible alone", "half", "infrared alone"]
+    # A method keeps its name.
+    bands = [method.band for method in evaluation.methods.values()]
+    assert bands == [None, None, "infrared"]
+    assert list(methods) == ["visible alone", "half"]
+    assert list(evaluate_fusion(methods, pairs, metrics=["SD"], bands_alone=False).methods) == list(methods)
 
 
 def test_a_band_alone_is_a_row_and_no_picture_of_its_own(pairs):

@@ -304,7 +304,7 @@ def _evaluate_fusion(options: Namespace) -> None:
         _fusion_out(options, pairs.source)
         with progress_bar("evaluating") as progress:
             evaluation = evaluations.evaluate_fusion(
-                {**loaded, **folders, **BANDS_ALONE},
+                {**loaded, **folders},
                 pairs,
                 convention=options.convention,
                 metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,

@@ -36,7 +36,7 @@ from crossband.pairs.reading import read_visible
 from crossband.pictures import stretched, to_uint8
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
-from crossband.words import BANDS, Band, Precision
+from crossband.words import BANDS, BANDS_ALONE, Band, Precision
 
 
 class HoldsSystem(Protocol):
@@ -78,6 +78,7 @@ def evaluate_fusion(
     convention: str = DEFAULT_CONVENTION,
     metrics: Sequence[str] | None = None,
     stretch: bool = False,
+    bands_alone: bool = True,
     by: Literal["condition"] | None = "condition",
     examples: int = 6,
     workers: int = 0,
@@ -97,6 +98,8 @@ def evaluate_fusion(
     convention, metrics: a name of `CONVENTIONS`, and which of its metrics; as for
         `crossband.metrics.fusion_scores`.
     stretch: stretch each picture of a system to the whole of 0..255, as `crossband fuse --stretch` does.
+    bands_alone: score the image of each band by itself beside the methods, as `BANDS_ALONE` calls them: a
+        fusion is often no better than one of them.
     by: "condition" gives scores by day, night, ... as well where the pairs tell; None does not.
     examples: of how many pairs the pictures are kept, evenly from the list and from every condition.
     batch_size: pairs per forward pass; only pairs of one size share one.
@@ -116,6 +119,8 @@ def evaluate_fusion(
             f"{pairs.source} has only {' and '.join(pairs.bands)} images, but fused pictures are scored "
             "against both bands"
         )
+    if bands_alone:
+        methods = {**methods, **{name: band for name, band in BANDS_ALONE.items() if name not in methods}}
     names = [pairs.name(index) for index in range(len(pairs))]
     known = [pairs.condition(index) for index in range(len(pairs))]
     conditions = [condition or UNSPECIFIED for condition in known] if by else []
