@@ -72,6 +72,10 @@ RUNS = {
     "normalised": csknet(network=OWN, loss=NORMALISED),
     # In the variant it has the weight that the paper's form is not given there.
     "firm-normalised": csknet(variant="firm", loss={**NORMALISED, "distill_features_weight": 1.0}),
+    "exchange-dropout": csknet(network={**OWN, "exchange_dropout": 0.5}),
+    "exchanged-dropout": csknet(
+        network={"exchange_dropout": 0.5}, loss={"infrared_supervision": "exchanged"}
+    ),
     "rank-8": csknet(network={**OWN, "band_rank": 8}),
     "firm-rank-8": csknet(variant="firm", network={"band_rank": 8}),
     "sgd": csknet(network=OWN, recipe={"optimizer": "sgd", "lr": 5e-3, "weight_decay": 1e-4}),

@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -85,7 +86,8 @@ class CSKNetSettings(NetworkSettings):
         every depthwise batch norm as CEN does. exchange_direction: "both" bands get channels of the other, or
         only infrared of the visible one ("to-infrared"). exchange_stages: after which stages channels are
         exchanged. spatial_stages: after which odd columns are swapped, following the channels (the two do not
-        commute); () turns that off.
+        commute); () turns that off. exchange_dropout: which share of the training pairs exchanges nothing, in
+        [0, 1], drawn anew for each pair of each step; 0 is the paper's.
 
     gated_unit: whether learnt gates weigh what the two decoders give, or it is just added.
         gated_unit_hidden_kernel: side in pixels of that unit's convolution of each map, an odd number; the
@@ -110,6 +112,7 @@ class CSKNetSettings(NetworkSettings):
     exchange_direction: Direction = "both"
     exchange_stages: tuple[Literal[1, 2, 3, 4, 5], ...] = (1, 2, 3, 4, 5)
     spatial_stages: tuple[Literal[1, 2, 3, 4, 5], ...] = (4, 5)
+    exchange_dropout: float = 0.0
     gated_unit: bool = True
     gated_unit_hidden_kernel: int = 3
     gated_unit_gate_kernel: int = 1
@@ -122,6 +125,10 @@ class CSKNetSettings(NetworkSettings):
             raise OptionError(
                 f"csknet: exchange_threshold must lie in [0, {highest}] for exchange_mode "
                 f"{self.exchange_mode}, not {self.exchange_threshold}"
+            )
+        if not 0 <= self.exchange_dropout <= 1:
+            raise OptionError(
+                f"csknet: exchange_dropout is a share of the pairs, in [0, 1], not {self.exchange_dropout}"
             )
         if self.band_rank < 0:
             raise OptionError(f"csknet: band_rank must be 0 or more, not {self.band_rank}")
@@ -251,6 +258,8 @@ class CSKNet(System):
     ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         """(visible, infrared) maps of the five stages, before and after their exchange."""
         settings: CSKNetSettings = self.settings
+        apart = self._drawn_apart(visible)
+        meet = partial(self._exchange_channels, apart)
         before, after = [], []
         pairs_of_layers = zip(
             encoder_stages(self.visible.encoder), encoder_stages(infrared_branch.encoder), strict=True
@@ -258,37 +267,49 @@ class CSKNet(System):
         for stage, (visible_layers, infrared_layers) in enumerate(pairs_of_layers, start=1):
             exchanges = settings.exchange and stage in settings.exchange_stages
             if exchanges and settings.exchange_site == "dw_bn":
-                visible, infrared = run_stage_pair(
-                    visible_layers, infrared_layers, visible, infrared, self._exchange_channels
-                )
+                visible, infrared = run_stage_pair(visible_layers, infrared_layers, visible, infrared, meet)
             else:
                 visible, infrared = run_stage(visible_layers, visible), run_stage(infrared_layers, infrared)
             before.append((visible, infrared))
             if exchanges and settings.exchange_site == "stage":
                 channels = visible.shape[1]
-                visible, infrared = self._exchange_channels(
+                visible, infrared = meet(
                     visible,
                     infrared,
                     last_norm(visible_layers, channels),
                     last_norm(infrared_layers, channels),
                 )
             if settings.exchange and stage in settings.spatial_stages:
-                visible, infrared = exchange_columns(visible, infrared, settings.exchange_direction)
+                swapped = exchange_columns(visible, infrared, settings.exchange_direction)
+                visible, infrared = _own_where(apart, (visible, infrared), swapped)
             after.append((visible, infrared))
         return before, after
 
+    def _drawn_apart(self, images: Tensor) -> Tensor | None:
+        """Which pairs of a batch (B, ...) exchange nothing in this step, bool (B, 1, 1, 1); None for none."""
+        settings: CSKNetSettings = self.settings
+        if not (self.training and settings.exchange and settings.exchange_dropout):
+            return None
+        return torch.rand(len(images), 1, 1, 1, device=images.device) < settings.exchange_dropout
+
     def _exchange_channels(
-        self, visible: Tensor, infrared: Tensor, visible_norm: _BatchNorm, infrared_norm: _BatchNorm
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        apart: Tensor | None,
+        visible: Tensor,
+        infrared: Tensor,
+        visible_norm: _BatchNorm,
+        infrared_norm: _BatchNorm,
+    ) -> TwoMaps:
         settings: CSKNetSettings = self.settings
         mode, threshold = settings.exchange_mode, settings.exchange_threshold
-        return exchange_channels(
+        exchanged = exchange_channels(
             visible,
             infrared,
             small_gammas(visible_norm.weight, mode, threshold),
             small_gammas(infrared_norm.weight, mode, threshold),
             settings.exchange_direction,
         )
+        return _own_where(apart, (visible, infrared), exchanged)
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
@@ -335,3 +356,10 @@ class CSKNet(System):
         if whole.infrared_in_pair is not None:
             tie(whole.infrared, whole.infrared_in_pair, norms=True)
         return whole
+
+
+def _own_where(apart: Tensor | None, own: TwoMaps, exchanged: TwoMaps) -> TwoMaps:
+    """The maps after an exchange, and one's own of the pairs that exchange nothing."""
+    if apart is None:
+        return exchanged
+    return torch.where(apart, own[0], exchanged[0]), torch.where(apart, own[1], exchanged[1])
