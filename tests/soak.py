@@ -5,7 +5,8 @@
 
 Prints a table of what was tried, and what was wrong; the exit code is 1 if anything was. The same seed gives
 the same damage and the same moments of killing, as shares of an uninterrupted command's time. The short form
-kills every other command and lets two of each of the others write, and by the next seed the other way round.
+kills every third command, lets two of the ones after those write, and fills the disk of the ones after these;
+three seeds in a row do all to each.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Tally:
 class Amount:
     """How much of each kind: damaged files and texts, kills and races of a command, predictions.
 
-    every: of so many commands that follow each other one is killed, and one raced.
+    every: of so many commands that follow each other one is killed, one raced, and one given a full disk.
     """
 
     damaged: int
@@ -80,7 +81,7 @@ class Amount:
         return listed[first % self.every :: self.every]
 
 
-SHORT, WHOLE_HOUR = Amount(300, 1, 1, 300, every=2), Amount(10_000, 25, 10, 10_000)
+SHORT, WHOLE_HOUR = Amount(300, 1, 1, 300, every=3), Amount(10_000, 25, 10, 10_000)
 
 
 def crossband(*arguments: str) -> tuple[int, str]:
@@ -304,7 +305,7 @@ def soak_full_disk(out: Path, amount: Amount, seed: int) -> Iterator[Tally]:
         tally.expect(code == 2 and not complain(error), f"training on a full disk: {code} {error[-400:]}")
         tally.expect(error.count("\n") <= 2 and "No space left" in error, f"full disk: {error[-400:]}")
         (disk / "filler").write_bytes(bytes(free_bytes(disk)))
-        for name, writing in writings().items():
+        for name, writing in amount.of(seed + 2):
             if writing.prepared is None:
                 code, error = run(writing.sides[0], disk)
                 tally.expect(code in (1, 2) and not complain(error), f"{name} on a full disk: {code} {error}")
