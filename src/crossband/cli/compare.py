@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.card_words import system_words
 from crossband.cli.scoring import check_classes, check_first, pass_arguments, seen
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
@@ -223,7 +225,8 @@ def _from_runs(
                     progress=progress,
                 )
             assert found.counts is not None
-            methods[name].append(MethodRun(str(run), bands, found.counts))
+            system = system_words(predictor.card.system, predictor.card.variant)
+            methods[name].append(MethodRun(str(run), bands, found.counts, system))
     return methods
 
 
@@ -238,8 +241,18 @@ def _from_evaluations(named: Mapping[str, _Asked]) -> tuple[dict[str, list[Metho
             counts = read_pair_counts(folder / PAIR_COUNTS_NAME)
             scored = list(counts.matrices)
             bands = asked.bands if asked.bands is not None else min(scored, key=BAND_COMBINATIONS.index)
-            methods[name].append(MethodRun(str(folder), bands, counts))
+            methods[name].append(MethodRun(str(folder), bands, counts, _system_scored_in(folder)))
     return methods, next(iter(methods.values()))[0].counts.classes
+
+
+def _system_scored_in(folder: Path) -> str | None:
+    """The system that an evaluation's other results name; None where they are not there, or damaged."""
+    from crossband.report.evaluation_files import system_in
+
+    try:
+        return system_in(json.loads((folder / "evaluation.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _examples(

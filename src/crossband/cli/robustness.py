@@ -92,6 +92,7 @@ def robustness(options: Namespace) -> None:
                 "command": command_line(),
                 "crossband": __version__,
                 "run": run,
+                "variant": predictor.card.variant,
                 "weights": predictor.card.weights_sha256,
             }
             done = _earlier(progress_file, facts, pairs, options)

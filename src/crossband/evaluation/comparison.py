@@ -22,26 +22,35 @@ from crossband.metrics.resampling import (
     runs_error,
     runs_interval,
 )
+from crossband.text import listed
 from crossband.words import Bands
 
 
 @dataclass(frozen=True)
 class MethodRun:
-    """One run of a method: a name for its messages, the bands that it was given, and what was counted."""
+    """One run of a method: a name for its messages, the bands that it was given, and what was counted.
+
+    system: what was run, with its variant, if it has one; None where that is not known.
+    """
 
     name: str
     bands: Bands
     counts: PairCounts
+    system: str | None = None
 
 
 @dataclass(frozen=True)
 class MethodScore:
-    """A method's mean IoU with its interval, and that of every run, in the order given."""
+    """A method's mean IoU with its interval, and that of every run, in the order given.
+
+    system: those of its runs, each named once; None where none is known.
+    """
 
     name: str
     bands: Bands
     mean_iou: Interval
     runs: Mapping[str, float]
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,7 @@ class _Drawn:
             runs[0].bands,
             found,
             {run.name: float(value) for run, value in zip(runs, each, strict=True)},
+            listed([*dict.fromkeys(run.system for run in runs if run.system)]) or None,
         )
 
     def difference(self, first: str, second: str, members: np.ndarray | None = None) -> Interval:

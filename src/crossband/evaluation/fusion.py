@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.card_words import system_words
 from crossband.deprecation import renamed_keyword
 from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
@@ -140,7 +141,8 @@ def evaluate_fusion(
             else:
                 system = _fusing_system(method)
                 stack.enter_context(ready(system, device))
-                origin, stretching = system.name, stretch
+                card = getattr(method, "card", None)
+                origin, stretching = system_words(system.name, getattr(card, "variant", None)), stretch
                 fuse = _fusing(system, stretch, device, precision)
             scores = FusionScores(convention, metrics=metrics, device=device)
             running[name] = _Method(origin, stretching, fuse, scores, band)

@@ -21,7 +21,7 @@ from crossband.words import Band
 class FusedMethod:
     """One way to fuse, and its scores.
 
-    origin: the system's name, or the folder that the pictures were read from.
+    origin: the system's name, with the variant of a run, or the folder that the pictures were read from.
     stretched: whether each picture was stretched to 0..255 before it was scored; None for pictures that were
         read, of which it is not known.
     full_range: how many of the pictures hold both 0 and 255.

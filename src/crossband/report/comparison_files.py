@@ -66,7 +66,7 @@ def comparison_text(comparison: Comparison) -> str:
     """Sentences and tables for a terminal; scores in percent, differences in points."""
     parts = [
         f"{comparison.source}, split {comparison.split}: {counted(comparison.pairs, 'pair')}",
-        text_table(method_header(comparison), method_rows(comparison), align="llrrr"),
+        text_table(*method_table(comparison)),
     ]
     for difference in comparison.differences:
         parts.append(verdict(difference, comparison))
@@ -118,16 +118,23 @@ def level_text(comparison: Comparison) -> str:
     return f"{100 * comparison.level:g} %"
 
 
-def method_header(comparison: Comparison) -> list[str]:
-    return ["method", "bands", "runs", f"mIoU ({comparison.protocol})", f"{level_text(comparison)} interval"]
+def method_table(comparison: Comparison) -> tuple[list[str], list[list[str]], str]:
+    """Every method with its mean IoU and interval in percent: the head, the rows and the alignment.
 
-
-def method_rows(comparison: Comparison) -> list[list[str]]:
-    """Every method with its mean IoU and interval in percent."""
-    return [
-        [m.name, m.bands, str(len(m.runs)), percent(m.mean_iou.value), share_range(m.mean_iou)]
+    The systems have a column where any is known.
+    """
+    known = any(method.system for method in comparison.methods)
+    scores = ["runs", f"mIoU ({comparison.protocol})", f"{level_text(comparison)} interval"]
+    rows = [
+        [
+            m.name,
+            *([m.system or DASH] if known else []),
+            *(m.bands, str(len(m.runs)), percent(m.mean_iou.value), share_range(m.mean_iou)),
+        ]
         for m in comparison.methods
     ]
+    head = ["method", *(["system"] if known else []), "bands"]
+    return [*head, *scores], rows, "l" * len(head) + "r" * len(scores)
 
 
 def class_rows(difference: Difference, comparison: Comparison) -> list[list[str]]:

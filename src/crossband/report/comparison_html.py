@@ -23,8 +23,7 @@ from crossband.report.comparison_files import (
     confusion_rows,
     how_made,
     level_text,
-    method_header,
-    method_rows,
+    method_table,
     points_text,
     verdict,
 )
@@ -56,12 +55,8 @@ def comparison_page(
     page.paragraph(f"{comparison.source}, split {comparison.split}: {counted(comparison.pairs, 'pair')}.")
     for difference in comparison.differences:
         page.paragraph(verdict(difference, comparison))
-    page.table(
-        method_header(comparison),
-        method_rows(comparison),
-        caption="Mean IoU in percent; of several runs, the mean of theirs.",
-        align="llrrr",
-    )
+    head, rows, align = method_table(comparison)
+    page.table(head, rows, caption="Mean IoU in percent; of several runs, the mean of theirs.", align=align)
     page.paragraph(how_made(comparison))
     for difference in comparison.differences:
         _add_difference(page, difference, comparison, classes, (examples or {}).get(difference.second, ()))

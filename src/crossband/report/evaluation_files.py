@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -153,6 +153,11 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
 def scored_system(evaluation: Evaluation) -> str:
     """The system, and its variant where the provenance tells one."""
     return system_words(evaluation.system, evaluation.provenance.get("variant"))
+
+
+def system_in(document: Mapping[str, Any]) -> str:
+    """`scored_system` of what `evaluation_dict` gave. Raises KeyError or AttributeError for others."""
+    return system_words(str(document["system"]), document.get("provenance", {}).get("variant"))
 
 
 def describe_pairs(evaluation: Evaluation) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import CARD_NAME
-from crossband.card_words import system_words
 from crossband.errors import OptionError
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.metrics.resampling import Interval
 from crossband.report.charts import mean_iou_chart
+from crossband.report.evaluation_files import system_in
 from crossband.report.page import Cell, Page
 from crossband.text import DASH, counted, decimal, percent
 from crossband.words import BAND_COMBINATIONS
@@ -162,7 +162,7 @@ def _read(folder: Path, path: Path, protocol: str) -> Scored:
     return Scored(
         run=run.relative_to(folder).as_posix() if run != folder else folder.resolve().name,
         place=place.relative_to(folder),
-        system=system_words(str(document["system"]), document.get("provenance", {}).get("variant")),
+        system=system_in(document),
         source=str(document["source"]),
         split=str(document["split"]),
         pairs=int(document["pairs"]),

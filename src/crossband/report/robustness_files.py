@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crossband.card_words import system_words
 from crossband.errors import OptionError, first_line
 from crossband.evaluation.robustness import (
     CLEAN,
@@ -42,7 +43,8 @@ RULE = (
 
 def robustness_text(found: Mapping[str, Robustness]) -> str:
     """Tables for a terminal, in percent and points."""
-    parts = [heading(found), _summary(found)]
+    systems = [f"{name}: {assessed_system(one)}" for name, one in found.items()]
+    parts = ["\n".join([heading(found), *systems]), _summary(found)]
     for name, one in found.items():
         parts.append(f"{name}: mean IoU (%) by severity, and the worst margin (points)\n\n{_table(one)}")
         parts.append(verdict(name, one))
@@ -151,6 +153,11 @@ def heading(found: Mapping[str, Robustness]) -> str:
     )
 
 
+def assessed_system(one: Robustness) -> str:
+    """The system, and its variant where the provenance tells one."""
+    return system_words(one.system, one.provenance.get("variant"))
+
+
 def summary_table(found: Mapping[str, Robustness]) -> tuple[list[str], list[list[str]]]:
     rows: dict[str, list[str]] = {}
 
@@ -208,7 +215,7 @@ def _rows(found: Mapping[str, Robustness]) -> Iterator[dict[str, Any]]:
             drops = one.dropped.get(key, {})
             yield {
                 "run": run,
-                "system": one.system,
+                "system": assessed_system(one),
                 "kind": CORRUPTIONS[name].kind if name in CORRUPTIONS else "",
                 "condition": name,
                 "severity": level,

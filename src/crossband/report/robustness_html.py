@@ -14,6 +14,7 @@ from crossband.report.page import Cell, Page, known
 from crossband.report.robustness_files import (
     DROPS,
     RULE,
+    assessed_system,
     drops_table,
     heading,
     robustness_csv,
@@ -47,6 +48,7 @@ def robustness_page(found: Mapping[str, Robustness]) -> Page:
     """A summary, and a map of every run: scores, coloured by the margin over going without the band."""
     page = Page(f"{', '.join(found)}: when a camera breaks")
     page.paragraph(heading(found))
+    page.definitions({name: assessed_system(one) for name, one in found.items()})
     page.table(*summary_table(found), caption="Mean IoU in percent.")
     page.paragraph(RULE)
     for name, one in found.items():
