@@ -11,6 +11,7 @@ from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
 from crossband.errors import OptionError
 from crossband.locks import LOCK_NAME
 from crossband.run_card import read_card
+from crossband.training.options import TrainOptions
 
 TINY = DemoSize(train=10, test=6, height=32, width=48, epochs=1)
 
@@ -31,6 +32,19 @@ def test_it_leaves_scenes_four_finished_runs_and_a_report(demo: Path) -> None:
     assert {entry.name for entry in demo.iterdir()} - {LOCK_NAME} == {"scenes", "runs", "report.html"}
     assert {entry.name for entry in (demo / "runs").iterdir()} == {"visible", "infrared", "csknet", "amdanet"}
     assert len(list((demo / "scenes" / "test" / "visible").iterdir())) == TINY.test
+
+
+def test_it_names_the_variant_that_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends_at_a_variant(options: TrainOptions, **_: object) -> None:
+        if options.variant is not None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("crossband.demo.train", ends_at_a_variant)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "demo", size=TINY)
+    assert capsys.readouterr().out.endswith("training csknet: csknet, variant firm\n")
 
 
 def test_the_teacher_is_the_visible_baseline(demo: Path) -> None:

@@ -6,10 +6,19 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import crossband as cb
 from crossband.cli import main
 from crossband.pairs.opening import open_pairs
+from crossband.result_folder import MANIFEST_NAME
+from crossband.run_card import read_card
+from crossband.runtime.exported import BUNDLE_NAME, bundle_text
+from crossband.runtime.graph_card import GraphCard, read_graph_card
+from crossband.serve.page import about
+from crossband.serve.service import Service
 from crossband.weights import make_card, save_run
 from tiny_runs import TINY_DATA
 from tiny_systems import build
@@ -87,3 +96,57 @@ def test_scores_of_fused_pictures(tmp_path: Path) -> None:
     methods = json.loads((tmp_path / "out" / "fusion.json").read_text("utf-8"))["methods"]
     origins = [methods[name]["origin"] for name in ("ours", "paper", "average")]
     assert origins == ["cddfuse, variant light", "cddfuse", "average"]
+
+
+def test_an_exported_file(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name, run in runs.items():
+        card = GraphCard(
+            run=read_card(run),
+            bands="infrared",
+            support="designed",
+            types={"infrared": "uint8"},
+            outputs=("labels", "confidence"),
+            format_of_file="onnx",
+        )
+        assert read_graph_card(card.metadata(), "a file").run.variant == card.run.variant
+        # A folder of files is described by its card alone; no graph is opened.
+        (tmp_path / name).mkdir()
+        (tmp_path / name / BUNDLE_NAME).write_text(
+            bundle_text({"infrared": ("infrared.onnx", card)}), "utf-8"
+        )
+        assert main(["info", str(tmp_path / name)]) == 0
+        told[name] = capsys.readouterr().out
+    assert told["ours"].startswith(f"{FIRM}, exported from weights ")
+    assert "\nvariant: firm, ours and not the paper's\n" in told["ours"]
+    assert told["paper"].startswith("csknet, exported from weights ")
+    assert "variant" not in told["paper"]
+
+
+def test_a_folder_of_results(runs: dict[str, Path], tmp_path: Path) -> None:
+    infrared, out = tmp_path / "infrared", tmp_path / "out"
+    infrared.mkdir()
+    Image.fromarray(np.zeros((32, 48), np.uint8)).save(infrared / "a.png")
+    given = ["predict", str(runs["ours"]), "--infrared", str(infrared), "--out", str(out), "--device", "cpu"]
+    assert main(given) == 0
+    document = json.loads((out / MANIFEST_NAME).read_text("utf-8"))
+    assert (document["made_by"]["system"], document["made_by"]["variant"]) == ("csknet", "firm")
+    # What an earlier version left, which named no variant, is gone on with.
+    del document["made_by"]["variant"]
+    (out / MANIFEST_NAME).write_text(json.dumps(document), "utf-8")
+    assert main([*given, "--resume"]) == 0
+    again = json.loads((out / MANIFEST_NAME).read_text("utf-8"))
+    assert again["counts"] == {"done": 0, "there_already": 1, "failed": 0}
+    assert again["made_by"]["variant"] == "firm"
+
+
+def test_what_is_served(runs: dict[str, Path]) -> None:
+    service = Service({name: cb.load(run, device="cpu") for name, run in runs.items()})
+    try:
+        systems = service.described()["systems"]
+        assert [(one["system"], one["variant"]) for one in systems] == [("csknet", "firm"), ("csknet", None)]
+        page = about(service)
+    finally:
+        service.close()
+    assert f"- `ours` ({FIRM}) makes labels from: both (designed)" in page
+    assert "- `paper` (csknet) makes labels from:" in page

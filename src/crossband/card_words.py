@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crossband.systems.registry import is_own_variant
 from crossband.text import counted, spoken_time
 
 
@@ -18,6 +19,15 @@ def system_words(system: str, variant: Any) -> str:
     ('csknet, variant firm', 'csknet')
     """
     return f"{system}, variant {variant}" if isinstance(variant, str) else system
+
+
+def variant_words(system: str, variant: str) -> str:
+    """A variant, and that it is ours where it is.
+
+    >>> variant_words("csknet", "firm"), variant_words("mrfs", "as-published")
+    ("firm, ours and not the paper's", 'as-published')
+    """
+    return f"{variant}, ours and not the paper's" if is_own_variant(system, variant) else variant
 
 
 def training_words(training: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from crossband.card_words import system_words
 from crossband.errors import OptionError
 from crossband.evaluation import ALL, Evaluation, evaluate
 from crossband.locks import LOCK_NAME, is_vacant
@@ -99,7 +100,7 @@ def _run(out: Path, seed: int, size: DemoSize, quiet: bool) -> Path:
     )
     data = f"folder:{out / 'scenes'}"
     for step, (run, options) in enumerate(trainings(out, data, size, seed).items(), start=2):
-        console.print(f"{step}/6  training {run}: {options.system}")
+        console.print(f"{step}/6  training {run}: {system_words(options.system, options.variant)}")
         train(options, command=f"crossband demo --seed {seed}", quiet=quiet)
     console.print("6/6  evaluating on scenes that no training has seen")
     test, predictors, evaluations = scored(out)

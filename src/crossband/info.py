@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
+from crossband.card_words import variant_words
 from crossband.errors import OptionError
 from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
-from crossband.systems.registry import is_own_variant
 from crossband.weights import count_parameters, load_run
 from crossband.words import Bands
 
@@ -194,8 +194,7 @@ def _option_lines(system: System) -> list[str]:
 def _card_lines(card: Card) -> list[str]:
     lines = [f"classes: {_classes(card)}"]
     if card.variant is not None:
-        ours = ", ours and not the paper's" if is_own_variant(card.system, card.variant) else ""
-        lines.insert(0, f"variant: {card.variant}{ours}")
+        lines.insert(0, f"variant: {variant_words(card.system, card.variant)}")
     if "encoder" in card.network:
         start = card.training.get("start_from") or card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")

@@ -202,6 +202,7 @@ def facts_of(predictor: Predictor) -> dict[str, Any]:
     """What a manifest says of a predictor itself, as fields of `Manifest`."""
     return {
         "system": predictor.system.name,
+        "variant": predictor.card.variant,
         "weights_sha256": predictor.card.weights_sha256,
         "infrared_scaling": None if predictor.scaling is None else str(predictor.scaling),
         "false_colour": str(predictor.false_colour),

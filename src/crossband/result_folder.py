@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ class Manifest:
     monitor: whether bands that look broken were dropped.
     display: the curve and the colours in which overlays show infrared; None where it is shown as scaled.
     source: the source of the pairs and its splits; then visible and infrared are None.
+    variant: the run's, None without one. It tells no results apart: the weights do, and earlier versions left
+    it out.
     """
 
     command: Command
@@ -72,6 +74,7 @@ class Manifest:
     rig: str | None = None
     display: str | None = None
     source: str | None = None
+    variant: str | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -277,7 +280,8 @@ class ResultFolder:
                 )
             return
         ours, theirs = asdict(self.manifest), asdict(before)
-        differing = next((name for name in ours if ours[name] != theirs[name]), None)
+        compared = (one.name for one in fields(Manifest) if one.compare)
+        differing = next((name for name in compared if ours[name] != theirs[name]), None)
         if differing is None:
             return
         raise OptionError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from crossband.card_words import system_words, variant_words
 from crossband.runtime.exported import open_exported
 
 
@@ -12,7 +13,8 @@ def describe_exported(path: Path) -> str:
     """An exported file or bundle as text for a terminal. Raises WeightsError for what is none."""
     exported = open_exported(path)
     card = exported.card
-    lines = [f"{card.system}, exported from weights {card.weights_sha256 or 'none'}", ""]
+    system = system_words(card.system, card.variant)
+    lines = [f"{system}, exported from weights {card.weights_sha256 or 'none'}", ""]
     for bands, (file, graph) in exported.graphs.items():
         takes = ", ".join(f"{band} {type}" for band, type in graph.types.items())
         lines += [
@@ -24,6 +26,8 @@ def describe_exported(path: Path) -> str:
         lines += [f"  checked: {_checked(runtime, found)}" for runtime, found in graph.checked.items()]
         if graph.float_layers:
             lines.append(f"  layers that stay float: {', '.join(graph.float_layers)}")
+    if card.variant is not None:
+        lines.append(f"variant: {variant_words(card.system, card.variant)}")
     if card.classes is not None:
         names = ", ".join(f"{number} {name}" for number, name in enumerate(card.classes.names))
         lines.append(f"classes: {names}")

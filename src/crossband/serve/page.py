@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossband.card_words import system_words
 from crossband.serve.drawing import STYLE, answer_html, batch_html, error_html
 from crossband.serve.refusing import Refused
 from crossband.serve.service import Service, Upload
@@ -42,7 +43,7 @@ def make_page(service: Service, folder: Path) -> Any:
     with gradio.Blocks(
         title="Crossband", analytics_enabled=False, delete_cache=(_KEPT // 6, _KEPT), fill_width=False
     ) as page:
-        gradio.Markdown(f"# Crossband\n{_about(service)}")
+        gradio.Markdown(f"# Crossband\n{about(service)}")
         system = gradio.Dropdown(
             names, value=names[0], label="System", visible=len(names) > 1, elem_id="system"
         )
@@ -83,7 +84,7 @@ def appearance() -> dict[str, Any]:
     return {"theme": theme, "css": STYLE}
 
 
-def _about(service: Service) -> str:
+def about(service: Service) -> str:
     """What is served, in Markdown."""
     told = []
     for one in service.described()["systems"]:
@@ -91,7 +92,8 @@ def _about(service: Service) -> str:
             [what for what, so in (("labels", one["segments"]), ("fused pictures", one["fuses"])) if so]
         )
         bands = ", ".join(f"{bands} ({kind})" for bands, kind in one["bands"].items())
-        told.append(f"- `{one['name']}` makes {makes} from: {bands}")
+        system = system_words(one["system"], one["variant"])
+        told.append(f"- `{one['name']}` ({system}) makes {makes} from: {bands}")
     lines = "\n".join(told)
     return f"{lines}\n\nRadiometric JPEG and 16-bit TIFF are read as they are. Limits: {service.limits}."
 

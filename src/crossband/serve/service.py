@@ -267,6 +267,7 @@ def _described(name: str, predictor: Predictor) -> dict[str, Any]:
     return {
         "name": name,
         "system": system.name,
+        "variant": predictor.card.variant,
         "segments": system.segments,
         "fuses": system.fuses,
         "bands": dict(system.supports),
