@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
@@ -97,7 +98,11 @@ def test_every_system_lists_its_options(name: str) -> None:
     encoder = "mobilenetv3_small_050" if "encoder" in network_options(name) else None
     lines = describe(name, classes=CLASSES, encoder=encoder, size="32X48").splitlines()
     for option, default in {**network_options(name), **loss_options(name)}.items():
-        (place,) = (place for place, line in enumerate(lines) if line == f"  {option} = {default!r}")
+        (place,) = (
+            place
+            for place, line in enumerate(lines)
+            if line.partition("; here ")[0] == f"  {option} = {default!r}"
+        )
         # What it is, below its name, in words of its own.
         assert lines[place + 1].startswith("      ")
         assert not lines[place + 1].lstrip().startswith(("see ", "as in "))
@@ -111,6 +116,57 @@ def test_variants_are_told_apart(tmp_path: Path) -> None:
     system, classes = csknet(variant="firm"), Classes(names=tuple("abcde"), palette=((0, 0, 0),) * CLASSES)
     save_run(tmp_path, system, make_card(system, classes, "full-range", {}, variant="firm"))
     assert "variant: firm, ours and not the paper's\n" in describe(str(tmp_path), size="32x48")
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What ``crossband info`` prints, of a small image."""
+    assert main(["info", *arguments, "--size", "64x64"]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_variant_and_options_of_the_network_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures are those of docs/systems/disoptnet.md, amdanet.md and cddfuse.md."""
+    plain = told(capsys, "disoptnet", "--network.head_kernel", "1")
+    assert row(plain, "infrared")[2] == "22,767,952"
+    assert "\n  head_kernel = 3; here 1\n" in plain
+    published = told(capsys, "amdanet", "--encoder", "mit_b1", "--variant", "as-published")
+    assert published.startswith("amdanet, variant as-published: AMDANet")
+    assert row(published, "both")[2] == "40,352,924"
+    assert "\nvariant: as-published\n" in published
+    assert "\n  encoder = 'mit_b4'; here 'mit_b1'\n" in published
+    light = told(capsys, "cddfuse", "--variant", "light", "--encoder", "test_efficientnet")
+    assert "\nvariant: light, ours and not the paper's\n" in light
+    # Of the loss too, whose values a variant has.
+    assert "\n  reconstruction = True; here False\n" in light
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["csknet", "--variant", "frim"], "csknet has no variant 'frim'; it has firm"),
+        (
+            ["csknet", "--network.exchnage", "false"],
+            "csknet has no network option exchnage; did you mean exchange",
+        ),
+        (["csknet", "--network.contrastive_weight", "1"], "csknet has no network option contrastive_weight"),
+        (["csknet", "--network.classes", "3"], "csknet has no network option classes"),
+        (["csknet", "--network.exchange", "maybe"], "csknet.exchange must be true or false"),
+        (
+            ["csknet", "--encoder", "a", "--network.encoder", "b"],
+            "network.encoder is 'b', but encoder is 'a'",
+        ),
+        (["RUN", "--variant", "firm"], "is what it was made as: leave out --variant"),
+        (["RUN", "--encoder", "a", "--network.exchange", "false"], "leave out --encoder and --network"),
+        (["neither", "--variant", "firm"], "'neither' is neither a run folder nor a system"),
+    ],
+)
+def test_variants_and_options_that_cannot_be_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system, classes = csknet(), Classes(names=tuple("abcde"), palette=((0, 0, 0),) * CLASSES)
+    save_run(tmp_path, system, make_card(system, classes, "full-range", {}))
+    line = refused(["info", *(str(tmp_path) if word == "RUN" else word for word in arguments)], capsys)
+    assert message in line
 
 
 def test_a_system_without_weights() -> None:

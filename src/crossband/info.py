@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -17,11 +17,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
-from crossband.card_words import variant_words
+from crossband.card_words import system_words, variant_words
 from crossband.errors import OptionError
 from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
+from crossband.systems.creation import make_settings, with_encoder
 from crossband.weights import count_parameters, load_run
 from crossband.words import Bands
 
@@ -129,22 +130,34 @@ def count_all(system: System) -> dict[Bands, Parameters]:
     return counts
 
 
-def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: str = "480x640") -> str:
-    """A run folder, or the name of a system with so many classes, as text for a terminal.
+def describe(
+    what: str,
+    *,
+    classes: int = 9,
+    variant: str | None = None,
+    encoder: str | None = None,
+    network: Mapping[str, Any] | None = None,
+    size: str = "480x640",
+) -> str:
+    """A run folder, or the name of a system, as text for a terminal.
 
-    size: HEIGHTxWIDTH of the image that FLOPs are counted for. Raises OptionError for what is neither,
-    WeightsError for a folder that holds no finished run.
+    classes, variant, encoder, network: of a system that is named, as `create` takes them; a run has its own.
+    size: HEIGHTxWIDTH of the image that FLOPs are counted for. Raises OptionError for what is neither a run
+    nor a system, and as `create` does; WeightsError for a folder that holds no finished run.
     """
     height, width = _parse_size(size)
     card: Card | None = None
     if what in list_systems():
-        options = {"encoder": encoder} if encoder else {}
-        system = create(what, classes=classes if system_class(what).segments else None, **options)
+        given = with_encoder(network or {}, encoder=encoder)
+        # `create` would take options of the loss among these, as it once did.
+        make_settings(what, variant, given)
+        system = create(what, classes if system_class(what).segments else None, variant=variant, **given)
     elif Path(what).is_dir():
         system, card = load_run(what)
+        variant = card.variant
     else:
         raise OptionError(f"{what!r} is neither a run folder nor a system ({', '.join(list_systems())})")
-    lines = [f"{system.name}: {system.summary}", f"paper: {system.paper}", ""]
+    lines = [f"{system_words(system.name, variant)}: {system.summary}", f"paper: {system.paper}", ""]
     lines.append(
         f"{'bands':<10} {'support':<9} {'parameters':>12} {'of them dead':>13} {'training only':>14} "
         f"{f'GFLOPs at {height} x {width}':>22}"
@@ -168,6 +181,8 @@ def describe(what: str, *, classes: int = 9, encoder: str | None = None, size: s
     if system.trained_by is None:
         counted = f"ready without training; {counted}"
     lines += [f"({counted}; a fallback is not what the system was designed for)", ""]
+    if variant is not None:
+        lines.append(f"variant: {variant_words(system.name, variant)}")
     return "\n".join(lines + (_option_lines(system) if card is None else _card_lines(card)))
 
 
@@ -175,15 +190,18 @@ def _option_lines(system: System) -> list[str]:
     given = "" if system.classes is None else f" ({system.classes} classes)"
     described = system_class(system.name)
     owners: dict[str, Any] = {"network": described.built_from}
+    here: dict[str, Any] = {"network": system.settings}
     if described.trained_by is not None:
         owners["loss"] = described.training_class()
+        here["loss"] = system.given_training or described.training_class()()
     lines = []
     for kind, options in (("network", network_options(system.name)), ("loss", loss_options(system.name))):
         if options:
             lines.append(f"options of the {kind} and their defaults{given}, set by --{kind}.NAME:")
             words = option_words(owners[kind], options)
             for name, value in options.items():
-                lines.append(f"  {name} = {value!r}")
+                chosen = getattr(here[kind], name)
+                lines.append(f"  {name} = {value!r}" + (f"; here {chosen!r}" if chosen != value else ""))
                 lines += wrap(words.get(name, ""), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
     variants = described.variants
     if variants:
@@ -193,8 +211,6 @@ def _option_lines(system: System) -> list[str]:
 
 def _card_lines(card: Card) -> list[str]:
     lines = [f"classes: {_classes(card)}"]
-    if card.variant is not None:
-        lines.insert(0, f"variant: {variant_words(card.system, card.variant)}")
     if "encoder" in card.network:
         start = card.training.get("start_from") or card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")

@@ -64,24 +64,37 @@ def systems(options: Namespace) -> None:
 
 
 def info_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("what", type=str, help="a run folder, an exported file, or the name of a system")
+    from crossband.cli.train import field_arguments
+
+    parser.add_argument(
+        "what",
+        type=str,
+        help="a run folder, an exported file, or the name of a system, of which the other options but --size "
+        "say more",
+    )
     parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
-    parser.add_argument("--encoder", type=str | None, help="encoder, for a system's name")
+    # For a system's name, as a training takes them.
+    field_arguments(parser, _OF_A_NETWORK)
     parser.add_argument(
         "--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image that FLOPs are counted for"
     )
 
 
+_OF_A_NETWORK = ("variant", "encoder", "network")
+
+
 def info(options: Namespace) -> None:
     from crossband.runtime.exported import is_exported
+    from crossband.systems.registry import list_systems
 
+    given = [f"--{name}" for name in _OF_A_NETWORK if options[name]]
+    if given and options.what not in list_systems() and Path(options.what).exists():
+        raise OptionError(f"{options.what} is what it was made as: leave out {' and '.join(given)}")
     if is_exported(Path(options.what)):
         from crossband.runtime.describing import describe_exported
 
         print(describe_exported(Path(options.what)))
         return
-    from crossband.systems.registry import list_systems
-
     if options.what not in list_systems():
         if not Path(options.what).exists():
             raise OptionError(
@@ -90,7 +103,8 @@ def info(options: Namespace) -> None:
         check_usable(options.what)
     from crossband.info import describe
 
-    print(describe(options.what, classes=options.classes, encoder=options.encoder, size=options.size))
+    of_a_network = {name: options[name] for name in _OF_A_NETWORK}
+    print(describe(options.what, classes=options.classes, size=options.size, **of_a_network))
 
 
 def check_usable(run: str) -> None:

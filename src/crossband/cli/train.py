@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -76,26 +77,30 @@ def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=str | None, help="go on with an interrupted run folder; takes no other option"
     )
-    hints = types_of(TrainOptions)
-    for field in fields(TrainOptions):
-        if field.name == "system":
-            continue
-        names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
-        if field.name in _FLAGS:
-            parser.add_argument(*names, action="store_true", help=HELP[field.name])
+    field_arguments(parser, [field.name for field in fields(TrainOptions) if field.name != "system"])
+    rig_arguments(parser)
+    parser.add_argument("--preset", type=str | None, help=argparse.SUPPRESS)
+    parser.add_argument("--options", type=dict[str, Any], default={}, help=argparse.SUPPRESS)
+
+
+def field_arguments(parser: ArgumentParser, wanted: Iterable[str]) -> None:
+    """An option for each of these fields of `TrainOptions`."""
+    hints, known = types_of(TrainOptions), {field.name: field for field in fields(TrainOptions)}
+    for name in wanted:
+        field = known[name]
+        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        if name in _FLAGS:
+            parser.add_argument(*spellings, action="store_true", help=HELP[name])
             continue
         required = field.default is MISSING and field.default_factory is MISSING
         default = field.default if field.default_factory is MISSING else field.default_factory()
         parser.add_argument(
-            *names,
+            *spellings,
             # Whether something required is missing is said in one line for all of it, by `train`.
-            type=hints[field.name] | None if required else hints[field.name],
+            type=hints[name] | None if required else hints[name],
             default=None if required else default,
-            help=HELP[field.name],
+            help=HELP[name],
         )
-    rig_arguments(parser)
-    parser.add_argument("--preset", type=str | None, help=argparse.SUPPRESS)
-    parser.add_argument("--options", type=dict[str, Any], default={}, help=argparse.SUPPRESS)
 
 
 def train(options: Namespace) -> None:

@@ -90,6 +90,20 @@ def make_settings(name: str, variant: str | None, network: Mapping[str, Any]) ->
     return cls.built_from(**check_types(name, types_of(cls.built_from), given))
 
 
+def with_encoder(network: Mapping[str, Any], **apart: str | None) -> dict[str, Any]:
+    """A network's options, those among them that may be given apart: encoder, encoder_weights.
+
+    Raises OptionError for one that is given both ways, and differs.
+    """
+    whole = dict(network)
+    for name, given in apart.items():
+        if given is not None:
+            if whole.get(name, given) != given:
+                raise OptionError(f"network.{name} is {whole[name]!r}, but {name} is {given!r}; give one")
+            whole[name] = given
+    return whole
+
+
 def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Training[Any]:
     """What trains a system: an instance of its training class, for `System.phases`.
 

@@ -24,7 +24,7 @@ from crossband.pairs.augmentation import Augmentation
 from crossband.recipe import Recipe, named_recipe
 from crossband.systems import list_systems, make_training, system_class
 from crossband.systems.base import Training
-from crossband.systems.creation import earlier_options, make_settings
+from crossband.systems.creation import earlier_options, make_settings, with_encoder
 from crossband.training.options import TrainOptions
 from crossband.training.robust import ROBUST
 
@@ -84,12 +84,7 @@ def resolve(options: TrainOptions) -> ResolvedTraining:
     Raises OptionError for a system that needs no training, and for a variant, a recipe, an option or a value
     that does not exist.
     """
-    network = dict(options.network)
-    for name, given in (("encoder", options.encoder), ("encoder_weights", options.encoder_weights)):
-        if given is not None:
-            if network.get(name, given) != given:
-                raise OptionError(f"network.{name} is {network[name]!r}, but {name} is {given!r}; give one")
-            network[name] = given
+    network = with_encoder(options.network, encoder=options.encoder, encoder_weights=options.encoder_weights)
     if "classes" in network:
         raise OptionError("network.classes: the data tell the number of classes")
     system = system_class(options.system)
