@@ -240,6 +240,41 @@ def test_a_training_is_told_in_words() -> None:
     assert training_words({"recipes": 3, "checkpoint": None}) == {}
 
 
+def test_what_a_training_took_and_changed_is_told_in_words() -> None:
+    flipped = "flipped in 50 % of the pairs"
+    assert training_words(
+        {
+            "trained_on": {
+                "visible": None,
+                "infrared": {"images": 9, "types": {"uint16": 9}, "low": 7012.0, "high": 15000.5},
+            },
+            "augmentation": {"flip": 0.5, "scale": [1.0, 1.0], "crop": None, "noise": 0.0},
+            "phase_augmentations": {
+                "plain": {"flip": 0.0},
+                "last": {
+                    "flip": 0.5,
+                    "scale": [0.5, 2.0],
+                    "crop": [64, 96],
+                    "contrast": 0.4,
+                    "corrupted": 0.5,
+                },
+            },
+            "deterministic": True,
+            "devices": 2,
+            "precision": "float32",
+        }
+    ) == {
+        "images": "infrared uint16, nearly all from 7012 to 15000.5",
+        "augmented": flipped,
+        "augmented, phase plain": "not at all",
+        "augmented, phase last": f"{flipped}, scaled by 0.5 to 2, cropped to 64 x 96, visible contrast 0.4; "
+        "of the bands one broken in 50 % of the pairs",
+        "computed on": "2 devices, float32, deterministic",
+    }
+    damaged = {"trained_on": {"visible": {"types": 3}}, "augmentation": {"flip": "x", "scale": [1, "a"]}}
+    assert training_words({**damaged, "phase_augmentations": 4, "devices": 1}) == {}
+
+
 @pytest.mark.parametrize(
     ("augmentation", "said"),
     [

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from command_line import refused
+from crossband.card_words import training_words
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
@@ -205,15 +206,37 @@ def test_a_run_folder_tells_its_card(tmp_path: Path) -> None:
     system = csknet()
     system.encoder_origin = "imagenet"
     classes = Classes(names=("road", "car", "person", "sky", "tree"), palette=((0, 0, 0),) * CLASSES)
-    save_run(tmp_path, system, make_card(system, classes, "percentile(1, 99)", {"chosen_by": "val"}))
+    training = {
+        "data": "scenes",
+        "pairs": 5,
+        "trained_on": {"visible": None, "infrared": {"types": {"uint8": 5}, "low": 1.0, "high": 255.0}},
+        "checkpoint": {"csknet": {"chosen_by": "last epoch", "epoch": 4}},
+        "recipes": {"csknet": {"epochs": 4, "optimizer": "sgd", "groups": {}}},
+        "augmentation": {"flip": 0.5, "scale": [1.0, 1.0], "corrupted": 0.25},
+    }
+    save_run(tmp_path, system, make_card(system, classes, "percentile(1, 99)", training))
     text = describe(str(tmp_path), size="32x48")
     for part in (
         "classes: 0 road, 1 car",
         "test_efficientnet, started from imagenet",
         "infrared scaling: percentile(1, 99)",
-        'chosen_by: "val"',
     ):
         assert part in text
+    # In the words of the model card and of an evaluation's page; what only programs read stays in card.json.
+    told = text.partition("training (all of it is in card.json):\n")[2].splitlines()
+    assert told == [f"  {name}: {words}" for name, words in training_words(training).items()]
+    assert told[0] == "  trained on: scenes: 5 pairs"
+    assert "{" not in text
+
+
+def test_a_run_without_an_encoder_tells_what_it_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = csknet()
+    card = make_card(system, None, "full-range", {"start_from": "runs/first"})
+    card.network = {}
+    monkeypatch.setattr("crossband.info.load_run", lambda run: (system, card))
+    assert "\nstarted from: runs/first\n" in describe(str(tmp_path), size="32x48")
 
 
 def test_what_is_neither_a_run_nor_a_system_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ Cards of other versions may lack any of it, or have it of another kind: what can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from crossband.systems.registry import is_own_variant
 from crossband.text import counted, spoken_time
+
+_PHOTOMETRY = {"visible": ("brightness", "contrast", "saturation"), "infrared": ("gain", "offset", "noise")}
+"""The parts of an augmentation that change the values of a band."""
 
 
 def system_words(system: str, variant: Any) -> str:
@@ -37,10 +40,13 @@ def training_words(training: Mapping[str, Any]) -> dict[str, str]:
     """
     told = {
         "trained on": _data(training),
+        "images": _images(training.get("trained_on")),
         "validated on": _validation(training.get("validation")),
         **_by_phase("optimised", training.get("recipes"), recipe_words),
         **_by_phase("kept", training.get("checkpoint"), kept_words),
         "recalibrated": _recalibration(training.get("recalibrated")),
+        "augmented": augmentation_words(training.get("augmentation")),
+        **_by_phase("augmented", training.get("phase_augmentations"), _of_a_phase, own=True),
         "bands": _breaking(training.get("augmentation")),
         "seed": _text(training.get("seed")),
         "computed on": _computing(training),
@@ -77,11 +83,66 @@ def recipe_words(recipe: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _by_phase(what: str, phases: Any, words: Any) -> dict[str, str]:
+def augmentation_words(augmentation: Any) -> str:
+    """How training pairs were changed, the breaking of bands aside; "" where they were not.
+
+    >>> augmentation_words({"flip": 0.5, "scale": [0.5, 2.0], "crop": [128, 192], "gain": 0.6, "noise": 0.0})
+    'flipped in 50 % of the pairs, scaled by 0.5 to 2, cropped to 128 x 192, infrared gain 0.6'
+    """
+    if not isinstance(augmentation, Mapping):
+        return ""
+    flip, scale, crop = (augmentation.get(name) for name in ("flip", "scale", "crop"))
+    parts = [
+        f"flipped in {100 * flip:g} % of the pairs" if isinstance(flip, int | float) and flip else "",
+        f"scaled by {_span(*scale)}" if _two_numbers(scale) and tuple(scale) != (1, 1) else "",
+        "cropped to {:g} x {:g}".format(*crop) if _two_numbers(crop) else "",
+    ]
+    for band, names in _PHOTOMETRY.items():
+        for name in names:
+            if isinstance(value := augmentation.get(name), int | float) and value:
+                parts.append(f"{band} {name} {value:g}")
+    return ", ".join(filter(None, parts))
+
+
+def _of_a_phase(augmentation: Mapping[str, Any]) -> str:
+    """All that an augmentation does: one of a phase stands in place of that of the others."""
+    broken = _breaking(augmentation)
+    parts = [augmentation_words(augmentation), f"of the bands {broken}" if broken else ""]
+    return "; ".join(filter(None, parts)) or "not at all"
+
+
+def _two_numbers(value: Any) -> TypeGuard[Sequence[float]]:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(number, int | float) for number in value)
+    )
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _by_phase(what: str, phases: Any, words: Any, *, own: bool = False) -> dict[str, str]:
+    """own: each differs from what is said of the others, so that a single one has its phase named too."""
     if not isinstance(phases, Mapping):
         return {}
     told = {phase: words(fields) for phase, fields in phases.items() if isinstance(fields, Mapping)}
-    return {what if len(told) == 1 else f"{what}, phase {phase}": text for phase, text in told.items()}
+    alone = len(told) == 1 and not own
+    return {what if alone else f"{what}, phase {phase}": text for phase, text in told.items()}
+
+
+def _images(trained_on: Any) -> str:
+    """What the images store, by band: the kinds of numbers, and where nearly all of these lie."""
+    if not isinstance(trained_on, Mapping):
+        return ""
+    bands = {band: found for band, found in trained_on.items() if isinstance(found, Mapping)}
+    told = []
+    for band, found in bands.items():
+        types, low, high = (found.get(name) for name in ("types", "low", "high"))
+        if isinstance(types, Mapping) and _two_numbers([low, high]):
+            told.append(f"{band} {' or '.join(map(str, types))}, nearly all from {low:g} to {high:g}")
+    return "; ".join(told)
 
 
 def _data(training: Mapping[str, Any]) -> str:
@@ -125,10 +186,12 @@ def _breaking(augmentation: Any) -> str:
 
 
 def _computing(training: Mapping[str, Any]) -> str:
-    seconds = training.get("seconds")
+    seconds, devices = training.get("seconds"), training.get("devices")
     parts = [
         _text(training.get("hardware")),
+        counted(devices, "device") if isinstance(devices, int) and devices > 1 else "",
         _text(training.get("precision")),
+        "deterministic" if training.get("deterministic") is True else "",
         spoken_time(seconds) if isinstance(seconds, int | float) else "",
     ]
     return ", ".join(filter(None, parts))

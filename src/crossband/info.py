@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
-from crossband.card_words import system_words, variant_words
+from crossband.card_words import system_words, training_words, variant_words
 from crossband.errors import OptionError
 from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
@@ -214,16 +213,17 @@ def _card_lines(card: Card) -> list[str]:
     if "encoder" in card.network:
         start = card.training.get("start_from") or card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")
+    elif start := card.training.get("start_from"):
+        lines.append(f"started from: {start}")
     lines += [
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",
         f"band monitor: {_monitor(card)}",
         f"made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, "
         f"torch {card.torch}, {card.created}",
-        "training:",
+        "training (all of it is in card.json):",
     ]
-    lines += [f"  {key}: {json.dumps(value)}" for key, value in card.training.items()]
-    return lines
+    return lines + [f"  {name}: {text}" for name, text in training_words(card.training).items()]
 
 
 def _monitor(card: Card) -> str:
