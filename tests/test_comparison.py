@@ -32,7 +32,13 @@ from crossband.metrics.resampling import (
 )
 from crossband.pairs.base import Classes, Pair
 from crossband.pictures import AGREEMENT_COLOURS, agreement_map
-from crossband.report.comparison_files import comparison_csv, comparison_dict, comparison_text, verdict
+from crossband.report.comparison_files import (
+    comparison_csv,
+    comparison_dict,
+    comparison_text,
+    how_made,
+    verdict,
+)
 from crossband.report.comparison_html import ComparedPair, comparison_page, write_comparison
 from crossband.training.engine import train
 from tiny_runs import TINY_DATA, tiny_options
@@ -260,6 +266,26 @@ def test_counts_are_read_as_they_were_written(tmp_path: Path) -> None:
     read = read_pair_counts(tmp_path / "x.npz")
     np.testing.assert_array_equal(read.matrices["both"], counts.matrices["both"])
     assert replace(read, matrices={}) == replace(counts, matrices={})
+
+
+@pytest.mark.parametrize(
+    ("block", "dusk", "why"), [(1, 1, "a single pair"), (3, 1, "a single block"), (3, 3, "a single block")]
+)
+def test_a_condition_of_too_few_pairs_is_said_to_have_no_interval(block: int, dusk: int, why: str) -> None:
+    base = drawn_matrices(np.random.default_rng(1), 12, 0.8)
+    told = {"conditions": ("dusk",) * dusk + ("day",) * (12 - dusk)}
+    ours, theirs = run_of(base, **told), run_of(with_errors(base, 0.2), **told)
+    comparison = compare({"a": [ours], "b": [theirs]}, block=block)
+    text, html = comparison_text(comparison), comparison_page(comparison, CLASSES).html()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"dusk ({dusk} pair")]
+    assert line.split()[-1] == "none"
+    assert f"There is none for dusk: {why} leaves nothing to draw from." in text
+    assert f"There is none for dusk: {why} leaves nothing to draw from." in html
+    assert "– to" not in text + html
+    conditions = comparison_dict(comparison)["differences"][0]["conditions"]
+    assert conditions["dusk"]["mean_iou"]["low"] is conditions["dusk"]["mean_iou"]["high"] is None
+    assert conditions["day"]["mean_iou"]["low"] is not None
+    assert "There is none" not in how_made(compare({"a": [run_of(base)], "b": [run_of(base)]}))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -1])

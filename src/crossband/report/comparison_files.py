@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -59,7 +59,16 @@ def how_made(comparison: Comparison) -> str:
             f" {listed(alone)} {'has' if len(alone) == 1 else 'have'} one run: what another seed would give "
             "is not in them."
         )
+    # The conditions are the same in every difference.
+    few = [name for name, (pairs, _) in _conditions(comparison).items() if pairs <= comparison.block]
+    if few:
+        what = "a single pair" if comparison.block == 1 else "a single block"
+        said += f" There is none for {listed(few)}: {what} leaves nothing to draw from."
     return said
+
+
+def _conditions(comparison: Comparison) -> Mapping[str, tuple[int, Interval]]:
+    return comparison.differences[0].conditions
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -104,12 +113,16 @@ def points_text(share: float, *, sign: bool = False) -> str:
 
 
 def points_range(found: Interval) -> str:
-    """``+0.4 to +2.0`` in points."""
+    """``+0.4 to +2.0`` in points, or ``none``."""
+    if math.isnan(found.low):
+        return "none"
     return f"{points_text(found.low, sign=True)} to {points_text(found.high, sign=True)}"
 
 
 def share_range(found: Interval) -> str:
-    """``54.0 to 58.1`` in percent."""
+    """``54.0 to 58.1`` in percent, or ``none``."""
+    if math.isnan(found.low):
+        return "none"
     return f"{decimal(100 * found.low, 1)} to {decimal(100 * found.high, 1)}"
 
 
