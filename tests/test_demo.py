@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from browser import NEEDS_CHROMIUM, assert_fits, assert_in_sight, laid_out
 from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
 from crossband.errors import OptionError
 from crossband.locks import LOCK_NAME
@@ -84,6 +85,17 @@ def test_it_says_the_gains_that_its_table_shows(demo: Path) -> None:
     said = re.search(r"CSK-Net firm scores ([+-][\d.]+) points against the better", html)
     assert said is not None
     assert float(said[1]) == pytest.approx(gain, abs=0.11)
+
+
+@NEEDS_CHROMIUM
+def test_its_main_comparison_is_in_sight_on_narrow_and_wide_screens(demo: Path, tmp_path: Path) -> None:
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    for (_, _, scheme), screen in laid_out(tmp_path, {"demo": html}).items():
+        assert_fits(screen, scheme)
+        table, chart, *_ = screen.boxes
+        assert (table.tag, chart.tag) == ("table", "svg")
+        assert_in_sight(table, screen)
+        assert_in_sight(chart, screen)
 
 
 def test_the_readme_s_picture_is_of_the_demo_as_it_is() -> None:

@@ -28,7 +28,7 @@ from crossband.report import (
 
 NASTY = "a <b>&amp; \"c\" 'd' Straße $x_1$ 道路 </style><script>alert(1)</script>"
 CLASSES = Classes(("road", NASTY, "sky"), ((0, 0, 0), (200, 0, 0), (0, 0, 200)))
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 
 
 class Tree(HTMLParser):

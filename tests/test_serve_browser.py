@@ -5,8 +5,6 @@ It is run where there are Gradio, Playwright and a Chromium: in the path, or nam
 
 from __future__ import annotations
 
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,15 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from browser import CHROMIUM, NEEDS_CHROMIUM
 from serving import SIZE, counts, server
 
-CHROMIUM = os.environ.get("CROSSBAND_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 MISSING = [name for name in ("gradio", "playwright") if find_spec(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"the page in a browser needs {' and '.join(MISSING)}"),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the path (or set CROSSBAND_CHROMIUM)"),
+    NEEDS_CHROMIUM,
 ]
 PATIENCE = 60_000
 

@@ -269,14 +269,19 @@ def _swatch(colour: Colour) -> str:
 
 def _cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
-        return escape(cell)
-    text = f"<strong>{escape(cell.text)}</strong>" if cell.strong else escape(cell.text)
+        return _breakable(cell)
+    text = f"<strong>{_breakable(cell.text)}</strong>" if cell.strong else _breakable(cell.text)
     return (
         (_swatch(cell.swatch) if cell.swatch else "")
         + (f'<a href="{escape(quote(cell.link))}">{text}</a>' if cell.link else text)
         + (f'<span class="note">{escape(cell.note)}</span>' if cell.note else "")
         + (f'<span class="badge">{escape(cell.badge)}</span>' if cell.badge else "")
     )
+
+
+def _breakable(text: str) -> str:
+    """Text of a cell: a run on some bands, as in ``csknet@infrared``, may go on in the next line."""
+    return escape(text).replace("@", "@<wbr>")
 
 
 def _data_cell(cell: str | Cell, side: str) -> str:

@@ -63,9 +63,9 @@ th:first-child { position: sticky; left: 0; background: var(--paper); }
   border-radius: 1em;
   color: var(--muted); font-size: .76em; font-weight: 400; line-height: 1.5;
 }
+/* A plain span with padding: between a block within the line and its text the line could break. */
 .swatch {
-  display: inline-block; width: .85em; height: .85em; margin-right: .5em; border-radius: .2em;
-  vertical-align: -.08em;
+  padding: 0 .58em; margin-right: .7em; border-radius: .28em; font-size: .72em; vertical-align: .1em;
   box-shadow: inset 0 0 0 1px rgb(128 128 128 / .55);
 }
 td.right { background: rgb(var(--right) / var(--shade)); }
@@ -74,7 +74,11 @@ table.shaded th, table.shaded td { padding: .36rem .55rem; }
 table.shaded td { border: 1px solid var(--paper); text-align: center; }
 table.shaded th:first-child { padding-left: 0; }
 table.shaded thead th.left { text-align: left; }
-.scroll:has(> table.shaded) { display: inline-block; vertical-align: top; margin-right: 3rem; }
+/* The space between two of them is the table's own: beside a box of full width it would widen the page. */
+.scroll:has(> table.shaded) { display: inline-block; vertical-align: top; }
+table.shaded { margin-right: 3rem; }
+/* A table of very many columns is closer set, to fit a screen of common width. */
+table:not(.shaded):has(> thead th:nth-child(11)) :is(th, td):not(:first-child) { padding-inline: .42rem; }
 .upright { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 ul.legend {
   display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: 1rem 0; padding: 0;
@@ -125,6 +129,7 @@ a { color: var(--accent); }
   table { font-size: .84rem; }
   th, td { padding: .32rem .4rem; }
   th:first-child { max-width: 9rem; white-space: normal; overflow-wrap: break-word; }
+  table.shaded { margin-right: 0; }
 }
 @media print {
   body { max-width: none; padding: 0; }
