@@ -102,8 +102,8 @@ class AMDANetSettings(NetworkSettings):
     fusion decoder, and the logits differ from the first ones by their dropout only. With "modality", the maps
     of one band, drawn evenly, are masked before they are aligned, and both decoders run on what the alignment
     makes of that; the encoder's way goes on without masks.
-    masked_in_evaluation: whether the second pass is made in evaluation too, as in the published code; no
-    result depends on it.
+    masked_in_evaluation: whether the second pass is made in evaluation too, as in the published code, but
+    not in a compiled or exported graph; no result depends on it.
 
     reliability_gate: whether both bands are weighed at every position by how far they are to be believed;
     ours.
