@@ -28,7 +28,7 @@ from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, named_recipe
 from crossband.run_card import read_card
 from crossband.systems import deeplabv3plus
-from crossband.terms import carried
+from crossband.terms import made_of, taken_over
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
@@ -193,7 +193,7 @@ def test_what_comes_next_is_on_a_split_that_is_there(
         rows.append(",".join([*map(str, images), *filter(None, [split])]))
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     data = f"folder:{tmp_path}" if kind == "folder" else f"list:{tmp_path / 'pairs.csv'}"
-    assert split_to_score(tiny_options(tmp_path / "run", data=data, **changes)) == scored
+    assert split_to_score(tiny_options(tmp_path / "run", data=data, **changes), BAND_COMBINATIONS) == scored
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_what_comes_next_is_on_a_split_that_can_be_scored(
 
 def test_what_comes_next_of_scenes_benchmarks_and_data_that_is_gone(tmp_path: Path) -> None:
     def scored(data: str, **changes: Any) -> str | None:
-        return split_to_score(tiny_options(tmp_path / "run", data=data, **changes))
+        return split_to_score(tiny_options(tmp_path / "run", data=data, **changes), BAND_COMBINATIONS)
 
     assert scored("scenes,train=4,val=2,test=0") == "val"
     assert scored("scenes,train=4,val=0,test=0") is None
@@ -504,8 +504,7 @@ class TestStartFrom:
         card = read_card(folder)
         assert card.training["start_from"] == str(visible_run)
         # Whoever starts from this run in turn carries both.
-        assert card.training["origins"] == carried(read_card(visible_run), str(visible_run))
-        assert [origin["run"] for origin in carried(card, "this")] == ["this", str(visible_run)]
+        assert taken_over(card) == [{"run": str(visible_run), **made_of(read_card(visible_run))}]
 
     @pytest.mark.parametrize(
         ("changes", "error"),

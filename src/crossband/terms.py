@@ -23,49 +23,50 @@ def encoder_terms(card: Card) -> str:
     """The terms of the weights that the encoder started from, in words."""
     if card.encoder_origin is None and card.training.get("start_from"):
         return "The network started at the weights of another run, whose terms hold as well."
-    return f"The encoder {_of_encoder(carried(card, '')[0])}"
+    return f"The encoder {_of_encoder(made_of(card))}"
 
 
 def data_terms(card: Card) -> str:
     """The terms of the pairs that the network was trained on, in words."""
-    own, *others = carried(card, "")
-    said = f"The network was trained on {_of_data(own)}"
+    said = f"The network was trained on {_of_data(made_of(card))}"
     chosen = card.training.get("checkpoint")
     phases = chosen.items() if isinstance(chosen, dict) else ()
     reused = [phase for phase, how in phases if isinstance(how, dict) and "reused" in how]
     if reused:
         said += f" Phase {listed(reused)} comes from another run, whose terms hold as well."
-    for other in others:
+    for other in taken_over(card):
         said += (
             f" It took over weights that were trained on {_of_data(other)} Their encoder {_of_encoder(other)}"
         )
     return said
 
 
-def carried(card: Card, run: str) -> list[dict[str, Any]]:
-    """What a run's weights were made of, and then what those were that it took over from other runs.
-
-    run: where it lies. The card of a run that takes these weights over keeps this as ``origins``.
-    """
-    own = {
-        "run": run,
+def made_of(card: Card) -> dict[str, Any]:
+    """What a run's own weights were made of, and the terms go by."""
+    return {
         "data": card.training.get("data"),
         "encoder": card.network.get("encoder"),
         "encoder_origin": card.encoder_origin,
     }
+
+
+def taken_over(card: Card) -> list[dict[str, Any]]:
+    """`made_of` of the runs that a run took weights over from, and of those that these took theirs from.
+
+    Empty for a card of an earlier version, which does not tell.
+    """
     kept = card.training.get("origins")
-    return [own, *(other for other in (kept if isinstance(kept, list) else []) if isinstance(other, dict))]
+    return [other for other in (kept if isinstance(kept, list) else []) if isinstance(other, dict)]
 
 
 def restrictions(card: Card) -> list[str]:
     """Why weights may not be used commercially; empty where nothing is known against it."""
-    own, *others = carried(card, "")
-    found = []
+    own, found = made_of(card), []
     if _is_mix_transformer(own):
         found.append(f"its encoder {own['encoder']} started from non-commercial weights")
     if title := _research_only(own):
         found.append(f"it was trained on {title}, which is for research only")
-    for other in others:
+    for other in taken_over(card):
         if _is_mix_transformer(other):
             found.append(
                 f"it took over an encoder {other['encoder']} that started from non-commercial weights"
@@ -85,13 +86,13 @@ def check_licence(card: Card, licence: str) -> None:
         )
 
 
-def _of_encoder(made_of: Mapping[str, Any]) -> str:
+def _of_encoder(made: Mapping[str, Any]) -> str:
     """What an encoder started from, and under which terms, as the end of a sentence that names it."""
-    origin = made_of.get("encoder_origin")
+    origin = made.get("encoder_origin")
     if origin is None:
         return "started from random weights, which have no terms."
-    started = f"{made_of.get('encoder') or 'unknown'} started from {origin}. "
-    if _is_mix_transformer(made_of):
+    started = f"{made.get('encoder') or 'unknown'} started from {origin}. "
+    if _is_mix_transformer(made):
         return started + (
             "The published weights of Mix Transformers are under NVIDIA's source code licence: for research, "
             "not for commercial use."
@@ -102,9 +103,9 @@ def _of_encoder(made_of: Mapping[str, Any]) -> str:
     )
 
 
-def _of_data(made_of: Mapping[str, Any]) -> str:
+def _of_data(made: Mapping[str, Any]) -> str:
     """What was trained on, and under which terms, as the end of a sentence."""
-    name = _source_name(str(made_of.get("data") or ""))
+    name = _source_name(str(made.get("data") or ""))
     if name == "scenes":
         return "generated scenes, which have no terms."
     if name in BENCHMARKS:
@@ -113,13 +114,13 @@ def _of_data(made_of: Mapping[str, Any]) -> str:
     return "pairs whose terms Crossband does not know."
 
 
-def _is_mix_transformer(made_of: Mapping[str, Any]) -> bool:
-    return made_of.get("encoder_origin") is not None and str(made_of.get("encoder")).startswith("mit_b")
+def _is_mix_transformer(made: Mapping[str, Any]) -> bool:
+    return made.get("encoder_origin") is not None and str(made.get("encoder")).startswith("mit_b")
 
 
-def _research_only(made_of: Mapping[str, Any]) -> str | None:
+def _research_only(made: Mapping[str, Any]) -> str | None:
     """The name of the benchmark that was trained on, where that is for research only."""
-    name = _source_name(str(made_of.get("data") or ""))
+    name = _source_name(str(made.get("data") or ""))
     return BENCHMARKS[name].title if name in BENCHMARKS and BENCHMARKS[name].research_only else None
 
 

@@ -25,7 +25,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
-from crossband.terms import carried
+from crossband.terms import made_of, taken_over
 from crossband.text import counted
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
@@ -175,7 +175,8 @@ class _Run:
     def _load(self, system: System, setting: str, origin: str, need: str) -> None:
         """Load the weights of a finished run. Raises OptionError, naming the setting, if they do not fit."""
         other, card = load_run(origin)
-        self.origins += [each for each in carried(card, origin) if each not in self.origins]
+        carried = ({"run": origin, **made_of(card)}, *taken_over(card))
+        self.origins += [each for each in carried if each not in self.origins]
         if type(other) is not type(system):
             raise OptionError(f"{setting}: {origin} holds a {other.name}, but {need} a {system.name}")
         state = other.state_dict()

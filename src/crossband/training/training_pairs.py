@@ -8,7 +8,7 @@ from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, main_splits, open_pairs
 from crossband.training.options import TrainOptions
-from crossband.words import BAND_COMBINATIONS, BANDS, Bands
+from crossband.words import BANDS, Bands
 
 
 def check_splits(options: TrainOptions) -> None:
@@ -56,7 +56,7 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
     return kept, held
 
 
-def split_to_score(options: TrainOptions, supports: Iterable[Bands] = BAND_COMBINATIONS) -> str | None:
+def split_to_score(options: TrainOptions, supports: Iterable[Bands]) -> str | None:
     """The split of a run's source to score it on: ``test`` where there is one, or else one that it was not
     trained on, last of all the one that chose the epoch; None where there is none, or the source is gone.
 
