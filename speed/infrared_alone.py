@@ -24,7 +24,10 @@ from typing import Any
 import torch
 from scipy.stats import t as student_t
 
-from crossband.evaluation import ALL, evaluate
+from crossband.evaluation import ALL, Evaluation, evaluate
+from crossband.evaluation.comparison import MethodRun, compare
+from crossband.evaluation.pair_counts import read_pair_counts, write_pair_counts
+from crossband.metrics.resampling import Interval
 from crossband.recalibration import recalibrate
 from crossband.systems.base import System
 from crossband.weights import git_revision
@@ -43,6 +46,7 @@ from small_runs import (
     spread,
 )
 
+COMMAND = "python speed/infrared_alone.py"
 COLUMNS = ("set", "run", "seed", "given", "mean_iou", "classes", "person_night", "seconds", "revision")
 
 DATASETS = {
@@ -50,6 +54,8 @@ DATASETS = {
     "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, CROP, 0.5),
     "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", 24, 8),
 }
+BLOCKS = {"msrs_boxes": 4}
+"""How many pairs are drawn together for an interval over pairs, where they are frames of a drive."""
 
 
 OWN = {"infrared_norms": "own-statistics"}
@@ -95,7 +101,13 @@ class Experiment(Series):
             return
         if RUNS[run].taught or RUNS[run].started:
             self.finish(VISIBLE)
-        system, card = self.trained(run, "python speed/infrared_alone.py")
+        system, card = self.trained(run, COMMAND)
+        seconds = card.training["seconds"]
+        lines = [self.line(run, given, found, seconds) for given, found in self.scores(run, system).items()]
+        append(self.table, COLUMNS, lines)
+
+    def scores(self, run: str, system: System) -> dict[str, Evaluation]:
+        """By what a trained run is given, its scores on the test split; keeps what every pair counted."""
         scored: list[tuple[str, System, Bands]] = []
         if "both" in system.supports:
             scored.append(("both", system, "both"))
@@ -104,10 +116,16 @@ class Experiment(Series):
             scored += [("infrared", system, "infrared"), ("infrared, recalibrated", alone, "infrared")]
         else:
             scored.append(("visible", system, "visible"))
-        append(self.table, COLUMNS, [self.line(run, *one, card.training["seconds"]) for one in scored])
+        found = {}
+        for given, one, bands in scored:
+            found[given] = evaluate(one, self.pairs("test"), bands=[bands])
+            path = counts_of(self.arguments.out, self.name, run, self.seed, given)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert found[given].counts is not None
+            write_pair_counts(path, found[given].counts)
+        return found
 
-    def line(self, run: str, given: str, system: System, bands: Bands, seconds: float) -> dict[str, Any]:
-        evaluation = evaluate(system, self.pairs("test"), bands=[bands])
+    def line(self, run: str, given: str, evaluation: Evaluation, seconds: float) -> dict[str, Any]:
         names = evaluation.classes.names
         scopes = {scope.condition: scope.scores for scope in evaluation.scopes()}
         overall = scopes[ALL]
@@ -134,16 +152,18 @@ def table(lines: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(rows)
 
 
-def differences(lines: Sequence[Mapping[str, str]], run: str, other: str) -> list[tuple[str, list[float]]]:
-    """What a run has over another, in points of mean IoU: by what they are given, seed by seed.
+def differences(
+    lines: Sequence[Mapping[str, str]], run: str, other: str
+) -> list[tuple[str, dict[str, float]]]:
+    """What a run has over another, in points of mean IoU: by what they are given, then by seed.
 
     Only seeds that both have count.
     """
     scores = {(line["run"], line["given"], line["seed"]): 100 * float(line["mean_iou"]) for line in lines}
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for (name, given, seed), score in scores.items():
         if name == run and (other, given, seed) in scores:
-            found.setdefault(given, []).append(score - scores[other, given, seed])
+            found.setdefault(given, {})[seed] = score - scores[other, given, seed]
     return list(found.items())
 
 
@@ -155,15 +175,44 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return mean(values) - half, mean(values) + half
 
 
-def table_of_differences(lines: Sequence[Mapping[str, str]], runs: list[str], others: list[str]) -> str:
-    """Markdown: what each run has over each other one."""
-    rows = ["| run | over | given | by seed | mean | 95 % interval |", "|---|---|---|---|---|---|"]
+def counts_of(out: Path, name: str, run: str, seed: int | str, given: str) -> Path:
+    """The file with what a run of a dataset counted in every test pair."""
+    return out / name / f"seed{seed}" / "counts" / f"{run}-{given.replace(', ', '-')}.npz"
+
+
+def paired_interval(paths: Sequence[Sequence[Path]], block: int) -> Interval | None:
+    """The 95 % interval of the first method minus the second, over pairs and seeds (`crossband compare`).
+
+    paths: the counts of both methods, one of each seed. None where they are not kept.
+    """
+    if not all(path.exists() for method in paths for path in method):
+        return None
+    methods = {}
+    for index, method in enumerate(paths):
+        counted = [(path, read_pair_counts(path)) for path in method]
+        methods[str(index)] = [MethodRun(str(path), next(iter(one.matrices)), one) for path, one in counted]
+    return compare(methods, block=block).differences[0].mean_iou
+
+
+def table_of_differences(
+    lines: Sequence[Mapping[str, str]], runs: list[str], others: list[str], name: str, out: Path
+) -> str:
+    """Markdown: what each run has over each other one, on a dataset whose counts lie in ``out``."""
+    titles = ["run", "over", "given", "by seed", "mean", "95 % over seeds", "95 % over pairs and seeds"]
+    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for run, other in product(runs, others):
-        for given, values in differences(lines, run, other):
-            seeds = ", ".join(f"{value:+.1f}" for value in values)
+        for given, by_seed in differences(lines, run, other):
+            values = list(by_seed.values())
             ends = interval(values)
-            known = "one seed: none" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
-            rows.append(f"| {run} | {other} | {given} | {seeds} | {mean(values):+.1f} | {known} |")
+            paths = [[counts_of(out, name, one, seed, given) for seed in by_seed] for one in (run, other)]
+            drawn = paired_interval(paths, BLOCKS.get(name, 1))
+            cells = [
+                ", ".join(f"{value:+.1f}" for value in values),
+                f"{mean(values):+.1f}",
+                "one seed: none" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}",
+                "not kept" if drawn is None else f"{100 * drawn.low:+.1f} to {100 * drawn.high:+.1f}",
+            ]
+            rows.append(f"| {' | '.join([run, other, given, *cells])} |")
     return "\n".join(rows)
 
 
@@ -180,7 +229,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.over or not arguments.runs:
         lines = [line for line in lines_of(arguments.out / "runs.csv") if line["set"] == arguments.dataset]
-        print(table_of_differences(lines, arguments.runs, arguments.over) if arguments.over else table(lines))
+        if arguments.over:
+            named = (arguments.runs, arguments.over, arguments.dataset)
+            print(table_of_differences(lines, *named, arguments.out))
+        else:
+            print(table(lines))
         return
     unknown = sorted(set(arguments.runs) - set(RUNS))
     if unknown or arguments.weights is None:

@@ -14,7 +14,11 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from crossband.evaluation.pair_counts import PairCounts, write_pair_counts
+from crossband.pairs.base import Classes
+
 SPEED = Path(__file__).resolve().parents[1] / "speed"
+CLASSES = Classes(("one", "other"), ((0, 0, 0), (255, 0, 0)))
 
 
 @pytest.fixture
@@ -48,9 +52,23 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
     rows = printed(script, given, monkeypatch, capsys)
     # Mean 2, deviation 1, three seeds: 2 -+ 4.3027 / sqrt(3).
     assert rows[2:] == [
-        "| firm | infrared | infrared | +1.0, +2.0, +3.0 | +2.0 | -0.5 to +4.5 |",
-        "| alone | infrared | infrared | -1.0 | -1.0 | one seed: none |",
+        "| firm | infrared | infrared | +1.0, +2.0, +3.0 | +2.0 | -0.5 to +4.5 | not kept |",
+        "| alone | infrared | infrared | -1.0 | -1.0 | one seed: none | not kept |",
     ]
+    # All pairs alike: to draw them again changes nothing, and what is left is the spread of the seeds.
+    for (run, seed), score in scores.items():
+        right = round(2e6 * score / (1 + score))  # of a million of either class, so that the IoU is the score
+        wrong = 1_000_000 - right
+        matrices = np.tile(np.array([[right, wrong], [wrong, right]], np.int32), (5, 1, 1))
+        path = script.counts_of(tmp_path, "cwfid", run, seed, "infrared")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        counts = PairCounts("made", "test", CLASSES, tuple("abcde"), ("day",) * 5, {"infrared": matrices})
+        write_pair_counts(path, counts)
+    firm, alone = printed(script, given, monkeypatch, capsys)[2:]
+    low, high = (float(end) for end in firm.split(" | ")[-1].rstrip(" |").split(" to "))
+    # Variances 13 and 7 of three seeds each: 2 -+ 2.7764 sqrt(10 (1/3 + 1/3)), by 2,000 draws.
+    assert (low, high) == (pytest.approx(-5.17, abs=0.5), pytest.approx(9.17, abs=0.5))
+    assert alone.endswith("| one seed: none | -1.0 to -1.0 |")
 
 
 @pytest.mark.slow
