@@ -65,3 +65,8 @@ def test_nothing_is_dropped_in_evaluation() -> None:
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(OptionError, match="exchange_dropout is a share of the pairs"):
         csknet(exchange_dropout=share)
+
+
+def test_nothing_can_be_dropped_where_nothing_is_exchanged() -> None:
+    with pytest.raises(OptionError, match="there are none with exchange false"):
+        csknet(exchange=False, exchange_dropout=0.5)

@@ -130,6 +130,11 @@ class CSKNetSettings(NetworkSettings):
             raise OptionError(
                 f"csknet: exchange_dropout is a share of the pairs, in [0, 1], not {self.exchange_dropout}"
             )
+        if self.exchange_dropout and not self.exchange:
+            raise OptionError(
+                "csknet: exchange_dropout leaves out exchanges, of which there are none with exchange false; "
+                "set one of the two"
+            )
         if self.band_rank < 0:
             raise OptionError(f"csknet: band_rank must be 0 or more, not {self.band_rank}")
 
