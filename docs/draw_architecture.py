@@ -42,7 +42,7 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "weights",
         "a run folder: weights and card",
-        ("weights", "card", "card_words", "run_card", "devices", "hub", "terms"),
+        ("weights", "card", "card_words", "run_card", "shared_card", "devices", "hub", "terms"),
     ),
     ("systems", "one place per published system", ("systems",)),
     ("blocks, losses", "what two or more systems use", ("blocks", "losses")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import shutil
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 
 import crossband as cb
 from command_line import refused
-from crossband import hub
+from crossband import hub, shared_card
 from crossband.card import Card
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
@@ -78,8 +79,8 @@ def test_the_model_card_has_a_head_and_says_what_a_user_asks(run: Path) -> None:
         'cb.load("hf://me/street@abc")',
         "| visible | fallback |",
         "| 1 | car \\| van | #010909 |",
-        "| folder | test | 40 | both | 51.23 | 50.0 to 52.5 |",
-        "- trained on: folder, split train: 7 pairs",
+        "| folder:pairs | test | 40 | both | 51.23 | 50.0 to 52.5 |",
+        "- trained on: folder:pairs, split train: 7 pairs",
         "pairs whose terms Crossband does not know",
         "started from random weights",
         "arXiv 2312.02240",
@@ -183,6 +184,20 @@ def test_terms_go_along_with_weights_that_another_run_takes_over(
     assert "/home/me" not in text
 
 
+def test_statistics_that_were_taken_from_other_pairs_have_terms_too(run: Path) -> None:
+    card = changed(run, training={"data": "scenes", "recalibrated": {"data": "mfnet:/home/me/MFNet"}})
+    assert restrictions(card) == [
+        "the statistics of its batch norms come from MFNet (ir_seg_dataset), which is for research only"
+    ]
+    with pytest.raises(OptionError, match=r"cannot be published under mit: the statistics"):
+        check_licence(card, "mit")
+    assert "The statistics of its batch norms were taken from MFNet (" in data_terms(card)
+
+
+def test_the_examples_of_shared_cards_are_true() -> None:
+    assert doctest.testmod(shared_card).failed == 0
+
+
 def in_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, run: Path) -> None:
     """A run as the hub's own package keeps what it fetched, on a machine without a network."""
     snapshot = cache / "models--me--street" / "snapshots" / COMMIT
@@ -273,13 +288,41 @@ def test_a_run_is_pushed_with_its_card(
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     (run / "notes.txt").write_text("mine")
+    fields = json.loads((run / "card.json").read_text())
+    fields["encoder_origin"] = "/home/me/lite0.safetensors"
+    fields["training"] |= {
+        "data": "folder:/home/me/street,rig=/home/me/rig.json,visible=rgb/*.png",
+        "start_from": "/home/me/runs/first",
+        "checkpoint": {"teacher": {"reused": "C:\\Users\\me\\runs\\teacher"}, "csknet": {"epoch": 3}},
+        "origins": [{"run": "hf://me/first@v1", "data": "mvseg:/home/me/MVSeg", "encoder_origin": None}],
+    }
+    (run / "card.json").write_text(json.dumps(fields))
+    before = (run / "card.json").read_bytes()
     arguments = ["push", str(run), "me/street", "--private"]
     assert "give --license" in refused(arguments, capsys)
-    assert main([*arguments, "--license", "apache-2.0"]) == 0
+    assert "MVSeg" in refused([*arguments, "--license", "apache-2.0"], capsys)
+    assert main([*arguments, "--license", "cc-by-nc-4.0"]) == 0
     assert f"cb.load('hf://me/street@{COMMIT}')" in capsys.readouterr().out
     assert {path.name for path in there.iterdir()} == {"README.md", "card.json", "weights.safetensors"}
     assert (there / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: crossband\n")
     assert (there / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+    pushed = json.loads((there / "card.json").read_text())
+    assert pushed["encoder_origin"] == "lite0.safetensors"
+    assert pushed["training"] == fields["training"] | {
+        "data": "folder:street,rig=rig.json,visible=rgb/*.png",
+        "start_from": "first",
+        "checkpoint": {"teacher": {"reused": "teacher"}, "csknet": {"epoch": 3}},
+        "origins": [{"run": "hf://me/first@v1", "data": "mvseg:MVSeg", "encoder_origin": None}],
+    }
+    assert {name: value for name, value in pushed.items() if fields[name] != value}.keys() == {
+        "encoder_origin",
+        "training",
+    }
+    told = (there / "README.md").read_text(encoding="utf-8") + (there / "card.json").read_text()
+    assert "/home/me" not in told
+    assert "Users" not in told
+    assert (run / "card.json").read_bytes() == before
+    cb.load(there, device="cpu")
 
 
 def test_what_the_hub_refuses_is_said_in_a_line(

@@ -15,7 +15,8 @@ from typing import Any
 from crossband.card import CARD_NAME
 from crossband.errors import OptionError, WeightsError, first_line, quoted
 from crossband.pairs.writing import write_text
-from crossband.run_card import WEIGHTS_NAME, check_run
+from crossband.run_card import WEIGHTS_NAME, check_run, read_card
+from crossband.shared_card import without_folders
 
 PREFIX = "hf://"
 MODEL_CARD_NAME = "README.md"
@@ -61,7 +62,8 @@ def fetch(run: str) -> Path:
 def push(run: Path, repository: str, model_card: str, *, private: bool = False) -> str:
     """Put a run and its model card on the hub, and say where: ``hf://owner/name@commit``.
 
-    repository: ``owner/name``, made if it is not there. What goes: the card, the weights and ``README.md``.
+    repository: ``owner/name``, made if it is not there. What goes: the card without the folders of this
+    machine (`crossband.shared_card`), the weights and ``README.md``.
 
     Raises OptionError for a name that is none, WeightsError for a run that is not finished, and where the hub
     refuses.
@@ -71,8 +73,8 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
     check_run(run)
     hub = _package()
     with tempfile.TemporaryDirectory() as folder:
-        for name in (CARD_NAME, WEIGHTS_NAME):
-            shutil.copyfile(run / name, Path(folder) / name)
+        shutil.copyfile(run / WEIGHTS_NAME, Path(folder) / WEIGHTS_NAME)
+        write_text(Path(folder) / CARD_NAME, without_folders(read_card(run)).to_json())
         write_text(Path(folder) / MODEL_CARD_NAME, model_card)
         try:
             api = hub.HfApi()

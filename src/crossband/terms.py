@@ -34,6 +34,8 @@ def data_terms(card: Card) -> str:
     reused = [phase for phase, how in phases if isinstance(how, dict) and "reused" in how]
     if reused:
         said += f" Phase {listed(reused)} comes from another run, whose terms hold as well."
+    if recalibrated := _recalibrated_on(card):
+        said += f" The statistics of its batch norms were taken from {_of_data(recalibrated)}"
     for other in taken_over(card):
         said += (
             f" It took over weights that were trained on {_of_data(other)} Their encoder {_of_encoder(other)}"
@@ -66,6 +68,8 @@ def restrictions(card: Card) -> list[str]:
         found.append(f"its encoder {own['encoder']} started from non-commercial weights")
     if title := _research_only(own):
         found.append(f"it was trained on {title}, which is for research only")
+    if title := _research_only(_recalibrated_on(card)):
+        found.append(f"the statistics of its batch norms come from {title}, which is for research only")
     for other in taken_over(card):
         if _is_mix_transformer(other):
             found.append(
@@ -84,6 +88,12 @@ def check_licence(card: Card, licence: str) -> None:
             f"these weights cannot be published under {licence}: {'; '.join(reasons)}. Name one of "
             f"{', '.join(NON_COMMERCIAL)}"
         )
+
+
+def _recalibrated_on(card: Card) -> dict[str, Any]:
+    """The pairs that the statistics of batch norms were taken anew from, as in `made_of`; empty for none."""
+    told = card.training.get("recalibrated")
+    return {"data": told.get("data")} if isinstance(told, dict) else {}
 
 
 def _of_encoder(made: Mapping[str, Any]) -> str:

@@ -45,7 +45,6 @@ def push(options: Namespace) -> None:
 
     text = _model_card(options, place=f"{hub.PREFIX}{options.repository}@COMMIT")
     place = hub.push(Path(options.run), options.repository, text, private=options.private)
-    print("note: card.json names the folders that the run was trained from, as they are called here")
     print(f"pushed: cb.load({place!r})")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from crossband.card import Card
 from crossband.card_words import system_words, training_words
+from crossband.shared_card import source_name, without_folders
 from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
 from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
@@ -28,6 +29,7 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
     Raises OptionError for a licence that the origin of the weights does not allow.
     """
     check_licence(card, licence)
+    card = without_folders(card)
     segments = card.classes is not None
     head = {
         "library_name": "crossband",
@@ -57,8 +59,7 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
         ]
         parts += ["## Classes", markdown_table(["id", "class", "colour"], rows)]
     parts += ["## Scores", *_scores(folder)]
-    # Where the pairs lie on somebody's machine is nobody else's matter.
-    words = training_words({**card.training, "data": str(card.training.get("data", "")).partition(":")[0]})
+    words = training_words(card.training)
     if words:
         parts += ["## Training", "\n".join(f"- {name}: {text}" for name, text in words.items())]
     parts += [
@@ -133,10 +134,9 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
         score = found["overall"]["mean_iou"]["present"]["value"]
         bounds = (found.get("mean_iou_interval") or {}).get("present")
         support = f"{bands} (fallback)" if found["support"] == "fallback" else bands
-        name = str(document["source"]).partition(":")[0]
         rows.append(
             [
-                name,
+                source_name(str(document["source"])),
                 str(document["split"]),
                 str(document["pairs"]),
                 support,
