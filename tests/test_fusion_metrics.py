@@ -1,6 +1,5 @@
 """Fusion metrics: against golden values, naive formulas, libraries, and numbers worked by hand."""
 
-import doctest
 import importlib.util
 import math
 from pathlib import Path
@@ -17,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchmetrics.functional.image import visual_information_fidelity as torchmetrics_vif
 
 from crossband.metrics import fusion, fusion_scores
-from crossband.metrics.fusion import METRICS, filters, scores
+from crossband.metrics.fusion import METRICS, filters
 from crossband.metrics.fusion.images import FusedPair
 
 FUNCTIONS = {metric.name: metric.function for metric in METRICS}
@@ -344,7 +343,3 @@ def test_per_source_values_make_up_the_score() -> None:
     # r(visible, fused - infrared) has nothing to correlate with.
     found = fusion.sum_of_correlations_of_differences(same, reduction="none")
     assert found.isnan().tolist() == [True, False]
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(scores).failed == 0

@@ -1,6 +1,5 @@
 """Confusion matrices and protocols: against scikit-learn, torchmetrics and hand-worked values."""
 
-import doctest
 from math import isnan, nan
 
 import numpy as np
@@ -17,7 +16,6 @@ from crossband.metrics import (
     SegmentationMetric,
     confusion_matrix,
     protocol_scores,
-    segmentation,
     segmentation_scores,
 )
 
@@ -205,9 +203,3 @@ def test_wrong_arguments_are_named() -> None:
 
 def test_a_prediction_under_an_ignored_label_is_never_looked_at() -> None:
     assert confusion_matrix(torch.tensor([0, 77]), torch.tensor([0, IGNORE]), 2).tolist() == [[1, 0], [0, 0]]
-
-
-def test_documented_example() -> None:
-    result = doctest.testmod(segmentation)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import shutil
 from dataclasses import replace
@@ -16,7 +15,7 @@ import torch
 
 import crossband as cb
 from command_line import refused
-from crossband import hub, shared_card
+from crossband import hub
 from crossband.card import Card
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
@@ -192,10 +191,6 @@ def test_statistics_that_were_taken_from_other_pairs_have_terms_too(run: Path) -
     with pytest.raises(OptionError, match=r"cannot be published under mit: the statistics"):
         check_licence(card, "mit")
     assert "The statistics of its batch norms were taken from MFNet (" in data_terms(card)
-
-
-def test_the_examples_of_shared_cards_are_true() -> None:
-    assert doctest.testmod(shared_card).failed == 0
 
 
 def in_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, run: Path) -> None:

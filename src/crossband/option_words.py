@@ -20,11 +20,14 @@ def option_words(owner: Any, names: Iterable[str]) -> dict[str, str]:
     """By option, what the docstring of a class or function says of it, in one line; those that it passes
     over are left out.
 
+    names: of all options. Where the docstring names several together, one that is not among them makes none
+    of them count.
+
     >>> class Paint:
-    ...     '''colour: of the wall. coats, hours: how many,
-    ...     and of what length.'''
-    >>> option_words(Paint, ["colour", "hours", "price"])
-    {'colour': 'of the wall', 'hours': 'how many, and of what length'}
+    ...     '''colour: of the wall. coats, hours: what drying
+    ...     asks for.'''
+    >>> option_words(Paint, ["colour", "coats", "hours", "price"])
+    {'colour': 'of the wall', 'coats': 'what drying asks for', 'hours': 'what drying asks for'}
     """
     known = set(names)
     told = _entries(owner, known)
