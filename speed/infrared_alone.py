@@ -164,7 +164,7 @@ def differences(
     for (name, given, seed), score in scores.items():
         if name == run and (other, given, seed) in scores:
             found.setdefault(given, {})[seed] = score - scores[other, given, seed]
-    return list(found.items())
+    return [(given, {seed: own[seed] for seed in sorted(own, key=int)}) for given, own in found.items()]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

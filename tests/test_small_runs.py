@@ -45,7 +45,8 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
 ) -> None:
     scores = {("firm", 0): 0.52, ("firm", 1): 0.54, ("firm", 2): 0.59, ("infrared", 0): 0.51}
     scores |= {("infrared", 1): 0.52, ("infrared", 2): 0.56, ("infrared", 3): 0.9, ("alone", 0): 0.5}
-    lines = [f"cwfid,{run},{seed},infrared,{score}" for (run, seed), score in scores.items()]
+    # In the order of the seeds, whatever order they were trained in.
+    lines = [f"cwfid,{run},{seed},infrared,{score}" for (run, seed), score in reversed(scores.items())]
     lines.append("scenes,firm,0,infrared,0.1")
     (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
     given = ["cwfid", "firm", "alone", "--over", "infrared", "--out", tmp_path]
