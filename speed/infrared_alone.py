@@ -46,7 +46,6 @@ from small_runs import (
     spread,
 )
 
-COMMAND = "python speed/infrared_alone.py"
 COLUMNS = ("set", "run", "seed", "given", "mean_iou", "classes", "person_night", "seconds", "revision")
 
 DATASETS = {
@@ -101,7 +100,7 @@ class Experiment(Series):
             return
         if RUNS[run].taught or RUNS[run].started:
             self.finish(VISIBLE)
-        system, card = self.trained(run, COMMAND)
+        system, card = self.trained(run, "python speed/infrared_alone.py")
         seconds = card.training["seconds"]
         lines = [self.line(run, given, found, seconds) for given, found in self.scores(run, system).items()]
         append(self.table, COLUMNS, lines)
@@ -120,7 +119,6 @@ class Experiment(Series):
         for given, one, bands in scored:
             found[given] = evaluate(one, self.pairs("test"), bands=[bands])
             path = counts_of(self.arguments.out, self.name, run, self.seed, given)
-            path.parent.mkdir(parents=True, exist_ok=True)
             assert found[given].counts is not None
             write_pair_counts(path, found[given].counts)
         return found

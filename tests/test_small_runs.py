@@ -62,7 +62,6 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
         wrong = 1_000_000 - right
         matrices = np.tile(np.array([[right, wrong], [wrong, right]], np.int32), (5, 1, 1))
         path = script.counts_of(tmp_path, "cwfid", run, seed, "infrared")
-        path.parent.mkdir(parents=True, exist_ok=True)
         counts = PairCounts("made", "test", CLASSES, tuple("abcde"), ("day",) * 5, {"infrared": matrices})
         write_pair_counts(path, counts)
     firm, alone = printed(script, given, monkeypatch, capsys)[2:]

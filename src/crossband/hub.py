@@ -15,7 +15,7 @@ from typing import Any
 from crossband.card import CARD_NAME
 from crossband.errors import OptionError, WeightsError, first_line, quoted
 from crossband.pairs.writing import write_text
-from crossband.run_card import WEIGHTS_NAME, check_run, read_card
+from crossband.run_card import WEIGHTS_NAME, check_run, find_weights, read_card
 from crossband.shared_card import without_folders
 
 PREFIX = "hf://"
@@ -70,11 +70,11 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
     """
     if not re.fullmatch(f"{_NAME}/{_NAME}", repository):
         raise OptionError(f"{quoted(repository)} is no repository of the hub; write OWNER/NAME")
-    check_run(run)
+    card, weights = read_card(run), find_weights(run)
     hub = _package()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(run / WEIGHTS_NAME, Path(folder) / WEIGHTS_NAME)
-        write_text(Path(folder) / CARD_NAME, without_folders(read_card(run)).to_json())
+        shutil.copyfile(weights, Path(folder) / WEIGHTS_NAME)
+        write_text(Path(folder) / CARD_NAME, without_folders(card).to_json())
         write_text(Path(folder) / MODEL_CARD_NAME, model_card)
         try:
             api = hub.HfApi()
