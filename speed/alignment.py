@@ -4,7 +4,8 @@
 
 PATH holds the real sets as folders of pairs; ``scenes`` are generated and need none. Each run adds one line
 to ``runs.csv``, and what has a line is not run again, so the script may be stopped and started. With
-``--summarise`` it trains nothing and prints the tables of what is there.
+``--summarise`` it trains nothing and prints the tables of what is there; with ``--over without``, what every
+other start has over that one.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 
 import torch
 
-from crossband.evaluation import evaluate
+from crossband.evaluation import Evaluation, evaluate
 from crossband.systems.base import System
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run
+from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
 from small_runs import CROP, ENCODER, Dataset, append, lines_of
 
 STARTS: dict[str, dict[str, Any]] = {
@@ -46,12 +48,17 @@ DATASETS = {
 }
 
 
+def folder_of(out: Path, name: str, epochs: int | str, seed: int | str) -> Path:
+    """Where the starts lie that were trained on a set for so long with a seed."""
+    return out / name / f"{epochs}-epochs" / f"seed{seed}"
+
+
 def options(name: str, start: str, seed: int, arguments: argparse.Namespace) -> TrainOptions:
     """The same encoder, widths, recipe and length for every start."""
     epochs = arguments.epochs or DATASETS[name].epochs
     return DATASETS[name].options(
         arguments.pairs,
-        arguments.out / name / f"{epochs}-epochs" / f"seed{seed}" / start.replace(", ", "-"),
+        folder_of(arguments.out, name, epochs, seed) / start.replace(", ", "-"),
         arguments.weights,
         system="amdanet",
         network=STARTS[start],
@@ -60,13 +67,15 @@ def options(name: str, start: str, seed: int, arguments: argparse.Namespace) -> 
     )
 
 
-def score(system: System, name: str, arguments: argparse.Namespace) -> tuple[float, str]:
-    """Mean IoU (protocol "present") on the test split, and the IoU of every class in words."""
+def on_test(system: System, name: str, arguments: argparse.Namespace) -> Evaluation:
+    """Both bands on the test split."""
     pairs = DATASETS[name].opened(arguments.pairs, "test")
-    evaluation = evaluate(system, pairs, bands=["both"], by=None)
-    overall = evaluation.results["both"].overall
-    classes = zip(evaluation.classes.names, overall.iou, strict=True)
-    return overall.protocols["present"].mean_iou, "; ".join(f"{each} {iou:.4f}" for each, iou in classes)
+    return evaluate(system, pairs, bands=["both"], by=None)
+
+
+def mean_iou(evaluation: Evaluation) -> str:
+    """By the protocol "present"."""
+    return f"{evaluation.results['both'].overall.protocols['present'].mean_iou:.4f}"
 
 
 def gammas(system: System) -> dict[str, torch.Tensor]:
@@ -88,10 +97,13 @@ def run(name: str, start: str, seed: int, arguments: argparse.Namespace) -> dict
         train(made, command=f"python speed/alignment.py {name}", quiet=True)
     seconds = time.process_time() - began
     system, _ = load_run(made.out)
-    mean_iou, iou = score(system, name, arguments)
+    evaluation = on_test(system, name, arguments)
+    keep_counts(counts_of(Path(made.out).parent, start), evaluation)
+    iou = zip(evaluation.classes.names, evaluation.results["both"].overall.iou, strict=True)
     line: dict[str, Any] = {
         **{"set": name, "epochs": made.recipe["epochs"], "start": start, "seed": seed},
-        **{"mean_iou": f"{mean_iou:.4f}", "seconds": f"{seconds:.0f}", "iou": iou},
+        **{"mean_iou": mean_iou(evaluation), "seconds": f"{seconds:.0f}"},
+        "iou": "; ".join(f"{each} {value:.4f}" for each, value in iou),
     }
     steps = gammas(system)
     for level, band in GAMMAS:
@@ -102,7 +114,7 @@ def run(name: str, start: str, seed: int, arguments: argparse.Namespace) -> dict
     if steps:
         for gamma in steps.values():
             gamma.zero_()
-        line["mean_iou_gamma_0"] = f"{score(system, name, arguments)[0]:.4f}"
+        line["mean_iou_gamma_0"] = mean_iou(on_test(system, name, arguments))
     return line
 
 
@@ -112,6 +124,22 @@ def summarise(lines: list[dict[str, str]]) -> str:
     for name, epochs in dict.fromkeys((line["set"], line["epochs"]) for line in lines):
         here = [line for line in lines if (line["set"], line["epochs"]) == (name, epochs)]
         parts += [f"**`{name}`**, {epochs} epochs.", "", *_scores(here), "", *_gammas(here), ""]
+    return "\n".join(parts)
+
+
+def differences(lines: list[dict[str, str]], others: list[str], out: Path) -> str:
+    """Markdown: what every start has over others, per set and length."""
+    parts = []
+    for name, epochs in dict.fromkeys((line["set"], line["epochs"]) for line in lines):
+        scored = []
+        for line in lines:
+            if (line["set"], line["epochs"]) == (name, epochs):
+                counts = counts_of(folder_of(out, name, epochs, line["seed"]), line["start"])
+                score = float(line["mean_iou"])
+                scored.append(Scored(line["start"], "both", "both", int(line["seed"]), score, counts))
+        starts = [start for start in STARTS if start not in others]
+        table = table_of_differences(scored, starts, others, BLOCKS.get(name, 1))
+        parts += [f"**`{name}`**, {epochs} epochs.", "", table, ""]
     return "\n".join(parts)
 
 
@@ -163,10 +191,16 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", choices=list(STARTS), default=list(STARTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--summarise", action="store_true", help="train nothing; print the tables")
+    parser.add_argument(
+        "--over", nargs="+", choices=list(STARTS), help="train nothing; print differences to these starts"
+    )
     arguments = parser.parse_args()
     path: Path = arguments.out / "runs.csv"
     if arguments.summarise:
         print(summarise(lines_of(path)))
+        return
+    if arguments.over:
+        print(differences(lines_of(path), arguments.over, arguments.out))
         return
     unknown = sorted(set(arguments.datasets) - set(DATASETS))
     if unknown or arguments.weights is None:

@@ -16,22 +16,17 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from typing import Any, cast
 
 import torch
-from scipy.stats import t as student_t
 
 from crossband.evaluation import ALL, Evaluation, evaluate
-from crossband.evaluation.comparison import MethodRun, compare
-from crossband.evaluation.pair_counts import read_pair_counts, write_pair_counts
-from crossband.metrics.resampling import Interval
 from crossband.recalibration import recalibrate
 from crossband.systems.base import System
 from crossband.weights import git_revision
 from crossband.words import Bands
+from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
 from small_runs import (
     CROP,
     MSRS_BOXES,
@@ -53,8 +48,6 @@ DATASETS = {
     "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, CROP, 0.5),
     "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", 24, 8),
 }
-BLOCKS = {"msrs_boxes": 4}
-"""How many pairs are drawn together for an interval over pairs, where they are frames of a drive."""
 
 
 OWN = {"infrared_norms": "own-statistics"}
@@ -118,9 +111,7 @@ class Experiment(Series):
         found = {}
         for given, one, bands in scored:
             found[given] = evaluate(one, self.pairs("test"), bands=[bands])
-            path = counts_of(self.arguments.out, self.name, run, self.seed, given)
-            assert found[given].counts is not None
-            write_pair_counts(path, found[given].counts)
+            keep_counts(counts_of(self.folder, f"{run}-{given}"), found[given])
         return found
 
     def line(self, run: str, given: str, evaluation: Evaluation, seconds: float) -> dict[str, Any]:
@@ -150,68 +141,19 @@ def table(lines: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(rows)
 
 
-def differences(
-    lines: Sequence[Mapping[str, str]], run: str, other: str
-) -> list[tuple[str, dict[str, float]]]:
-    """What a run has over another, in points of mean IoU: by what they are given, then by seed.
-
-    Only seeds that both have count.
-    """
-    scores = {(line["run"], line["given"], line["seed"]): 100 * float(line["mean_iou"]) for line in lines}
-    found: dict[str, dict[str, float]] = {}
-    for (name, given, seed), score in scores.items():
-        if name == run and (other, given, seed) in scores:
-            found.setdefault(given, {})[seed] = score - scores[other, given, seed]
-    return [(given, {seed: own[seed] for seed in sorted(own, key=int)}) for given, own in found.items()]
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean, by the t distribution; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = float(student_t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return mean(values) - half, mean(values) + half
-
-
-def counts_of(out: Path, name: str, run: str, seed: int | str, given: str) -> Path:
-    """The file with what a run of a dataset counted in every test pair."""
-    return out / name / f"seed{seed}" / "counts" / f"{run}-{given.replace(', ', '-')}.npz"
-
-
-def paired_interval(paths: Sequence[Sequence[Path]], block: int) -> Interval | None:
-    """The 95 % interval of the first method minus the second, over pairs and seeds (`crossband compare`).
-
-    paths: the counts of both methods, one of each seed. None where they are not kept.
-    """
-    if not all(path.exists() for method in paths for path in method):
-        return None
-    methods = {}
-    for index, method in enumerate(paths):
-        counted = [(path, read_pair_counts(path)) for path in method]
-        methods[str(index)] = [MethodRun(str(path), next(iter(one.matrices)), one) for path, one in counted]
-    return compare(methods, block=block).differences[0].mean_iou
-
-
-def table_of_differences(
-    lines: Sequence[Mapping[str, str]], runs: list[str], others: list[str], name: str, out: Path
-) -> str:
-    """Markdown: what each run has over each other one, on a dataset whose counts lie in ``out``."""
-    titles = ["run", "over", "given", "by seed", "mean", "95 % over seeds", "95 % over pairs and seeds"]
-    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for run, other in product(runs, others):
-        for given, by_seed in differences(lines, run, other):
-            values = list(by_seed.values())
-            ends = interval(values)
-            paths = [[counts_of(out, name, one, seed, given) for seed in by_seed] for one in (run, other)]
-            drawn = paired_interval(paths, BLOCKS.get(name, 1))
-            cells = [
-                ", ".join(f"{value:+.1f}" for value in values),
-                f"{mean(values):+.1f}",
-                "one seed: none" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}",
-                "not kept" if drawn is None else f"{100 * drawn.low:+.1f} to {100 * drawn.high:+.1f}",
-            ]
-            rows.append(f"| {' | '.join([run, other, given, *cells])} |")
-    return "\n".join(rows)
+def scored(lines: Sequence[Mapping[str, str]], out: Path) -> list[Scored]:
+    """What `paired.table_of_differences` needs of lines of one dataset."""
+    return [
+        Scored(
+            line["run"],
+            line["given"],
+            cast(Bands, line["given"].partition(",")[0]),
+            int(line["seed"]),
+            float(line["mean_iou"]),
+            counts_of(out / line["set"] / f"seed{line['seed']}", f"{line['run']}-{line['given']}"),
+        )
+        for line in lines
+    ]
 
 
 def main() -> None:
@@ -228,8 +170,9 @@ def main() -> None:
     if arguments.over or not arguments.runs:
         lines = [line for line in lines_of(arguments.out / "runs.csv") if line["set"] == arguments.dataset]
         if arguments.over:
-            named = (arguments.runs, arguments.over, arguments.dataset)
-            print(table_of_differences(lines, *named, arguments.out))
+            found = scored(lines, arguments.out)
+            block = BLOCKS.get(arguments.dataset, 1)
+            print(table_of_differences(found, arguments.runs, arguments.over, block))
         else:
             print(table(lines))
         return

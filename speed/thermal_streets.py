@@ -6,7 +6,8 @@ The first PATH holds the real sets; ``msrs_boxes`` is read, whose masks were mad
 ``LABELS`` learns classes and is scored on every combination of bands that it can run on, by day and by night,
 into ``labels.csv``. A run of ``FUSION`` learns to fuse without labels, and its pictures are scored beside
 those of ``UNTRAINED``, into ``fusion.csv``. What has a line is not run again. Without the name of a run, the
-tables are printed. One thread by default.
+tables are printed; with ``--over infrared infrared-twice``, what the runs that are named have over each of
+those in labels. One thread by default.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
+from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,7 +28,8 @@ from crossband.reproduce.quick import particular
 from crossband.systems import create, split_options
 from crossband.systems.base import System
 from crossband.weights import git_revision
-from crossband.words import BANDS_ALONE, Band
+from crossband.words import BANDS_ALONE, Band, Bands
+from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
 from small_runs import MSRS_BOXES, PLAIN, Dataset, Run, Series, append, lines_of, run_arguments, spread
 
 NAME = "msrs_boxes"
@@ -108,6 +111,7 @@ class Streets(Series):
         """A line for every combination of bands, over all pairs, by day and by night."""
         system, card = self.trained(self.run, COMMAND)
         evaluation = evaluate(system, self.pairs("test"), bands=list(system.supports))
+        keep_counts(counts_of(self.folder, self.run), evaluation)
         names = evaluation.classes.names
         lines = []
         for scope in evaluation.scopes():
@@ -164,6 +168,22 @@ def label_table(lines: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(rows)
 
 
+def scored(lines: Sequence[Mapping[str, str]], out: Path) -> list[Scored]:
+    """What `paired.table_of_differences` needs of the lines of labels, over all pairs."""
+    return [
+        Scored(
+            line["run"],
+            line["given"],
+            cast(Bands, line["given"]),
+            int(line["seed"]),
+            float(line["mean_iou"]),
+            counts_of(out / NAME / f"seed{line['seed']}", line["run"]),
+        )
+        for line in lines
+        if line["scope"] == ALL
+    ]
+
+
 def fusion_table(lines: Sequence[Mapping[str, str]], scope: str) -> str:
     """Markdown: every method on one scope, means over its seeds."""
     rows = [_row(["method", "seeds", *METRICS]), "|---" * (len(METRICS) + 2) + "|"]
@@ -189,7 +209,14 @@ def main() -> None:
         "runs", nargs="*", help=f"of {', '.join(dict.fromkeys(known))}; none prints the tables"
     )
     run_arguments(parser, "runs/thermal-streets")
+    parser.add_argument(
+        "--over", nargs="+", choices=LABELS, default=[], help="train nothing; print differences to these runs"
+    )
     arguments = parser.parse_args()
+    if arguments.over:
+        found = scored(lines_of(arguments.out / "labels.csv"), arguments.out)
+        print(table_of_differences(found, arguments.runs or list(LABELS), arguments.over, BLOCKS[NAME]))
+        return
     if not arguments.runs:
         print(label_table(lines_of(arguments.out / "labels.csv")))
         for scope in (ALL, "day", "night"):

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from crossband.evaluation.pair_counts import PairCounts, write_pair_counts
+from crossband.evaluation.pair_counts import PairCounts, read_pair_counts, write_pair_counts
 from crossband.pairs.base import Classes
 
 SPEED = Path(__file__).resolve().parents[1] / "speed"
@@ -61,7 +61,7 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
         right = round(2e6 * score / (1 + score))  # of a million of either class, so that the IoU is the score
         wrong = 1_000_000 - right
         matrices = np.tile(np.array([[right, wrong], [wrong, right]], np.int32), (5, 1, 1))
-        path = script.counts_of(tmp_path, "cwfid", run, seed, "infrared")
+        path = script.counts_of(tmp_path / "cwfid" / f"seed{seed}", f"{run}-infrared")
         counts = PairCounts("made", "test", CLASSES, tuple("abcde"), ("day",) * 5, {"infrared": matrices})
         write_pair_counts(path, counts)
     firm, alone = printed(script, given, monkeypatch, capsys)[2:]
@@ -69,6 +69,49 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
     # Variances 13 and 7 of three seeds each: 2 -+ 2.7764 sqrt(10 (1/3 + 1/3)), by 2,000 draws.
     assert (low, high) == (pytest.approx(-5.17, abs=0.5), pytest.approx(9.17, abs=0.5))
     assert alone.endswith("| one seed: none | -1.0 to -1.0 |")
+
+
+@pytest.mark.parametrize("script", ["thermal_streets"], indirect=True)
+def test_both_bands_are_held_against_what_a_plain_network_is_given(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["csknet,0,both,all,0.60", "csknet,0,both,night,0.99", "csknet,0,infrared,all,0.40"]
+    lines += ["infrared,0,infrared,all,0.50", "infrared,0,infrared,night,0.10", "cen,0,both,all,0.45"]
+    (tmp_path / "labels.csv").write_text("\n".join(["run,seed,given,scope,mean_iou", *lines]) + "\n")
+    rows = printed(script, ["csknet", "--over", "infrared", "--out", tmp_path], monkeypatch, capsys)
+    assert rows[2:] == [
+        "| csknet | infrared, given infrared | both | +10.0 | +10.0 | one seed: none | not kept |",
+        "| csknet | infrared | infrared | -10.0 | -10.0 | one seed: none | not kept |",
+    ]
+    # A run that was given two things is held against only where both were given the same.
+    rows = printed(script, ["cen", "--over", "csknet", "--out", tmp_path], monkeypatch, capsys)
+    assert rows[2:] == ["| cen | csknet | both | -15.0 | -15.0 | one seed: none | not kept |"]
+    # What was counted of all bands lies in one file; all pairs alike, drawing them changes nothing.
+    matrices = {bands: np.array([[[90, 10], [10, 90]]] * 8, np.int32) for bands in ("both", "infrared")}
+    folder = tmp_path / "msrs_boxes" / "seed0"
+    for run, given in (("csknet", ("both", "infrared")), ("infrared", ("infrared",))):
+        kept = {bands: matrices[bands] for bands in given}
+        counts = PairCounts("made", "test", CLASSES, tuple("abcdefgh"), ("day",) * 8, kept)
+        write_pair_counts(script.counts_of(folder, run), counts)
+    rows = printed(script, ["csknet", "--over", "infrared", "--out", tmp_path], monkeypatch, capsys)
+    assert [row.split(" | ")[-1] for row in rows[2:]] == ["+0.0 to +0.0 |"] * 2
+
+
+@pytest.mark.parametrize("script", ["alignment"], indirect=True)
+def test_starts_are_held_against_others_set_by_set(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["cwfid,10,identity,0,0.61", "cwfid,10,without,0,0.60", "cwfid,20,without,0,0.90"]
+    lines += ["scenes,6,identity,0,0.5", "scenes,6,without,0,0.47"]
+    (tmp_path / "runs.csv").write_text("\n".join(["set,epochs,start,seed,mean_iou", *lines]) + "\n")
+    rows = printed(script, ["--over", "without", "--out", tmp_path], monkeypatch, capsys)
+    assert [row for row in rows if row.startswith(("**", "| identity"))] == [
+        "**`cwfid`**, 10 epochs.",
+        "| identity | without | both | +1.0 | +1.0 | one seed: none | not kept |",
+        "**`cwfid`**, 20 epochs.",
+        "**`scenes`**, 6 epochs.",
+        "| identity | without | both | +3.0 | +3.0 | one seed: none | not kept |",
+    ]
 
 
 @pytest.mark.slow
@@ -96,6 +139,9 @@ def test_a_run_is_trained_and_scored_once(
     printed(script, ["infrared", "average", *place], monkeypatch, capsys)
     assert (tmp_path / "runs" / "labels.csv").read_text() == lines
     assert [line.split(",")[4] for line in lines.splitlines()] == ["scope", "all", "day", "night"]
+    counts = read_pair_counts(script.counts_of(tmp_path / "runs" / "msrs_boxes" / "seed0", "infrared"))
+    assert list(counts.matrices) == ["infrared"]
+    assert len(counts.names) == 4
     rows = printed(script, ["--out", tmp_path / "runs"], monkeypatch, capsys)
     assert sum(row.startswith("| infrared | infrared | 1 |") for row in rows) == 1
     assert sum(row.startswith("| average | – |") for row in rows) == 3
