@@ -126,6 +126,11 @@ def test_a_run_without_scores_says_so(run: Path) -> None:
         ("mit_b2", "imagenet", "scenes", ["mit_b2"]),
         ("mit_b2", None, "scenes", []),
         ("pvt_v2_b1", "imagenet", "folder:x", []),
+        ("resnet50.fb_swsl_ig1b_ft_in1k", "imagenet", "scenes", ["resnet50.fb_swsl_ig1b_ft_in1k"]),
+        ("resnet50.fb_swsl_ig1b_ft_in1k", None, "scenes", []),
+        ("resnet50.a1_in1k", "imagenet", "scenes", []),
+        # Its one set of weights has a licence against commercial use, whichever way it is named.
+        ("convnextv2_atto", "/w/convnextv2.safetensors", "mfnet:x", ["convnextv2_atto", "research only"]),
         ("resnet50", None, "mfnet:x", ["research only"]),
         ("mit_b4", "/w/mit_b4.pth", "mvseg:x", ["mit_b4", "research only"]),
         ("resnet50", "imagenet", "msrs:x", []),
@@ -148,6 +153,27 @@ def test_weights_of_restricted_origin_are_not_called_free(
         else:
             check_licence(card, licence)
     assert ("NVIDIA" in encoder_terms(card)) == (encoder.startswith("mit") and start is not None)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ("tf_efficientnet_lite0", "which timm states as apache-2.0 for this encoder's usual weights; "),
+        (
+            "convnextv2_atto",
+            "states as cc-by-nc-4.0 for this encoder's usual weights, not for commercial",
+        ),
+        ("fastvit_mci0", "states as apple-amlr for this encoder's usual weights, not for commercial use; "),
+        # smp's own, the licences of which it does not state, and timm's of no stated licence.
+        ("resnet34", "which Crossband does not know"),
+        ("res2net50_26w_4s", "which Crossband does not know"),
+        ("of another package", "which Crossband does not know"),
+    ],
+)
+def test_the_licence_of_published_weights_is_told(run: Path, encoder: str, said: str) -> None:
+    card = changed(run, network={"encoder": encoder}, encoder_origin="imagenet")
+    assert said in encoder_terms(card)
+    assert said in model_card(card, run, licence="cc-by-nc-4.0")
 
 
 def test_the_terms_of_data_and_of_reused_phases_are_told(run: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crossband.blocks.encoders import is_mix_transformer, published_licence
 from crossband.card import Card
 from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
@@ -17,6 +18,9 @@ from crossband.text import listed
 
 NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "other")
 """The licences, by the Hugging Face Hub's names, that weights of restricted origin may be given."""
+
+_RESEARCH_LICENCES = ("apple-amlr", "seer-license")
+"""Licences for research alone whose names do not say so: Apple's for models, and SEER's."""
 
 
 def encoder_terms(card: Card) -> str:
@@ -64,14 +68,14 @@ def taken_over(card: Card) -> list[dict[str, Any]]:
 def restrictions(card: Card) -> list[str]:
     """Why weights may not be used commercially; empty where nothing is known against it."""
     own, found = made_of(card), []
-    if _is_mix_transformer(own):
+    if _started_restricted(own):
         found.append(f"its encoder {own['encoder']} started from non-commercial weights")
     if title := _research_only(own):
         found.append(f"it was trained on {title}, which is for research only")
     if title := _research_only(_recalibrated_on(card)):
         found.append(f"the statistics of its batch norms come from {title}, which is for research only")
     for other in taken_over(card):
-        if _is_mix_transformer(other):
+        if _started_restricted(other):
             found.append(
                 f"it took over an encoder {other['encoder']} that started from non-commercial weights"
             )
@@ -102,14 +106,20 @@ def _of_encoder(made: Mapping[str, Any]) -> str:
     if origin is None:
         return "started from random weights, which have no terms."
     started = f"{made.get('encoder') or 'unknown'} started from {origin}. "
-    if _is_mix_transformer(made):
+    encoder = str(made.get("encoder"))
+    if is_mix_transformer(encoder):
         return started + (
             "The published weights of Mix Transformers are under NVIDIA's source code licence: for research, "
             "not for commercial use."
         )
+    licence = published_licence(encoder)
+    known = "Crossband does not know"
+    if licence is not None:
+        known = f"timm states as {licence} for this encoder's usual weights"
+        known += ", not for commercial use" if _is_restricted(licence) else ""
     return started + (
-        "Their licence is that of whoever published them, which Crossband does not know; weights from "
-        "ImageNet carry what ImageNet's terms ask for."
+        f"Their licence is that of whoever published them, which {known}; weights from ImageNet carry what "
+        "ImageNet's terms ask for."
     )
 
 
@@ -124,8 +134,21 @@ def _of_data(made: Mapping[str, Any]) -> str:
     return "pairs whose terms Crossband does not know."
 
 
-def _is_mix_transformer(made: Mapping[str, Any]) -> bool:
-    return made.get("encoder_origin") is not None and str(made.get("encoder")).startswith("mit_b")
+def _started_restricted(made: Mapping[str, Any]) -> bool:
+    """Whether an encoder started from weights whose authors keep them from commercial use.
+
+    By its name alone: what a local file holds is taken to be what is published under that name.
+    """
+    if made.get("encoder_origin") is None:
+        return False
+    encoder = str(made.get("encoder"))
+    return is_mix_transformer(encoder) or _is_restricted(published_licence(encoder) or "")
+
+
+def _is_restricted(licence: str) -> bool:
+    """Whether a licence, by the name that timm gives it, is for research or against commercial use."""
+    words = licence.lower().split("-")
+    return "nc" in words or "noncommercial" in words or licence in _RESEARCH_LICENCES
 
 
 def _research_only(made: Mapping[str, Any]) -> str | None:

@@ -67,6 +67,20 @@ def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return IMAGENET_MEAN, IMAGENET_STD
 
 
+def published_licence(encoder: str) -> str | None:
+    """The licence of an encoder's published weights as timm states it: "apache-2.0", "cc-by-nc-4.0", ...
+
+    None where it states none: for our Mix Transformers, for encoders that smp builds itself, and for names
+    that neither has.
+    """
+    bare = encoder.removeprefix("tu-")
+    if is_mix_transformer(encoder) or encoder in smp.encoders.encoders or not timm.is_model(bare):
+        return None
+    config = timm.get_pretrained_cfg(bare)
+    stated = None if config is None else config.license
+    return None if stated == "unknown" else stated
+
+
 @contextmanager
 def explaining(encoder: str, cannot: str, advice: str) -> Iterator[None]:
     """Turn what smp and timm raise for an encoder that they cannot build so into one OptionError.
