@@ -35,7 +35,7 @@ from small_runs import MSRS_BOXES, PLAIN, Dataset, Run, Series, append, lines_of
 NAME = "msrs_boxes"
 COMMAND = "python speed/thermal_streets.py"
 TAUGHT = ("csknet", "disoptnet")
-ROBUST = {"reliability_gate": True, "reconstruction": True}
+GATED = {"reliability_gate": True, "reconstruction": True}
 
 
 def small(system: str, epochs: int = MSRS_BOXES.epochs, **changes: Any) -> Run:
@@ -61,7 +61,7 @@ LABELS = {
     "segmif": small("segmif"),
     "mrfs": small("mrfs"),
     "amdanet": small("amdanet"),
-    "amdanet-robust": small("amdanet", network=ROBUST),
+    "amdanet-gated": small("amdanet", network=GATED),
 }
 """By name. The plain DeepLabV3+ of a band is the baseline."""
 PICTURES = Dataset(MSRS_BOXES.source, 10, 4, (96, 96), MSRS_BOXES.factor)
