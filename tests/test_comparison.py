@@ -155,6 +155,28 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert 0.90 <= held / trials <= 0.985
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_intervals_of_pooled_seeds_hold_the_truth_as_often_as_they_say(seeds: int) -> None:
+    """150 test sets of 40 pairs; each training errs by a share of its own, about 3 % and 6 % by method."""
+    rng = np.random.default_rng(7)
+    trials, spread = 150, 0.006
+    means = {"ours": 0.03, "theirs": 0.06}
+    many = drawn_matrices(rng, 40_000, 0.7)
+    # What trainings have in the mean: their scores are nearly straight in so small a share.
+    scores = {name: float(mean_ious(with_errors(many, share).sum(axis=0))) for name, share in means.items()}
+    true = scores["ours"] - scores["theirs"]
+    held = 0
+    for _ in range(trials):
+        base = drawn_matrices(rng, 40, 0.7)
+        methods = {
+            name: [run_of(with_errors(base, share + spread * rng.standard_normal())) for _ in range(seeds)]
+            for name, share in means.items()
+        }
+        found = compare(methods, replicates=300).differences[0].mean_iou
+        held += found.low <= true <= found.high
+    assert 0.90 <= held / trials <= 0.995
+
+
 def test_equal_methods_are_rarely_told_apart() -> None:
     """Two methods of one skill that err independently: a difference is claimed in about 5 % of the cases."""
     rng = np.random.default_rng(5)
