@@ -1,8 +1,9 @@
 """The snippets of the pages are run, in a folder that holds what they name (tests/snippet_world.py).
 
 Python snippets of a page are run in order and share their names; so are the `crossband` lines of its shell
-snippets, each of which must end well. `NOT_RUN` says what is not run, and why. Whether snippets compile and
-commands parse is tested for all of them, by tests/test_docs.py.
+snippets, each of which must end well. `NOT_RUN` and `COMMANDS_NOT_RUN` say what is not run, and why. A
+training is checked up to where it would begin. Whether snippets compile and commands parse is tested for all
+of them, by tests/test_docs.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 
 from crossband.cli import main
+from crossband.training.options import TrainOptions
+from crossband.training.resolving import resolve
 from snippet_world import make_world
 from test_docs import commands, snippets
 
@@ -131,6 +134,35 @@ def test_enough_commands_are_run() -> None:
     assert len(run_commands()) > 40
     unused = [p for p in COMMANDS_NOT_RUN if not any(re.search(p, line) for line in lines)]
     assert unused == []
+
+
+def trainings() -> list[tuple[str, str]]:
+    """The lines that train, and have their options in them: not in a file or in the run that goes on."""
+    return [
+        (place, line)
+        for place, line in commands()
+        if line.startswith("crossband train ") and not re.search(r"--config|--resume|\.\.\.", line)
+    ]
+
+
+@pytest.mark.parametrize("page", by_page(trainings()))
+def test_the_trainings_of_a_page_could_begin(
+    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[TrainOptions] = []
+
+    def begin(options: TrainOptions, command: str) -> None:
+        resolve(options)
+        begun.append(options)
+
+    monkeypatch.setattr("crossband.training.engine.train", begin)
+    # Whether pairs and other runs are there is another matter.
+    monkeypatch.setattr("crossband.training.training_pairs.check_splits", lambda options: None)
+    monkeypatch.setattr("crossband.run_card.read_card", lambda folder: None)
+    for place, line in by_page(trainings())[page]:
+        code = main(shlex.split(line, comments=True)[1:])
+        assert code == 0, f"{place}: {line}\n{capsys.readouterr().err}"
+    assert len(begun) == len(by_page(trainings())[page])
 
 
 @pytest.mark.slow
