@@ -36,7 +36,7 @@ from crossband.trained_monitor import TrainedMonitor
 from crossband.training.monitor_fitting import fit
 from crossband.training.monitoring import answer
 from crossband.words import Bands
-from small_runs import CROP, MSRS_BOXES, PLAIN, Dataset, Run, Series, run_arguments
+from small_runs import CROP, MSRS_BOXES, PLAIN, VISIBLE, Dataset, Run, Series, run_arguments
 
 COMMAND = "python speed/broken_bands.py"
 DATASETS = {
@@ -59,7 +59,7 @@ def small(system: str, epochs: int, **changes: Any) -> Run:
     network, loss = split_options(system, quick.options)
     network = {**network, **changes.pop("network", {})}
     base = Run(system, network=network, loss=loss, phases=quick.phase_recipes(epochs))
-    return replace(base, taught=system == "csknet", **changes)
+    return replace(base, teacher=VISIBLE if system == "csknet" else None, **changes)
 
 
 def runs_of(epochs: int) -> dict[str, Run]:

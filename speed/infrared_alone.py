@@ -53,7 +53,7 @@ DATASETS = {
 OWN = {"infrared_norms": "own-statistics"}
 NORMALISED = {"distill_features_form": "normalised"}
 TOGETHER = {"start": "teacher", "infrared_weight": 3.0, "fused_teaches_weight": 1.0}
-csknet = partial(Run, "csknet", taught=True)
+csknet = partial(Run, "csknet", teacher=VISIBLE)
 RUNS = {
     **PLAIN,
     "exchanged": csknet(loss={"infrared_supervision": "exchanged"}),
@@ -62,6 +62,7 @@ RUNS = {
     "weight-3": csknet(network=OWN, loss={"infrared_weight": 3.0}),
     "features-0.05": csknet(network=OWN, loss={"distill_features_weight": 0.05}),
     "from-teacher": csknet(network=OWN, loss={"start": "teacher"}),
+    "longer-teacher": csknet(network=OWN, teacher="visible-twice"),
     "fused-teaches": csknet(network=OWN, loss={"fused_teaches_weight": 1.0}),
     "together": csknet(network=OWN, loss=TOGETHER),
     "firm": csknet(variant="firm"),
@@ -91,8 +92,8 @@ class Experiment(Series):
         """Train and score a run that has no lines."""
         if self.is_finished(run):
             return
-        if RUNS[run].taught or RUNS[run].started:
-            self.finish(VISIBLE)
+        for other in self.needed(run):
+            self.finish(other)
         system, card = self.trained(run, "python speed/infrared_alone.py")
         seconds = card.training["seconds"]
         lines = [self.line(run, given, found, seconds) for given, found in self.scores(run, system).items()]

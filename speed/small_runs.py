@@ -91,7 +91,7 @@ MSRS_BOXES = Dataset("folder:{pairs}/msrs_boxes", 4, 4, CROP, 0.5)
 class Run:
     """A training: a system, and what it changes in its options.
 
-    taught: its phase "teacher" is the run "visible". started: it starts at the weights of that run.
+    teacher: the run that its phase "teacher" is. started: it starts at the weights of the run "visible".
     lengths: how many times the set's epochs. encodes: False for a network without the encoder that all others
     have, and so without its weights. robust: trained for cameras that break.
     """
@@ -104,7 +104,7 @@ class Run:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     phases: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     without_labels: bool = False
-    taught: bool = False
+    teacher: str | None = None
     started: bool = False
     lengths: int = 1
     encodes: bool = True
@@ -115,12 +115,13 @@ VISIBLE = "visible"
 INFRARED = Run("deeplabv3plus", network={"band": "infrared"})
 PLAIN = {
     VISIBLE: Run("deeplabv3plus"),
+    "visible-twice": Run("deeplabv3plus", lengths=2),
     "infrared": INFRARED,
     "infrared-twice": replace(INFRARED, lengths=2),
     "infrared-started": replace(INFRARED, started=True),
 }
-"""A DeepLabV3+ on each band alone. The one on visible images is the teacher of others; the last two have as
-many steps as a teacher and what it teaches have together."""
+"""A DeepLabV3+ on each band alone. Those on visible images are teachers of others; the last two have as many
+steps as a teacher and what it teaches have together."""
 
 
 class Series:
@@ -142,7 +143,6 @@ class Series:
     def options(self, run: str) -> TrainOptions:
         """The same encoder, widths and length for every run, but for what it changes."""
         made = self.runs[run]
-        visible = str(self.folder / VISIBLE)
         return self.dataset.options(
             self.arguments.pairs,
             self.folder / run,
@@ -156,16 +156,22 @@ class Series:
             augmentation=dict(made.augmentation),
             without_labels=made.without_labels,
             robust=made.robust,
-            reuse={"teacher": visible} if made.taught else {},
-            start_from=visible if made.started else None,
+            reuse={} if made.teacher is None else {"teacher": str(self.folder / made.teacher)},
+            start_from=str(self.folder / VISIBLE) if made.started else None,
             channels_last=True,
             seed=self.seed,
         )
 
+    def needed(self, run: str) -> list[str]:
+        """The runs that have to be trained before."""
+        made = self.runs[run]
+        needed = [made.teacher] if made.teacher is not None else []
+        return [*needed, VISIBLE] if made.started else needed
+
     def trained(self, run: str, command: str) -> tuple[System, Card]:
         """A run and its card; what is not finished is trained, after what it needs."""
-        if self.runs[run].taught or self.runs[run].started:
-            self.trained(VISIBLE, command)
+        for other in self.needed(run):
+            self.trained(other, command)
         options = self.options(run)
         if not (Path(options.out) / CARD_NAME).exists():
             shutil.rmtree(options.out, ignore_errors=True)

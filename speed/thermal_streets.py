@@ -30,7 +30,18 @@ from crossband.systems.base import System
 from crossband.weights import git_revision
 from crossband.words import BANDS_ALONE, Band, Bands
 from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
-from small_runs import MSRS_BOXES, PLAIN, Dataset, Run, Series, append, lines_of, run_arguments, spread
+from small_runs import (
+    MSRS_BOXES,
+    PLAIN,
+    VISIBLE,
+    Dataset,
+    Run,
+    Series,
+    append,
+    lines_of,
+    run_arguments,
+    spread,
+)
 
 NAME = "msrs_boxes"
 COMMAND = "python speed/thermal_streets.py"
@@ -46,7 +57,7 @@ def small(system: str, epochs: int = MSRS_BOXES.epochs, **changes: Any) -> Run:
     quick = particular(system)
     network, loss = split_options(system, quick.options)
     base = Run(system, network=network, loss=loss, phases=quick.phase_recipes(epochs))
-    return replace(base, taught=system in TAUGHT, **changes)
+    return replace(base, teacher=VISIBLE if system in TAUGHT else None, **changes)
 
 
 LABELS = {
