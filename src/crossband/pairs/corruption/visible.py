@@ -1,6 +1,7 @@
 """What goes wrong with a visible camera. Images are float32 (H, W, 3), sRGB in [0, 1], in and out.
 
-Lengths are shares of the image's height, so that a severity looks alike at every size.
+Lengths are shares of the image's height, so that a severity looks alike at every size. Powers of 2 of stops
+meet images as float32, whose steps are far above the digit in which machines compute powers differently.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from crossband.colour import to_linear, to_srgb
 from crossband.errors import OptionError
+from crossband.pairs.corruption.curves import decay, to_linear, to_srgb
 from crossband.pairs.corruption.kernels import disk_blur, line_blur, patches, smooth_field
 from crossband.pairs.scenes.sensor import gaussian_noise
 
@@ -25,7 +26,7 @@ def overexpose(visible: np.ndarray, stops: float) -> np.ndarray:
     """
     if not np.isfinite(stops):
         raise OptionError(f"stops must be a finite number, not {stops}")
-    return to_srgb(np.minimum(to_linear(visible) * 2.0**stops, 1.0)).astype(np.float32)
+    return to_srgb(np.minimum(to_linear(visible) * 2.0**stops, 1.0))
 
 
 def low_light(image: np.ndarray, stops: float, rng: np.random.Generator) -> np.ndarray:
@@ -48,8 +49,8 @@ def glare(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nd
     """A light that shines into the lens: a blown-out spot, its halo, and a veil over everything."""
     height, width = image.shape[:2]
     y, x = rng.random() * 0.6 * height, rng.random() * width
-    distance = np.hypot(np.arange(height)[:, None] - y, np.arange(width)[None] - x) / height
-    veil = strength * (0.12 + 0.9 / (1 + (distance / 0.08) ** 2) + 0.5 / (1 + (distance / 0.3) ** 2))
+    squares = ((np.arange(height)[:, None] - y) ** 2 + (np.arange(width)[None] - x) ** 2) / height**2
+    veil = strength * (0.12 + 0.9 / (1 + squares / 0.08**2) + 0.5 / (1 + squares / 0.3**2))
     return to_srgb(np.clip(to_linear(image) + veil[..., None], 0, 1))
 
 
@@ -61,7 +62,7 @@ def fog(image: np.ndarray, density: float, rng: np.random.Generator) -> np.ndarr
     height, width = image.shape[:2]
     far = np.linspace(1.0, 0.25, height, dtype=np.float32)[:, None]
     uneven = 1 + 0.25 * smooth_field((height, width), 0.3, rng)
-    through = np.exp(-density * far * uneven)[..., None]
+    through = decay(density * far * uneven).astype(np.float32)[..., None]
     return to_srgb(through * to_linear(image) + (1 - through) * 0.62)
 
 
@@ -99,7 +100,7 @@ def jpeg(image: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndar
 def colour_cast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """A wrong white balance: warm, cold or greenish light, by gains of red, green and blue."""
     casts = np.array([[1.0, 0.0, -1.0], [-1.0, 0.0, 1.0], [-0.6, 0.8, -0.6]])
-    gains = 2.0 ** (strength * casts[rng.integers(len(casts))])
+    gains = (2.0 ** (strength * casts[rng.integers(len(casts))])).astype(np.float32)
     return to_srgb(np.clip(to_linear(image) * gains, 0, 1))
 
 
