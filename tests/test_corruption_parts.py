@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from crossband import colour
+from crossband.pairs.corruption import registration
 from crossband.pairs.corruption.curves import decay, to_linear, to_srgb
+from crossband.pairs.corruption.interpolation import at_points, going_round, on_grid, repeating_edges
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """Textured, float32 (90, 70) in [0, 1], with black and white corners."""
+    blocks = np.random.default_rng(3).random((18, 14), dtype=np.float32).repeat(5, axis=0).repeat(5, axis=1)
+    blocks[:10, :10], blocks[-10:, -10:] = 0, 1
+    return blocks
 
 
 def test_curves_are_those_of_srgb_and_the_exponential() -> None:
@@ -16,3 +29,48 @@ def test_curves_are_those_of_srgb_and_the_exponential() -> None:
         assert ours(np.float32([[0.0, 1.0]])).tolist() == [[0.0, 1.0]]
     depths = np.linspace(-1, 10, 10_001)
     np.testing.assert_allclose(decay(depths), np.exp(-depths), rtol=0, atol=1e-7)
+
+
+def test_interpolation_is_bilinear(image) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = rng.uniform(-9, 99, 50), rng.uniform(-9, 79, 40)
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    expected = ndimage.map_coordinates(image.astype(np.float64), grid, order=1, mode="nearest")
+    ours = on_grid(image, repeating_edges(rows, 90), repeating_edges(columns, 70))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+    ours = at_points(image, repeating_edges(grid[0], 90), repeating_edges(grid[1], 70))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+    far = [20 + 7 * places for places in grid]
+    expected = ndimage.map_coordinates(image.astype(np.float64), np.abs(far), order=1, mode="grid-wrap")
+    ours = on_grid(image, going_round(np.abs(far[0][:, 0]), 90), going_round(np.abs(far[1][0]), 70))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_what_lies_between_cameras_are_homographies(image) -> None:
+    """That of OpenCV from the same corners, and the plain matrices of a shift and a scale."""
+    rng = np.random.default_rng(5)
+    corners = np.float32([[0, 0], [70, 0], [70, 90], [0, 90]])
+    moved = corners + 0.06 * (2 * rng.random((4, 2)) - 1) * [70, 90]
+    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    ours = registration.homography(image, 0.06, np.random.default_rng(5))
+    np.testing.assert_allclose(ours, warped(image, matrix), rtol=0, atol=1e-5)
+
+    angle = 2 * np.pi * np.random.default_rng(5).random()
+    step = 0.06 * 90 * np.array([np.cos(angle), np.sin(angle)])
+    ours = registration.shift(image, 0.06, np.random.default_rng(5))
+    matrix = np.array([[1, 0, step[0]], [0, 1, step[1]], [0, 0, 1]])
+    np.testing.assert_allclose(ours, warped(image, matrix), rtol=0, atol=1e-5)
+
+    factor = 1.1 if np.random.default_rng(5).random() < 0.5 else 1 / 1.1
+    matrix = np.array([[factor, 0, 34.5 * (1 - factor)], [0, factor, 44.5 * (1 - factor)], [0, 0, 1]])
+    ours = registration.scale(image, 0.1, np.random.default_rng(5))
+    np.testing.assert_allclose(ours, warped(image, matrix), rtol=0, atol=1e-5)
+
+
+def warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The image under a homography by scipy, in float64: OpenCV's own rounds positions."""
+    inverse = np.linalg.inv(matrix)
+    y, x = np.indices(image.shape, dtype=np.float64)
+    columns, rows, below = np.tensordot(inverse, np.stack([x, y, np.ones_like(x)]), axes=1)
+    places = [rows / below, columns / below]
+    return ndimage.map_coordinates(image.astype(np.float64), places, order=1, mode="nearest")

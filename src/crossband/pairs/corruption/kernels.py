@@ -10,6 +10,11 @@ import numpy as np
 from crossband.pairs.scenes.sensor import pattern_at
 
 
+def direction(angle: float) -> tuple[float, float]:
+    """Cosine and sine, rounded to float32: what machines compute differently is far below that."""
+    return float(np.float32(math.cos(angle))), float(np.float32(math.sin(angle)))
+
+
 def line_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
     """The mean along a line of ``length`` pixels at ``angle`` (radians, from the x axis), edges repeated."""
     reach = max(1, math.ceil(length / 2))
