@@ -5,10 +5,9 @@ Lengths are shares of the image's height, so that a severity looks alike at ever
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
-from crossband.pairs.corruption.kernels import disk_blur
+from crossband.pairs.corruption.kernels import disk_blur, exact_mean, gaussian_blur
 from crossband.pairs.scenes.sensor import gaussian_noise
 
 
@@ -17,7 +16,7 @@ def contrast_collapse(image: np.ndarray, kept: float, rng: np.random.Generator) 
 
     kept: the share of the contrast that is left.
     """
-    middle = image.mean(dtype=np.float64)
+    middle = exact_mean(image)
     return np.clip(middle + kept * (image - middle) + 0.01 * gaussian_noise(image.shape, rng), 0, 1)
 
 
@@ -58,6 +57,5 @@ def blur(image: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarr
 
 def halo(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Dark rims around hot things and bright ones around cold things, as ferroelectric sensors make them."""
-    size = 0.05 * image.shape[0]
-    around = cv2.GaussianBlur(image, (0, 0), size, borderType=cv2.BORDER_REPLICATE)
-    return np.clip(image - strength * (around - image.mean(dtype=np.float64)), 0, 1)
+    around = gaussian_blur(image, 0.05 * image.shape[0])
+    return np.clip(image - strength * (around - exact_mean(image)), 0, 1)
