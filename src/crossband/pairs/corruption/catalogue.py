@@ -54,7 +54,7 @@ class Corruption:
     ) -> Pair:
         """The pair with this corruption; the label stays. A pair without the band is given back.
 
-        Images are rounded to 16 bits, which takes away what machines compute differently in the last digit.
+        Images are rounded to 16 bits. Every machine computes the same ones, if Pillow uses libjpeg-turbo.
         among: the pairs and the place of this one, needed where the band comes from another pair.
         Raises OptionError for a severity not in 1..5.
         """
