@@ -16,10 +16,11 @@ SIZES = ((96, 128), (264, 96))
 
 
 def textured_pair(height: int, width: int) -> Pair:
-    """Blocks of 8 pixels with noise of 8 bits on a ramp, drawn in whole numbers."""
+    """Blocks of 8 pixels with noise of 8 bits on a ramp, drawn in whole numbers; two corners are flat."""
     rng = np.random.default_rng([height, width])
     blocks = rng.integers(0, 200, (height // 8, width // 8, 4)).repeat(8, axis=0).repeat(8, axis=1)
     levels = blocks + rng.integers(-30, 31, (height, width, 4)) + np.arange(width)[:, None] // 2
+    levels[:32, :32], levels[-32:, -32:] = 0, 255
     image = np.clip(levels, 0, 255).astype(np.float32) / 255
     return Pair(f"{height} x {width}", image[..., :3], np.ascontiguousarray(image[..., 3]))
 

@@ -75,7 +75,9 @@ class Corruption:
             found = other.visible if self.band == "visible" else other.infrared
             # A pair of another size is of another camera: nothing is taken from it.
             changed = found if found is not None and found.shape == image.shape else image
-        rounded = (np.rint(np.clip(changed, 0, 1) * 65535.0) / 65535.0).astype(np.float32)
+        # Black comes out of a filter as 0 or as -0, by chance: adding 0 leaves 0 alone.
+        steps = np.rint(np.clip(changed, 0, 1) * 65535.0) + 0.0
+        rounded = (steps / 65535.0).astype(np.float32)
         return replace(pair, visible=rounded) if self.band == "visible" else replace(pair, infrared=rounded)
 
 
