@@ -55,7 +55,8 @@ def render_scene(
     """Render one scene.
 
     The street, and so the label, depends on (seed, index) alone: the conditions differ in light, air and
-    heat, and the size differs in sampling. The result is the same byte for byte whatever else runs.
+    heat, and the size differs in sampling. On one machine the result is the same byte for byte whatever else
+    runs; another processor may differ in single levels.
 
     Args:
         seed: which set of scenes, from 0.
