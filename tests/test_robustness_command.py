@@ -106,6 +106,19 @@ def test_a_margin_is_over_the_band_that_is_left() -> None:
     assert re.search(r"noise, deviation 0.1 +20.00\n", text)
 
 
+def test_a_run_that_is_right_nowhere_keeps_nothing_and_is_told_all_the_same() -> None:
+    zero = replace(made(), clean=0.0)
+    assert np.isnan(zero.retention)
+    assert robustness_document(zero)["retention"] is None
+    assert "retention" not in robustness_text({"x": zero})
+
+
+def test_why_nothing_can_be_said_without_a_band() -> None:
+    nowhere = {"infrared": float("nan"), "visible": float("nan")}
+    assert "there is no score to hold against it" in verdict("x", replace(made(), alone=nowhere))
+    assert "it runs on both only" in verdict("x", replace(made(), alone={}))
+
+
 def test_the_files_hold_what_the_text_says() -> None:
     one = made()
     document = robustness_document(one)
@@ -129,6 +142,8 @@ def test_what_is_known_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert np.isnan(read.scores.pop("halo/2"))
     del one.scores["halo/2"]
     assert read == one
+    write_progress(tmp_path / "x.json", replace(one, clean=float("nan")))
+    assert np.isnan(read_robustness(tmp_path / "x.json").clean)
     for text in ("", "[]", "{}", '{"scores": 3}'):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(OptionError, match="no unfinished assessment"):
@@ -153,6 +168,8 @@ def test_a_score_is_that_of_the_corrupted_pairs(runs: dict[str, Path]) -> None:
     alone = evaluate(system, NamedCorruption(pairs, "fog", 5), bands=["both"]).results["both"]
     assert found.scores["fog/5"] == alone.overall.protocols["present"].mean_iou
     assert set(found.alone) == {"infrared", "visible"}
+    *_, fewer = assess(system, pairs, conditions(system, pairs, ["fog"], [5]), done=found)
+    assert fewer.scores == {"fog/5": found.scores["fog/5"]}
     plain = load(runs["plain"], device="cpu").system
     assert {c.kind for c in conditions(plain, pairs)} == {"infrared", "noise"}
     with pytest.raises(OptionError, match="severities"):

@@ -7,7 +7,7 @@ corruptions, band states and random losses of `crossband.pairs.corruption`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import comb
 from typing import Any, Literal
 
@@ -122,9 +122,12 @@ class Robustness:
 
     @property
     def retention(self) -> float:
-        """The mean score under corruptions over the clean one; each corruption counts alike."""
+        """The mean score under corruptions over the clean one; each corruption counts alike.
+
+        NaN without corruptions, and where nothing is right even on clean pairs.
+        """
         means = [float(np.mean(list(scored.values()))) for scored in self.by_corruption().values()]
-        return float(np.mean(means)) / self.clean if means else float("nan")
+        return float(np.mean(means)) / self.clean if means and self.clean else float("nan")
 
     def failures(self) -> BandFailures | None:
         """The averages of Liao et al. over entirely missing bands; None for a system of one band."""
@@ -225,8 +228,8 @@ def assess(
     """Score a system under one condition after the other, and give what is known after each.
 
     monitor: what leaves out bands that do harm, as that of a `Predictor`. done: what an earlier, unfinished
-    assessment knew; its conditions are not scored again. progress: called with (conditions done, conditions
-    in all).
+    assessment knew; its conditions are not scored again, and those that are not wanted are left out.
+    progress: called with (conditions done, conditions in all).
     passing: as `evaluate` takes them: workers, batch_size, device.
 
     Raises what `evaluate` raises.
@@ -235,10 +238,18 @@ def assess(
     check_pass(pairs, None, "float32")
     given = widest(system.supports, pairs.bands)
 
-    result = done or Robustness(
-        *(system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given),
-        monitor=monitor is not None,
-    )
+    if done is None:
+        result = Robustness(
+            *(system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given),
+            monitor=monitor is not None,
+        )
+    else:
+        keys = {CLEAN, *(condition.key for condition in wanted)}
+        result = replace(
+            done,
+            scores={key: score for key, score in done.scores.items() if key in keys},
+            dropped={key: counts for key, counts in done.dropped.items() if key in keys},
+        )
 
     def score(shown: Pairs, bands: Bands, key: str) -> float:
         found = evaluate(system, shown, bands=[bands], by=None, monitor=monitor or False, **passing)

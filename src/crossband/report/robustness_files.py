@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ def verdict(name: str, one: Robustness) -> str:
     """Whether a broken band is ever worse than none, in a sentence."""
     margins = one.margins()
     if not margins:
-        return f"{name}: nothing can be said of it without a band, for it runs on {one.bands} only."
+        why = "there is no score to hold against it" if one.alone else f"it runs on {one.bands} only"
+        return f"{name}: nothing can be said of it without a band, for {why}."
     below = [key for key, margin in margins.items() if margin < -0.005]
     worst = min(margins, key=lambda key: margins[key])
     if not below:
@@ -132,8 +133,9 @@ def read_robustness(path: Path) -> Robustness:
             told[key] = {
                 str(name): math.nan if score is None else float(score) for name, score in told[key].items()
             }
-        told["clean"] = math.nan if told["clean"] is None else float(told["clean"])
-        return Robustness(**check_types(path.name, types_of(Robustness), told))
+        clean = told.pop("clean")
+        one = Robustness(**check_types(path.name, types_of(Robustness), told))
+        return replace(one, clean=math.nan if clean is None else float(clean))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise OptionError(
             f"{path} holds no unfinished assessment ({first_line(error)}): remove it"
