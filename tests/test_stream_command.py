@@ -23,6 +23,7 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import PairError
 from crossband.pairs.base import Classes
+from crossband.pairs.false_colour import palette
 from crossband.pairs.frames import open_frames
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.predictor import load
@@ -374,6 +375,18 @@ class TestCameras:
         live = ["stream", "average", "--infrared", "97", *more]
         assert "gives no degrees" in refused(live, capsys)
 
+    def test_false_colours_are_undone_as_the_error_says(
+        self, recorded: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for path in (recorded / "infrared").iterdir():
+            warmth = np.asarray(Image.open(path)).astype(np.float64)
+            grey = 255 * (warmth - warmth.min()) / np.ptp(warmth)
+            Image.fromarray(palette("iron")[np.rint(grey).astype(np.uint8)]).save(path)
+        assert "--infrared_palette iron" in refused([*command(recorded), "--count", "1"], capsys)
+        more = ["--infrared_palette", "iron", "--count", "1"]
+        assert main([*command(recorded), *more, "--out", str(recorded / "out")]) == 0
+        assert read_manifest(recorded / "out").false_colour == "iron"  # type: ignore[union-attr]
+
     def test_beside_a_camera_a_recording_is_played(self, recorded: Path) -> None:
         assert is_live("0")
         assert is_live("rtsp://10.0.0.2/thermal")
@@ -398,6 +411,10 @@ def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([*command(recorded), "--smooth", "2"], "an odd number"),
         ([*command(recorded), "--max_gap", "soon"], "no span of time"),
         ([*command(recorded), "--ignore", "rain"], "the faults are no frame, frozen"),
+        ([*command(recorded), "--rate", "0"], "recordings of 0 frames a second; give a rate"),
+        ([*command(recorded), "--rate", "-5"], "recordings of -5 frames a second; give a rate"),
+        ([*command(recorded), "--count", "0"], "--count must be at least 1, not 0"),
+        ([*command(recorded), "--infrared_palette", "pink"], "there is no infrared palette 'pink'"),
         (["stream", "nobody", "--visible", "0"], "run folder nobody is not there"),
     ):
         assert why in refused(more, capsys)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
+from crossband.cli.using import false_colour_arguments
 from crossband.errors import OptionError, PairError
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, monitor_arguments, rig_arguments
 from crossband.words import BANDS, FAULTS, PRECISIONS, Band, RuntimeChoice
@@ -103,6 +104,7 @@ def stream_arguments(parser: ArgumentParser) -> None:
         help="for a system that needs no training: full-range, fixed(low, high), ... (default: auto, by the "
         "first image); a run has its own",
     )
+    false_colour_arguments(parser)
     parser.add_argument("--precision", type=choice(PRECISIONS), default="float32", help="of the computation")
     parser.add_argument("--runtime", type=RuntimeChoice, default="auto", help=RUNTIME_HELP)
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
@@ -110,15 +112,20 @@ def stream_arguments(parser: ArgumentParser) -> None:
 
 
 def stream(options: Namespace) -> None:
+    from crossband.pairs.false_colour import false_colour_rule
     from crossband.pairs.registration import registration_of
     from crossband.pairs.time_stamps import parse_gap
     from crossband.pairs.video_writing import check_video
-    from crossband.stream.opening import check_camera
+    from crossband.stream.opening import check_camera, check_rate
 
     if options.visible is None and options.infrared is None:
         raise OptionError("give --visible, --infrared, or both")
     if options.video is not None:
         check_video(Path(options.video), options.rate)
+    check_rate(options.rate)
+    if options.count is not None and options.count < 1:
+        raise OptionError(f"--count must be at least 1, not {options.count}")
+    false_colour = false_colour_rule(options.infrared_palette, options.allow_false_colour)
     max_gap = None if options.max_gap is None else parse_gap(options.max_gap)
     for fault in options.ignore or ():
         if fault not in FAULTS:
@@ -139,7 +146,7 @@ def stream(options: Namespace) -> None:
     from crossband.stream.opening import open_cameras
 
     own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling", "monitor")
-    predictor = load(options.run, **{name: options[name] for name in own})
+    predictor = load(options.run, false_colour=false_colour, **{name: options[name] for name in own})
     clock = RealClock()
     cameras = open_cameras(
         options.visible,

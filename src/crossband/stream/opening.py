@@ -51,6 +51,12 @@ def check_camera(text: str) -> None:
         )
 
 
+def check_rate(rate: float) -> None:
+    """Raise OptionError for frames a second that no recording can have."""
+    if not 1e-3 <= rate <= 1e6:
+        raise OptionError(f"recordings of {rate:g} frames a second; give a rate from 0.001 to 1000000")
+
+
 def open_cameras(
     visible: str | None,
     infrared: str | None,
@@ -67,9 +73,10 @@ def open_cameras(
     recording tells no times. realtime: play recordings as they were taken, as also beside a camera. degrees:
     give infrared in degrees Celsius under these conditions, for the rule ``celsius``.
 
-    Recordings whose times do not meet begin together. Raises as `open_frames`, `find_images` and
-    `check_camera`, OptionError for a camera or a bag where degrees are asked for.
+    Recordings whose times do not meet begin together. Raises as `open_frames`, `find_images`, `check_rate`
+    and `check_camera`, OptionError for a camera or a bag where degrees are asked for.
     """
+    check_rate(rate)
     texts: dict[Band, str] = {
         band: text for band, text in zip(BANDS, (visible, infrared), strict=True) if text is not None
     }
