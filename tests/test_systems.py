@@ -153,3 +153,12 @@ def test_create_refuses_what_does_not_exist() -> None:
         create("deeplabv3plus", classes=3, band="thermal")
     with pytest.raises(OptionError, match="dice_form must be one of per-class, global, not 'mean'"):
         make_training("deeplabv3plus", dice_form="mean")
+    with pytest.raises(OptionError, match="projection_width must be 1 or more, not 0"):
+        make_training("csknet", projection_width=0)
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if "decoder_channels" in network_options(name)])
+@pytest.mark.parametrize("channels", [0, -3])
+def test_a_layer_without_channels_is_refused(name: str, channels: int) -> None:
+    with pytest.raises(OptionError, match=f"{name}: decoder_channels must be 1 or more, not {channels}"):
+        create(name, classes=3, decoder_channels=channels)

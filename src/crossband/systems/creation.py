@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crossband.deprecation import renamed_keyword, warn_old
 from crossband.errors import OptionError, did_you_mean
 from crossband.option_types import check_types, types_of
 from crossband.systems.base import NetworkSettings, System, Training
 from crossband.systems.registry import system_class
+
+_Settings = TypeVar("_Settings", NetworkSettings, Training[Any])
 
 
 def network_options(name: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def make_settings(name: str, variant: str | None, network: Mapping[str, Any]) ->
     cls = system_class(name)
     given = {**variant_of(cls, variant), **network}
     _check_names(name, "network", given, network_options(name))
-    return cls.built_from(**check_types(name, types_of(cls.built_from), given))
+    return _with_sizes(name, cls.built_from(**check_types(name, types_of(cls.built_from), given)))
 
 
 def with_encoder(network: Mapping[str, Any], **apart: str | None) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     variant_of(system_class(name), variant)
     given = {**cls.variants.get(variant or "", {}), **loss}
     _check_names(name, "loss", given, defaults(cls))
-    return cls(**check_types(name, types_of(cls), given))
+    return _with_sizes(name, cls(**check_types(name, types_of(cls), given)))
 
 
 def earlier_options(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -144,6 +146,15 @@ def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any]
         {key: value for key, value in options.items() if key not in loss},
         {key: value for key, value in options.items() if key in loss},
     )
+
+
+def _with_sizes(system: str, settings: _Settings) -> _Settings:
+    """The settings. Raises OptionError for a layer of no channels, which PyTorch would build all the same."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name.endswith(("_channels", "_width")) and value is not None and value < 1:
+            raise OptionError(f"{system}: {field.name} must be 1 or more, not {value}")
+    return settings
 
 
 def _check_names(system: str, kind: str, given: Iterable[str], known: Mapping[str, Any]) -> None:
