@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import crossband as cb
 from command_line import refused
@@ -18,6 +20,24 @@ def test_a_tensor_given_for_an_image() -> None:
         predictor(visible=torch.rand(3, 8, 9))
     with pytest.raises(PairError, match=r"infrared is a torch tensor of shape \(1, 8, 9\)"):
         predictor(infrared=torch.rand(1, 8, 9))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_image_without_pixels(dtype: type) -> None:
+    predictor = cb.load("average", device="cpu", infrared_scaling="full-range")
+    with pytest.raises(PairError, match=r"visible of shape \(0, 9, 3\) has no pixels"):
+        predictor(visible=np.zeros((0, 9, 3), dtype))
+    with pytest.raises(PairError, match=r"infrared of shape \(8, 0\) has no pixels"):
+        predictor(infrared=np.zeros((8, 0), dtype))
+
+
+def test_infrared_in_the_alpha_channel_of_an_image() -> None:
+    predictor = cb.load("average", device="cpu")
+    packed = np.full((8, 9, 4), 100, np.uint8)
+    assert predictor(visible=Image.fromarray(packed)).fused is not None
+    packed[0, 0, 3] = 7
+    with pytest.raises(PairError, match=r"alpha channel varies.*getchannel"):
+        predictor(visible=Image.fromarray(packed))
 
 
 def test_a_list_given_for_a_source_of_pairs() -> None:

@@ -25,13 +25,31 @@ def _refuse_tensor(band: Band, image: Any) -> None:
         )
 
 
+def _refuse_empty(band: Band, array: np.ndarray) -> None:
+    if array.size == 0:
+        raise PairError(f"{band} of shape {array.shape} has no pixels; leave the band out, or the pair")
+
+
+def _refuse_varying_alpha(image: Image.Image) -> None:
+    # As of files: it may be the infrared band, which a conversion would throw away.
+    if "A" in image.getbands():
+        lowest, highest = image.getchannel("A").getextrema()
+        if lowest != highest:
+            raise PairError(
+                "the visible image's alpha channel varies; if infrared is stored there, give that channel as "
+                "infrared, image.getchannel('A'), and image.convert('RGB') as visible"
+            )
+
+
 def visible_array(image: ImageLike) -> np.ndarray:
     """A visible image as float32 (H, W, 3) in [0, 1]. Raises PairError for what is none."""
     # Pillow would clip what is deeper than 8 bits.
     if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        _refuse_varying_alpha(image)
         image = image.convert("RGB")
     _refuse_tensor("visible", image)
     array = np.asarray(image)
+    _refuse_empty("visible", array)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3:
@@ -49,6 +67,7 @@ def infrared_levels(image: ImageLike) -> np.ndarray:
         image = image.convert("RGB")
     _refuse_tensor("infrared", image)
     array = np.asarray(image)
+    _refuse_empty("infrared", array)
     if array.ndim == 2:
         array = array[..., np.newaxis]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
