@@ -402,6 +402,8 @@ def test_the_command_compares_runs_and_their_evaluations(
     assert main(["compare", *folders, "--replicates", "200", "--out", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "comparison.json").read_text())
     assert [m["name"] for m in again["methods"]] == ["ir", "vis"]
+    capsys.readouterr()
+    assert "--split belongs to runs" in refused(["compare", *folders, "--split", "val", "--out", out], capsys)
     alone = ["compare", first, visible, *arguments, "--out", str(tmp_path / "alone")]
     assert main(alone) == 0
     direct = json.loads((tmp_path / "alone" / "comparison.json").read_text())

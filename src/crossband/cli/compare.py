@@ -46,7 +46,7 @@ def compare_arguments(parser: ArgumentParser) -> None:
         "@visible or @both: the bands that it is given (default: both where it takes both)",
     )
     parser.add_argument("--data", type=str | None, help=f"{SOURCE_HELP}; not for folders of evaluations")
-    parser.add_argument("--split", type=str, default="test", help="the split to score")
+    parser.add_argument("--split", type=str | None, help="of --data: the split to score (default: test)")
     parser.add_argument(
         "--seeds",
         type=Literal["pooled", "apart"],
@@ -84,8 +84,13 @@ def compare(options: Namespace) -> None:
         )
     if not evaluated and options.data is None:
         raise OptionError("give --data, the pairs to compare the runs on")
-    if evaluated and options.data is not None:
-        raise OptionError("--data belongs to runs; evaluations were made on data of their own: leave it out")
+    for name in ("data", "split"):
+        if evaluated and options[name] is not None:
+            raise OptionError(
+                f"--{name} belongs to runs; evaluations were made on data of their own: leave it out"
+            )
+    if options.split is None:
+        options.split = "test"
     if options.examples < 0:
         raise OptionError(f"--examples must be at least 0, not {options.examples}")
     drawing = {name: options[name] for name in ("replicates", "level", "block")}
