@@ -115,6 +115,12 @@ class TestConfiguration:
         ),
         (["data", "check"], "the following arguments are required: source (see `crossband --help`)"),
         (["predict"], "the following arguments are required: run, --out (see `crossband --help`)"),
+        (["verify"], "the following arguments are required: file, run, --data (see `crossband --help`)"),
+        (["robustness"], "the following arguments are required: runs, --data (see `crossband --help`)"),
+        (["serve"], "the following arguments are required: runs (see `crossband --help`)"),
+        (["data", "labels"], "the following arguments are required: corrected, --annotated, --out (see `"),
+        (["fuse", "average", "--visible", "a.png", "--out", ""], "out is an empty text; give it a value"),
+        (["data", "export", "scenes", "--out", ""], "out is an empty text; give it a value"),
         (
             ["train", "csknet", *ANYWHERE, "--precision", "float8"],
             "--precision: expected one of 'float32', 'bfloat16', 'float16', not float8 "

@@ -18,10 +18,15 @@ from crossband.errors import CrossbandWarning, OptionError
 from crossband.words import AUTO_EXPORTS_FROM, Band, Contrast
 from crossband.yaml_files import check_yaml
 
+_PLACED = "source|runs?|what|file|methods|repository|folder|corrected"
+"""Arguments that have a place and no name with dashes."""
+_COMMANDS = (
+    "evaluate|predict|fuse|stream|align|serve|recalibrate|robustness|verify|show|export|annotate|labels"
+)
 _PLAINER = (
     (r'^Parser key "([\w.]+)":', r"--\1:"),
-    (r"(?<= )(?:[a-z]+\.)+(?=(?:source|run|what)\b)", ""),
-    (r"(?<= )(?:data\.)?(?:evaluate|predict|fuse|stream|align|serve|recalibrate|show|export)\.(?=\w)", "--"),
+    (rf"(?<= )(?:[a-z]+\.)+(?=(?:{_PLACED})\b)", ""),
+    (rf"(?<= )(?:data\.)?(?:{_COMMANDS})\.(?=\w)", "--"),
     (r"Expected an? (?=<class|typing)", "expected "),
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),

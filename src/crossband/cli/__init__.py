@@ -39,7 +39,7 @@ from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.stream import stream, stream_arguments
 from crossband.cli.train import train, train_arguments
 from crossband.cli.view import view, view_arguments
-from crossband.errors import CrossbandError
+from crossband.errors import CrossbandError, OptionError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
 from crossband.terminal import Parser, config_first, named_recipe_apart, plain_warnings
 from crossband.version import __version__
@@ -75,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command is None:
             parser.print_help()
             return 0
+        _refuse_empty(options[command])
         with plain_warnings(), signals_interrupt():
             return commands[command](options[command]) or 0
     except CrossbandError as error:
@@ -100,6 +101,16 @@ def main(arguments: list[str] | None = None) -> int:
         what = f"{error.filename}: " if error.filename else ""
         print(f"crossband: error: {what}{error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _refuse_empty(options: Namespace) -> None:
+    """Raise OptionError for an empty text, which a shell gives of a variable without a value.
+
+    As a path it would be the folder that the command runs in.
+    """
+    for name, value in options.items():
+        if value == "":
+            raise OptionError(f"{name.rpartition('.')[2]} is an empty text; give it a value, or leave it out")
 
 
 _COLLECTED_AFTER = 10_000
