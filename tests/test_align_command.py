@@ -99,6 +99,7 @@ def test_pictures_of_nothing_are_refused_and_nothing_is_written(
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--points", "no.csv"], "no.csv"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--visible_lens", "no.npz"], "no.npz"),
         (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--model", "spline"], "spline"),
+        (["--visible", "{v}", "--infrared", "{i}", "--out", "x", "--limit", "-1"], "above 0 pixels, not -1"),
         (["--check", "scenes,train=2,val=1,test=1,size=64x64"], "generated ones are registered"),
         (["--check", "folder:nowhere"], "nowhere"),
     ],

@@ -114,6 +114,7 @@ def test_the_commands_write_a_video(tmp_path: Path, capsys: pytest.CaptureFixtur
             )
     command = ["fuse", "average", "--visible", str(tmp_path / "v"), "--infrared", str(tmp_path / "i")]
     command += ["--out", str(tmp_path / "out")]
+    assert "give --video too" in refused([*command, "--rate", "5"], capsys)
     assert "cannot write '.txt'" in refused([*command, "--video", str(tmp_path / "a.txt")], capsys)
     assert main([*command, "--video", str(tmp_path / "a.mp4")]) == 0
     assert "written: 3 pictures as" in capsys.readouterr().out

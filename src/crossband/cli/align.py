@@ -96,6 +96,8 @@ def _align(options: Namespace) -> int:
 
     if options.pairs < 1:
         raise OptionError("--pairs must be 1 or more")
+    if not options.limit > 0:
+        raise OptionError(f"--limit must be above 0 pixels, not {options.limit:g}")
     files = match_images(Path(options.visible), Path(options.infrared))
     cameras = _cameras(options)
     if options.points is not None:

@@ -96,6 +96,8 @@ def requested(options: Namespace) -> Request:
         raise OptionError("--data is a source of both bands; leave out --visible and --infrared")
     if options.data is None and options.split is not None:
         raise OptionError(f"--split {options.split} means a part of --data; give that too, or leave it out")
+    if options.rate is not None and options.video is None:
+        raise OptionError("--rate is of the video that is written: give --video too, or leave it out")
     if options.video is not None:
         from crossband.pairs.video_writing import check_video
 
