@@ -108,7 +108,13 @@ def _contrast(grey: np.ndarray) -> dict[str, float]:
 
 def _agreement(visible: np.ndarray, infrared: np.ndarray) -> dict[str, float]:
     """How much the edges of the two images agree, at two sizes, and by how much they miss each other."""
-    first, second = (cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA) for image in (visible, infrared))
+    # In float64: the last digits that filters of float32 give hang on where images lie in memory, and two
+    # fits of a monitor would differ by that.
+    small: list[np.ndarray] = [
+        cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float64)
+        for image in (visible, infrared)
+    ]
+    first, second = small
     found = {"levels alike": abs(_correlation(first, second))}
     for name in ("edges alike", "large edges alike"):
         edges = _edges(first), _edges(second)
@@ -116,7 +122,7 @@ def _agreement(visible: np.ndarray, infrared: np.ndarray) -> dict[str, float]:
         found[f"{name}, faint too"] = _correlation(*(np.log(each + 0.01) for each in edges))
         if name == "edges alike":
             local = [each - cv2.blur(each, (15, 15)) for each in edges]
-            window = cv2.createHanningWindow(_SMALL, cv2.CV_32F)
+            window = cv2.createHanningWindow(_SMALL, cv2.CV_64F)
             (across, down), peak = cv2.phaseCorrelate(local[0], local[1], window)
             found["offset across"] = min(abs(across) / _SMALL[0], _FARTHEST)
             found["offset down"] = min(abs(down) / _SMALL[1], _FARTHEST)
@@ -126,7 +132,7 @@ def _agreement(visible: np.ndarray, infrared: np.ndarray) -> dict[str, float]:
 
 
 def _edges(image: np.ndarray) -> np.ndarray:
-    return cv2.magnitude(cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1))
+    return cv2.magnitude(cv2.Sobel(image, cv2.CV_64F, 1, 0), cv2.Sobel(image, cv2.CV_64F, 0, 1))
 
 
 def _strips(image: np.ndarray) -> np.ndarray:
