@@ -53,8 +53,8 @@ TREE = {
     ),
     "Measured": (
         *("reproducing", "results/real-pairs", "results/scenes-tables", "results/alignment"),
-        *("results/infrared-alone", "results/thermal-streets", "results/robustness", "results/roadscene"),
-        *("results/learned-fuser", "results/speed"),
+        *("results/infrared-alone", "results/thermal-streets", "results/robustness", "results/band-monitor"),
+        *("results/roadscene", "results/learned-fuser", "results/speed"),
     ),
     "Inside": ("architecture", "contributing", "changelog", "api/index"),
 }
