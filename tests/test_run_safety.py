@@ -66,7 +66,7 @@ def test_a_signal_ends_a_training_by_its_number_and_in_one_line(
     process = started(folder)
     process.send_signal(number)
     _, error = process.communicate()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, error
     assert error == f"crossband: {ENDS[number]}; go on with `crossband train --resume {folder}`\n"
     assert (folder / "checkpoints" / "segmentation.ckpt").exists()
     assert not (folder / CARD_NAME).exists()
