@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +155,20 @@ def test_weights_of_restricted_origin_are_not_called_free(
         else:
             check_licence(card, licence)
     assert ("NVIDIA" in encoder_terms(card)) == (encoder.startswith("mit") and start is not None)
+
+
+def test_terms_load_timm_only_where_a_licence_is_looked_up(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys, crossband.report.model_card; print({'torch', 'timm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    monkeypatch.setattr("crossband.terms.find_spec", lambda name: None)
+    for start, encoder in ((None, "resnet50"), ("imagenet", "mit_b2")):
+        restrictions(changed(run, network={"encoder": encoder}, encoder_origin=start))
+    card = changed(run, network={"encoder": "resnet50"}, encoder_origin="imagenet")
+    with pytest.raises(OptionError, match=r"of encoder resnet50 is looked up in timm, .* pip install"):
+        check_licence(card, "apache-2.0")
 
 
 @pytest.mark.parametrize(

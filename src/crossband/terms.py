@@ -7,9 +7,9 @@ keep from commercial use, and does not let weights that carry these be called fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
-from crossband.blocks.encoders import is_mix_transformer, published_licence
 from crossband.card import Card
 from crossband.errors import OptionError
 from crossband.pairs.benchmarks import BENCHMARKS
@@ -66,7 +66,10 @@ def taken_over(card: Card) -> list[dict[str, Any]]:
 
 
 def restrictions(card: Card) -> list[str]:
-    """Why weights may not be used commercially; empty where nothing is known against it."""
+    """Why weights may not be used commercially; empty where nothing is known against it.
+
+    Raises OptionError where an encoder's licence has to be looked up, and timm is not installed.
+    """
     own, found = made_of(card), []
     if _started_restricted(own):
         found.append(f"its encoder {own['encoder']} started from non-commercial weights")
@@ -107,12 +110,12 @@ def _of_encoder(made: Mapping[str, Any]) -> str:
         return "started from random weights, which have no terms."
     started = f"{made.get('encoder') or 'unknown'} started from {origin}. "
     encoder = str(made.get("encoder"))
-    if is_mix_transformer(encoder):
+    if _is_mix_transformer(encoder):
         return started + (
             "The published weights of Mix Transformers are under NVIDIA's source code licence: for research, "
             "not for commercial use."
         )
-    licence = published_licence(encoder)
+    licence = _published_licence(encoder)
     known = "Crossband does not know"
     if licence is not None:
         known = f"timm states as {licence} for this encoder's usual weights"
@@ -142,7 +145,24 @@ def _started_restricted(made: Mapping[str, Any]) -> bool:
     if made.get("encoder_origin") is None:
         return False
     encoder = str(made.get("encoder"))
-    return is_mix_transformer(encoder) or _is_restricted(published_licence(encoder) or "")
+    return _is_mix_transformer(encoder) or _is_restricted(_published_licence(encoder) or "")
+
+
+def _is_mix_transformer(encoder: str) -> bool:
+    return encoder.startswith("mit_")
+
+
+def _published_licence(encoder: str) -> str | None:
+    """As `crossband.blocks.encoders.published_licence`. Raises OptionError where timm is not installed."""
+    if find_spec("timm") is None:
+        raise OptionError(
+            f"the licence of the weights of encoder {encoder} is looked up in timm, which is not installed: "
+            "pip install 'crossband[train]'"
+        )
+    # Late: a card of what started at random needs neither timm nor PyTorch, which take seconds.
+    from crossband.blocks.encoders import published_licence
+
+    return published_licence(encoder)
 
 
 def _is_restricted(licence: str) -> bool:
