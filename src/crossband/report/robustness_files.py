@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +133,10 @@ def read_robustness(path: Path) -> Robustness:
             told[key] = {
                 str(name): math.nan if score is None else float(score) for name, score in told[key].items()
             }
-        clean = told.pop("clean")
-        one = Robustness(**check_types(path.name, types_of(Robustness), told))
-        return replace(one, clean=math.nan if clean is None else float(clean))
+        if told["clean"] is None:
+            # NaN, which the field has of its own accord.
+            del told["clean"]
+        return Robustness(**check_types(path.name, types_of(Robustness), told))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise OptionError(
             f"{path} holds no unfinished assessment ({first_line(error)}): remove it"
