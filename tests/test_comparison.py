@@ -282,6 +282,21 @@ def test_other_labels_under_the_same_names_are_refused() -> None:
         compare({"a": [run_of(base)]})
 
 
+@pytest.mark.parametrize(
+    ("replicates", "level", "least"), [(1, 0.95, 100), (99, 0.5, 100), (1999, 0.999, 2000)]
+)
+def test_too_few_draws_tell_no_interval(replicates: int, level: float, least: int) -> None:
+    base = drawn_matrices(np.random.default_rng(1), 10, 0.8)
+    said = rf"replicates must be at least {least} for an interval of level {level}, not {replicates}"
+    both = {"a": [run_of(base)], "b": [run_of(base)]}
+    with pytest.raises(OptionError, match=said):
+        compare(both, replicates=replicates, level=level)
+    with pytest.raises(OptionError, match=said):
+        runs_interval(base[None], replicates=replicates, level=level)
+    found = compare(both, replicates=least, level=level).differences[0].mean_iou
+    assert (found.low, found.high) == (0, 0)
+
+
 def test_counts_are_read_as_they_were_written(tmp_path: Path) -> None:
     counts = counts_of(drawn_matrices(np.random.default_rng(1), 5, 0.8))
     write_pair_counts(tmp_path / "x.npz", counts)
@@ -436,4 +451,6 @@ def test_mistakes_are_told_in_a_line(
     assert "nowhere is not there" in refused(["compare", first, "nowhere", *data, *out], capsys)
     assert "not 'thermal'" in refused(["compare", f"{first}@thermal", visible, *data, *out], capsys)
     assert "called 'ir'" in refused(["compare", first, f"ir={visible}", *data, *out], capsys)
+    few = ["compare", first, visible, *data, *out, "--replicates", "1"]
+    assert "replicates must be at least 100" in refused(few, capsys)
     assert not (tmp_path / "out" / "comparison.json").exists()

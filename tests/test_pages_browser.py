@@ -52,7 +52,7 @@ def comparison(drawn: dict[str, np.ndarray]) -> str:
     names = tuple(f"{number:05}_night" for number in range(pairs))
     counts = PairCounts("scenes", "test", CLASSES, names, CONDITIONS * (pairs // 4), drawn)
     runs = {f"csknet@{bands}": [MethodRun("csknet", bands, counts)] for bands in ("both", "infrared")}
-    return comparison_page(compare(runs, replicates=50), CLASSES, None, {"crossband": "0.1.0"}).html()
+    return comparison_page(compare(runs, replicates=100), CLASSES, None, {"crossband": "0.1.0"}).html()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def scored(command: str, runs: dict[str, Path], out: Path, *more: str) -> list[s
 def test_a_comparison_of_runs_and_of_their_evaluations(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = ["--replicates", "50"]
+    few = ["--replicates", "100"]
     assert main(scored("compare", runs, tmp_path / "runs", "--examples", "0", *few)) == 0
     data = ["--data", TINY_DATA, "--device", "cpu", "--workers", "0", "--examples", "0"]
     for name, run in runs.items():

@@ -14,7 +14,7 @@ from crossband.card_words import system_words
 from crossband.cli.scoring import check_classes, check_first, pass_arguments, seen
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
-from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
+from crossband.metrics.drawing import LEAST_REPLICATES, LEVEL, REPLICATES, check_drawing, check_interval
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import SOURCE_HELP, choice, command_line, progress_bar, told_after
 from crossband.version import __version__
@@ -60,7 +60,12 @@ def compare_arguments(parser: ArgumentParser) -> None:
         help="which classes a mean IoU averages",
     )
     parser.add_argument("--level", type=float, default=LEVEL, help="probability of the intervals")
-    parser.add_argument("--replicates", type=int, default=REPLICATES, help="draws of the bootstrap")
+    parser.add_argument(
+        "--replicates",
+        type=int,
+        default=REPLICATES,
+        help=f"draws of the bootstrap, at least {LEAST_REPLICATES}",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument(
         "--block",
@@ -94,8 +99,9 @@ def compare(options: Namespace) -> None:
     if options.examples < 0:
         raise OptionError(f"--examples must be at least 0, not {options.examples}")
     drawing = {name: options[name] for name in ("replicates", "level", "block")}
+    check_interval(replicates=options.replicates, level=options.level)
     if not evaluated:
-        check_drawing(len(check_first(map(str, folders), options)), **drawing)
+        check_drawing(len(check_first(map(str, folders), options)), block=options.block)
 
     from crossband.evaluation.comparison import compare as compared
     from crossband.report.comparison_files import comparison_text

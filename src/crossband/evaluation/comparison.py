@@ -11,7 +11,7 @@ from crossband.errors import OptionError, quoted
 from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import UNSPECIFIED
 from crossband.evaluation.result import ALL
-from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
+from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing, check_interval
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, Counts, find_protocol
 from crossband.metrics.resampling import (
     Interval,
@@ -142,13 +142,14 @@ def compare(
     block: pairs that follow each other are drawn together by so many, for frames of one sequence.
 
     Raises OptionError for fewer than two methods, for runs that were scored on other pairs or with other
-    classes, and for fewer than two blocks of pairs.
+    classes, for fewer than two blocks of pairs, and for too few replicates to tell an interval of the level.
     """
     if len(methods) < 2:
         raise OptionError("two methods or more are needed to compare: name another run")
     find_protocol(protocol)
+    check_interval(replicates=replicates, level=level)
     shared = _shared_counts(methods)
-    check_drawing(len(shared.names), replicates=replicates, level=level, block=block)
+    check_drawing(len(shared.names), replicates=replicates, block=block)
     stacked = {
         name: np.stack([run.counts.matrices[run.bands] for run in runs]) for name, runs in methods.items()
     }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing
+from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing, check_interval
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Counts, find_protocol
 from crossband.metrics.segmentation import ratio
 
@@ -140,8 +140,10 @@ def runs_interval(
 
     matrices: (S, N, C, C) counts of each run per pair. score: from matrices (..., C, C) to shares (...). The
     runs are scored on the same draws, and their spread is in the range (`runs_error`); of one run nothing is
-    known of what another would give. Raises OptionError as `resampled`.
+    known of what another would give. Raises OptionError as `resampled`, and for too few replicates to tell
+    an interval of that level (`check_interval`).
     """
+    check_interval(replicates=replicates, level=level)
     each = score(matrices.sum(axis=1))
     drawn = score(resampled(matrices, replicates=replicates, seed=seed, block=block)).mean(axis=0)
     # Another seed than the draws of pairs have, of which these are independent.
