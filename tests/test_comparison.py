@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
@@ -272,6 +273,16 @@ def test_only_scores_on_the_same_pairs_are_compared(changes: dict[str, object], 
     base = drawn_matrices(np.random.default_rng(1), 10, 0.8)
     with pytest.raises(OptionError, match=said):
         compare({"a": [run_of(base)], "b": [run_of(base, **changes)]})
+
+
+def test_a_condition_named_all_is_not_all_pairs() -> None:
+    base = drawn_matrices(np.random.default_rng(1), 12, 0.8)
+    told = {"conditions": ("all",) * 5 + ("day",) * 7}
+    comparison = compare({"a": [run_of(base, **told)], "b": [run_of(with_errors(base, 0.2), **told)]})
+    scopes = [row["scope"] for row in csv.DictReader(io.StringIO(comparison_csv(comparison)))]
+    assert scopes[:3] == ["all", "all (condition)", "day"]
+    conditions = comparison_dict(comparison)["differences"][0]["conditions"]
+    assert {name: one["pairs"] for name, one in conditions.items()} == {"all (condition)": 5, "day": 7}
 
 
 def test_other_labels_under_the_same_names_are_refused() -> None:

@@ -182,6 +182,28 @@ def test_each_pair_is_read_once_whatever_is_asked_for(drawn):
     assert seen == [(done, 5) for done in range(1, 6)]
 
 
+def test_a_condition_named_all_is_not_all_pairs(drawn):
+    pairs = ArrayPairs(
+        [replace(pair, condition=pair.condition.replace("day", "all")) for pair in drawn[0].pairs]
+    )
+    evaluation = evaluate(BrightnessSystem(), pairs, bands=["both"])
+    assert {scope.condition: scope.pairs for scope in evaluation.scopes()} == {
+        ALL: 5,
+        "all (condition)": 2,
+        "night": 3,
+    }
+    rows = csv.DictReader(io.StringIO(evaluation_csv(evaluation)))
+    assert {row["condition"]: row["pairs"] for row in rows} == {
+        "all": "5",
+        "all (condition)": "2",
+        "night": "3",
+    }
+    assert list(evaluation_dict(evaluation)["results"]["both"]["by_condition"]) == [
+        "all (condition)",
+        "night",
+    ]
+
+
 def test_pairs_without_conditions_are_not_split(drawn):
     pairs, _ = drawn
     plain = ArrayPairs([replace(pair, condition=None) for pair in pairs.pairs])

@@ -161,6 +161,14 @@ def test_means_and_spreads_are_those_of_the_defined_values_per_condition(pairs):
     assert "[4]" in fusion_text(evaluation)
 
 
+def test_a_condition_named_all_is_not_all_pairs(pairs):
+    named = ArrayPairs([replace(p, condition=p.condition.replace("day", "all")) for p in pairs.pairs])
+    evaluation = evaluate_fusion({"half": Blend()}, named, metrics=["SD"])
+    expected = {ALL: 5, "all (condition)": 3, "night": 2}
+    assert {scope.condition: scope.pairs for scope in evaluation.scopes} == expected
+    assert list(fusion_dict(evaluation)["methods"]["half"]["scores"]) == list(expected)
+
+
 def test_without_conditions_there_is_one_table(pairs):
     plain = ArrayPairs([replace(pair, condition=None) for pair in pairs.pairs])
     alike = ArrayPairs([replace(pair, condition="day") for pair in pairs.pairs])

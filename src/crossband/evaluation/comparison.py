@@ -9,7 +9,7 @@ import numpy as np
 
 from crossband.errors import OptionError, quoted
 from crossband.evaluation.pair_counts import PairCounts
-from crossband.evaluation.passing import UNSPECIFIED
+from crossband.evaluation.passing import UNSPECIFIED, condition_name
 from crossband.evaluation.result import ALL
 from crossband.metrics.drawing import LEVEL, REPLICATES, check_drawing, check_interval
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, Counts, find_protocol
@@ -254,8 +254,9 @@ class _Drawn:
 
 def _difference(drawn: _Drawn, first: str, second: str, shared: PairCounts) -> Difference:
     found = dict.fromkeys(shared.conditions)
-    conditions = np.array(shared.conditions)
-    split = [] if list(found) in ([UNSPECIFIED], [ALL]) else sorted(found)
+    # Counts of earlier versions have conditions by the names of the pairs.
+    conditions = np.array([condition_name(condition) for condition in shared.conditions])
+    split = [] if list(found) in ([UNSPECIFIED], [ALL]) else sorted(set(conditions.tolist()))
     return Difference(
         first,
         second,

@@ -24,6 +24,7 @@ from crossband.evaluation.passing import (
     UNSPECIFIED,
     check_exported,
     check_pass,
+    condition_name,
     exported_answer,
     pairs_by_condition,
     ready,
@@ -124,7 +125,7 @@ def evaluate_fusion(
         methods = {**methods, **{name: band for name, band in BANDS_ALONE.items() if name not in methods}}
     names = [pairs.name(index) for index in range(len(pairs))]
     known = [pairs.condition(index) for index in range(len(pairs))]
-    conditions = [condition or UNSPECIFIED for condition in known] if by else []
+    conditions = [condition_name(condition) for condition in known] if by else []
     shown = spread_evenly(known, examples)
     seen: list[FusionExample] = []
     done = 0

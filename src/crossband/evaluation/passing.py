@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 
 from crossband.errors import OptionError, PairError
+from crossband.evaluation.result import ALL
 from crossband.pairs.base import Pairs
 from crossband.pairs.batch import Batch
 from crossband.runtime.answer import Answer
@@ -18,6 +19,17 @@ from crossband.words import BAND_COMBINATIONS, PRECISIONS, Bands
 
 UNSPECIFIED = "unspecified"
 """The condition of a pair that has none, in a list where others have one."""
+
+
+def condition_name(condition: str | None) -> str:
+    """What scores call the condition of a pair: ``UNSPECIFIED`` for none.
+
+    One that has the name of all pairs together is told apart from them.
+
+    >>> condition_name("night"), condition_name("all"), condition_name(None)
+    ('night', 'all (condition)', 'unspecified')
+    """
+    return f"{ALL} (condition)" if condition == ALL else condition or UNSPECIFIED
 
 
 def combinations(supports: Iterable[Bands], bands: Sequence[str]) -> list[Bands]:

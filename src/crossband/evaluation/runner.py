@@ -15,9 +15,9 @@ from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.pair_counts import PairCounts
 from crossband.evaluation.passing import (
-    UNSPECIFIED,
     check_exported,
     check_pass,
+    condition_name,
     exported_answer,
     pairs_by_condition,
     ready,
@@ -90,7 +90,7 @@ def evaluate(
                     for one in zip(prediction, label, strict=True)
                 )
             names.extend(batch.names)
-            conditions.extend((by and condition) or UNSPECIFIED for condition in batch.conditions)
+            conditions.extend(condition_name(condition if by else None) for condition in batch.conditions)
             if progress is not None:
                 progress(len(names), len(pairs))
     counts = PairCounts(
