@@ -12,7 +12,12 @@ from PIL import Image
 
 import crossband as cb
 from crossband.cli import main
+from crossband.evaluation import evaluate_fusion
+from crossband.evaluation.robustness import assess
 from crossband.pairs.opening import open_pairs
+from crossband.report import evaluation_text
+from crossband.report.evaluation_files import scored_system
+from crossband.report.robustness_files import assessed_system
 from crossband.result_folder import MANIFEST_NAME
 from crossband.run_card import read_card
 from crossband.runtime.exported import BUNDLE_NAME, bundle_text
@@ -84,6 +89,20 @@ def test_what_is_lost_when_a_camera_breaks(
             ("ours", FIRM),
             ("paper", "csknet"),
         }
+
+
+def test_what_python_scores(runs: dict[str, Path]) -> None:
+    pairs = open_pairs(TINY_DATA, "test")
+    for name, told in (("ours", FIRM), ("paper", "csknet")):
+        system = cb.load(runs[name], device="cpu").system
+        evaluation = cb.evaluate(system, pairs, bands=["infrared"])
+        assert scored_system(evaluation) == told
+        assert evaluation_text(evaluation).startswith(f"{told} on ")
+        (state,) = assess(system, pairs, [])
+        assert assessed_system(state) == told
+    methods = {"made": cb.create("cddfuse", variant="light", width=8, heads=2, blocks=1)}
+    fusion = evaluate_fusion(methods, pairs, metrics=["SD"], bands_alone=False)
+    assert fusion.methods["made"].origin == "cddfuse, variant light"
 
 
 def test_scores_of_fused_pictures(tmp_path: Path) -> None:

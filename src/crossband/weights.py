@@ -177,6 +177,7 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
         )
     with _WithoutRandomStart():
         system = create(card.system, classes, **network)
+    system.variant = card.variant
     system.encoder_origin = card.encoder_origin
     # Also the options that came later, whose defaults are what the card's version did.
     card.network = {**system.network_options, **card.network}

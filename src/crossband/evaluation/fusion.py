@@ -142,8 +142,7 @@ def evaluate_fusion(
             else:
                 system = _fusing_system(method)
                 stack.enter_context(ready(system, device))
-                card = getattr(method, "card", None)
-                origin, stretching = system_words(system.name, getattr(card, "variant", None)), stretch
+                origin, stretching = system_words(system.name, system.variant), stretch
                 fuse = _fusing(system, stretch, device, precision)
             scores = FusionScores(convention, metrics=metrics, device=device)
             running[name] = _Method(origin, stretching, fuse, scores, band)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -82,6 +83,11 @@ def ready(system: System | Exported, device: str | torch.device) -> Iterator[Non
         system.to(home)
         for module, training in modes.items():
             module.training = training
+
+
+def variant_told(system: System | Exported) -> dict[str, Any]:
+    """A provenance that names a system's variant, as `crossband.report` reads it; empty without one."""
+    return {} if system.variant is None else {"variant": system.variant}
 
 
 def exported_answer(system: Exported, batch: Batch) -> Answer:

@@ -15,7 +15,7 @@ import numpy as np
 
 from crossband.band_monitor import PairMonitor
 from crossband.errors import OptionError
-from crossband.evaluation.passing import check_pass, widest
+from crossband.evaluation.passing import check_pass, variant_told, widest
 from crossband.evaluation.runner import evaluate
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, find_protocol
 from crossband.pairs.base import Pairs
@@ -242,6 +242,7 @@ def assess(
         result = Robustness(
             *(system.name, pairs.source, pairs.split, len(pairs), protocol, seed, given),
             monitor=monitor is not None,
+            provenance=variant_told(system),
         )
     else:
         keys = {CLEAN, *(condition.key for condition in wanted)}

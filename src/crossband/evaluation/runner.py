@@ -21,6 +21,7 @@ from crossband.evaluation.passing import (
     exported_answer,
     pairs_by_condition,
     ready,
+    variant_told,
 )
 from crossband.evaluation.result import BandResult, Evaluation
 from crossband.metrics.segmentation import confusion_matrix
@@ -63,6 +64,8 @@ def evaluate(
         asked for.
     progress: called with (pairs done, pairs in all) after every batch.
 
+    The provenance of what comes back names the system's variant, where it has one: tables and pages tell it.
+
     Raises BandError if the system or the pairs cannot serve a combination, PairError for pairs without
     labels, OptionError for a system without logits, with another number of classes or whose logits are NaN.
     """
@@ -102,6 +105,7 @@ def evaluate(
         matrices={name: np.stack(each) for name, each in matrices.items()},
     )
     evaluation = evaluation_of(counts, system=system.name, supports=supports, precision=precision)
+    evaluation.provenance = variant_told(system)
     if watching is not None:
         evaluation.dropped = {name: {band: dropped[name][band] for band in BANDS} for name in supports}
     return evaluation

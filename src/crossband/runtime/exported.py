@@ -53,6 +53,7 @@ class Exported:
         first = next(iter(graphs.values()))[1]
         self.card: Card = first.run
         self.name = first.run.system
+        self.variant = first.run.variant
         # Its scaling rule is in the graph, as that of a trained run is in its card.
         self.trained_by = self.name
         self.segments = any(card.segments for _, card in graphs.values())

@@ -147,9 +147,9 @@ class System(nn.Module, ABC):
     segments, fuses: whether its output has logits, and whether it has a fused picture.
     multiple: the network needs heights and widths that are multiples of this; padding to it and
         cropping back happen here.
-    classes, settings: what it was built with. encoder_origin: where the encoder's first weights came from,
-        None for a random start. given_training: the training that `phases` takes if it is given none; None
-        for that of the paper.
+    classes, settings: what it was built with. variant: the name that its options started from, if any.
+    encoder_origin: where the encoder's first weights came from, None for a random start.
+    given_training: the training that `phases` takes if it is given none; None for that of the paper.
 
     The constructor takes the number of classes and the settings. None for classes asks for a system that
     only fuses; one that cannot raises OptionError.
@@ -166,6 +166,7 @@ class System(nn.Module, ABC):
     segments: bool = True
     fuses: bool = False
     multiple: int = 1
+    variant: str | None = None
     encoder_origin: str | None = None
     given_training: Training[Any] | None = None
 

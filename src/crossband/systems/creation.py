@@ -75,6 +75,7 @@ def create(
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
         raise OptionError(f"a segmentation needs at least 2 classes, not {classes!r}")
     system = cls(classes, make_settings(name, variant, network))
+    system.variant = variant
     system.encoder_origin = None if encoder_weights is None else str(encoder_weights)
     if loss:
         warn_old(f"create({name!r}, {next(iter(loss))}=...)", "make_training(...), and give it to phases()")
