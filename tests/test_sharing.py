@@ -157,6 +157,31 @@ def test_weights_of_restricted_origin_are_not_called_free(
     assert ("NVIDIA" in encoder_terms(card)) == (encoder.startswith("mit") and start is not None)
 
 
+@pytest.mark.parametrize(
+    ("licence", "hint"),
+    [("banana", ""), ("apache2.0", "; did you mean apache-2.0?"), ("gpl-3.0-or-later", "?")],
+)
+def test_a_licence_that_the_hub_does_not_know_is_refused_before_it_is_asked(
+    run: Path,
+    licence: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: pytest.fail("the hub was asked"))
+    for command in (["push", str(run), "me/street"], ["card", str(run)]):
+        said = refused([*command, "--license", licence], capsys)
+        assert said.startswith(f"the Hugging Face Hub knows no licence '{licence}': name one such as")
+        assert "or other for one" in said
+        assert said.endswith(hint)
+
+
+def test_a_licence_is_written_as_the_hub_has_it(run: Path) -> None:
+    text = model_card(read_card(run), run, licence="Apache-2.0")
+    assert parse_yaml(text.split("---\n", 2)[1])["license"] == "apache-2.0"
+    assert "under `apache-2.0`" in text
+
+
 def test_terms_load_timm_only_where_a_licence_is_looked_up(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

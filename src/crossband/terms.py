@@ -11,13 +11,31 @@ from importlib.util import find_spec
 from typing import Any
 
 from crossband.card import Card
-from crossband.errors import OptionError
+from crossband.errors import OptionError, did_you_mean, quoted
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
 from crossband.text import listed
 
 NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "other")
 """The licences, by the Hugging Face Hub's names, that weights of restricted origin may be given."""
+
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m"),
+    *("bigscience-bloom-rail-1.0", "bigcode-openrail-m", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd"),
+    *("bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "c-uda", "cc", "cc0-1.0", "cc-by-2.0"),
+    *("cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0"),
+    *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cdla-sharing-1.0"),
+    *("cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0"),
+    *("etalab-2.0", "eupl-1.1", "eupl-1.2", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl"),
+    *("lgpl-2.1", "lgpl-3.0", "isc", "h-research", "intel-research", "lppl-1.3c", "ms-pl", "apple-ascl"),
+    *("apple-amlr", "mpl-2.0", "odc-by", "odbl", "openmdw-1.0", "openrail++", "osl-3.0", "postgresql"),
+    *("ofl-1.1", "ncsa", "unlicense", "zlib", "pddl", "lgpl-lr", "deepfloyd-if-license"),
+    *("fair-noncommercial-research-license", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3"),
+    *("llama4", "grok2-community", "gemma", "unknown", "other"),
+)
+"""What the Hugging Face Hub takes as a licence, as its refusals listed it in May 2026 (issue 4218 of
+huggingface_hub). It refuses a model card that names another one, after the repository was made."""
 
 _RESEARCH_LICENCES = ("apple-amlr", "seer-license")
 """Licences for research alone whose names do not say so: Apple's for models, and SEER's."""
@@ -88,7 +106,14 @@ def restrictions(card: Card) -> list[str]:
 
 
 def check_licence(card: Card, licence: str) -> None:
-    """Raise OptionError where weights of restricted origin would be declared free for commercial use."""
+    """Raise OptionError for a licence that the hub does not know, by any case of its letters, and where
+    weights of restricted origin would be declared free for commercial use."""
+    if licence.lower() not in HUB_LICENCES:
+        raise OptionError(
+            f"the Hugging Face Hub knows no licence {quoted(licence)}: name one such as apache-2.0 or "
+            "cc-by-nc-4.0 (all: https://huggingface.co/docs/hub/repositories-licenses), or other for one "
+            f"that it has no name for{did_you_mean(licence, HUB_LICENCES)}"
+        )
     reasons = restrictions(card)
     if reasons and licence.lower() not in NON_COMMERCIAL:
         raise OptionError(

@@ -9,8 +9,8 @@ from jsonargparse import ArgumentParser, Namespace
 from crossband.errors import OptionError
 
 _LICENCE_HELP = (
-    "of the weights, by the hub's name, such as apache-2.0 or cc-by-nc-4.0; what the encoder's weights and "
-    "the data allow"
+    "of the weights, by the hub's name, such as apache-2.0 or cc-by-nc-4.0, or other; what the encoder's "
+    "weights and the data allow"
 )
 
 

@@ -26,9 +26,11 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
     """The model card of a run, from its card and from the evaluations in its folder.
 
     licence: of the weights, by the hub's name, such as ``apache-2.0``. place: where it can be loaded from.
-    Raises OptionError for a licence that the origin of the weights does not allow.
+    Raises OptionError for a licence that the hub does not know or the origin of the weights does not allow.
     """
     check_licence(card, licence)
+    # The hub knows them in lower case alone.
+    licence = licence.lower()
     card = without_folders(card)
     segments = card.classes is not None
     head = {
