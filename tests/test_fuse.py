@@ -209,6 +209,24 @@ def test_an_out_that_is_there_keeps_what_else_it_holds(visible: Path, infrared: 
         ("average", "visible/day/a.png", "infrared/day/b.png", [], "20 x 30"),
         ("average", "broken.png", "infrared/c.png", [], "broken.png: cannot be read, truncated"),
         ("average", "infrared/c.png", "text.png", [], "text.png: not a PNG, JPEG, TIFF or BMP image"),
+        (
+            "average",
+            "text.mp4",
+            "text.mkv",
+            [],
+            "text.mp4 is a video, where an image is expected: --data frames:text.mkv,visible=text.mp4 ",
+        ),
+        ("average", None, "text.mp4", [], "`crossband data export frames:text.mp4 --out DIR` saves them as"),
+        ("average", "text.mp4", None, [], "`crossband stream RUN --visible text.mp4` runs on its frames"),
+        (
+            "average",
+            "text.mp4",
+            "text.mkv",
+            ["--pair", "time", "--max_gap", "20ms"],
+            "--data frames:text.mkv,visible=text.mp4 reads its frames",
+        ),
+        ("average", "films", "infrared", [], "no image in it, but films/a.avi is a video: --data frames:"),
+        ("average", "{id}.mp4", "{id}.mkv", [], "no image in it, but {id}.mp4 is a video: --data frames:"),
         ("average", "packed.png", "infrared/day/a.png", [], "packed.png: its alpha channel varies"),
         ("average", "visible", "infrared", ["--infrared_scaling", "linear"], "no infrared scaling 'linear'"),
         ("average", "visible", "infrared", ["--workers", "-1"], "number of workers must be 0 or more"),
@@ -243,6 +261,9 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
     packed = save(noise(20, 30, 4), tmp_path / "packed.png")
     (tmp_path / "broken.png").write_bytes(packed.read_bytes()[:300])
     (tmp_path / "text.png").write_text("not an image")
+    for name in ("text.mp4", "text.mkv", "films/a.avi"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("not an image")
     given = [None if path is None else Path(path) for path in (first, second)]
     assert message in refused(fuse(system, *given, Path("out"), *more), capsys)
     assert not (tmp_path / "out").exists()

@@ -11,10 +11,16 @@ from pathlib import Path
 from crossband.errors import OptionError, PairError
 from crossband.pairs.arrangement import ID
 from crossband.pairs.base import PairFiles
-from crossband.pairs.image_files import IMAGE_SUFFIXES
+from crossband.pairs.image_files import IMAGE_SUFFIXES, errors_named, kind_of
 from crossband.pairs.names import checked_name
 from crossband.pairs.time_stamps import Offsets, nearest_pairs, offsets, time_of_name
 from crossband.words import BANDS, Band, Missing
+
+# Of files that `crossband.pairs.frames` may read: here they are only told of.
+_FRAMES_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".nut", ".y4m", ".ts", ".mpg", ".mpeg", ".ogv"),
+    *(".asf", ".wmv", ".flv", ".seq", ".csq"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def match_images(
     missing: "use" gives an image without a partner as a pair of one band, "skip" leaves it out.
 
     Raises PairError if a path is not there, a folder holds no image, an image lacks its partner, or all do;
-    OptionError if one path is a file and the other a folder, or if both are None.
+    OptionError if one path is a file and the other a folder, if both are None, or for a file of many frames.
     """
     given = _given(visible, infrared)
     folders = [path.is_dir() or is_pattern(path) for path in given.values()]
@@ -162,10 +168,13 @@ def find_images(place: Path) -> dict[str, Path]:
     """
     root, fits = (place, None) if not is_pattern(place) else _split_pattern(place)
     images: dict[str, Path] = {}
+    videos = [place] if fits is not None and _is_video(place) else []
     for above, folders, files in os.walk(root):
         folders[:] = [entry for entry in folders if not entry.startswith(".")]
         for file in files:
             path = Path(above, file)
+            if fits is None and _is_video(path) and not file.startswith("."):
+                videos.append(path)
             if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
             name = path.relative_to(root).with_suffix("").as_posix()
@@ -181,6 +190,11 @@ def find_images(place: Path) -> dict[str, Path]:
             if name in images:
                 raise PairError(f"{path} and {images[name].name} have the same name; remove one of them")
             images[name] = path
+    if not images and videos:
+        raise PairError(
+            f"{place}: no image in it, but {min(videos)} is a video: --data frames:INFRARED,visible=VISIBLE "
+            "reads the frames of one file for each band"
+        )
     if not images:
         what = "no image in it" if fits is None else "no image fits it"
         raise PairError(f"{place}: {what} ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder")
@@ -208,7 +222,34 @@ def _given(visible: Path | None, infrared: Path | None) -> dict[str, Path]:
     for path in given.values():
         if not path.exists() and not is_pattern(path):
             raise PairError(f"{path}: there is no such file or folder")
+    _check_images(given)
     return given
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in _FRAMES_SUFFIXES
+
+
+def _check_images(given: Mapping[str, Path]) -> None:
+    """Raise OptionError, saying what reads its frames, for a video or another file of many."""
+    videos = {}
+    for band, path in given.items():
+        if _is_video(path) and path.is_file():
+            with errors_named(path):
+                if kind_of(path) is None:
+                    videos[band] = path
+    if not videos:
+        return
+    if "infrared" in videos:
+        beside = f",visible={videos['visible']}" if "visible" in videos else ""
+        source = f"frames:{videos['infrared']}{beside}"
+        advice = (
+            f"--data {source} reads its frames, and `crossband data export {source} --out DIR` saves them as "
+            "images"
+        )
+    else:
+        advice = f"`crossband stream RUN --visible {videos['visible']}` runs on its frames"
+    raise OptionError(f"{next(iter(videos.values()))} is a video, where an image is expected: {advice}")
 
 
 def _first(names: list[str], count: int = 3) -> str:
