@@ -25,6 +25,7 @@ from crossband.pairs.base import Classes
 from crossband.report.model_card import model_card
 from crossband.run_card import read_card
 from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
+from crossband.terms import made_of as terms_made_of
 from crossband.weights import make_card, save_run
 from crossband.yaml_files import parse_yaml
 from tiny_systems import CLASSES, csknet
@@ -215,6 +216,36 @@ def test_the_licence_of_published_weights_is_told(run: Path, encoder: str, said:
     card = changed(run, network={"encoder": encoder}, encoder_origin="imagenet")
     assert said in encoder_terms(card)
     assert said in model_card(card, run, licence="cc-by-nc-4.0")
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (
+            "cc-by-nc-4.0",
+            "timm states as cc-by-nc-4.0 for this encoder's usual weights, not for commercial use",
+        ),
+        ("bsd-3-clause", "timm states as bsd-3-clause for this encoder's usual weights; "),
+        (None, "which Crossband does not know"),
+    ],
+)
+def test_the_licence_that_was_kept_is_not_looked_up_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch, kept: str | None, said: str
+) -> None:
+    monkeypatch.setattr("crossband.terms.find_spec", lambda name: None)
+    made: dict[str, Any] = {"network": {"encoder": "tf_efficientnet_lite0"}, "encoder_origin": "imagenet"}
+    card = changed(run, **made, training={"data": "scenes", "encoder_licence": kept})
+    assert said in encoder_terms(card)
+    reasons = restrictions(card)
+    assert len(reasons) == (kept == "cc-by-nc-4.0")
+    # It goes along with weights that another run takes over.
+    other = changed(run, training={"data": "scenes", "origins": [{"run": "first", **terms_made_of(card)}]})
+    assert said in data_terms(other)
+    assert len(restrictions(other)) == len(reasons)
+    assert "imagenet" in data_terms(other)
+    # What no version wrote is no licence.
+    with pytest.raises(OptionError, match="looked up in timm"):
+        restrictions(changed(run, **made, training={"data": "scenes", "encoder_licence": 3}))
 
 
 def test_the_terms_of_data_and_of_reused_phases_are_told(run: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -28,7 +29,7 @@ from crossband.pairs.export import export_folder
 from crossband.recipe import Recipe, named_recipe
 from crossband.run_card import read_card
 from crossband.systems import deeplabv3plus
-from crossband.terms import made_of, taken_over
+from crossband.terms import encoder_terms, made_of, taken_over
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
@@ -36,6 +37,7 @@ from crossband.training.progress import Progress
 from crossband.training.training_pairs import split_to_score
 from crossband.weights import load_run
 from crossband.words import BAND_COMBINATIONS, Bands
+from stored_weights import as_safetensors
 from tiny_runs import TINY_DATA, curves_without_seconds, tiny_options
 
 
@@ -63,6 +65,20 @@ def test_the_card_keeps_the_whole_recipe_of_each_phase(visible_run: Path) -> Non
     recipes = read_card(visible_run).training["recipes"]
     assert recipes["segmentation"]["epochs"] == 2
     assert recipes["segmentation"]["momentum"] == Recipe().momentum
+
+
+def test_the_card_keeps_the_licence_of_the_weights_that_an_encoder_starts_from(
+    visible_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = as_safetensors(timm.create_model("test_efficientnet").state_dict(), tmp_path)
+    recipe = {"epochs": 1, "batch_size": 2}
+    run = train(tiny_options(tmp_path / "run", encoder_weights=str(path), recipe=recipe), quiet=True)
+    card = read_card(run)
+    assert card.training["encoder_licence"] == "apache-2.0"
+    # Whatever timm says later, or where it is not there.
+    monkeypatch.setattr("crossband.terms.find_spec", lambda name: None)
+    assert "which timm states as apache-2.0" in encoder_terms(card)
+    assert "encoder_licence" not in read_card(visible_run).training
 
 
 def test_nothing_of_the_test_split_is_read(pairs: Path, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ HUB_LICENCES = (
 """What the Hugging Face Hub takes as a licence, as its refusals listed it in May 2026 (issue 4218 of
 huggingface_hub). It refuses a model card that names another one, after the repository was made."""
 
+_LICENCE = "encoder_licence"
+"""Of a card's ``training``, and so of `made_of`: see `kept_licence`. Earlier versions kept none."""
+
 _RESEARCH_LICENCES = ("apple-amlr", "seer-license")
 """Licences for research alone whose names do not say so: Apple's for models, and SEER's."""
 
@@ -67,11 +70,24 @@ def data_terms(card: Card) -> str:
 
 def made_of(card: Card) -> dict[str, Any]:
     """What a run's own weights were made of, and the terms go by."""
+    kept = {_LICENCE: card.training[_LICENCE]} if _LICENCE in card.training else {}
     return {
         "data": card.training.get("data"),
         "encoder": card.network.get("encoder"),
         "encoder_origin": card.encoder_origin,
+        **kept,
     }
+
+
+def kept_licence(network: Mapping[str, Any], encoder_origin: str | None) -> dict[str, str | None]:
+    """What a card's ``training`` keeps of an encoder's weights when a training starts from them: the licence
+    that timm states for them then, None where it states none. Empty for a random start.
+
+    network: the network's options. Raises OptionError where timm is not installed.
+    """
+    if encoder_origin is None or network.get("encoder") is None:
+        return {}
+    return {_LICENCE: _published_licence(str(network["encoder"]))}
 
 
 def taken_over(card: Card) -> list[dict[str, Any]]:
@@ -86,7 +102,8 @@ def taken_over(card: Card) -> list[dict[str, Any]]:
 def restrictions(card: Card) -> list[str]:
     """Why weights may not be used commercially; empty where nothing is known against it.
 
-    Raises OptionError where an encoder's licence has to be looked up, and timm is not installed.
+    Raises OptionError where an encoder's licence was not kept when it was trained, and timm, which is then
+    asked, is not installed.
     """
     own, found = made_of(card), []
     if _started_restricted(own):
@@ -140,7 +157,7 @@ def _of_encoder(made: Mapping[str, Any]) -> str:
             "The published weights of Mix Transformers are under NVIDIA's source code licence: for research, "
             "not for commercial use."
         )
-    licence = _published_licence(encoder)
+    licence = _licence(made)
     known = "Crossband does not know"
     if licence is not None:
         known = f"timm states as {licence} for this encoder's usual weights"
@@ -170,11 +187,17 @@ def _started_restricted(made: Mapping[str, Any]) -> bool:
     if made.get("encoder_origin") is None:
         return False
     encoder = str(made.get("encoder"))
-    return _is_mix_transformer(encoder) or _is_restricted(_published_licence(encoder) or "")
+    return _is_mix_transformer(encoder) or _is_restricted(_licence(made) or "")
 
 
 def _is_mix_transformer(encoder: str) -> bool:
     return encoder.startswith("mit_")
+
+
+def _licence(made: Mapping[str, Any]) -> str | None:
+    """The licence of an encoder's usual weights: as it was kept, else as timm states it now."""
+    kept = made.get(_LICENCE, False)
+    return kept if kept is None or isinstance(kept, str) else _published_licence(str(made.get("encoder")))
 
 
 def _published_licence(encoder: str) -> str | None:

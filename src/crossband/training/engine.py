@@ -25,7 +25,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
-from crossband.terms import made_of, taken_over
+from crossband.terms import kept_licence, made_of, taken_over
 from crossband.text import counted
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
@@ -123,6 +123,7 @@ class _Run:
             classes=None if self.classes is None else len(self.classes),
             **self.resolved.network,
         )
+        self.licence = kept_licence(self.system.network_options, self.system.encoder_origin)
         self.phases = self.system.phases(self.resolved.training)
         self.resolved = replace(self.resolved, drops_bands=can_drop_bands(self.phases, self.pairs))
         self.augmentation = self.resolved.augmentation()
@@ -333,6 +334,7 @@ class _Run:
             "checkpoint": chosen,
             "start_from": options.start_from,
             "origins": self.origins,
+            **self.licence,
             "recipes": {
                 name: asdict(recipe) for name, recipe in self.recipes.items() if name not in self.reuse
             },
