@@ -418,6 +418,45 @@ def test_a_run_is_pushed_with_its_card(
     cb.load(there, device="cpu")
 
 
+def test_what_would_be_pushed_is_written_into_a_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = tmp_path / "sent"
+
+    def upload(*, folder_path: str, **more: object) -> Any:
+        shutil.copytree(folder_path, sent)
+        return SimpleNamespace(oid=COMMIT)
+
+    api = SimpleNamespace(create_repo=lambda *given, **more: None, upload_folder=upload)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    (run / "notes.txt").write_text("mine")
+    arguments = ["push", str(run), "me/street", "--license", "mit"]
+    assert main(arguments) == 0
+    # Without the package, too.
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    there = tmp_path / "look"
+    capsys.readouterr()
+    assert main([*arguments, "--to_folder", str(there)]) == 0
+    told = capsys.readouterr().out
+    assert told == f"written: {there}/{{README.md,card.json,weights.safetensors}}; nothing was sent\n"
+    files = {path.name: path.read_bytes() for path in sent.iterdir()}
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == files
+    assert sorted(files) == ["README.md", "card.json", "weights.safetensors"]
+    infrared = np.random.default_rng(0).random((40, 56), np.float32)
+    np.testing.assert_array_equal(
+        cb.load(there, device="cpu")(infrared=infrared).labels,
+        cb.load(run, device="cpu")(infrared=infrared).labels,
+    )
+    before = (run / "card.json").read_bytes()
+    for folder, held in ((run, "card.json"), (there, "README.md")):
+        said = refused([*arguments, "--to_folder", str(folder)], capsys)
+        assert said == f"{folder} is not empty, it holds '{held}': name a new folder"
+    assert (run / "card.json").read_bytes() == before
+    wrong = ["push", str(run), "street", "--license", "mit", "--to_folder", str(tmp_path / "new")]
+    assert "OWNER/NAME" in refused(wrong, capsys)
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_the_hub_refuses_is_said_in_a_line(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 
 from crossband.card import CARD_NAME
 from crossband.errors import OptionError, WeightsError, first_line, quoted
-from crossband.pairs.writing import write_text
+from crossband.locks import LOCK_NAME, folder_lock
+from crossband.pairs.writing import replacing, write_text
 from crossband.run_card import WEIGHTS_NAME, check_run, find_weights, read_card
 from crossband.shared_card import without_folders
 
 PREFIX = "hf://"
 MODEL_CARD_NAME = "README.md"
+SENT = (MODEL_CARD_NAME, CARD_NAME, WEIGHTS_NAME)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PLACE = re.compile(
     rf"{PREFIX}(?P<repository>{_NAME}/{_NAME})(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?"
@@ -68,14 +70,10 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
     Raises OptionError for a name that is none, WeightsError for a run that is not finished, and where the hub
     refuses.
     """
-    if not re.fullmatch(f"{_NAME}/{_NAME}", repository):
-        raise OptionError(f"{quoted(repository)} is no repository of the hub; write OWNER/NAME")
-    card, weights = read_card(run), find_weights(run)
+    _check_repository(repository)
     hub = _package()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(weights, Path(folder) / WEIGHTS_NAME)
-        write_text(Path(folder) / CARD_NAME, without_folders(card).to_json())
-        write_text(Path(folder) / MODEL_CARD_NAME, model_card)
+        _write(run, Path(folder), model_card)
         try:
             api = hub.HfApi()
             api.create_repo(repository, private=private, exist_ok=True)
@@ -87,6 +85,34 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
                 f"{repository}: the hub refused, or cannot be reached ({first_line(error)})"
             ) from error
     return f"{PREFIX}{repository}@{commit.oid}"
+
+
+def push_to_folder(run: Path, repository: str, model_card: str, folder: Path) -> None:
+    """Write what `push` would send into a folder, and send nothing: no network and no account is needed.
+
+    folder: a new or an empty one, which `crossband.load` then loads as what was pushed. Raises as `push`, and
+    OptionError for a folder that holds something.
+    """
+    _check_repository(repository)
+    with folder_lock(folder):
+        there = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
+        if there:
+            raise OptionError(f"{folder} is not empty, it holds {quoted(there[0])}: name a new folder")
+        _write(run, folder, model_card)
+
+
+def _check_repository(repository: str) -> None:
+    if not re.fullmatch(f"{_NAME}/{_NAME}", repository):
+        raise OptionError(f"{quoted(repository)} is no repository of the hub; write OWNER/NAME")
+
+
+def _write(run: Path, folder: Path, model_card: str) -> None:
+    """The files of a run that go to others. The card comes last: a folder with one is complete."""
+    card, weights = without_folders(read_card(run)), find_weights(run)
+    with replacing(folder / WEIGHTS_NAME) as temporary:
+        shutil.copyfile(weights, temporary)
+    write_text(folder / MODEL_CARD_NAME, model_card)
+    write_text(folder / CARD_NAME, card.to_json())
 
 
 def _failures(hub: Any) -> tuple[type[Exception], ...]:

@@ -36,14 +36,24 @@ def push_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder")
     parser.add_argument("repository", type=str, help="OWNER/NAME on the Hugging Face Hub; made if not there")
     parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    parser.add_argument(
+        *("--to_folder", "--to-folder"),
+        type=str | None,
+        metavar="DIR",
+        help="write what would be sent into this new folder, to look at and to load, and send nothing",
+    )
     parser.add_argument("--private", action="store_true", help="where the repository is made: not for all")
 
 
 def push(options: Namespace) -> None:
-    """Put a run on the Hugging Face Hub, with its model card."""
+    """Put a run on the Hugging Face Hub, with its model card, or into a folder as it would go there."""
     from crossband import hub
 
     text = _model_card(options, place=f"{hub.PREFIX}{options.repository}@COMMIT")
+    if options.to_folder is not None:
+        hub.push_to_folder(Path(options.run), options.repository, text, Path(options.to_folder))
+        print(f"written: {options.to_folder}/{{{','.join(hub.SENT)}}}; nothing was sent")
+        return
     place = hub.push(Path(options.run), options.repository, text, private=options.private)
     print(f"pushed: cb.load({place!r})")
 
