@@ -50,7 +50,10 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "pairs",
         "what goes in: files, benchmarks, scenes, loading",
-        ("pairs", "pictures", "display", "band_monitor", "trained_monitor", "answer_statistics"),
+        (
+            *("pairs", "pictures", "display", "band_monitor", "trained_monitor", "match_rule"),
+            "answer_statistics",
+        ),
     ),
     ("rig", "two cameras and the geometry between them", ("rig",)),
     (

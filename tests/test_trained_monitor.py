@@ -34,7 +34,7 @@ from crossband.stream import RecordedCamera, Stream
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.trained_monitor import TrainedMonitor, bears_on, distances
 from crossband.training.engine import train
-from crossband.training.monitor_fitting import Answers, fit
+from crossband.training.monitor_fitting import UNMATCHED, Answers, fit
 from crossband.training.monitoring import answer
 from crossband.weights import make_card, save_run
 from tiny_runs import tiny_options
@@ -332,7 +332,8 @@ class TwoBands(Pairs):
 
 def test_what_leaving_a_band_out_gains_is_counted() -> None:
     pairs = TwoBands(6)
-    found = answer(Reading(), pairs, pictures=60)
+    everything = answer(Reading(), pairs, pictures=60)
+    found = everything.matched()
     assert found.statistics.shape == (60, len(found.names))
     assert found.whole.sum() == 6
     np.testing.assert_allclose(found.gains[found.whole], 0, atol=1e-12)
@@ -343,6 +344,20 @@ def test_what_leaving_a_band_out_gains_is_counted() -> None:
     dark = found.statistics[:, found.names.index("visible mean")] < 0.2
     assert dark.any()
     assert (found.gains[dark, 0] > 0.2).all()
+
+
+def test_infrared_of_another_pair_is_answered_too() -> None:
+    found = answer(Reading(), TwoBands(6), pictures=60)
+    unmatched = found.faults == UNMATCHED
+    assert unmatched.sum() == 6
+    assert set(found.places[unmatched]) == set(range(6))
+    assert found.matching is not None
+    assert found.matching.shape == (66, len(found.match_names))
+    peak = found.matching[:, found.match_names.index("fine peak")]
+    assert peak[unmatched].max() < peak[found.whole].min()
+    # Without visible the answer is that of the other pair.
+    assert (found.gains[unmatched, 0] < -0.1).all()
+    np.testing.assert_allclose(found.gains[unmatched, 1], 0, atol=1e-12)
 
 
 def hand_made(band: str) -> TrainedMonitor:

@@ -14,6 +14,7 @@ import numpy as np
 
 from crossband.answer_statistics import answer_statistics
 from crossband.errors import WeightsError, first_line
+from crossband.match_rule import MatchRule
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.words import BANDS, Band
 
@@ -41,6 +42,9 @@ class TrainedMonitor:
     An answer with a statistic that is farther is distrusted, since the run gave none like it that was worth
     having. Then the band whose image is farther off than any whole one is left out, whatever the scores are.
     facts: how it was trained and what it found there, as JSON can hold it.
+    match: the rule for pairs whose images are not of one moment, where it gains anything. It is asked first,
+    where each image by itself is as whole ones are, and leaves out infrared, since the answer is to lie on
+    the visible image: scores may leave out either, as nothing that they learned from is of two moments.
     """
 
     names: tuple[str, ...]
@@ -54,6 +58,7 @@ class TrainedMonitor:
     farthest: np.ndarray
     image_farthest: np.ndarray
     facts: Mapping[str, Any]
+    match: MatchRule | None = None
 
     def harmful(
         self, visible: np.ndarray, infrared: np.ndarray, labels: np.ndarray, confidence: np.ndarray
@@ -68,7 +73,10 @@ class TrainedMonitor:
             return None
         classes = sum(name.startswith(_SHARE) for name in self.names)
         found = pair_statistics(visible, infrared) | answer_statistics(labels, confidence, classes)
-        place = int(self.left_out(np.array([[found[name] for name in self.names]]))[0])
+        statistics = np.array([[found[name] for name in self.names]])
+        if self._do_not_match(visible, infrared, statistics):
+            return "infrared"
+        place = int(self.left_out(statistics)[0])
         return BANDS[place] if place >= 0 else None
 
     def left_out(self, statistics: np.ndarray) -> np.ndarray:
@@ -83,6 +91,18 @@ class TrainedMonitor:
     def distrusted(self, statistics: np.ndarray) -> np.ndarray:
         """(N,) the place in `BANDS` of the image that is off where an answer is like no good one, else -1."""
         return self._distrusted(self._distances(statistics))
+
+    def image_distances(self, statistics: np.ndarray) -> np.ndarray:
+        """(N, 2) how far the images by themselves are off, as `image_farthest` has it."""
+        return image_distances(self.names, self._distances(statistics))
+
+    def _do_not_match(self, visible: np.ndarray, infrared: np.ndarray, statistics: np.ndarray) -> bool:
+        if self.match is None:
+            return False
+        of_visible, of_infrared = self.image_distances(statistics)[0]
+        if of_visible > self.match.visible_farthest or of_infrared > self.image_farthest[1]:
+            return False
+        return self.match.unmatched(visible, infrared)
 
     def _distances(self, statistics: np.ndarray) -> np.ndarray:
         return distances(statistics, self.mean, self.deviation)
@@ -103,20 +123,26 @@ class TrainedMonitor:
         return {
             "names": list(self.names),
             **arrays,
+            "match": None if self.match is None else self.match.to_fields(),
             "facts": dict(self.facts),
         }
 
     @classmethod
     def from_fields(cls, fields: Any) -> TrainedMonitor:
-        """The monitor that `to_fields` gave as data. Raises WeightsError for anything else."""
+        """The monitor that `to_fields` gave as data; before there were match rules it gave none.
+
+        Raises WeightsError for anything else.
+        """
         try:
+            match = fields.get("match")
             monitor = cls(
                 names=tuple(map(str, fields["names"])),
                 **{name: np.array(fields[name], dtype=float) for name in _ARRAYS},
+                match=None if match is None else MatchRule.from_fields(match),
                 facts=dict(fields["facts"]),
             )
             _check(monitor)
-        except (LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the card's band monitor is none that this Crossband can use ({first_line(error)}): train "
                 "again, or leave the monitor out"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossband.match_rule import MatchRule
 from crossband.trained_monitor import (
     FARTHEST,
     TrainedMonitor,
@@ -24,6 +25,7 @@ from crossband.trained_monitor import (
     distances,
     image_distances,
 )
+from crossband.training.match_fitting import fit_match_rule
 from crossband.words import BANDS
 
 _WIDTH, _SHARED, _NETWORKS = 4, 3, 4
@@ -41,6 +43,7 @@ _LEVELS = 41
 """How sure a monitor must be of either band: so many degrees are tried."""
 _MARGINS = (0.0, 0.1, 0.25, 0.5, 1.0, FARTHEST)
 """By how much an answer must be farther off than any good one; by the last none is."""
+UNMATCHED = "unmatched"
 _GOOD = 0.005
 """An answer is good where leaving a band out would add no more mean IoU than this."""
 
@@ -51,7 +54,8 @@ class Answers:
 
     names: of the statistics. statistics: (N, S). gains: (N, 2), what leaving visible or infrared out would
     add to the mean IoU if all pictures were like this one. places: (N,) of their pairs in the list. faults:
-    (N,) the corruption of each, "" for a whole pair.
+    (N,) the corruption of each, "" for a whole pair, `UNMATCHED` for one that has the infrared image of
+    another. matching: (N, A), of the A statistics of `match_names`; None where there are none of `UNMATCHED`.
     """
 
     names: tuple[str, ...]
@@ -59,11 +63,19 @@ class Answers:
     gains: np.ndarray
     places: np.ndarray
     faults: np.ndarray
+    match_names: tuple[str, ...] = ()
+    matching: np.ndarray | None = None
 
     @property
     def whole(self) -> np.ndarray:
         """(N,) bool: the pairs that are not broken."""
         return self.faults == ""
+
+    def matched(self) -> Answers:
+        """Those whose images are of one moment."""
+        kept = self.faults != UNMATCHED
+        arrays = (self.statistics, self.gains, self.places, self.faults)
+        return Answers(self.names, *(each[kept] for each in arrays))
 
 
 def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
@@ -71,8 +83,29 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
 
     How sure it must be, and how far off an answer must be to be distrusted, is chosen on what its networks
     have not seen: corruptions that the others were left to learn from, and whole pairs of the other half of
-    the list.
+    the list. Of pairs that do not match its rule for these alone learns.
     """
+    matched = answers.matched()
+    monitor, left_out = _fit_matched(matched, seed)
+    rule, found = _match_rule(answers, monitor, left_out)
+    left_out = np.where(found[answers.faults != UNMATCHED], BANDS.index("infrared"), left_out)
+    gained, touched, whole = _gained(left_out, matched.gains), left_out >= 0, matched.whole
+    facts = {
+        "pictures": len(left_out),
+        "gained": round(float(gained.mean()), 5),
+        "could_gain": round(float(np.maximum(matched.gains.max(1), 0).mean()), 5),
+        "gained_on_whole_pairs": round(float(gained[whole].mean()), 5),
+        "whole_pairs_touched": round(float(touched[whole].mean()), 4),
+        "broken_pairs_touched": round(float(touched[~whole].mean()), 4),
+    }
+    if rule is not None:
+        unmatched = found[answers.faults == UNMATCHED]
+        facts["unmatched_pairs_touched"] = round(float(unmatched.mean()), 4)
+    return replace(monitor, match=rule, facts=facts)
+
+
+def _fit_matched(answers: Answers, seed: int) -> tuple[TrainedMonitor, np.ndarray]:
+    """A monitor without a rule and without facts, and what is left out of each picture (N,)."""
     everything = np.ones(len(answers.gains), bool)
     owns, others = zip(*_folds(answers), strict=True)
     *partial, monitor = _fitted(answers, [*others, everything], seed)
@@ -82,17 +115,33 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
         scores[own] = network.scores(answers.statistics[own])
     needed = _needed(answers, scores)
     margin, distrusted = _least_margin(answers, folds)
-    left_out = chosen(scores, needed, distrusted)
-    gained, touched = _gained(left_out, answers.gains), left_out >= 0
-    facts = {
-        "pictures": len(scores),
-        "gained": round(float(gained.mean()), 5),
-        "could_gain": round(float(np.maximum(answers.gains.max(1), 0).mean()), 5),
-        "gained_on_whole_pairs": round(float(gained[answers.whole].mean()), 5),
-        "whole_pairs_touched": round(float(touched[answers.whole].mean()), 4),
-        "broken_pairs_touched": round(float(touched[~answers.whole].mean()), 4),
-    }
-    return replace(monitor, needed=needed, farthest=monitor.farthest + margin, facts=facts)
+    fitted = replace(monitor, needed=needed, farthest=monitor.farthest + margin)
+    return fitted, chosen(scores, needed, distrusted)
+
+
+def _match_rule(
+    answers: Answers, monitor: TrainedMonitor, left_out: np.ndarray
+) -> tuple[MatchRule | None, np.ndarray]:
+    """The rule for pairs that do not match, and what it finds of all pictures, bool (N,).
+
+    left_out: what the monitor leaves out of those that do match.
+    """
+    unmatched = answers.faults == UNMATCHED
+    if answers.matching is None:
+        return None, unmatched
+    left = monitor.left_out(answers.statistics)
+    left[~unmatched] = left_out
+    far = monitor.image_distances(answers.statistics)
+    return fit_match_rule(
+        answers.match_names,
+        answers.matching,
+        unmatched,
+        answers.whole,
+        answers.gains[:, BANDS.index("infrared")] - _gained(left, answers.gains),
+        visible_far=far[:, BANDS.index("visible")],
+        asked=(far <= monitor.image_farthest)[:, BANDS.index("infrared")],
+        halves=answers.places % 2 == 0,
+    )
 
 
 def _needed(answers: Answers, scores: np.ndarray) -> np.ndarray:

@@ -4,13 +4,14 @@ The run answers training pairs on both bands and on either alone, some as they a
 broken by what no test holds out (`drawn_corruption`). What leaving a band out of a pair would add to the mean
 IoU is known there, and the monitor learns to gain as much of it as it can from how far cheap statistics of
 the two images (`pair_statistics`) and of the answer to both (`answer_statistics`) are from those of whole
-pairs (`crossband.training.monitor_fitting`). The run's weights stay as they are.
+pairs (`crossband.training.monitor_fitting`). From pairs with the infrared image of another it learns when two
+images do not match (`match_statistics`). The run's weights stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,17 @@ from crossband.pairs.augmentation import Augmentation, augment
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.corruption import drawn_corruption
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
+from crossband.pairs.match_statistics import match_statistics
 from crossband.systems.base import System
-from crossband.training.monitor_fitting import Answers, fit
+from crossband.training.monitor_fitting import UNMATCHED, Answers, fit
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
+_UNMATCHED = 6
+"""Of so many pictures of a pair one more is added, with the infrared image of another pair."""
 _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
@@ -82,30 +86,42 @@ def answer(
     draws = min(max(pictures // len(pairs), 2), _MOST_DRAWS)
     statistics: list[dict[str, float]] = []
     matrices: list[Tensor] = []
+    matching: list[dict[str, float]] = []
     faults: list[str] = []
+    places: list[int] = []
     was_training = system.training
     system.eval().to(device)
     with torch.inference_mode():
         whole = None
-        for number, (pair, fault) in enumerate(_drawn(pairs, draws, scale, seed)):
-            seen = _Seen.of(system, pair, len(pairs.classes), device, whole)
+        for place, pair, fault in _drawn(pairs, draws, scale, seed):
+            seen = _Seen.of(system, pair, len(pairs.classes), device, whole if fault else None)
+            places.append(place)
             faults.append(fault)
             statistics.append(seen.statistics)
             matrices.append(seen.matrices)
-            if number % draws == 0:
+            matching.append(seen.matching)
+            if not fault:
                 whole = pair, seen
     system.to("cpu").train(was_training)
+    matched = np.array(faults) != UNMATCHED
+    gains = _gains(torch.stack(matrices).numpy(), matched, [bands in system.supports for bands in _GIVEN[1:]])
     return Answers(
         names=tuple(statistics[0]),
         statistics=np.array([list(one.values()) for one in statistics]),
-        gains=_gains(torch.stack(matrices).numpy(), [bands in system.supports for bands in _GIVEN[1:]]),
-        places=np.repeat(np.arange(len(pairs)), draws),
+        gains=gains,
+        places=np.array(places),
         faults=np.array(faults),
+        match_names=tuple(matching[0]),
+        matching=np.array([list(one.values()) for one in matching]),
     )
 
 
-def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> Iterator[tuple[Pair, str]]:
-    """Every pair as it is, then broken in so many ways but one, at the size at which it is seen; by what."""
+def _drawn(
+    pairs: Pairs, draws: int, scale: tuple[float, float], seed: int
+) -> Iterator[tuple[int, Pair, str]]:
+    """Every pair as it is, then broken in so many ways but one, then with infrared of others; its place, and
+    by what. All are of the size at which they are seen.
+    """
     resized = Augmentation(flip=0.0, scale=scale)
     for place in range(len(pairs)):
         rng = np.random.default_rng((seed, place))
@@ -115,10 +131,17 @@ def _drawn(pairs: Pairs, draws: int, scale: tuple[float, float], seed: int) -> I
                 f"band_monitor: pair {seen.name} is seen at {seen.size[0]} x {seen.size[1]} pixels, and "
                 f"{SMALLEST} a side are needed; leave it out"
             )
-        yield seen, ""
+        yield place, seen, ""
         for _ in range(draws - 1):
             corruption, severity = drawn_corruption(seen, rng)
-            yield corruption.apply(seen, severity, rng), corruption.name
+            yield place, corruption.apply(seen, severity, rng), corruption.name
+        for _ in range(max(1, draws // _UNMATCHED) if len(pairs) > 1 else 0):
+            other = (place + int(rng.integers(1, len(pairs)))) % len(pairs)
+            # The same numbers are drawn, so that it is seen at the same scale.
+            infrared = augment(pairs[other], resized, np.random.default_rng((seed, place))).infrared
+            # A pair of another size is of another camera.
+            if infrared is not None and infrared.shape == seen.size:
+                yield place, replace(seen, infrared=infrared), UNMATCHED
 
 
 @dataclass(frozen=True)
@@ -126,11 +149,12 @@ class _Seen:
     """What the run makes of one pair.
 
     statistics: of its images and of the answer to both. matrices: int64 (3, C, C), the confusion matrices of
-    both bands, of infrared and of visible; 0 of what cannot be.
+    both bands, of infrared and of visible; 0 of what cannot be. matching: how well the images match.
     """
 
     statistics: dict[str, float]
     matrices: Tensor
+    matching: dict[str, float]
 
     @classmethod
     def of(
@@ -166,17 +190,18 @@ class _Seen:
             if bands == "both":
                 answer = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
                 statistics |= answer_statistics(*answer, classes)
-        return cls(statistics, torch.stack(counted))
+        return cls(statistics, torch.stack(counted), match_statistics(pair.visible, pair.infrared))
 
 
-def _gains(matrices: np.ndarray, able: Sequence[bool]) -> np.ndarray:
-    """(N, 2): by how much the mean IoU of all pictures moves if one is answered without a band, times N.
+def _gains(matrices: np.ndarray, counted: np.ndarray, able: Sequence[bool]) -> np.ndarray:
+    """(N, 2): by how much the mean IoU of those counted moves if a picture is answered without a band, times
+    how many they are.
 
-    matrices: (N, 3, C, C). able: whether the system runs without visible, without infrared; a band that it
-    cannot do without is never worth leaving out.
+    matrices: (N, 3, C, C). counted: bool (N,); each of the others is added to those by itself. able: whether
+    the system runs without visible, without infrared; a band that it cannot do without is never worth leaving
+    out.
     """
-    total = matrices[:, 0].sum(0, keepdims=True)
-    both = mean_ious(total, "present")[0]
-    changed = [mean_ious(total - matrices[:, 0] + matrices[:, k], "present") for k in (1, 2)]
-    gains = (np.stack(changed, axis=1) - both) * len(matrices)
+    rest = matrices[counted, 0].sum(0, keepdims=True) - np.where(counted[:, None, None], matrices[:, 0], 0)
+    both, *changed = (mean_ious(rest + matrices[:, k], "present") for k in range(3))
+    gains = (np.stack(changed, axis=1) - both[:, None]) * counted.sum()
     return np.where(able, gains, -1.0)
