@@ -42,9 +42,9 @@ class TrainedMonitor:
     An answer with a statistic that is farther is distrusted, since the run gave none like it that was worth
     having. Then the band whose image is farther off than any whole one is left out, whatever the scores are.
     facts: how it was trained and what it found there, as JSON can hold it.
-    match: the rule for pairs whose images are not of one moment, where it gains anything. It is asked first,
-    where each image by itself is as whole ones are, and leaves out infrared, since the answer is to lie on
-    the visible image: scores may leave out either, as nothing that they learned from is of two moments.
+    match: the rule for pairs whose images are not of one moment, None without one. It is asked first, where
+    each image by itself is as whole ones are, and leaves out infrared, since the answer is to lie on the
+    visible image: scores may leave out either, as nothing that they learned from is of two moments.
     """
 
     names: tuple[str, ...]

@@ -28,6 +28,8 @@ from crossband.trained_monitor import (
 from crossband.training.match_fitting import fit_match_rule
 from crossband.words import BANDS
 
+UNMATCHED = "unmatched"
+"""In place of a corruption's name, of a pair with the infrared image of another one."""
 _WIDTH, _SHARED, _NETWORKS = 4, 3, 4
 """Units of a network, of which the first so many are the same for both bands: what harm a fault of one does
 tells of the other, of which few of the drawn faults may matter."""
@@ -43,7 +45,6 @@ _LEVELS = 41
 """How sure a monitor must be of either band: so many degrees are tried."""
 _MARGINS = (0.0, 0.1, 0.25, 0.5, 1.0, FARTHEST)
 """By how much an answer must be farther off than any good one; by the last none is."""
-UNMATCHED = "unmatched"
 _GOOD = 0.005
 """An answer is good where leaving a band out would add no more mean IoU than this."""
 
@@ -83,7 +84,7 @@ def fit(answers: Answers, *, seed: int = 0) -> TrainedMonitor:
 
     How sure it must be, and how far off an answer must be to be distrusted, is chosen on what its networks
     have not seen: corruptions that the others were left to learn from, and whole pairs of the other half of
-    the list. Of pairs that do not match its rule for these alone learns.
+    the list. From pairs that do not match only the rule for such learns (`fit_match_rule`).
     """
     matched = answers.matched()
     monitor, left_out = _fit_matched(matched, seed)
