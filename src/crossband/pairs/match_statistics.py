@@ -30,17 +30,15 @@ def match_statistics(visible: np.ndarray, infrared: np.ndarray) -> dict[str, flo
     "lead": how far it is above the best fit elsewhere. Both are told of the whole images, at three sizes, and
     of the quarter in which they are highest: what hides a part of one image leaves another to be seen.
     """
-    grey = cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY)
+    images = (cv2.cvtColor(visible, cv2.COLOR_RGB2GRAY), infrared)
     found: dict[str, float] = {}
     for name, size in _SIZES.items():
-        copies = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, infrared)]
-        found[f"{name} peak"], found[f"{name} lead"] = _peak_and_lead(copies, _reach(size[1]))
-    fine = _SIZES["fine"]
-    quarters = (
-        _quarters(cv2.resize(image, fine, interpolation=cv2.INTER_AREA)) for image in (grey, infrared)
-    )
-    fits = [_peak_and_lead(both, _reach(fine[1])) for both in zip(*quarters, strict=True)]
-    found["quarter peak"], found["quarter lead"] = (max(each) for each in zip(*fits, strict=True))
+        copies = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+        reach = max(2, size[1] // _IN_PLACE)
+        found[f"{name} peak"], found[f"{name} lead"] = _peak_and_lead(copies, reach)
+        if name == "fine":
+            fits = [_peak_and_lead(both, reach) for both in zip(*map(_quarters, copies), strict=True)]
+            found["quarter peak"], found["quarter lead"] = (max(each) for each in zip(*fits, strict=True))
     return found
 
 
@@ -72,7 +70,3 @@ def _quarters(image: np.ndarray) -> list[np.ndarray]:
     height, width = (length // 2 for length in image.shape)
     corners = ((top, left) for top in (0, height) for left in (0, width))
     return [image[top : top + height, left : left + width] for top, left in corners]
-
-
-def _reach(height: int) -> int:
-    return max(2, height // _IN_PLACE)

@@ -37,7 +37,7 @@ PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
 _MOST_DRAWS = 30
 _UNMATCHED = 6
-"""Of so many pictures of a pair one more is added, with the infrared image of another pair."""
+"""To so many pictures one more is added, of a pair with the infrared image of another."""
 _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
@@ -135,7 +135,8 @@ def _drawn(
         for _ in range(draws - 1):
             corruption, severity = drawn_corruption(seen, rng)
             yield place, corruption.apply(seen, severity, rng), corruption.name
-        for _ in range(max(1, draws // _UNMATCHED) if len(pairs) > 1 else 0):
+        more = (place + 1) * draws // _UNMATCHED - place * draws // _UNMATCHED
+        for _ in range(more if len(pairs) > 1 else 0):
             other = (place + int(rng.integers(1, len(pairs)))) % len(pairs)
             # The same numbers are drawn, so that it is seen at the same scale.
             infrared = augment(pairs[other], resized, np.random.default_rng((seed, place))).infrared
