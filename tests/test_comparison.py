@@ -22,6 +22,7 @@ from crossband.evaluation.comparison import MethodRun, compare
 from crossband.evaluation.pair_counts import PairCounts, read_pair_counts, write_pair_counts
 from crossband.metrics import PROTOCOLS, protocol_scores, segmentation_scores
 from crossband.metrics.resampling import (
+    Interval,
     class_ious,
     interval,
     mean_class_accuracies,
@@ -33,6 +34,7 @@ from crossband.metrics.resampling import (
 )
 from crossband.pairs.base import Classes, Pair
 from crossband.pictures import AGREEMENT_COLOURS, agreement_map
+from crossband.report.charts import difference_chart
 from crossband.report.comparison_files import (
     comparison_csv,
     comparison_dict,
@@ -362,6 +364,26 @@ def test_who_is_right_is_painted() -> None:
     first, second = np.array([[0, 0, 0, 0, 0]], np.uint8), np.array([[0, 1, 1, 2, 0]], np.uint8)
     painted = agreement_map(first, second, truth)
     assert [tuple(int(v) for v in colour) for colour in painted[0]] == list(AGREEMENT_COLOURS)
+
+
+def test_a_class_and_a_condition_of_one_name_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, Interval]] = []
+    monkeypatch.setattr(
+        "crossband.report.comparison_html.difference_chart",
+        lambda differences: drawn.extend(differences) or difference_chart(differences),
+    )
+    classes = replace(CLASSES, names=("all", "day", "person"))
+    base = drawn_matrices(np.random.default_rng(1), 12, 0.8)
+    runs = {
+        name: [run_of(matrices, classes=classes)]
+        for name, matrices in {"a": base, "b": with_errors(base, 0.2)}.items()
+    }
+    comparison = compare(runs)
+    comparison_page(comparison, classes)
+    assert [name for name, _ in drawn] == ["all pairs", "all", "day", "person", "day", "night"]
+    found = comparison.differences[0]
+    assert drawn[0][1] == found.mean_iou
+    assert drawn[4][1] == found.conditions["day"][1] != drawn[2][1]
 
 
 def test_the_files_say_the_same(tmp_path: Path) -> None:

@@ -134,16 +134,19 @@ def learning_curves(
     return figure
 
 
-def difference_chart(differences: Mapping[str, Interval]) -> Figure:
-    """Differences of shares in [-1, 1] as dots with their intervals, in points, around a line at zero."""
+def difference_chart(differences: Sequence[tuple[str, Interval]]) -> Figure:
+    """Differences of shares in [-1, 1] as dots with their intervals, in points, around a line at zero.
+
+    A class and a condition may have the same name.
+    """
     figure = _new_figure(_BAR_INCHES, max(1.5, 0.3 * len(differences)) + 0.7)
     axes = figure.subplots()
-    for place, found in enumerate(differences.values()):
+    for place, (_, found) in enumerate(differences):
         colour = SERIES_COLOURS[0] if found.excludes_zero else _GRID_COLOUR
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=2)
         axes.plot([100 * found.value], [place], "o", color=colour, markersize=5)
     axes.axvline(0, color=_GRID_COLOUR, linewidth=1)
-    axes.set_yticks(range(len(differences)), [_literal(name) for name in differences])
+    axes.set_yticks(range(len(differences)), [_literal(name) for name, _ in differences])
     axes.set_ylim(len(differences) - 0.5, -0.5)
     axes.set_xlabel("points")
     _quiet(axes, "x")

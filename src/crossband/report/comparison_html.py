@@ -91,10 +91,10 @@ def _add_difference(
     examples: Sequence[ComparedPair],
 ) -> None:
     page.heading(f"{difference.first} minus {difference.second}")
-    scopes = {comparison.classes[found.index]: found.difference for found in difference.classes}
-    scopes |= {name: found for name, (_, found) in difference.conditions.items()}
+    of_classes = [(comparison.classes[found.index], found.difference) for found in difference.classes]
+    of_conditions = [(name, found) for name, (_, found) in difference.conditions.items()]
     page.figure(
-        difference_chart({"all": difference.mean_iou, **scopes}),
+        difference_chart([("all pairs", difference.mean_iou), *of_classes, *of_conditions]),
         f"Differences in points with {level_text(comparison)} intervals: mean IoU of all pairs, IoU of every "
         "class, mean IoU of every condition. An interval that holds zero shows no difference.",
         "Differences with intervals; the table below has the numbers.",
