@@ -158,6 +158,42 @@ def test_weights_of_restricted_origin_are_not_called_free(
     assert ("NVIDIA" in encoder_terms(card)) == (encoder.startswith("mit") and start is not None)
 
 
+def test_a_licence_that_the_hub_has_no_name_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["card", str(run), "--license", "Other", "--license_name", "our-licence-1.0"]
+    assert main([*arguments, "--license_link", "https://example.org/licence"]) == 0
+    text = capsys.readouterr().out
+    head = huggingface_hub.ModelCard(text).data
+    assert (head.license, head.license_name) == ("other", "our-licence-1.0")
+    assert head.license_link == "https://example.org/licence"
+    assert "under [`our-licence-1.0`](https://example.org/licence)." in text
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert huggingface_hub.ModelCard(text).data.license_link is None
+    assert "under `our-licence-1.0`." in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ["--license", "mit", "--license_name", "ours"],
+            "license_name and license_link are for --license other",
+        ),
+        (["--license", "other", "--license_link", "LICENSE"], "license_name: small letters, digits"),
+        (["--license", "other", "--license_name", "Our licence"], "license_name: small letters, digits"),
+        (
+            ["--license", "other", "--license_name", "ours", "--license_link", "../licence.txt"],
+            "license_link: an address (https://...) or LICENSE or LICENSE.md for a file beside the model "
+            "card, not '../licence.txt'",
+        ),
+    ],
+)
+def test_a_name_or_link_of_a_licence_that_the_hub_would_not_take(
+    run: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(["card", str(run), *more], capsys).startswith(said)
+
+
 @pytest.mark.parametrize(
     ("licence", "hint"),
     [("banana", ""), ("apache2.0", "; did you mean apache-2.0?"), ("gpl-3.0-or-later", "?")],

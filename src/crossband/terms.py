@@ -6,7 +6,9 @@ keep from commercial use, and does not let weights that carry these be called fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -36,6 +38,11 @@ HUB_LICENCES = (
 )
 """What the Hugging Face Hub takes as a licence, as its refusals listed it in May 2026 (issue 4218 of
 huggingface_hub). It refuses a model card that names another one, after the repository was made."""
+
+_OTHER = "other"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_ADDRESS = re.compile(r"https?://[^\s/]+\S*")
+_FILES = ("LICENSE", "LICENSE.md")
 
 _LICENCE = "encoder_licence"
 """Of a card's ``training``, and so of `made_of`: see `kept_licence`. Earlier versions kept none."""
@@ -120,6 +127,44 @@ def restrictions(card: Card) -> list[str]:
         if title := _research_only(other):
             found.append(f"it took over weights that were trained on {title}, which is for research only")
     return found
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Under which weights are published. key: the hub's name for it. name, link: of one that the hub has no
+    name for, whose key is ``other``: what it is called, and where its text is, an address or ``LICENSE`` for
+    a file beside the model card.
+    """
+
+    key: str
+    name: str | None = None
+    link: str | None = None
+
+    def to_fields(self) -> dict[str, str]:
+        """As the head of a model card has it: the hub knows keys in lower case alone.
+
+        Raises OptionError for a name or a link of a licence that the hub names itself, and for one that it
+        would refuse.
+        """
+        fields = {"license": self.key.lower()}
+        if self.name is None and self.link is None:
+            return fields
+        if fields["license"] != _OTHER:
+            raise OptionError(
+                f"license_name and license_link are for --license {_OTHER}: {self.key} has its own on the hub"
+            )
+        if self.name is None or not _NAME.fullmatch(self.name):
+            raise OptionError(
+                f"license_name: small letters, digits, '.', '_' and '-', such as our-licence-1.0, not "
+                f"{quoted(self.name or '')}"
+            )
+        if self.link is not None and self.link not in _FILES and not _ADDRESS.fullmatch(self.link):
+            raise OptionError(
+                f"license_link: an address (https://...) or {' or '.join(_FILES)} for a file beside the "
+                f"model card, not {quoted(self.link)}"
+            )
+        told = {"license_name": self.name, "license_link": self.link}
+        return fields | {key: value for key, value in told.items() if value is not None}
 
 
 def check_licence(card: Card, licence: str) -> None:

@@ -16,7 +16,7 @@ _LICENCE_HELP = (
 
 def card_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder")
-    parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    _licence_arguments(parser)
     parser.add_argument("--out", type=str | None, help="file to write it to (default: print it)")
 
 
@@ -35,7 +35,7 @@ def card(options: Namespace) -> None:
 def push_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a finished run folder")
     parser.add_argument("repository", type=str, help="OWNER/NAME on the Hugging Face Hub; made if not there")
-    parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    _licence_arguments(parser)
     parser.add_argument(
         *("--to_folder", "--to-folder"),
         type=str | None,
@@ -58,6 +58,22 @@ def push(options: Namespace) -> None:
     print(f"pushed: cb.load({place!r})")
 
 
+def _licence_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--license", "--licence", type=str | None, dest="license", help=_LICENCE_HELP)
+    parser.add_argument(
+        *("--license_name", "--license-name"),
+        type=str | None,
+        metavar="NAME",
+        help="what a licence is called that is other, such as our-licence-1.0",
+    )
+    parser.add_argument(
+        *("--license_link", "--license-link"),
+        type=str | None,
+        metavar="ADDRESS",
+        help="where its text is: an address, or LICENSE for a file that you add to the repository",
+    )
+
+
 def _model_card(options: Namespace, **more: str) -> str:
     from crossband.run_card import check_run
 
@@ -67,5 +83,7 @@ def _model_card(options: Namespace, **more: str) -> str:
     if not options.license:
         raise OptionError("give --license, under which the weights may be used, such as --license apache-2.0")
     from crossband.report.model_card import model_card
+    from crossband.terms import Licence
 
-    return model_card(found, Path(options.run), licence=options.license, **more)
+    licence = Licence(options.license, options.license_name, options.license_link)
+    return model_card(found, Path(options.run), licence=licence, **more)

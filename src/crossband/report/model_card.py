@@ -10,7 +10,7 @@ from crossband.card import Card
 from crossband.card_words import system_words, training_words
 from crossband.shared_card import source_name, without_folders
 from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
-from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
+from crossband.terms import Licence, check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
 from crossband.words import BANDS
 from crossband.yaml_files import yaml_text
@@ -22,20 +22,22 @@ _MONITORED = (
 )
 
 
-def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWNER/NAME@COMMIT") -> str:
+def model_card(
+    card: Card, folder: Path, *, licence: str | Licence, place: str = "hf://OWNER/NAME@COMMIT"
+) -> str:
     """The model card of a run, from its card and from the evaluations in its folder.
 
-    licence: of the weights, by the hub's name, such as ``apache-2.0``. place: where it can be loaded from.
+    licence: of the weights; the hub's name for it, such as ``apache-2.0``, is enough. place: where it can
+    be loaded from.
     Raises OptionError for a licence that the hub does not know or the origin of the weights does not allow.
     """
-    check_licence(card, licence)
-    # The hub knows them in lower case alone.
-    licence = licence.lower()
+    licence = Licence(licence) if isinstance(licence, str) else licence
+    check_licence(card, licence.key)
     card = without_folders(card)
     segments = card.classes is not None
     head = {
         "library_name": "crossband",
-        "license": licence,
+        **licence.to_fields(),
         "pipeline_tag": "image-segmentation" if segments else "image-to-image",
         "tags": [*_TAGS, card.system, *(["image-segmentation"] if segments else ["image-fusion"])],
     }
@@ -66,7 +68,7 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
         parts += ["## Training", "\n".join(f"- {name}: {text}" for name, text in words.items())]
     parts += [
         "## Terms",
-        f"The weights are published under `{licence}`.",
+        f"The weights are published under {_in_words(licence)}.",
         encoder_terms(card),
         data_terms(card),
     ]
@@ -81,6 +83,11 @@ def model_card(card: Card, folder: Path, *, licence: str, place: str = "hf://OWN
         f"{card.created}. SHA-256 of the weights: `{card.weights_sha256 or 'unknown'}`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_words(licence: Licence) -> str:
+    name = f"`{licence.name or licence.key.lower()}`"
+    return name if licence.link is None else f"[{name}]({licence.link})"
 
 
 def _title(card: Card) -> str:
