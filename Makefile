@@ -9,6 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # crashes, its test is named and all ends: pytest-xdist 3.8 may wait for ever for the one that takes its place.
 PARALLEL := -n auto --dist loadscope --max-worker-restart 0
 
+# The extras that setup installs. Continuous integration gives docs as well, so that pip resolves once.
+INSTALLED ?= dev
+
+# What is compiled as it is imported, if it ever is: a third of all lines, which few or no tests reach.
+NOT_COMPILED := /(tests?|testing)/|/transformers/models/|/ray/(rllib|serve|train|tune|llm)/
+
 EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
 .PHONY: extras help setup demo test test-serve test-slow test-changed test-snippets test-release soak soak-short \
@@ -38,10 +44,11 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Crossband needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[$(INSTALLED)]'
 	@echo "compiling what was installed, on every core"
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '$(NOT_COMPILED)' .venv/lib >/dev/null || true
 	@touch $@
+	@case ",$(INSTALLED)," in *,docs,*) touch .venv/.with-docs ;; esac
 
 demo: setup
 	$(BIN)/crossband demo --out demo
@@ -86,9 +93,14 @@ lint: setup
 	$(BIN)/mypy
 
 # Asks the package index only, and installs nothing. Versions on which all extras agree serve each of them alone;
-# where there are none, each is tried, to say which one is at fault.
-extras: setup
-	@resolved() { echo "crossband[$$1]"; $(BIN)/python -m pip install --quiet --dry-run --ignore-installed ".[$$1]"; }; \
+# where there are none, each is tried, to say which one is at fault. In a folder of its own, so that it may run beside
+# setup: pip writes beside the sources. A pip from before 25.1 would download what it only has to know about.
+extras:
+	@beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
+	$(PYTHON) -m venv "$$beside/venv" && mkdir "$$beside/src" && cp -r src/crossband "$$beside/src" && \
+	cp pyproject.toml README.md LICENSE "$$beside" && cd "$$beside" && \
+	venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1' || exit 1; \
+	resolved() { echo "crossband[$$1]"; venv/bin/python -m pip install --quiet --dry-run --ignore-installed ".[$$1]"; }; \
 	resolved "$$(echo $(EXTRAS) | tr ' ' ,)" || { for extra in $(EXTRAS); do resolved $$extra; done; exit 1; }
 
 speed: setup
