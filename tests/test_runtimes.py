@@ -217,6 +217,20 @@ def test_a_command_runs_on_graphs_without_pytorch(made: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
+def test_graphs_of_a_run_of_one_band_are_for_the_band_that_it_takes_of_a_source(
+    tmp_path: Path, unable: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save(tmp_path / "run", "deeplabv3plus", scaling="full-range", band="infrared", **TINY)
+    pairs = tmp_path / "pairs"
+    assert main(["data", "export", CHECK["data"], "--out", str(pairs)]) == 0
+    predict = ["predict", str(run), "--data", f"folder:{pairs}", "--split", "test", "--device", "cpu"]
+    assert main([*predict, "--out", str(tmp_path / "out"), "--runtime", "onnxruntime"]) == 2
+    assert "making the graph of" in (told := capsys.readouterr().err)
+    assert "for infrared" in told
+    assert main([*predict, "--out", str(tmp_path / "out"), "--runtime", "auto"]) == 0
+    assert "runtime: torch (" in capsys.readouterr().err
+
+
 def test_scores_are_those_of_pytorch(tmp_path: Path) -> None:
     run = save(tmp_path / "run", "deeplabv3plus", scaling="full-range", band="infrared", **TINY)
     counts = []

@@ -61,6 +61,9 @@ def predict(options: Namespace) -> int:
     request = requested(options)
     from crossband.predicting import predict_files
 
+    if request.source is not None and options.bands is None:
+        # Graphs are made for the bands that are used.
+        options.bands = _only_bands(options.run)
     predictor = request.load(options.run, options, monitor=options.monitor, bands=options.bands)
     if request.source is not None and predictor.bands is None and "both" not in predictor.system.supports:
         predictor.bands = next(bands for bands in BAND_COMBINATIONS if bands in predictor.system.supports)
@@ -87,6 +90,18 @@ def predict(options: Namespace) -> int:
     film(options, given, lambda name: Path(options.out) / "overlay" / f"{name}.png")
     note_bands(predictor, files, outcome)
     return ending(outcome, given, options.out)
+
+
+def _only_bands(run: str) -> Bands | None:
+    """What a run takes that cannot take both bands, by its card; None of others and of exported files."""
+    from crossband.hub import fetch, is_remote
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    card = None if is_exported(Path(run)) else check_run(fetch(run) if is_remote(run) else run)
+    if card is None or "both" in card.bands:
+        return None
+    return next(bands for bands in BAND_COMBINATIONS if bands in card.bands)
 
 
 def _display(options: Namespace, predictor: Predictor, files: Sequence[PairFiles | Listed]) -> Display | None:
