@@ -17,6 +17,7 @@ from PIL import Image
 from timm.layers.conv2d_same import Conv2dSame
 
 import crossband as cb
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import BandError, OptionError, WeightsError
 from crossband.pairs.base import Classes, Pair, Pairs
@@ -380,6 +381,9 @@ def test_verify_holds_a_file_against_its_run(
         next(system.parameters()).add_(0.1)
     save_run(other, system, make_card(system, NAMES, "full-range", {}))
     assert main(["verify", str(exported), str(other), *data]) == 2
+    capsys.readouterr()
+    for option, value in (("--pairs", "0"), ("--least_agreement", "99.5")):
+        assert option in refused(["verify", str(exported), str(run), *data, option, value], capsys)
 
 
 @pytest.mark.parametrize(
@@ -389,6 +393,10 @@ def test_verify_holds_a_file_against_its_run(
         (["--bands", "all", "--out", "x.onnx"], "folder"),
         (["--bands", "infrared", "--out", "x.onnx", "--precision", "bf16"], "OpenVINO"),
         (["--bands", "visible", "--out", "x.onnx"], "cannot run on visible"),
+        (["--out", "x", "--least_agreement", "99"], "--least_agreement is a share from 0 to 1"),
+        (["--out", "x", "--check_pairs", "0"], "--check_pairs must be at least 1, not 0"),
+        (["--out", "x", "--precision", "int8", "--calibration_pairs", "0"], "--calibration_pairs must be"),
+        (["--out", "x", "--calibration", SCENES], "--calibration is for --precision int8, not fp32"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -470,6 +478,7 @@ def test_a_place_that_cannot_be_written_to_is_found_first(
     [
         (["--check", "scenes,train=0,val=0,test=0,size=48x80"], "split test, has no pairs"),
         (["--check", "scenes,train=0,val=0,test=3,size=48x80", "--split", "val"], "split val, has no pairs"),
+        (["--split", "nowhere"], "no split 'nowhere'"),
     ],
 )
 def test_a_check_without_pairs_is_refused(

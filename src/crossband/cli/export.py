@@ -127,9 +127,6 @@ def verify(options: Namespace) -> None:
     exported = open_exported(path, runtime=options.runtime, device=options.device)
     from crossband.export.verifying import verify_exported
 
-    print(
-        f"of run {exported.card.weights_sha256 or 'without weights'}, by Crossband {exported.card.crossband}"
-    )
     verify_exported(
         exported,
         options.run,

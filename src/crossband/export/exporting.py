@@ -23,7 +23,7 @@ from crossband.export.onnx_graph import (
 )
 from crossband.export.openvino_graph import openvino_graph, save_openvino
 from crossband.export.openvino_graph import without_output as openvino_without
-from crossband.export.parity import Parity, compare, pairs_to_check
+from crossband.export.parity import Parity, check_asked, compare, pairs_to_check
 from crossband.export.torch_program import save_program, torch_program
 from crossband.export.tracing import OPSET
 from crossband.locks import folder_lock
@@ -152,6 +152,13 @@ def _check_writable(out: Path) -> None:
 
 
 def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
+    check_asked(
+        options.least_agreement,
+        check_pairs=options.check_pairs,
+        calibration_pairs=options.calibration_pairs,
+    )
+    if options.calibration is not None and options.precision != "int8":
+        raise OptionError(f"--calibration is for --precision int8, not {options.precision}: leave it out")
     suffix = SUFFIX[options.format]
     if card.infrared_scaling == AUTO:
         raise OptionError(
@@ -200,7 +207,7 @@ def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
             return f"{pairs.source} {split}", pairs_to_check(pairs, most, card.classes)
         except CrossbandError as caught:
             error = error or caught
-    if options.check is not None:
+    if options.check is not None or options.split is not None:
         assert error is not None
         raise error
     # What a run was validated on need not be on this machine.

@@ -26,6 +26,15 @@ LARGEST = 480, 640
 BATCHES = 1, 3
 
 
+def check_asked(least: float | None, **counts: int) -> None:
+    """Raise OptionError for a share of labels that is none, or fewer pairs than one, by the option's name."""
+    if least is not None and not 0 <= least <= 1:
+        raise OptionError(f"--least_agreement is a share from 0 to 1, such as 0.99, not {least:g}")
+    for name, count in counts.items():
+        if count < 1:
+            raise OptionError(f"--{name} must be at least 1, not {count}")
+
+
 @dataclass
 class Parity:
     """What a check found.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crossband.errors import OptionError, WeightsError
 from crossband.export.deployable import Deployable
-from crossband.export.parity import Parity, compare, pairs_to_check
+from crossband.export.parity import Parity, check_asked, compare, pairs_to_check
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.runtime.exported import Exported
@@ -26,13 +26,16 @@ def verify_exported(
     least: float | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Parity]:
-    """Compare every graph with PyTorch on some pairs, and tell what is found, a line for each.
+    """Compare every graph with PyTorch on some pairs, and tell what the file is of and what is found.
 
     least: the share of labels that must agree; None for the precision's own. Raises WeightsError if the file
-    was not made of this run, OptionError where an answer is not PyTorch's.
+    was not made of this run, OptionError where an answer is not PyTorch's, and for a share that is none or
+    no pairs.
     """
-    system = _system(run, exported)
+    check_asked(least, pairs=pairs)
     card = exported.card
+    tell(f"of run {card.weights_sha256 or 'without weights'}, by Crossband {card.crossband}")
+    system = _system(run, exported)
     opened = open_pairs(data, split, infrared_scaling=card.infrared_scaling)
     chosen = pairs_to_check(opened, max(3, pairs), card.classes)
     found: dict[str, Parity] = {}
