@@ -22,7 +22,7 @@ from crossband.pairs.base import Classes
 from crossband.pairs.opening import open_pairs
 from crossband.report import per_class_iou_chart
 from crossband.report.charts import mean_iou_chart
-from crossband.report.index_html import find_results
+from crossband.report.index_html import find_results, index_page
 from crossband.weights import make_card, save_run
 from tiny_runs import TINY_DATA
 from tiny_systems import build
@@ -224,6 +224,21 @@ def test_an_evaluation_of_one_pair_has_no_interval_on_the_index(tmp_path: Path) 
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
     (found,) = find_results(tmp_path).scored
     assert np.isnan([found.mean_iou["both"].value, found.mean_iou["both"].low]).all()
+
+
+def test_an_evaluation_with_a_band_monitor_is_told_apart_on_the_index(tmp_path: Path) -> None:
+    found = {"support": "designed", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
+    for name in ("plain", "watched"):
+        counts = {"dropped": {"visible": 0, "infrared": 0}} if name == "watched" else {}
+        document = {"system": "s", "source": "d", "split": "test", "pairs": 9}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "evaluation.json").write_text(
+            json.dumps({**document, "results": {key: {**found, **counts} for key in ("both", "infrared")}})
+        )
+    results = find_results(tmp_path)
+    assert {one.run: one.monitored for one in results.scored} == {"plain": False, "watched": True}
+    index_page(tmp_path, results).write(tmp_path / "index.html")
+    assert (tmp_path / "index.html").read_text("utf-8").count("with a band monitor") == 1
 
 
 def test_a_training_is_told_in_words() -> None:

@@ -117,6 +117,18 @@ def test_the_model_card_tells_of_what_was_broken_and_of_a_monitor(run: Path) -> 
     assert "monitor" not in model_card(read_card(run), run, licence="mit")
 
 
+@pytest.mark.parametrize("monitored", [True, False])
+def test_scores_with_a_band_monitor_are_told_apart(run: Path, monitored: bool) -> None:
+    found = {"support": "designed", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
+    dropped: dict[str, Any] = {"dropped": {"visible": 2, "infrared": 1}} if monitored else {}
+    scores = {"source": "scenes", "split": "test", "pairs": 9, "results": {"both": {**found, **dropped}}}
+    (run / "evaluation-test").mkdir()
+    (run / "evaluation-test" / "evaluation.json").write_text(json.dumps(scores))
+    text = model_card(read_card(run), run, licence="mit")
+    assert ("| scenes | test | 9 | both (band monitor) | 50.00 |" in text) == monitored
+    assert ("the run was scored as `cb.load(..., monitor=True)` gives it" in text) == monitored
+
+
 def test_a_run_without_scores_says_so(run: Path) -> None:
     text = model_card(read_card(run), run, licence="mit")
     assert "None were made with this run's own command" in text

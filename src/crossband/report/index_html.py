@@ -35,7 +35,7 @@ class Scored:
     """An evaluation that lies in a folder. run: what it is called; mean_iou: by band combination.
 
     place: of its folder, from the folder that was looked through. system: with its variant, if it has one.
-    support: how it was meant, by bands.
+    support: how it was meant, by bands. monitored: whether a band monitor could leave one of both out.
     """
 
     run: str
@@ -46,6 +46,7 @@ class Scored:
     pairs: int
     mean_iou: Mapping[str, Interval]
     support: Mapping[str, str]
+    monitored: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,11 @@ def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
                 Cell(each.run, link=(each.place / "evaluation.html").as_posix()),
                 each.system,
                 f"{each.pairs:,}",
-                Cell(one, badge="fallback" if each.support.get(one) == "fallback" else ""),
+                Cell(
+                    one,
+                    note=" with a band monitor" if one == "both" and each.monitored else "",
+                    badge="fallback" if each.support.get(one) == "fallback" else "",
+                ),
                 percent(found.value),
                 DASH
                 if math.isnan(found.low)
@@ -168,6 +173,7 @@ def _read(folder: Path, path: Path, protocol: str) -> Scored:
         pairs=int(document["pairs"]),
         mean_iou={bands: _interval(found, protocol) for bands, found in document["results"].items()},
         support={bands: str(found["support"]) for bands, found in document["results"].items()},
+        monitored="dropped" in document["results"].get("both", {}),
     )
 
 

@@ -20,6 +20,10 @@ _MONITORED = (
     "It has a band monitor: `cb.load(..., monitor=True)` leaves a band out that is broken, or without which "
     "the answer is better. It does not find every fault.",
 )
+_SCORED_MONITORED = (
+    "Where it says band monitor, the run was scored as `cb.load(..., monitor=True)` gives it, which leaves a "
+    "band out of pairs where it does harm."
+)
 
 
 def model_card(
@@ -132,6 +136,7 @@ def _scores(folder: Path) -> list[str]:
     table = markdown_table(["data", "split", "pairs", "bands", "mean IoU (%)", "95 % interval"], rows)
     return [
         table,
+        *((_SCORED_MONITORED,) if any("band monitor" in row[3] for row in rows) else ()),
         "Protocol `present`: the mean over the classes that occur in the labels. The interval is over pairs; "
         "it does not say what another training would give.",
     ]
@@ -142,7 +147,10 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
     for bands, found in document["results"].items():
         score = found["overall"]["mean_iou"]["present"]["value"]
         bounds = (found.get("mean_iou_interval") or {}).get("present")
-        support = f"{bands} (fallback)" if found["support"] == "fallback" else bands
+        marks = ["fallback"] if found["support"] == "fallback" else []
+        # Of pairs of one band it leaves nothing out.
+        marks += ["band monitor"] if bands == "both" and "dropped" in found else []
+        support = f"{bands} ({', '.join(marks)})" if marks else bands
         rows.append(
             [
                 source_name(str(document["source"])),
