@@ -83,7 +83,9 @@ def test_the_same_image_in_every_form_gives_the_same_labels(
     expected = predictor(visible, infrared)
     visible_path, infrared_path = save(visible, tmp_path / "v.png"), save(infrared, tmp_path / "i.png")
     deep = visible.astype(np.uint16) * 257
-    for same_visible in (str(visible_path), visible_path, Image.open(visible_path), visible / 255, deep):
+    swapped = deep.astype(deep.dtype.newbyteorder())
+    arrays = visible / 255, deep, swapped
+    for same_visible in (str(visible_path), visible_path, Image.open(visible_path), *arrays):
         assert np.array_equal(predictor(same_visible, infrared).labels, expected.labels)
     three_channels = np.repeat(infrared[..., None], 3, axis=2)
     for same_infrared in (
@@ -93,6 +95,7 @@ def test_the_same_image_in_every_form_gives_the_same_labels(
         three_channels,
         Image.fromarray(three_channels),
         infrared.astype(np.uint16),
+        infrared.astype(swapped.dtype),
         Image.fromarray(infrared.astype(np.uint16)),
         infrared.astype(np.float64),
     ):

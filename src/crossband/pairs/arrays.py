@@ -41,6 +41,12 @@ def _refuse_varying_alpha(image: Image.Image) -> None:
             )
 
 
+def _native(image: Any) -> np.ndarray:
+    """As an array of this machine's byte order, which is told by its type."""
+    array = np.asarray(image)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def visible_array(image: ImageLike) -> np.ndarray:
     """A visible image as float32 (H, W, 3) in [0, 1]. Raises PairError for what is none."""
     # Pillow would clip what is deeper than 8 bits.
@@ -48,7 +54,7 @@ def visible_array(image: ImageLike) -> np.ndarray:
         _refuse_varying_alpha(image)
         image = image.convert("RGB")
     _refuse_tensor("visible", image)
-    array = np.asarray(image)
+    array = _native(image)
     _refuse_empty("visible", array)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
@@ -66,7 +72,7 @@ def infrared_levels(image: ImageLike) -> np.ndarray:
     if isinstance(image, Image.Image) and image.mode == "P":
         image = image.convert("RGB")
     _refuse_tensor("infrared", image)
-    array = np.asarray(image)
+    array = _native(image)
     _refuse_empty("infrared", array)
     if array.ndim == 2:
         array = array[..., np.newaxis]
