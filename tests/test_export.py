@@ -23,6 +23,7 @@ from crossband.errors import BandError, OptionError, WeightsError
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.writing import write_image
+from crossband.runtime.describing import describe_exported
 from crossband.runtime.exported import open_exported
 from crossband.runtime.levels import infrared_levels, visible_levels
 from crossband.systems import list_systems, network_options, system_class
@@ -330,6 +331,7 @@ def test_the_card_is_in_the_file(exported: Path) -> None:
     card = json.loads(metadata["crossband"])
     assert card["precision"] == "fp32"
     assert card["checked"]["onnxruntime"]["agree"] > 0.9999
+    assert "\nband monitor: none of its own\n" in describe_exported(exported)
 
 
 def test_bands_without_a_graph_are_refused(exported: Path, image: Path) -> None:

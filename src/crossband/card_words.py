@@ -199,3 +199,12 @@ def _computing(training: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def monitor_words(monitor: Mapping[str, Any] | None) -> str:
+    """What a card's ``monitor`` is: none, or what it gained when it was trained."""
+    if monitor is None:
+        return "none of its own"
+    facts = monitor.get("facts", {})
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    return f"its own, trained with it ({told})"

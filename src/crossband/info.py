@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossband.card import Card
-from crossband.card_words import system_words, training_words, variant_words
+from crossband.card_words import monitor_words, system_words, training_words, variant_words
 from crossband.errors import OptionError
 from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
@@ -218,20 +218,12 @@ def _card_lines(card: Card) -> list[str]:
     lines += [
         f"infrared scaling: {card.infrared_scaling}",
         f"inputs: {card.channels}",
-        f"band monitor: {_monitor(card)}",
+        f"band monitor: {monitor_words(card.monitor)}",
         f"made by Crossband {card.crossband}, revision {card.git_revision or 'unknown'}, "
         f"torch {card.torch}, {card.created}",
         "training (all of it is in card.json):",
     ]
     return lines + [f"  {name}: {text}" for name, text in training_words(card.training).items()]
-
-
-def _monitor(card: Card) -> str:
-    if card.monitor is None:
-        return "none of its own"
-    facts = card.monitor.get("facts", {})
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
-    return f"its own, trained with it ({told})"
 
 
 def _classes(card: Card) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from crossband.card_words import system_words, variant_words
+from crossband.card_words import monitor_words, system_words, variant_words
 from crossband.runtime.exported import open_exported
 
 
@@ -33,6 +33,7 @@ def describe_exported(path: Path) -> str:
         lines.append(f"classes: {names}")
     lines += [
         f"infrared scaling: {card.infrared_scaling}, within the graph",
+        f"band monitor: {monitor_words(card.monitor)}",
         f"trained by Crossband {card.crossband}, {card.created}",
     ]
     return "\n".join(lines)
