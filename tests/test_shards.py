@@ -125,6 +125,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, images: dict[str, dict[str
     assert "no member is named as an image" in refusal(write_shard(tmp_path / "none.tar", {"a.png": b"x"}))
     single = write_shard(tmp_path / "single.tar", {**both, "b.visible.png": image["visible"]})
     assert "pair 'b' has no infrared image" in refusal(single)
+    assert refusal(single).endswith("remove the pair; of predict and fuse, --missing skip leaves it out")
     kept = cb.open_pairs(f"shards:{single}", "all", missing="skip")
     assert [kept.name(index) for index in range(len(kept))] == ["a"]
     assert [band for band, _ in kept.unpaired] == ["visible"]

@@ -99,7 +99,7 @@ class ShardPairs(Pairs):
             if missing != "skip":
                 raise PairError(
                     f"{self.source}: pair {quoted(sample.name)} has no {lacking} image, which others have; "
-                    "add it, or give --missing skip"
+                    "add it, or remove the pair; of predict and fuse, --missing skip leaves it out"
                 )
             single += [(band, _told(sample.members[band])) for band in BANDS if band in sample.members]
         if not whole:
