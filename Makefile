@@ -98,8 +98,8 @@ lint: setup
 extras:
 	@beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
 	$(PYTHON) -m venv "$$beside/venv" && mkdir "$$beside/src" && cp -r src/crossband "$$beside/src" && \
-	cp pyproject.toml README.md LICENSE "$$beside" && cd "$$beside" && \
-	venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1' || exit 1; \
+	cp pyproject.toml README.md LICENSE "$$beside" && cd "$$beside" || exit 1; \
+	venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1' || echo "goes on with the pip of $(PYTHON)"; \
 	resolved() { echo "crossband[$$1]"; venv/bin/python -m pip install --quiet --dry-run --ignore-installed ".[$$1]"; }; \
 	resolved "$$(echo $(EXTRAS) | tr ' ' ,)" || { for extra in $(EXTRAS); do resolved $$extra; done; exit 1; }
 
