@@ -83,7 +83,7 @@ test-release: test-slow soak
 soak: setup
 	$(BIN)/python tests/soak.py
 
-# Each commit has its own damage, and its own thirds of the commands: by its time, which a shallow clone knows.
+# Each commit has its own damage, and its own sixths of the commands: by its time, which a shallow clone knows.
 soak-short: setup
 	$(BIN)/python tests/soak.py --short --seed $$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
