@@ -55,8 +55,10 @@ def plain_calls(model: Any, arrays: Mapping[str, np.ndarray], threads: int, name
     """A plain ONNX graph on every runtime with the runtime's own settings, by runtime and precision."""
     import onnx
     import onnxruntime
-    import openvino
 
+    from crossband.runtime.sessions import openvino_core
+
+    core = openvino_core()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
@@ -67,10 +69,10 @@ def plain_calls(model: Any, arrays: Mapping[str, np.ndarray], threads: int, name
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         onnx.save(model, path)
-        graph = openvino.Core().read_model(str(path))
+        graph = core.read_model(str(path))
     for precision, hint in PRECISIONS.items():
         settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads)}
-        compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        compiled = core.compile_model(graph, "CPU", settings)
 
         def run(compiled: Any = compiled) -> Mapping[str, np.ndarray]:
             results = compiled(dict(arrays))

@@ -152,6 +152,23 @@ def test_a_device_that_is_not_there_is_refused_before_a_graph_is_made(run: Path,
     assert not (run / "graphs").exists()
 
 
+def test_graphs_that_go_in_the_order_they_came_leave_signals_alone(made: Path) -> None:
+    """OpenVINO's own cores, one for each graph, would leave the thread a signal stack that is gone."""
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    script = (
+        "import faulthandler, signal, sys\n"
+        "faulthandler.enable()\n"
+        "import crossband as cb\n"
+        "first, second = (cb.load(sys.argv[1], runtime='openvino', device='cpu') for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, made], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr
+
+
 def test_auto_makes_graphs_for_many_pairs_only(run: Path) -> None:
     few = cb.load(run, runtime="auto", expects={"both": AUTO_EXPORTS_FROM - 1}, device="cpu")
     assert not isinstance(few.system, Exported)

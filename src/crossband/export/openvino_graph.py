@@ -7,6 +7,7 @@ from typing import Any
 
 from crossband.errors import OptionError
 from crossband.runtime.graph_card import GraphCard
+from crossband.runtime.sessions import openvino_core
 
 
 def openvino_graph(onnx_file: Path) -> Any:
@@ -14,7 +15,8 @@ def openvino_graph(onnx_file: Path) -> Any:
 
     It is read, not converted: OpenVINO's converter reports to its makers that it was called.
     """
-    return _openvino().Core().read_model(str(onnx_file))
+    _openvino()
+    return openvino_core().read_model(str(onnx_file))
 
 
 def without_output(model: Any, name: str) -> Any:

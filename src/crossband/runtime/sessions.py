@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -110,7 +111,7 @@ class OpenVinoSession:
 
     def __init__(self, path: Path | Any, *, device: str = "cpu", threads: int | None = None):
         self.check_device(device)
-        core = _module("openvino", "openvino").Core()
+        core = openvino_core()
         try:
             model = core.read_model(str(path)) if isinstance(path, Path) else path
             self.card = read_graph_card(_openvino_metadata(model), _name(path))
@@ -127,7 +128,7 @@ class OpenVinoSession:
     @staticmethod
     def check_device(device: str) -> None:
         """Raise OptionError for a device that OpenVINO does not have here."""
-        there = _module("openvino", "openvino").Core().available_devices
+        there = openvino_core().available_devices
         if device.upper().partition(":")[0] not in {name.partition(".")[0] for name in there}:
             raise OptionError(f"OpenVINO cannot compute on device {device} here: it has {', '.join(there)}")
 
@@ -135,6 +136,18 @@ class OpenVinoSession:
         check_arrays(self.card, arrays)
         made = self._model(dict(arrays))
         return {name: np.array(made[name]) for name in self._outputs}
+
+
+@cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process. Raises OptionError where OpenVINO is not installed.
+
+    A core's CPU plugin gives the thread that makes it an alternate signal stack, and takes it away when the
+    core goes. Of two cores whose first goes first, the second puts the first one's stack back, which is no
+    longer there; the next signal with a handler of Python's, such as that of a child that ends, then kills
+    the process.
+    """
+    return _module("openvino", "openvino").Core()
 
 
 class TorchExportSession:
