@@ -531,6 +531,10 @@ class TestStartFrom:
             ),
             ({"system": "csknet"}, "holds a deeplabv3plus, but this run trains a csknet"),
             ({"start_from": "nowhere"}, "run folder nowhere is not there"),
+            (
+                {"reuse": {"segmentation": "another"}},
+                "start_from: phase segmentation, which is reused from another, brings every weight of this network",
+            ),
         ],
     )
     def test_what_does_not_fit_is_refused(

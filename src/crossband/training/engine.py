@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from crossband.pairs.writing import replacing, write_text
 from crossband.systems import create
 from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
-from crossband.terms import kept_licence, made_of, taken_over
+from crossband.terms import kept_licence
 from crossband.text import counted
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
@@ -37,8 +37,9 @@ from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
 from crossband.training.robust import can_drop_bands, runs_on_either_band
 from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
+from crossband.training.taking_over import Taken, check_start_is_kept, with_earlier
 from crossband.training.training_pairs import open_training_pairs, split_to_score
-from crossband.weights import load_run, load_weights, make_card, save_run, save_weights
+from crossband.weights import load_weights, make_card, save_run, save_weights
 
 AfterEpoch = Callable[[EpochRow], None]
 """What is done with every epoch's row of the learning curves, on every process."""
@@ -131,7 +132,7 @@ class _Run:
         self._prepare_phases()
         if options.band_monitor:
             check_can_be_monitored(self.system, self.pairs)
-        self.reuse = _with_earlier(self.options.reuse, self.phases)
+        self.reuse = with_earlier(self.options.reuse, self.phases)
         self.origins: list[dict[str, Any]] = []
         self._load_runs()
 
@@ -167,35 +168,16 @@ class _Run:
 
     def _load_runs(self) -> None:
         """Load what comes from other runs, before anything is written or trained."""
-        if self.options.start_from is not None:
-            self._load(self.system, "start_from", self.options.start_from, "this run trains")
+        taken: list[Taken] = []
+        if (start := self.options.start_from) is not None:
+            check_start_is_kept(self.system, self.phases, self.reuse)
+            taken.append(Taken(self.system, "start_from", start, "this run trains"))
         for phase in self.phases:
             if phase.name in self.reuse:
-                self._load(phase.keeps, "reuse", self.reuse[phase.name], f"phase {phase.name} makes")
-
-    def _load(self, system: System, setting: str, origin: str, need: str) -> None:
-        """Load the weights of a finished run. Raises OptionError, naming the setting, if they do not fit."""
-        other, card = load_run(origin)
-        carried = ({"run": origin, **made_of(card)}, *taken_over(card))
-        self.origins += [each for each in carried if each not in self.origins]
-        if type(other) is not type(system):
-            raise OptionError(f"{setting}: {origin} holds a {other.name}, but {need} a {system.name}")
-        state = other.state_dict()
-        names = None if card.classes is None else card.classes.names
-        if not system.segments:
-            # A network that only fuses may come from a run without labels, or be a part of one that had
-            # any; whatever that one's classes are, they have no place here.
-            state = {key: state[key] for key in state if key in system.state_dict()}
-        elif names != (None if self.classes is None else self.classes.names):
-            raise OptionError(
-                f"{setting}: {origin} was trained on other classes than those of {self.pairs.source}"
-            )
-        try:
-            system.load_state_dict(state)
-        except RuntimeError as error:
-            raise OptionError(
-                f"{setting}: the network in {origin} differs from the one that {need} (encoder or widths)"
-            ) from error
+                need = f"phase {phase.name} makes"
+                taken.append(Taken(phase.keeps, "reuse", self.reuse[phase.name], need))
+        for each in taken:
+            self.origins += [origin for origin in each.load(self.pairs) if origin not in self.origins]
 
     def write_options(self, command: str | None) -> None:
         """Make the folder, and keep in it what a resume needs."""
@@ -380,18 +362,6 @@ class _Run:
 def _best_row(phase: Phase, rows: list[EpochRow]) -> EpochRow:
     """The epoch with the best validation, the earliest of equals."""
     return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: validation_of(phase, row))
-
-
-def _with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str, str]:
-    """What is reused, with the phases before it that train a part of it: training these would undo it."""
-    complete = dict(reuse)
-    for number, phase in enumerate(phases):
-        kept = {id(parameter) for parameter in phase.keeps.parameters()}
-        for earlier in phases[:number]:
-            trains_it = any(id(parameter) in kept for parameter in earlier.trained.parameters())
-            if phase.name in reuse and trains_it:
-                complete.setdefault(earlier.name, reuse[phase.name])
-    return complete
 
 
 def _hardware(accelerator: str) -> str:
