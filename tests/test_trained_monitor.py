@@ -563,9 +563,10 @@ def test_a_training_makes_a_monitor_that_every_command_takes(
     assert facts["pictures"] >= 70
     capsys.readouterr()
     common = ["--data", DATA, "--device", "cpu", "--monitor"]
-    assert main(["evaluate", str(tmp_path / "run"), *common, "--out", str(tmp_path / "scores")]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), *common]) == 0
     assert "band monitor, both: left out" in capsys.readouterr().out
-    assert "dropped" in json.loads((tmp_path / "scores" / "evaluation.json").read_text())["results"]["both"]
+    scores = tmp_path / "run" / "evaluation-test-monitor"
+    assert "dropped" in json.loads((scores / "evaluation.json").read_text())["results"]["both"]
     assert main(["predict", str(tmp_path / "run"), *common, "--out", str(tmp_path / "labels")]) == 0
     assert main(["info", str(tmp_path / "run")]) == 0
     assert "band monitor" in capsys.readouterr().out

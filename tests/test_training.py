@@ -533,7 +533,7 @@ class TestStartFrom:
             ({"start_from": "nowhere"}, "run folder nowhere is not there"),
             (
                 {"reuse": {"segmentation": "another"}},
-                "start_from: phase segmentation, which is reused from another, brings every weight of this network",
+                "start_from: phase segmentation, which is reused from another, brings every weight",
             ),
         ],
     )

@@ -78,6 +78,9 @@ def test_a_page_of_results_shows_what_was_fused_and_says_how_many(
     assert len(shown) == 2
     assert all("fused" in one and "label" not in one for one in shown)
     assert "2 of 3 pairs of" in page.read_text(encoding="utf-8")
+    for option in (["--split", "test"], ["--infrared_scaling", "minmax"]):
+        assert main(["view", str(out), "--out", str(page), *option]) == 2
+        assert f"leave out {option[0]}" in capsys.readouterr().err
 
 
 def test_results_of_a_source_with_several_splits_are_opened_again(tmp_path: Path) -> None:

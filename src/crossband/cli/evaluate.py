@@ -80,8 +80,8 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=str | None,
-        help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT, with --fusion of one run "
-        "RUN/fusion-SPLIT)",
+        help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT, with --monitor "
+        "RUN/evaluation-SPLIT-monitor, with --fusion of one run RUN/fusion-SPLIT)",
     )
     parser.add_argument("--precision", type=choice(PRECISIONS), default=PRECISIONS[0], help="of autocast")
     parser.add_argument(
@@ -191,13 +191,15 @@ def _evaluate_labels(options: Namespace) -> None:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
     check_classes(predictor.card.classes, pairs)
-    out = Path(options.out or _default_folder(Path(run), "evaluation", options.split, pairs.source))
+    # Scores with a monitor are others than those without, which they must not replace.
+    scored = f"{options.split}-monitor" if options.monitor else options.split
+    out = Path(options.out or _default_folder(Path(run), "evaluation", scored, pairs.source))
     supports = predictor.system.supports
     bands = combinations(supports, pairs.bands) if options.bands == "all" else [options.bands]
     with folder_lock(out):
         if not options.out:
             # Again, now that nobody else writes there.
-            _default_folder(Path(run), "evaluation", options.split, pairs.source)
+            _default_folder(Path(run), "evaluation", scored, pairs.source)
         evaluation = (
             _scored(options, predictor, pairs, bands)
             if launcher is None
@@ -332,9 +334,12 @@ def _evaluate_fusion(options: Namespace) -> None:
     print(f"written: {out}/fusion.{{txt,json,csv,html}}")
 
 
-def _default_folder(run: Path, kind: Literal["evaluation", "fusion"], split: str, source: str) -> Path:
-    """Where results go without --out. Raises OptionError where those on other data are there."""
-    folder = run / f"{kind}-{split}"
+def _default_folder(run: Path, kind: Literal["evaluation", "fusion"], scored: str, source: str) -> Path:
+    """Where results go without --out. scored: the split, and how, where there are two ways.
+
+    Raises OptionError where those on other data are there.
+    """
+    folder = run / f"{kind}-{scored}"
     try:
         before = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["source"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -49,15 +49,13 @@ def view(options: Namespace) -> None:
     if is_results(options.what):
         if options.split is not None:
             raise OptionError("a folder of results has no splits; leave out --split")
+        if options.infrared_scaling != "auto":
+            raise OptionError("results are shown as they were read; leave out --infrared_scaling")
         pairs = open_results(Path(options.what), rig=options.rig, frame=options.frame)
     else:
         source = with_rig(options.what, options.rig, options.frame)
         split = main_splits(source)[0] if options.split is None else options.split
-        pairs = open_pairs(
-            source,
-            split,
-            infrared_scaling="full-range" if source.startswith("scenes") else options.infrared_scaling,
-        )
+        pairs = open_pairs(source, split, infrared_scaling=options.infrared_scaling)
     if options.rerun is not None:
         from crossband.report.rerun_file import write_rerun
 
