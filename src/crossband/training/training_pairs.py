@@ -89,5 +89,5 @@ def _check_train(options: TrainOptions) -> None:
     splits = list_splits(options.data)
     if options.split not in splits and options.split == "train":
         raise OptionError(
-            f"{options.data} has no split 'train'; name one of {', '.join(splits)} with --split"
+            f"{options.data} has no split 'train'; give --split with one that it has: {', '.join(splits)}"
         )
