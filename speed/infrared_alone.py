@@ -6,8 +6,8 @@ PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run tr
 ``RUNS`` has under its name, which are those of `crossband train`, and is scored on the test split: on both
 bands, on infrared alone, and on infrared alone with recalibrated batch norms. What has a line is not run
 again, and what a run is taught by is trained first. Without the name of a run, the table is printed; with
-``--over infrared infrared-started``, what the runs that are named have over each of those. One thread by
-default.
+``--over infrared infrared-started``, what the runs that are named have over each of those, and for ``all`` in
+place of a set, what every run has over one on every set. One thread by default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any, cast
 
 import torch
@@ -48,6 +50,8 @@ DATASETS = {
     "cwfid": Dataset("folder:{pairs}/cwfid", 20, 4, CROP, 0.5),
     "scenes": Dataset("scenes,seed=0,train=320,val=0,test=100,size=120x160", 24, 8),
 }
+GIVEN = ("both", "infrared", "infrared, recalibrated")
+"""What a network that runs on infrared alone, or on both bands, is scored on."""
 
 
 OWN = {"infrared_norms": "own-statistics"}
@@ -142,6 +146,28 @@ def table(lines: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(rows)
 
 
+def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
+    """Markdown: by set, what every run has over another given the same: points (of how many seeds)."""
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for line in lines:
+        column = scores.setdefault((line["set"], line["given"]), {})
+        column.setdefault(line["run"], {})[int(line["seed"])] = 100 * float(line["mean_iou"])
+    there = [
+        (name, given) for name, given in product(DATASETS, GIVEN) if other in scores.get((name, given), {})
+    ]
+    rows = [["run", *(f"{name}: {given}" for name, given in there)]]
+    for run in RUNS:
+        cells = []
+        for column in there:
+            ours, theirs = scores[column].get(run, {}), scores[column][other]
+            gained = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+            cells.append(f"{mean(gained):+.1f} ({len(gained)})" if gained else "–")
+        if run != other and set(cells) != {"–"}:
+            rows.append([run, *cells])
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
 def scored(lines: Sequence[Mapping[str, str]], out: Path) -> list[Scored]:
     """What `paired.table_of_differences` needs of lines of one dataset."""
     return [
@@ -161,13 +187,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=list(DATASETS))
+    parser.add_argument(
+        "dataset", choices=[*DATASETS, ALL], help="all: with --over, an overview of every set"
+    )
     parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     run_arguments(parser, "runs/infrared-alone")
     parser.add_argument(
         "--over", nargs="+", default=[], help="train nothing; print differences to these runs"
     )
     arguments = parser.parse_args()
+    if arguments.dataset == ALL:
+        if len(arguments.over) != 1 or arguments.runs:
+            parser.error("all sets need one run, after --over, and no other")
+        print(overview(lines_of(arguments.out / "runs.csv"), *arguments.over))
+        return
     if arguments.over or not arguments.runs:
         lines = [line for line in lines_of(arguments.out / "runs.csv") if line["set"] == arguments.dataset]
         if arguments.over:

@@ -71,6 +71,23 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
     assert alone.endswith("| one seed: none | -1.0 to -1.0 |")
 
 
+@pytest.mark.parametrize("script", ["infrared_alone"], indirect=True)
+def test_an_overview_holds_every_run_against_one_on_every_set(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["cwfid,alone,0,both,0.60", "cwfid,alone,1,both,0.62", "cwfid,firm,0,both,0.61"]
+    lines += ["cwfid,firm,1,both,0.65", "cwfid,firm,2,both,0.99", "scenes,alone,0,infrared,0.5"]
+    lines += ["scenes,sgd,0,infrared,0.4", "scenes,visible,0,visible,0.3", "msrs_boxes,firm,0,both,0.2"]
+    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    rows = printed(script, ["all", "--over", "alone", "--out", tmp_path], monkeypatch, capsys)
+    assert rows == [
+        "| run | cwfid: both | scenes: infrared |",
+        "|---|---|---|",
+        "| firm | +2.0 (2) | – |",
+        "| sgd | – | -10.0 (1) |",
+    ]
+
+
 @pytest.mark.parametrize("script", ["thermal_streets"], indirect=True)
 def test_both_bands_are_held_against_what_a_plain_network_is_given(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
