@@ -85,6 +85,26 @@ def test_a_run_that_is_cut_at_every_point_ends_with_the_same_bits(
     assert not (folder / "checkpoints").exists()
 
 
+def test_curves_that_a_cut_left_behind_the_checkpoint_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after the last checkpoint of the run, before its epoch stands in the curves."""
+    folder = tmp_path / "cut"
+
+    def cut(folder: Path, rows: list[EpochRow]) -> None:
+        if len(rows) == 2:
+            raise PowerCutError
+        write_curves(folder, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossband.training.engine.write_curves", cut)
+        with pytest.raises(PowerCutError):
+            train(tiny_options(folder), quiet=True)
+    assert [row.epoch for row in read_curves(folder)] == [1]
+    resume(folder, quiet=True)
+    assert [row.epoch for row in read_curves(folder)] == [1, 2]
+
+
 def test_batch_norm_counters_count_every_step_once(whole: Path) -> None:
     """Three epochs of two steps (five pairs in full batches of two), and never a validation step.
 

@@ -273,6 +273,8 @@ class _Run:
         phase.keeps.to(memory_format=torch.contiguous_format)
         self.rows += module.rows
         if is_main_process():
+            # Again: a run that was cut off between the last checkpoint and its curves lacks a row.
+            write_curves(self.folder, self.rows)
             best = self._best(phase)
             if best.is_file():
                 load_weights(phase.keeps, best)
