@@ -99,6 +99,25 @@ def test_a_named_validation_split_leaves_the_training_pairs_whole(tmp_path: Path
     assert training["checkpoint"]["segmentation"]["chosen_by"].endswith("on val")
 
 
+@pytest.mark.parametrize(
+    ("part", "system", "message"),
+    [
+        ("label", "deeplabv3plus", "has no labels in split 'val'; validating on it needs them"),
+        ("infrared", "csknet", "phase csknet is validated on both, but .*split val, has no infrared images"),
+        ("visible", "deeplabv3plus", "phase segmentation is validated on visible, but .* no visible images"),
+    ],
+)
+def test_a_split_that_cannot_validate_is_refused_before_anything_is_trained(
+    part: str, system: str, message: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(pairs / "val" / part)
+    monkeypatch.setattr("crossband.training.engine.fit", lambda *given: pytest.fail("it was trained"))
+    options = tiny_options(tmp_path / "run", system, data=f"folder:{pairs}", validation="val")
+    with pytest.raises(PairError, match=message):
+        train(options, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_best_keeps_the_weights_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With scores that are told to it: the second of three epochs is best, and its weights are kept."""
     scores = iter([0.2, 0.6, 0.4])

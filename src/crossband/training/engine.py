@@ -38,7 +38,7 @@ from crossband.training.resolving import resolve
 from crossband.training.robust import can_drop_bands, runs_on_either_band
 from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
 from crossband.training.taking_over import Taken, check_start_is_kept, with_earlier
-from crossband.training.training_pairs import open_training_pairs, split_to_score
+from crossband.training.training_pairs import check_can_validate, open_training_pairs, split_to_score
 from crossband.weights import load_weights, make_card, save_run, save_weights
 
 AfterEpoch = Callable[[EpochRow], None]
@@ -160,6 +160,8 @@ class _Run:
                     f"phase {phase.name} of {self.options.system} trains on {' and '.join(sorted(needed))}, "
                     f"but {self.pairs.source} has no {missing[0]} images"
                 )
+        if self.validation is not None:
+            check_can_validate(self.phases, self.validation)
 
         if self.augmentation.band_dropout and not any(map(runs_on_either_band, self.phases)):
             raise OptionError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, main_splits, open_pairs
+from crossband.systems.base import Phase
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
@@ -42,7 +43,12 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
         )
     if options.validation is not None:
         # By the rule that "auto" chose for the training pairs, if that was asked for.
-        return pairs, opened(options.validation, str(pairs.scaling))
+        validation = opened(options.validation, str(pairs.scaling))
+        if validation.classes is None and not options.without_labels:
+            raise PairError(
+                f"{options.data} has no labels in split {options.validation!r}; validating on it needs them"
+            )
+        return pairs, validation
     if options.hold_out == 0:
         return pairs, None
     if len(pairs) < 2:
@@ -54,6 +60,20 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
             "a split that chooses the checkpoint with validation"
         )
     return kept, held
+
+
+def check_can_validate(phases: Iterable[Phase], pairs: Pairs) -> None:
+    """Raise PairError for pairs that lack a band which a phase is validated on."""
+    for phase in phases:
+        by_loss = phase.chosen_by == "loss"
+        wanted = (phase.reads or phase.validate[0],) if by_loss else phase.validate
+        for bands in wanted:
+            missing = sorted(set(BANDS if bands == "both" else (bands,)) - set(pairs.bands))
+            if missing:
+                raise PairError(
+                    f"phase {phase.name} is validated on {bands}, but {pairs.source}, split {pairs.split}, "
+                    f"has no {missing[0]} images"
+                )
 
 
 def split_to_score(options: TrainOptions, supports: Iterable[Bands]) -> str | None:
