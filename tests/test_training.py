@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -116,6 +117,17 @@ def test_a_split_that_cannot_validate_is_refused_before_anything_is_trained(
     with pytest.raises(PairError, match=message):
         train(options, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_without_a_counted_pixel_choose_no_epoch(pairs: Path, tmp_path: Path) -> None:
+    for path in (pairs / "val" / "label").iterdir():
+        Image.fromarray(np.full((32, 48), 255, np.uint8)).save(path)
+    options = tiny_options(tmp_path / "run", data=f"folder:{pairs}", validation="val")
+    with pytest.raises(PairError, match="split val, has a pixel that counts, so no score chooses the epoch"):
+        train(options, quiet=True)
+    assert not (tmp_path / "run").exists()
+    folder = train(replace(options, select="last"), quiet=True)
+    assert read_card(folder).training["checkpoint"]["segmentation"] == {"chosen_by": "last epoch", "epoch": 2}
 
 
 def test_best_keeps_the_weights_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

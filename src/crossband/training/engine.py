@@ -7,6 +7,7 @@ and ``card.json`` are there, and the checkpoints are gone.
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 from collections.abc import Callable
@@ -288,14 +289,15 @@ class _Run:
     def _keep_epoch(self, module: PhaseModule) -> None:
         """Keep the weights if they are the best so far, then the checkpoint, then the curves; then say so."""
         phase, trainer = module.phase, module.trainer
-        chooses = self.options.select == "best" and self.validation is not None
-        if (
-            chooses
-            and phase.chosen_by != "last"
-            and trainer.is_global_zero
-            and _best_row(phase, module.rows) is module.rows[-1]
-        ):
-            save_weights(phase.keeps, self._best(phase))
+        if self.options.select == "best" and self.validation is not None and phase.chosen_by != "last":
+            if math.isnan(validation_of(phase, module.rows[-1])):
+                raise PairError(
+                    f"no label of {self.validation.source}, split {self.validation.split}, has a pixel that "
+                    "counts, so no score chooses the epoch; validate on other pairs (validation, hold_out), "
+                    "or set select to last"
+                )
+            if trainer.is_global_zero and _best_row(phase, module.rows) is module.rows[-1]:
+                save_weights(phase.keeps, self._best(phase))
         checkpoint = self._checkpoint(phase)
         # Every process has a part in it, and the first one writes.
         with replacing(checkpoint) if trainer.is_global_zero else nullcontext(checkpoint) as temporary:
