@@ -511,6 +511,17 @@ class TestReuse:
             train(tiny_options(tmp_path / "run", "csknet", **infrared), quiet=True)
         assert not (tmp_path / "run").exists()
 
+    def test_of_another_band_is_refused(self, tmp_path: Path) -> None:
+        """It has the tensors of a teacher on visible images, and never saw one."""
+        network = {"decoder_channels": 16, "band": "infrared"}
+        recipe = {"epochs": 1, "batch_size": 4}
+        other = train(tiny_options(tmp_path / "infrared", network=network, recipe=recipe), quiet=True)
+        options = tiny_options(tmp_path / "run", "csknet", reuse={"teacher": str(other)})
+        message = "runs on infrared, but phase teacher makes a deeplabv3plus for visible"
+        with pytest.raises(OptionError, match=message):
+            train(options, quiet=True)
+        assert not (tmp_path / "run").exists()
+
     def test_of_other_classes_is_refused(self, visible_run: Path, pairs: Path, tmp_path: Path) -> None:
         """As many classes, but in another order: a teacher of these would teach nonsense."""
         declared = yaml.safe_load((pairs / "classes.yaml").read_text())

@@ -10,6 +10,7 @@ from crossband.errors import OptionError
 from crossband.pairs.base import Pairs
 from crossband.systems.base import Phase, System
 from crossband.terms import made_of, taken_over
+from crossband.text import listed
 from crossband.weights import load_run
 
 
@@ -44,6 +45,12 @@ class Taken:
         elif names != (None if pairs.classes is None else pairs.classes.names):
             raise OptionError(
                 f"{self.setting}: {self.origin} was trained on other classes than those of {pairs.source}"
+            )
+        elif self.setting == "reuse" and set(other.supports) != set(self.system.supports):
+            # What starts from other weights is trained on; what is reused must read what it was trained on.
+            raise OptionError(
+                f"{self.setting}: {self.origin} runs on {listed([*other.supports])}, but {self.need} a "
+                f"{self.system.name} for {listed([*self.system.supports])}"
             )
         try:
             self.system.load_state_dict(state)
