@@ -577,6 +577,10 @@ class TestStartFrom:
                 {"reuse": {"segmentation": "another"}},
                 "start_from: phase segmentation, which is reused from another, brings every weight",
             ),
+            (
+                {"system": "csknet", "loss": {"start": "teacher"}},
+                "start_from: phase csknet begins at other weights by loss.start teacher, which would undo it",
+            ),
         ],
     )
     def test_what_does_not_fit_is_refused(

@@ -77,6 +77,8 @@ class Phase:
     prepare: called before each epoch with its number, from 0, the number of epochs, and the rows of the
         phase's earlier ones. It depends on nothing else, so that a resumed training prepares as one that was
         not interrupted.
+    start_from: the option by which ``prepare`` begins at other weights than ``keeps`` has, in words; None
+        where the phase begins at these.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Phase:
     reads: Bands | None = None
     chooses: Literal["score", "loss", "last"] | None = None
     prepare: Callable[[int, int, Sequence[EpochRow]], None] | None = None
+    start_from: str | None = None
 
     @property
     def chosen_by(self) -> Literal["score", "loss", "last"]:

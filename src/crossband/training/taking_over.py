@@ -75,10 +75,19 @@ def with_earlier(reuse: Mapping[str, str], phases: Sequence[Phase]) -> dict[str,
 
 
 def check_start_is_kept(system: System, phases: Sequence[Phase], reuse: Mapping[str, str]) -> None:
-    """Raise OptionError where a reused phase brings all weights of the system that ``start_from`` is for."""
+    """Raise OptionError where a phase does not begin at the weights of the system that ``start_from`` is for:
+    one that is reused brings them all, and an option of the training may bring others.
+    """
     for phase in phases:
-        if phase.name in reuse and phase.keeps is system:
+        if phase.keeps is not system:
+            continue
+        if phase.name in reuse:
             raise OptionError(
                 f"start_from: phase {phase.name}, which is reused from {reuse[phase.name]}, brings every "
                 "weight of this network; leave one of the two out"
+            )
+        if phase.start_from is not None:
+            raise OptionError(
+                f"start_from: phase {phase.name} begins at other weights by {phase.start_from}, which would "
+                "undo it; leave start_from out, or set that option to its default"
             )

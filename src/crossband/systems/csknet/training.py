@@ -156,6 +156,7 @@ class CSKNetTraining(Training[CSKNet]):
                 loss=loss,
                 frozen=(teacher,),
                 prepare=prepare,
+                start_from="loss.start teacher" if self.start == "teacher" else None,
                 validate=("both", "infrared"),
             ),
         ]
