@@ -290,7 +290,7 @@ class _Run:
         """Keep the weights if they are the best so far, then the checkpoint, then the curves; then say so."""
         phase, trainer = module.phase, module.trainer
         if self.options.select == "best" and self.validation is not None and phase.chosen_by != "last":
-            if math.isnan(validation_of(phase, module.rows[-1])):
+            if phase.chosen_by == "score" and math.isnan(validation_of(phase, module.rows[-1])):
                 raise PairError(
                     f"no label of {self.validation.source}, split {self.validation.split}, has a pixel that "
                     "counts, so no score chooses the epoch; validate on other pairs (validation, hold_out), "

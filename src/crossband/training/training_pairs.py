@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
 from crossband.pairs.opening import list_splits, main_splits, open_pairs
-from crossband.systems.base import Phase
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
+
+if TYPE_CHECKING:
+    from crossband.systems.base import Phase
 
 
 def check_splits(options: TrainOptions) -> None:
