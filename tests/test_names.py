@@ -141,7 +141,7 @@ class OnePair(Pairs):
 
 @pytest.mark.parametrize("name", ["../../../up", "/up", "a/../../../../up"])
 def test_export_checks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(export, "open_pairs", lambda source, split, **options: OnePair(name))
+    monkeypatch.setattr(export, "open_splits", lambda source, splits, **options: [OnePair(name)])
     monkeypatch.setattr(export, "main_splits", lambda source: ["train"])
     with pytest.raises(PairError, match="leads out of its folder"):
         export_folder("mine", tmp_path / "out" / "pairs")

@@ -18,6 +18,7 @@ from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.opening import Source, list_splits, main_splits, open_pairs, parse_source, source_names
+from crossband.pairs.writing import write_image
 from crossband.report import contact_sheet
 
 
@@ -229,6 +230,21 @@ def test_deep_infrared_is_exported_in_full_depth(tmp_path: Path) -> None:
     for path in (tmp_path / "tree" / "train" / "thermal_raw").iterdir():
         exported = Image.open(tmp_path / "out" / "train" / "infrared" / path.name)
         np.testing.assert_array_equal(np.asarray(exported), np.asarray(Image.open(path)))
+
+
+def test_an_automatic_scaling_is_one_for_all_splits_of_an_export(tmp_path: Path) -> None:
+    values = {"train": np.linspace(7000, 8000, 108), "val": np.linspace(7600, 9000, 108)}
+    for split, infrared in values.items():
+        levels = infrared.reshape(9, 12).astype(np.uint16)
+        write_image(tmp_path / "pairs" / split / "infrared" / "a.png", levels)
+    export_folder(f"folder:{tmp_path / 'pairs'}", tmp_path / "out", infrared_scaling="auto")
+    of_800_counts = []
+    for split, infrared in values.items():
+        exported = np.asarray(Image.open(tmp_path / "out" / split / "infrared" / "a.png"))
+        within = (exported > 0) & (exported < 65535)
+        slope, begin = np.polyfit(infrared.reshape(9, 12)[within], exported[within], 1)
+        of_800_counts.append((800 * slope, begin + 7800 * slope))
+    np.testing.assert_allclose(of_800_counts[0], of_800_counts[1], atol=100)
 
 
 def test_exported_conditions(tmp_path: Path) -> None:

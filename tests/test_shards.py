@@ -19,7 +19,10 @@ from crossband.many.cluster import Launcher
 from crossband.many.jobs import Done, PredictParts, ScoreParts, begun
 from crossband.many.parts import Cut
 from crossband.many.working import do_parts
+from crossband.pairs.base import Listed
+from crossband.pairs.given import given_source
 from crossband.pairs.opening import list_splits
+from crossband.pairs.writing import png_bytes
 from crossband.weights import make_card, save_run
 from crossband.words import PAIR_COUNTS_NAME
 from tiny_systems import TINY, build
@@ -112,6 +115,16 @@ def test_one_shard_folders_of_splits_and_keys_with_folders(
     assert one[0].label is None
     with pytest.raises(CrossbandError, match="has no split 'val'; it has: test, train"):
         cb.open_pairs(f"shards:{tmp_path}", "val")
+
+
+def test_an_automatic_scaling_is_one_for_all_splits(tmp_path: Path) -> None:
+    for split, low in (("day", 7000), ("night", 7600)):
+        infrared = low + np.arange(108, dtype=np.uint16).reshape(9, 12)
+        write_shard(tmp_path / split / "a.tar", {f"{split}.infrared.png": png_bytes(infrared)})
+    given = given_source(f"shards:{tmp_path}", infrared_scaling="auto")
+    day, night = (item.pairs.scaling for item in given.pairs if isinstance(item, Listed))
+    assert day == night
+    assert day.limits == pytest.approx((7000, 7707), abs=1)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, images: dict[str, dict[str, bytes]]) -> None:

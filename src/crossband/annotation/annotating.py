@@ -18,7 +18,7 @@ from crossband.errors import OptionError, PairError, quoted
 from crossband.filling import check_fillable, filling
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs, PairView
 from crossband.pairs.export import export_pairs
-from crossband.pairs.opening import main_splits, open_pairs
+from crossband.pairs.opening import main_splits, open_splits
 from crossband.pairs.reading import read_label
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import LEGEND_NAME, legend
@@ -170,7 +170,7 @@ class _Corrected(PairView):
 def _opened(of: str, infrared_scaling: str, rig: str | None, frame: Band | None) -> list[Pairs]:
     if is_results(of):
         return [open_results(Path(of), rig=rig, frame=frame)]
-    return [open_pairs(of, split, infrared_scaling=infrared_scaling) for split in main_splits(of)]
+    return open_splits(of, main_splits(of), infrared_scaling=infrared_scaling)
 
 
 def _every(opened: Sequence[Pairs]) -> Iterator[tuple[str, Pair]]:

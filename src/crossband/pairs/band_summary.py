@@ -132,17 +132,19 @@ def summarise_files(
     return PairsSummary(_gathered(visible), _gathered(infrared))
 
 
-def summarise_pairs(pairs: Pairs, *, sample: int = SAMPLE) -> PairsSummary:
-    """Look at a sample of a list of pairs, as they are stored; generated ones count as 8-bit images.
+def summarise_pairs(*lists: Pairs, sample: int = SAMPLE) -> PairsSummary:
+    """Look at a sample of a list of pairs, or of several together, as they are stored; generated ones count
+    as 8-bit images.
 
     Those that cannot be read are passed over.
     """
-    indices = _spaced(len(pairs), sample)
-    stored = [files for files in map(pairs.stored, indices) if files is not None]
+    places = [(pairs, index) for pairs in lists for index in range(len(pairs))]
+    chosen = [places[place] for place in _spaced(len(places), sample)]
+    stored = [files for pairs, index in chosen if (files := pairs.stored(index)) is not None]
     if stored:
-        return summarise_files(stored, false_colour=pairs.false_colour, sample=sample)
+        return summarise_files(stored, false_colour=lists[0].false_colour, sample=sample)
     looks: dict[Band, list[_Look | None]] = {"visible": [], "infrared": []}
-    for index in indices:
+    for pairs, index in chosen:
         for band in pairs.bands:
             try:
                 levels = pairs.levels(index, band)

@@ -12,7 +12,7 @@ from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.headers import read_header
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import checked_name, place_of
-from crossband.pairs.opening import main_splits, open_pairs
+from crossband.pairs.opening import main_splits, open_splits
 from crossband.pairs.writing import csv_text, write_image, write_label, write_text
 from crossband.pictures import LEGEND_NAME, legend
 from crossband.yaml_files import yaml_text
@@ -31,6 +31,7 @@ def export_folder(
     source is deeper than 8 bits. 8-bit values are then spread over the 16-bit range, which full-range
     scaling undoes, and floats, which must lie in [0, 1], are rounded to it. Another infrared_scaling spreads
     what it takes to 0 and 1 over 16 bits: ``celsius(-20, 60)`` writes degrees, 0 for -20 and 65535 for 60.
+    "auto" chooses one rule for all splits.
     Ids that the source ignores become 255. Splits that only repeat pairs of others, such as ``test_night``,
     are left out; the conditions they tell are in each split's conditions.csv.
 
@@ -43,7 +44,7 @@ def export_folder(
     """
 
     def opened() -> list[Pairs]:
-        return [open_pairs(source, split, infrared_scaling=infrared_scaling) for split in main_splits(source)]
+        return open_splits(source, main_splits(source), infrared_scaling=infrared_scaling)
 
     export_pairs(opened, out, progress=progress)
 

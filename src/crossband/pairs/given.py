@@ -9,7 +9,7 @@ from pathlib import Path
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Listed, PairFiles, Pairs
 from crossband.pairs.matching import Matching, match_by_time, match_images
-from crossband.pairs.opening import main_splits, open_pairs, parse_source
+from crossband.pairs.opening import main_splits, open_splits, parse_source
 from crossband.pairs.time_stamps import Offsets
 from crossband.words import Band, Missing
 
@@ -70,10 +70,7 @@ def given_source(
     if missing is None and parsed.name in ("folder", "list") and parsed.options.get("pair") != "time":
         missing = "use"
     splits = [split] if split is not None else main_splits(source)
-    opened = [
-        open_pairs(source, name, infrared_scaling=infrared_scaling, labels=False, missing=missing)
-        for name in splits
-    ]
+    opened = open_splits(source, splits, infrared_scaling=infrared_scaling, labels=False, missing=missing)
     for pairs in opened:
         if missing == "use" and pairs.unpaired:
             raise OptionError(

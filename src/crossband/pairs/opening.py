@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError, did_you_mean, quoted
 from crossband.pairs.arrangement import PARTS, arrangement_of
-from crossband.pairs.auto_scaling import AUTO
+from crossband.pairs.auto_scaling import AUTO, automatic_scaling
+from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.base import Pairs, WithoutLabels
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.tree import Tree, open_tree
@@ -158,6 +160,27 @@ def open_pairs(
         )
     pairs.source = str(parsed)
     return pairs if labels else WithoutLabels(pairs)
+
+
+def open_splits(
+    source: str,
+    splits: Sequence[str],
+    *,
+    infrared_scaling: str = "full-range",
+    labels: bool = True,
+    missing: Missing | None = None,
+) -> list[Pairs]:
+    """Open several splits of a source under one infrared scaling; "auto" looks at a sample of all of them.
+
+    The rest is as in `open_pairs`, and so is what it raises.
+    """
+    if infrared_scaling == AUTO:
+        looked_at = [open_pairs(source, split, labels=False, missing=missing) for split in splits]
+        infrared_scaling = str(automatic_scaling(summarise_pairs(*looked_at).infrared))
+    return [
+        open_pairs(source, split, infrared_scaling=infrared_scaling, labels=labels, missing=missing)
+        for split in splits
+    ]
 
 
 def list_splits(source: str) -> list[str]:
