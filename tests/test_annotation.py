@@ -226,6 +226,40 @@ def test_predictions_are_annotated_and_come_back(folder: Path, tmp_path: Path) -
         assert np.array_equal(np.asarray(again[index].label), np.asarray(stored))
 
 
+@pytest.mark.parametrize("of", ["a source", "results"])
+def test_infrared_comes_back_as_it_is_stored(of: str, folder: Path, tmp_path: Path) -> None:
+    out, back, given = tmp_path / "out", tmp_path / "back", f"folder:{folder}"
+    shown = ["--infrared_scaling", "percentile(1, 99)"]
+    if of == "results":
+        system, run = tiny("csknet"), tmp_path / "run"
+        classes = Classes(tuple("abcde"), default_palette(5))
+        save_run(run, system, make_card(system, classes, "fixed(20000, 40000)", {}))
+        bands = [f"--{band}={folder / 'train' / band}" for band in ("visible", "infrared")]
+        assert main(["predict", str(run), *bands, "--out", str(tmp_path / "results")]) == 0
+        given, shown = str(tmp_path / "results"), []
+    assert main(["data", "annotate", given, "--format", "fiftyone", "--out", str(out), *shown]) == 0
+    assert main(["data", "labels", str(out), "--annotated", str(out), "--out", str(back)]) == 0
+    (split,) = (entry for entry in back.iterdir() if entry.is_dir())
+    for name in NAMES:
+        stored, again = (
+            np.asarray(Image.open(root / "infrared" / f"{name}.png")) for root in (folder / "train", split)
+        )
+        assert np.array_equal(again, stored)
+
+
+def test_degrees_come_back_by_the_scaling_that_they_were_shown_under(folder: Path, tmp_path: Path) -> None:
+    for path in (folder / "train" / "infrared").rglob("*.png"):
+        np.save(path.with_suffix(".npy"), np.full(SIZE, 20, np.float32))
+        path.unlink()
+    out, back = tmp_path / "out", tmp_path / "back"
+    shown = ["--infrared_scaling", "celsius(0, 40)"]
+    given = ["data", "annotate", f"folder:{folder}", "--format", "fiftyone", "--out", str(out)]
+    assert main([*given, *shown]) == 0
+    assert main(["data", "labels", str(out), "--annotated", str(out), "--out", str(back)]) == 0
+    again = np.asarray(Image.open(back / "train" / "infrared" / f"{NAMES[0]}.png"))
+    assert (again == 32768).all()
+
+
 def test_results_of_images_that_were_changed_are_refused(folder: Path, tmp_path: Path) -> None:
     train, fused = folder / "train", tmp_path / "fused"
     arguments = ["--visible", str(train / "visible"), "--infrared", str(train / "infrared")]

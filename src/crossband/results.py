@@ -37,7 +37,7 @@ class ResultPairs(Pairs):
 
     The images are those that the manifest names: each is known by its size in bytes and the time of its last
     change, so that none that was replaced meanwhile passes for it. registration: the rig that the results
-    were made with, where they were made of two folders.
+    were made with, where they were made of two folders. infrared_scaling: another rule than theirs.
 
     Raises OptionError for a folder without a manifest, one that is damaged, or a rig that is not the one;
     PairError for a folder without results.
@@ -45,7 +45,9 @@ class ResultPairs(Pairs):
 
     split = "all"
 
-    def __init__(self, folder: Path, registration: Registration | None = None):
+    def __init__(
+        self, folder: Path, registration: Registration | None = None, infrared_scaling: str | None = None
+    ):
         self.folder = folder
         self.source = str(folder)
         manifest = read_manifest(folder)
@@ -65,7 +67,7 @@ class ResultPairs(Pairs):
         for name, band, fault, dropped in read_faults(folder):
             if dropped:
                 self._dropped.setdefault(name, {})[band] = fault
-        self.scaling = InfraredScaling.parse(manifest.infrared_scaling or "full-range")
+        self.scaling = InfraredScaling.parse(infrared_scaling or manifest.infrared_scaling or "full-range")
         self.false_colour = manifest.false_colour
         self.registration = registration
         self.classes = _read_classes(folder / CLASSES_NAME) if manifest.command == "predict" else None
@@ -168,9 +170,13 @@ def is_results(text: str) -> bool:
     return (Path(text) / MANIFEST_NAME).is_file()
 
 
-def open_results(folder: Path, *, rig: str | None = None, frame: Band | None = None) -> ResultPairs:
-    """Open a folder of results. rig, frame: those that it was made with. Raises as `ResultPairs`."""
-    return ResultPairs(folder, registration_of(rig, frame))
+def open_results(
+    folder: Path, *, rig: str | None = None, frame: Band | None = None, infrared_scaling: str | None = None
+) -> ResultPairs:
+    """Open a folder of results. rig, frame: those that it was made with. infrared_scaling: another rule than
+    the one that it was made under. Raises as `ResultPairs`.
+    """
+    return ResultPairs(folder, registration_of(rig, frame), infrared_scaling)
 
 
 def _check_rig(manifest: Manifest, registration: Registration | None) -> None:

@@ -16,6 +16,7 @@ from crossband.annotation.labels import tool_labels
 from crossband.annotation.record import RECORD_NAME, Item, Record, file_name, read_record
 from crossband.errors import OptionError, PairError, quoted
 from crossband.filling import check_fillable, filling
+from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs, PairView
 from crossband.pairs.export import export_pairs
 from crossband.pairs.opening import main_splits, open_splits
@@ -26,6 +27,8 @@ from crossband.results import is_results, open_results
 from crossband.words import Band, Tool
 
 Progress = Callable[[int, int], None]
+
+_STORED = "full-range"
 
 _WRITERS = {"cvat": write_cvat, "label-studio": write_label_studio, "fiftyone": write_fiftyone}
 _READERS = {"cvat": read_cvat, "label-studio": read_label_studio, "fiftyone": read_fiftyone}
@@ -91,8 +94,10 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
 
     annotated: the folder that `annotate` wrote. corrected: what the tool exported: CVAT's archive in
     "Segmentation mask 1.1", Label Studio's JSON, or a folder or archive with ``labels/`` of FiftyOne. The
-    images are read from where they came from, at their full depth. Class ids are those of the labels that
-    were given to the tool; pixels without any are ``IGNORE_INDEX``.
+    images are read from where they came from: infrared with its stored values where these are integers of 8
+    or 16 bits, whatever scaling it was shown under; floats, and degrees under ``celsius``, by that scaling,
+    spread over 16 bits. Class ids are those of the labels that were given to the tool; pixels without any are
+    ``IGNORE_INDEX``.
 
     Raises OptionError for an out that is not empty or a damaged record; PairError for an export that cannot
     be used, or holds no mask of these pairs; what opening the pairs raises.
@@ -114,7 +119,7 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
         views: list[_Corrected] = []
 
         def opened() -> Sequence[Pairs]:
-            for pairs in _opened(record.of, record.infrared_scaling, record.rig, record.frame):
+            for pairs in _stored(record):
                 view = _Corrected(pairs, came, record.classes)
                 if len(view):
                     views.append(view)
@@ -171,6 +176,19 @@ def _opened(of: str, infrared_scaling: str, rig: str | None, frame: Band | None)
     if is_results(of):
         return [open_results(Path(of), rig=rig, frame=frame)]
     return open_splits(of, main_splits(of), infrared_scaling=infrared_scaling)
+
+
+def _stored(record: Record) -> list[Pairs]:
+    """The pairs that were annotated, their infrared as it is stored where a folder of pairs can hold that."""
+    shown = _opened(record.of, record.infrared_scaling, record.rig, record.frame)
+    if all(pairs.scaling.rule == "celsius" for pairs in shown):
+        return shown
+    infrared = summarise_pairs(*shown).infrared
+    if infrared is not None and not set(infrared.types) <= {"uint8", "uint16"}:
+        return shown
+    if record.results:
+        return [open_results(Path(record.of), rig=record.rig, frame=record.frame, infrared_scaling=_STORED)]
+    return open_splits(record.of, main_splits(record.of), infrared_scaling=_STORED)
 
 
 def _every(opened: Sequence[Pairs]) -> Iterator[tuple[str, Pair]]:
