@@ -89,15 +89,19 @@ def test_a_lens_bends_and_straightens_as_opencv_does() -> None:
     np.testing.assert_allclose(LENS.bent(LENS.straightened(points)), points, atol=1e-3)
 
 
+FOUR_NUMBERS = "K: [9, 0, 1, 0, 9, 1, 0, 0, 1]\nD: [0.1, 0, 0, 0]\n"
+
+
 def test_lens_files_of_numpy_opencv_and_ros(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", intrinsic_matrix=LENS.matrix, distCoeff=[LENS.distortion])
     storage = cv2.FileStorage(str(tmp_path / "b.yaml"), cv2.FILE_STORAGE_WRITE)
+    storage.write("fisheye_model", 0)
     storage.write("camera_matrix", LENS.matrix)
     storage.write("distortion_coefficients", np.array([LENS.distortion]))
     storage.release()
     numbers = ", ".join(str(value) for value in LENS.matrix.ravel())
     (tmp_path / "c.yaml").write_text(
-        "image_width: 320\nimage_height: 240\ncamera_name: left\n"
+        "image_width: 320\nimage_height: 240\ncamera_name: left\ndistortion_model: plumb_bob\n"
         f"camera_matrix:\n  rows: 3\n  cols: 3\n  data: [{numbers}]\n"
         f"distortion_coefficients:\n  rows: 1\n  cols: 5\n  data: {list(LENS.distortion)}\n"
     )
@@ -114,6 +118,8 @@ def test_lens_files_of_numpy_opencv_and_ros(tmp_path: Path) -> None:
         ("a.yaml", "- 1\n", "no mapping"),
         ("a.npz", "no archive", "no calibration"),
         ("a.yaml", "K: [0, 0, 1, 0, 2, 1, 0, 0, 1]\nD: [0, 0, 0, 0]\n", "above 0"),
+        ("a.yaml", f"{FOUR_NUMBERS}distortion_model: equidistant\n", "model 'equidistant', which"),
+        ("a.yaml", f"{FOUR_NUMBERS}fisheye_model: 1\n", "model fisheye, which"),
     ],
 )
 def test_files_that_are_no_lens_are_named(tmp_path: Path, name: str, content: str, said: str) -> None:

@@ -17,6 +17,8 @@ from crossband.yaml_files import parse_yaml
 
 _MATRIX = ("camera_matrix", "cameramatrix", "intrinsic_matrix", "intrinsics", "intrinsic", "mtx", "k")
 _DISTORTION = ("distortion_coefficients", "distcoeffs", "distcoeff", "dist_coeffs", "distortion", "dist", "d")
+_MODELS = ("", "plumb_bob", "rational_polynomial", "radtan", "none")
+"""What files call the distortion of a `Lens`, where they name it; that of fisheye lenses is another one."""
 _COUNTS = (4, 5, 8, 12, 14)
 _MOST_BYTES = 1 << 20
 _NO_CALIBRATION = (
@@ -101,12 +103,13 @@ def read_lens(path: Path) -> Lens:
     """Read a calibration: an ``.npz`` of NumPy, or the YAML of OpenCV's calibration and of ROS's camera_info.
 
     The camera matrix and the distortion coefficients may go by their usual names. Raises OptionError, naming
-    the file, for anything else.
+    the file, for anything else, and for a calibration that names another model, as that of a fisheye lens.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise OptionError(f"more than {_MOST_BYTES >> 10} KiB; a calibration is some numbers")
         values = _from_npz(path) if path.suffix.lower() == ".npz" else _from_yaml(path)
+        _check_model(values)
         matrix = _named(values, _MATRIX, "camera matrix")
         distortion = _named(values, _DISTORTION, "distortion coefficients")
         if matrix.size != 9:
@@ -142,6 +145,21 @@ def _from_yaml(path: Path) -> dict[str, Any]:
         str(name): value["data"] if isinstance(value, dict) and "data" in value else value
         for name, value in values.items()
     }
+
+
+def _check_model(values: dict[str, Any]) -> None:
+    """Raises OptionError for coefficients of another model: as many numbers, which mean something else."""
+    model = str(values.get("distortion_model", "")).lower()
+    if model not in _MODELS:
+        told = quoted(model)
+    elif values.get("fisheye_model"):
+        told = "fisheye"
+    else:
+        return
+    raise OptionError(
+        f"its distortion is of the model {told}, which is not read; calibrate the camera with OpenCV's plain "
+        "model (plumb_bob or rational_polynomial), or straighten the images first and leave the lens out"
+    )
 
 
 def _named(values: dict[str, Any], names: tuple[str, ...], what: str) -> np.ndarray:
