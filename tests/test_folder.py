@@ -118,6 +118,20 @@ class TestLayout:
         np.testing.assert_array_equal(np.rint(pair.visible * 255), image[..., :3])
         np.testing.assert_array_equal(np.rint(pair.infrared * 255), image[..., 3])
 
+    def test_folders_that_are_links_are_followed_and_end(self, tmp_path: Path) -> None:
+        put_simple(tmp_path / "disk", "drive", "a", "b")
+        put_simple(tmp_path / "pairs", "train", "c")
+        for band in ("visible", "infrared"):
+            inside, elsewhere = tmp_path / "pairs" / "train" / band, tmp_path / "disk" / "drive" / band
+            (inside / "drive").symlink_to(elsewhere)
+            # From there back, and to where it lies.
+            (elsewhere / "back").symlink_to(inside)
+            (inside / "up").symlink_to("..")
+        pairs = FolderPairs(tmp_path / "pairs", "train", labels=False)
+        assert [pairs.name(index) for index in range(len(pairs))] == ["c", "drive/a", "drive/b"]
+        names = [files.name for files in match_images(tmp_path / "pairs/train/visible/{id}/a.png", None)]
+        assert names == ["drive"]
+
     def test_scaling_is_used_and_checked(self, tmp_path: Path) -> None:
         put_simple(tmp_path, "train", "a", "b")
         pairs = FolderPairs(tmp_path, "train", infrared_scaling="fixed(0, 20)")

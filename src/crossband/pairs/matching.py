@@ -162,15 +162,19 @@ def find_images(place: Path) -> dict[str, Path]:
     """The images of a folder, or those that fit a pattern with ``{id}``, by name.
 
     In a folder and those below it, a name is the path in it, with ``/`` and without suffix; by a pattern,
-    what stands for ``{id}``. A pattern without an image's suffix takes all of them.
+    what stands for ``{id}``. A pattern without an image's suffix takes all of them. Links to folders are
+    followed, but for those that lead back to where they lie.
 
     Raises PairError if there is none, for two of one name, and for a name that is no name of a pair.
     """
-    root, fits = (place, None) if not is_pattern(place) else _split_pattern(place)
+    root, fits, deepest = (place, None, None) if not is_pattern(place) else _split_pattern(place)
     images: dict[str, Path] = {}
     videos = [place] if fits is not None and _is_video(place) else []
-    for above, folders, files in os.walk(root):
-        folders[:] = [entry for entry in folders if not entry.startswith(".")]
+    for above, folders, files in os.walk(root, followlinks=True):
+        inside = Path(above).relative_to(root)
+        shown = [entry for entry in folders if not entry.startswith(".")]
+        deep = len(inside.parts) == deepest
+        folders[:] = [] if deep else [entry for entry in shown if not _leads_back(root, inside / entry)]
         for file in files:
             path = Path(above, file)
             if fits is None and _is_video(path) and not file.startswith("."):
@@ -201,8 +205,17 @@ def find_images(place: Path) -> dict[str, Path]:
     return images
 
 
-def _split_pattern(pattern: Path) -> tuple[Path, re.Pattern[str]]:
-    """The folder that a pattern's images lie in, and what their paths in it look like."""
+def _leads_back(root: Path, inside: Path) -> bool:
+    """Whether a folder below a root is a link to one that it lies in, so that its paths have no end."""
+    folder = root / inside
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any((root / above).resolve().is_relative_to(target) for above in inside.parents)
+
+
+def _split_pattern(pattern: Path) -> tuple[Path, re.Pattern[str], int]:
+    """The folder that a pattern's images lie in, what their paths in it look like, and how deep they lie."""
     above = [part for part in pattern.parents if ID not in str(part)]
     rest = pattern.relative_to(above[0]).as_posix()
     suffix = ""
@@ -210,7 +223,8 @@ def _split_pattern(pattern: Path) -> tuple[Path, re.Pattern[str]]:
         rest, suffix = rest[: -len(pattern.suffix)], pattern.suffix
     before, *after = (re.escape(part) for part in rest.split(ID))
     ending = re.escape(suffix) or f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})"
-    return above[0], re.compile(f"{before}(?P<id>[^/]+){'(?P=id)'.join(after)}(?i:{ending})")
+    fits = re.compile(f"{before}(?P<id>[^/]+){'(?P=id)'.join(after)}(?i:{ending})")
+    return above[0], fits, rest.count("/")
 
 
 def _given(visible: Path | None, infrared: Path | None) -> dict[str, Path]:
