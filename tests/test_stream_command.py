@@ -109,6 +109,10 @@ def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.
     assert len(found["3"]) == len(found["1"]) == 6
     flicker = {key: sum(int((a != b).sum()) for a, b in pairwise(maps)) for key, maps in found.items()}
     assert 0 < flicker["3"] < flicker["1"]
+    more = ["--show", "fused", "--device", "cpu", "--out", str(recorded / "shown")]
+    why = refused([*command(recorded, str(recorded / "run")), *more], capsys)
+    assert "csknet fuses no pictures that --show fused could show" in why
+    assert not (recorded / "shown").exists()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -409,6 +413,8 @@ def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["stream", "average", "--visible", "bag:x"], "write bag:PATH,/topic"),
         ([*command(recorded), "--video", "a.gif"], "cannot write '.gif'"),
         ([*command(recorded), "--smooth", "2"], "an odd number"),
+        ([*command(recorded), "--smooth", "3"], "average only fuses: there are no labels to smooth"),
+        ([*command(recorded), "--show", "overlay"], "average only fuses, and gives no labels that --show"),
         ([*command(recorded), "--max_gap", "soon"], "no span of time"),
         ([*command(recorded), "--ignore", "rain"], "the faults are no frame, frozen"),
         ([*command(recorded), "--rate", "0"], "recordings of 0 frames a second; give a rate"),

@@ -147,6 +147,11 @@ def stream(options: Namespace) -> None:
 
     own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling", "monitor")
     predictor = load(options.run, false_colour=false_colour, **{name: options[name] for name in own})
+    name, segments, fuses = (getattr(predictor.system, what) for what in ("name", "segments", "fuses"))
+    if options.show == "fused" and not fuses:
+        raise OptionError(f"{name} fuses no pictures that --show fused could show; leave it out")
+    if options.show == "overlay" and not segments:
+        raise OptionError(f"{name} only fuses, and gives no labels that --show overlay could show")
     clock = RealClock()
     cameras = open_cameras(
         options.visible,
@@ -174,7 +179,7 @@ def stream(options: Namespace) -> None:
                 "(--smooth_scaling)",
                 file=sys.stderr,
             )
-        done = _run(running, options, "overlay" if predictor.system.segments else "fused")
+        done = _run(running, options, "overlay" if segments else "fused")
     if done.results or done.interruption is not None:
         print(running.statistics.text(running.dropped()))
     if done.interruption is not None:

@@ -84,7 +84,9 @@ class Stream:
         self._pairing = Pairing(periods, max_gap=max_gap, ignore=ignore)
         classes = predictor.card.classes
         vote = LabelVote(smooth, 1 if classes is None else len(classes))
-        self._vote = vote if smooth > 1 and classes is not None else None
+        if smooth > 1 and classes is None:
+            raise OptionError(f"{predictor.system.name} only fuses: there are no labels to smooth")
+        self._vote = vote if smooth > 1 else None
         self._scaling: ScalingMean | None = None
         if smooth_scaling != 1:
             self._scaling = ScalingMean(smooth_scaling, predictor.scaling, predictor.false_colour)
