@@ -407,6 +407,7 @@ class TestCameras:
 
 
 def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [f"--visible={recorded / 'visible'}", f"--infrared={recorded / 'infrared' / '..' / 'visible'}"]
     for more, why in (
         (["stream", "average"], "give --visible, --infrared, or both"),
         (["stream", "average", "--visible", "nothing.mp4"], "'nothing.mp4' is no camera: give an index"),
@@ -416,6 +417,7 @@ def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([*command(recorded), "--smooth", "3"], "average only fuses: there are no labels to smooth"),
         ([*command(recorded), "--show", "overlay"], "average only fuses, and gives no labels that --show"),
         ([*command(recorded), "--max_gap", "soon"], "no span of time"),
+        (["stream", "average", *both], "is given as both bands, but a stream reads one band of a file"),
         ([*command(recorded), "--ignore", "rain"], "the faults are no frame, frozen"),
         ([*command(recorded), "--rate", "0"], "recordings of 0 frames a second; give a rate"),
         ([*command(recorded), "--rate", "-5"], "recordings of -5 frames a second; give a rate"),

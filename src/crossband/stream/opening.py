@@ -74,7 +74,8 @@ def open_cameras(
     give infrared in degrees Celsius under these conditions, for the rule ``celsius``.
 
     Recordings whose times do not meet begin together. Raises as `open_frames`, `find_images`, `check_rate`
-    and `check_camera`, OptionError for a camera or a bag where degrees are asked for.
+    and `check_camera`, OptionError for a camera or a bag where degrees are asked for, and for one folder as
+    both bands: a recording is read as one band.
     """
     check_rate(rate)
     texts: dict[Band, str] = {
@@ -84,6 +85,14 @@ def open_cameras(
         raise OptionError(
             f"{quoted(infrared)} gives no degrees, which the infrared scaling celsius asks for; use a run "
             "with a rule such as fixed(low, high)"
+        )
+    folders = {Path(text).expanduser().resolve() for text in texts.values() if not is_live(text)}
+    if len(texts) == 2 and len(folders) == 1 and folders.pop().is_dir():
+        folder = texts["visible"]
+        raise OptionError(
+            f"{quoted(folder)} is given as both bands, but a stream reads one band of a file; of files that "
+            f"hold both, `crossband data export 'folder:{folder},visible=.,infrared=.' --out DIR` makes a "
+            "folder for each band"
         )
     recordings = {
         band: _recording(text, band, rate, degrees if band == "infrared" else None)
