@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import crossband as cb
+import fake_trees
 from command_line import refused
 from crossband.cli import main
 from crossband.pairs.writing import write_image, write_label
@@ -90,6 +92,28 @@ def test_results_of_a_source_with_several_splits_are_opened_again(tmp_path: Path
     shown = data_of(page)
     assert {one["name"].partition("/")[0] for one in shown} == {"train", "val", "test"}
     assert all({"visible", "infrared", "fused"} <= set(one) for one in shown)
+
+
+@pytest.mark.parametrize("split", [None, "night 2", "a+b"])
+def test_recordings_of_any_name_are_opened_again(split: str | None, tmp_path: Path) -> None:
+    recordings = ["day 1", "night 2", "a+b"]
+    for recording in recordings:
+        write_image(tmp_path / "my drive" / recording / "infrared" / "x.png", scene("infrared", 0))
+    out, page = tmp_path / "fused", tmp_path / "view.html"
+    arguments = ["fuse", "guided", "--data", f"folder:{tmp_path / 'my drive'}", "--out", str(out)]
+    assert main([*arguments, *([] if split is None else ["--split", split])]) == 0
+    assert main(["view", str(out), "--out", str(page)]) == 0
+    names = {one["name"] for one in data_of(page)}
+    assert names == ({f"{recording}/x" for recording in recordings} if split is None else {"x"})
+
+
+def test_results_of_joined_splits_are_opened_again(tmp_path: Path) -> None:
+    fake_trees.mfnet_original(tmp_path / "tree")
+    source, out, page = f"mfnet:{tmp_path / 'tree'}", tmp_path / "fused", tmp_path / "view.html"
+    assert main(["fuse", "average", "--data", source, "--split", "train+val", "--out", str(out)]) == 0
+    assert main(["view", str(out), "--out", str(page)]) == 0
+    pairs = cb.open_pairs(source, "train+val")
+    assert {one["name"] for one in data_of(page)} == {pairs.name(index) for index in range(len(pairs))}
 
 
 def test_results_know_their_rig(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
