@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from crossband.rig.rig import Rig
 
 
+_OF_ALIGNING = (
+    *("visible", "infrared", "out", "points", "visible_lens", "infrared_lens", "baseline", "plane", "focal"),
+    "report",
+)
+
+
 def align_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--visible", type=str | None, help="folder of visible images, or one")
     parser.add_argument(
@@ -75,6 +81,11 @@ def align_arguments(parser: ArgumentParser) -> None:
 
 def align(options: Namespace) -> int:
     if options.check is not None:
+        given = [name for name in _OF_ALIGNING if options[name] is not None]
+        if given:
+            raise OptionError(
+                f"--check measures pairs as they are and aligns nothing; leave out --{given[0]}, or --check"
+            )
         return _check(options)
     if any(options[name] is not None for name in ("rig", "frame", "split")):
         raise OptionError("--rig, --frame and --split belong to --check; leave them out")

@@ -41,6 +41,10 @@ class Cameras:
                 raise OptionError(f"--{name} must be above 0, not {value:g}")
         if (self.baseline is None) != (self.plane is None):
             raise OptionError("--baseline and --plane tell the depths together; give both, or neither")
+        if self.focal is not None and self.baseline is None:
+            raise OptionError(
+                "--focal tells the depths with --baseline and --plane; give these too, or leave it out"
+            )
         if self.baseline is not None and self.focal_pixels is None:
             raise OptionError(
                 "the depths need the infrared camera's focal length too; give --focal PIXELS or "
