@@ -63,6 +63,12 @@ class TestCommand:
         monkeypatch.setitem(sys.modules, "gradio", None)
         assert "pip install 'crossband[serve]'" in refused(["serve", "average"], capsys)
 
+    def test_a_scaling_that_no_run_takes_is_refused(
+        self, capsys: pytest.CaptureFixture[str], street_run: Path
+    ) -> None:
+        told = refused(["serve", str(street_run), "--infrared_scaling", "minmax"], capsys)
+        assert "--infrared_scaling is for systems that need no training" in told
+
     @needs_gradio
     def test_what_is_refused(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -77,11 +77,15 @@ def serve(options: Namespace) -> None:
     registration_of(options.rig, options.frame)
     for run in options.runs:
         check_usable(run)
+    untrained = [run for run in options.runs if _needs_no_training(run)]
+    if options.infrared_scaling is not None and not untrained:
+        raise OptionError(
+            "--infrared_scaling is for systems that need no training, and none is served: a run has its own; "
+            "leave it out"
+        )
     check_installed()
     socket = listening(options.host, options.port)
     from crossband.predictor import load
-    from crossband.run_card import check_run
-    from crossband.runtime.exported import is_exported
     from crossband.serve.running import serve as run_server
     from crossband.serve.service import Service
 
@@ -89,8 +93,7 @@ def serve(options: Namespace) -> None:
     how = {name: options[name] for name in own} | {"false_colour": false_colour}
     predictors: dict[str, Predictor] = {}
     for run in options.runs:
-        untrained = not is_exported(Path(run)) and "://" not in run and check_run(run) is None
-        scaling = options.infrared_scaling if untrained else None
+        scaling = options.infrared_scaling if run in untrained else None
         predictors[_name(run, predictors)] = load(run, infrared_scaling=scaling, **how)
     host = f"[{options.host}]" if ":" in options.host else options.host
 
@@ -100,6 +103,13 @@ def serve(options: Namespace) -> None:
             print(f"note: {options.host} is open to whoever can reach it; there is no password")
 
     run_server(Service(predictors, limits), socket, ready)
+
+
+def _needs_no_training(run: str) -> bool:
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    return not is_exported(Path(run)) and "://" not in run and check_run(run) is None
 
 
 def _name(run: str, taken: Mapping[str, object]) -> str:
