@@ -117,6 +117,15 @@ def test_one_shard_folders_of_splits_and_keys_with_folders(
         cb.open_pairs(f"shards:{tmp_path}", "val")
 
 
+def test_a_split_may_be_called_all(tmp_path: Path, images: dict[str, dict[str, bytes]]) -> None:
+    first = next(iter(images.values()))
+    for split in ("all", "night"):
+        write_shard(tmp_path / split / "a.tar", {f"{split}.infrared.png": first["infrared"]})
+    assert list_splits(f"shards:{tmp_path}") == ["all", "night"]
+    opened = [cb.open_pairs(f"shards:{tmp_path}", split) for split in ("all", "night")]
+    assert [pairs.name(0) for pairs in opened] == ["all", "night"]
+
+
 def test_an_automatic_scaling_is_one_for_all_splits(tmp_path: Path) -> None:
     for split, low in (("day", 7000), ("night", 7600)):
         infrared = low + np.arange(108, dtype=np.uint16).reshape(9, 12)

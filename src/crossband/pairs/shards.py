@@ -79,7 +79,8 @@ class ShardPairs(Pairs):
         if self.split not in splits:
             raise unknown_split(self.source, self.split, splits)
         self.false_colour, self.registration = false_colour, registration
-        samples = _samples(_shards(root if self.split == WHOLE else root / self.split))
+        whole = root.is_file() or bool(_shards(root))
+        samples = _samples(_shards(root if whole else root / self.split))
         self.bands = tuple(band for band in BANDS if any(band in sample.members for sample in samples))
         self._samples, self.unpaired = self._complete(samples, missing)
         self.classes = self._classes(root) if labels else None
