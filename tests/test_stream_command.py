@@ -93,6 +93,19 @@ def test_a_dead_camera_is_told_in_pictures_lines_and_table(
     assert "moments.csv is there already" in refused([*command(recorded), "--out", str(out)], capsys)
 
 
+def test_moments_without_a_result_are_not_counted_as_results(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = recorded / "out"
+    visible = ["--visible", str(recorded / "visible")]
+    # Black from 1 s to 2 s.
+    assert main(["stream", "guided", *visible, "--count", "24", "--out", str(out)]) == 0
+    rows = table(out)
+    assert sum(row["bands"] == "visible" for row in rows) == 24
+    assert len(rows) > 24
+    assert capsys.readouterr().out.startswith("24 results")
+
+
 def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system = csknet()
     # At its start it has one class for every pixel.

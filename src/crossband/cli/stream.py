@@ -229,7 +229,7 @@ def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
             path = None if options.rerun is None else Path(options.rerun)
             recording = held.enter_context(recording_moments(path, running.predictor.card.classes))
         try:
-            for number, moment in enumerate(running):
+            for moment in running:
                 done.results += moment.prediction is not None
                 done.why = moment.why or done.why
                 began = running.clock.now()
@@ -253,7 +253,7 @@ def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
                 if time.monotonic() - told >= _EVERY:
                     told = time.monotonic()
                     print(running.statistics.text(running.dropped()).splitlines()[0], file=sys.stderr)
-                if options.count is not None and number + 1 >= options.count:
+                if options.count is not None and done.results >= options.count:
                     break
         except KeyboardInterrupt as interruption:
             done.interruption = interruption

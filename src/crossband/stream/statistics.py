@@ -12,10 +12,10 @@ _KEPT = 2000
 
 
 class Statistics:
-    """Counts and durations of a stream. moments: results given. dropped: pairs that were not run."""
+    """Counts and durations of a stream. results: those given. dropped: pairs that were not run."""
 
     def __init__(self) -> None:
-        self.moments = self.dropped = 0
+        self.results = self.dropped = 0
         self._first: int | None = None
         self._last = 0
         self._stages: dict[str, deque[int]] = {}
@@ -24,9 +24,9 @@ class Statistics:
         """One more duration of a stage."""
         self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(nanoseconds)
 
-    def moment(self, now: int) -> None:
+    def result(self, now: int) -> None:
         """One more result."""
-        self.moments += 1
+        self.results += 1
         self._first = now if self._first is None else self._first
         self._last = now
 
@@ -35,7 +35,7 @@ class Statistics:
         """Results a second, None before there are two."""
         if self._first is None or self._last <= self._first:
             return None
-        return (self.moments - 1) * 1e9 / (self._last - self._first)
+        return (self.results - 1) * 1e9 / (self._last - self._first)
 
     def percentiles(self) -> dict[str, tuple[float, float, float]]:
         """Milliseconds of each stage: median, 95 % and 99 %."""
@@ -50,7 +50,7 @@ class Statistics:
         rate = "" if self.rate is None else f", {self.rate:.3g} a second"
         frames = ", ".join(f"{count} {band}" for band, count in dropped.items())
         lines = [
-            f"{self.moments} results{rate}; dropped: {self.dropped} pairs"
+            f"{self.results} results{rate}; dropped: {self.dropped} pairs"
             + (f", {frames} frames" if frames else "")
         ]
         for stage, (low, high, most) in self.percentiles().items():

@@ -187,8 +187,8 @@ class Stream:
         ended = self.clock.now()
         if prediction is not None:
             self.statistics.note("predict", ended - began)
+            self.statistics.result(ended)
         self._told = match.time
-        self.statistics.moment(ended)
         return Moment(match.time, match, prediction, faults, tuple(changes), why)
 
     def _predicted(self, match: Match) -> tuple[Prediction | None, str | None]:
