@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import crossband as cb
@@ -105,6 +106,20 @@ def test_recordings_of_any_name_are_opened_again(split: str | None, tmp_path: Pa
     assert main(["view", str(out), "--out", str(page)]) == 0
     names = {one["name"] for one in data_of(page)}
     assert names == ({f"{recording}/x" for recording in recordings} if split is None else {"x"})
+
+
+def test_results_of_frames_are_opened_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for band in ("visible", "infrared"):
+        frames = np.stack([scene("infrared", number) for number in range(2)])
+        tifffile.imwrite(f"{band}.tif", frames, photometric="minisblack")
+    source = "frames:infrared.tif,visible=visible.tif"
+    assert main(["fuse", "average", "--data", source, "--out", "fused"]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["view", "../fused", "--out", "view.html"]) == 0
 
 
 def test_results_of_joined_splits_are_opened_again(tmp_path: Path) -> None:

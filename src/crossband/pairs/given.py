@@ -9,7 +9,7 @@ from pathlib import Path
 from crossband.errors import OptionError, PairError
 from crossband.pairs.base import Listed, PairFiles, Pairs
 from crossband.pairs.matching import Matching, match_by_time, match_images
-from crossband.pairs.opening import main_splits, open_splits, parse_source
+from crossband.pairs.opening import Source, main_splits, open_splits, parse_source
 from crossband.pairs.time_stamps import Offsets
 from crossband.words import Band, Missing
 
@@ -79,7 +79,6 @@ def given_source(
             )
         if missing == "error" and pairs.unpaired:
             raise PairError(f"{pairs.source}: {pairs.offsets}; raise max_gap, or leave these out")
-    path = None if parsed.path is None else parsed.path.absolute()
     return Given(
         [
             _item(
@@ -90,8 +89,18 @@ def given_source(
         ],
         [left for pairs in opened for left in pairs.unpaired],
         [pairs.offsets for pairs in opened if pairs.offsets is not None],
-        f"{replace(parsed, path=path)} {'+'.join(splits)}",
+        f"{_anywhere(parsed)} {'+'.join(splits)}",
     )
+
+
+def _anywhere(source: Source) -> Source:
+    """A source as it can be opened from any folder: its paths are absolute, as far as options can hold them."""
+    paths = ("rig", "visible") if source.name == "frames" else ("rig",)
+    absolute = {key: str(Path(source.options[key]).absolute()) for key in paths if key in source.options}
+    # A comma would end the option, and what begins with ~ is another place.
+    held = {key: path for key, path in absolute.items() if "," not in path and "/~" not in path}
+    path = None if source.path is None else source.path.absolute()
+    return replace(source, path=path, options=source.options | held)
 
 
 def _item(pairs: Pairs, index: int, name: str) -> PairFiles | Listed:
