@@ -168,6 +168,10 @@ def test_a_diverging_training_stops_with_a_reason_and_without_a_card(tmp_path: P
     [
         ({"split": "test"}, "test split"),
         ({"validation": "test"}, "test split"),
+        ({"split": "train+test"}, "test split"),
+        ({"validation": "test_night"}, "test split"),
+        ({"validation": "train"}, "split 'train' is trained on"),
+        ({"split": "train+val", "validation": "val"}, "split 'val' is trained on"),
         ({"recipe": {"epoch": 3}}, "epoch"),
         ({"augmentation": {"flips": 3}}, "flips"),
         ({"network": {"exchanges": False}}, "exchange"),

@@ -94,7 +94,7 @@ def given_source(
 
 
 def _anywhere(source: Source) -> Source:
-    """A source as it can be opened from any folder: its paths are absolute, as far as options can hold them."""
+    """A source as it can be opened from any folder: its paths are absolute, where options can hold such."""
     paths = ("rig", "visible") if source.name == "frames" else ("rig",)
     absolute = {key: str(Path(source.options[key]).absolute()) for key in paths if key in source.options}
     # A comma would end the option, and what begins with ~ is another place.

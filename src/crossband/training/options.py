@@ -13,6 +13,9 @@ from crossband.option_types import check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
+_FOR_TESTING = {"test", "test_day", "test_night"}
+"""Alone or joined with others; of benchmarks, the latter two repeat pairs of the first."""
+
 
 @dataclass
 class TrainOptions:
@@ -88,9 +91,15 @@ class TrainOptions:
             variant, network, loss = place_options(self.system, options)
             self.variant = self.variant or variant
             self.network, self.loss = {**network, **self.network}, {**loss, **self.loss}
-        if self.split == "test" or self.validation == "test":
+        trained, chosen_by = ({*(split or "").split("+")} - {""} for split in (self.split, self.validation))
+        if (trained | chosen_by) & _FOR_TESTING:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
+            )
+        if both := sorted(trained & chosen_by):
+            raise OptionError(
+                f"validation: split {quoted(both[0])} is trained on, so its score says nothing about other "
+                "pairs; name another split, or leave validation out, and hold_out keeps some apart"
             )
         for name in ("without_labels", "robust", "band_monitor"):
             if not isinstance(getattr(self, name), bool):
