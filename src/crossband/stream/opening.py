@@ -86,8 +86,8 @@ def open_cameras(
             f"{quoted(infrared)} gives no degrees, which the infrared scaling celsius asks for; use a run "
             "with a rule such as fixed(low, high)"
         )
-    folders = {Path(text).expanduser().resolve() for text in texts.values() if not is_live(text)}
-    if len(texts) == 2 and len(folders) == 1 and folders.pop().is_dir():
+    recorded = [Path(text).expanduser().resolve() for text in texts.values() if not is_live(text)]
+    if len(recorded) == 2 and recorded[0] == recorded[1] and recorded[0].is_dir():
         folder = texts["visible"]
         raise OptionError(
             f"{quoted(folder)} is given as both bands, but a stream reads one band of a file; of files that "
