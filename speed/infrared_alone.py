@@ -151,7 +151,7 @@ def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for line in lines:
         column = scores.setdefault((line["set"], line["given"]), {})
-        column.setdefault(line["run"], {})[int(line["seed"])] = 100 * float(line["mean_iou"])
+        column.setdefault(line["run"], {})[int(line["seed"])] = float(line["mean_iou"])
     there = [
         (name, given) for name, given in product(DATASETS, GIVEN) if other in scores.get((name, given), {})
     ]
@@ -160,7 +160,7 @@ def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
         cells = []
         for column in there:
             ours, theirs = scores[column].get(run, {}), scores[column][other]
-            gained = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+            gained = [100 * (ours[seed] - theirs[seed]) for seed in ours.keys() & theirs.keys()]
             cells.append(f"{mean(gained):+.1f} ({len(gained)})" if gained else "–")
         if run != other and set(cells) != {"–"}:
             rows.append([run, *cells])
