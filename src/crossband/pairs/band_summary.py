@@ -138,8 +138,12 @@ def summarise_pairs(*lists: Pairs, sample: int = SAMPLE) -> PairsSummary:
 
     Those that cannot be read are passed over.
     """
-    places = [(pairs, index) for pairs in lists for index in range(len(pairs))]
-    chosen = [places[place] for place in _spaced(len(places), sample)]
+    wanted = _spaced(sum(map(len, lists)), sample)
+    chosen: list[tuple[Pairs, int]] = []
+    first = 0
+    for pairs in lists:
+        chosen += [(pairs, place - first) for place in wanted if first <= place < first + len(pairs)]
+        first += len(pairs)
     stored = [files for pairs, index in chosen if (files := pairs.stored(index)) is not None]
     if stored:
         return summarise_files(stored, false_colour=lists[0].false_colour, sample=sample)

@@ -91,7 +91,9 @@ class TrainOptions:
             variant, network, loss = place_options(self.system, options)
             self.variant = self.variant or variant
             self.network, self.loss = {**network, **self.network}, {**loss, **self.loss}
-        trained, chosen_by = ({*(split or "").split("+")} - {""} for split in (self.split, self.validation))
+        trained, chosen_by = (
+            set() if split is None else set(split.split("+")) for split in (self.split, self.validation)
+        )
         if (trained | chosen_by) & _FOR_TESTING:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
