@@ -21,6 +21,7 @@ from crossband.many.cluster import Launcher
 from crossband.many.jobs import Done, PredictParts, ScoreParts, begun
 from crossband.many.parts import Cut, settle
 from crossband.many.working import do_parts
+from crossband.results import open_results
 from crossband.training.engine import train
 from crossband.words import PAIR_COUNTS_NAME
 from tiny_runs import tiny_options
@@ -103,6 +104,8 @@ def test_parts_are_predicted_as_the_whole_is(run: Path, tmp_path: Path) -> None:
         for label in (work.folder(index) / "label").iterdir():
             assert label.read_bytes() == (whole / "label" / label.name).read_bytes()
     assert len([*work.out.glob("part-*/label/*.png")]) == 6
+    again = open_results(work.folder(0))
+    assert [again[index].visible is not None for index in range(len(again))] == [True] * 3
 
 
 def test_what_cannot_be_done_is_told_for_every_part(tmp_path: Path) -> None:

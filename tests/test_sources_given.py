@@ -194,8 +194,9 @@ class TestGiven:
         given = given_source(f"folder:{recordings},visible=RGB,infrared=Thermal")
         assert [pair.name for pair in given.pairs] == [f"rec_0{r}/{n}" for r in (1, 2) for n in range(3)]
         assert given.source is not None
-        assert given.source.endswith("infrared=Thermal rec_01+rec_02")
-        one = given_source(f"folder:{recordings},visible=RGB,infrared=Thermal", "rec_02", missing="skip")
+        assert given.source.source.endswith("infrared=Thermal")
+        assert given.source.splits == ("rec_01", "rec_02")
+        one = given_source(f"folder:{recordings},visible=RGB,infrared=Thermal", ["rec_02"], missing="skip")
         assert [pair.name for pair in one.pairs] == ["0", "2"]
         assert one.unpaired == [("visible", str(recordings / "rec_02" / "RGB" / "1.png"))]
 
@@ -249,7 +250,8 @@ class TestCommands:
         with Image.open(out / "legend.png") as picture:
             assert picture.height > 5 * 20
         made = json.loads((out / "manifest.json").read_text())["made_by"]
-        assert made["source"] == f"folder:{recordings},visible=RGB,infrared=Thermal rec_01+rec_02"
+        assert made["source"] == f"folder:{recordings},visible=RGB,infrared=Thermal"
+        assert made["splits"] == ["rec_01", "rec_02"]
         assert (made["bands"], made["visible"]) == ("both", None)
         # Of one recording names are shorter: these are other results.
         assert main([*command, "--split", "rec_01"]) == 2

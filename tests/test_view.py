@@ -95,6 +95,19 @@ def test_results_of_a_source_with_several_splits_are_opened_again(tmp_path: Path
     assert all({"visible", "infrared", "fused"} <= set(one) for one in shown)
 
 
+def test_results_that_do_not_say_of_which_splits_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = "scenes,train=1,val=1,test=1,size=32x48", tmp_path / "fused"
+    assert main(["fuse", "average", "--data", source, "--out", str(out)]) == 0
+    manifest = out / "manifest.json"
+    document = json.loads(manifest.read_text())
+    del document["made_by"]["splits"]
+    manifest.write_text(json.dumps(document))
+    capsys.readouterr()
+    assert "which splits" in refused(["view", str(out), "--out", str(tmp_path / "view.html")], capsys)
+
+
 @pytest.mark.parametrize("split", [None, "night 2", "a+b"])
 def test_recordings_of_any_name_are_opened_again(split: str | None, tmp_path: Path) -> None:
     recordings = ["day 1", "night 2", "a+b"]

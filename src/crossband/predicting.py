@@ -18,6 +18,7 @@ from crossband.display import Display
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
 from crossband.pairs.base import Classes, Listed, PairFiles, bands_of
+from crossband.pairs.given import GivenSource
 from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.writing import write_image, write_label, write_text
 from crossband.pictures import LEGEND_NAME, legend, stretched, to_uint8
@@ -49,7 +50,7 @@ def predict_files(
     resume: bool = False,
     overwrite: bool = False,
     display: Display | None = None,
-    source: str | None = None,
+    source: GivenSource | None = None,
 ) -> Outcome:
     """Segment pairs of files into ``out/{label,overlay,confidence}/NAME.png``.
 
@@ -122,7 +123,7 @@ def fuse_files(
     on_error: OnError = "stop",
     resume: bool = False,
     overwrite: bool = False,
-    source: str | None = None,
+    source: GivenSource | None = None,
 ) -> Outcome:
     """Fuse pairs of files into colour pictures ``out/NAME.png`` of the size of the inputs.
 
@@ -173,7 +174,7 @@ def _manifest(
     command: Command,
     predictor: Predictor,
     files: Sequence[PairFiles | Listed],
-    source: str | None,
+    source: GivenSource | None,
     *,
     stretch: bool = False,
     display: Display | None = None,
@@ -194,7 +195,8 @@ def _manifest(
         stretch=stretch,
         rig=None if registration is None else str(registration),
         display=None if display is None else str(display),
-        source=source,
+        source=None if source is None else source.source,
+        splits=None if source is None else source.splits,
     )
 
 

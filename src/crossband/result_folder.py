@@ -54,7 +54,8 @@ class Manifest:
     rig: the rig by which the pairs were brought into one frame, and the frame; None without one.
     monitor: whether bands that look broken were dropped.
     display: the curve and the colours in which overlays show infrared; None where it is shown as scaled.
-    source: the source of the pairs and its splits; then visible and infrared are None.
+    source, splits: the source of the pairs, and those of its splits that they are of; then visible and
+    infrared are None.
     variant: the run's, None without one. It tells no results apart: the weights do, and earlier versions left
     it out.
     """
@@ -74,6 +75,7 @@ class Manifest:
     rig: str | None = None
     display: str | None = None
     source: str | None = None
+    splits: tuple[str, ...] | None = None
     variant: str | None = field(default=None, compare=False)
 
 
@@ -295,8 +297,14 @@ def _title(field: str) -> str:
     return f"{field.replace('_', ' ')} images of " if field in BANDS else f"{field.replace('_', ' ')} "
 
 
+def _in_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "none" if value is None else str(value)
+
+
 def _spoken(field: str, fields: dict[str, Any]) -> str:
-    value = "none" if fields[field] is None else str(fields[field])
+    value = _in_words(fields[field])
     return _title(field) + (value if value.isprintable() and len(value) < 500 else quoted(value))
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import CrossbandError, OptionError, PairError, quoted
+from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import Classes, Listed, Pair, PairFiles, Pairs
-from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.decoding import decode
 from crossband.pairs.given import given_source
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.names import place_of
-from crossband.pairs.opening import list_splits, main_splits, parse_source, source_registration
+from crossband.pairs.opening import parse_source, source_registration
 from crossband.pairs.reading import read_label, read_pair
 from crossband.pairs.registration import Registration, registration_of
 from crossband.result_folder import (
@@ -81,9 +80,10 @@ class ResultPairs(Pairs):
                 raise OptionError(
                     "these results were made of a source, which names its rig if it has one; leave out --rig"
                 )
-            source, split = _source_and_split(manifest.source)
-            self.registration = source_registration(parse_source(source))
-            given = given_source(source, split, infrared_scaling=str(self.scaling))
+            if manifest.splits is None:
+                raise OptionError(f"{folder} does not say which splits it was made of; predict or fuse again")
+            self.registration = source_registration(parse_source(manifest.source))
+            given = given_source(manifest.source, manifest.splits, infrared_scaling=str(self.scaling))
             self._items = {item.name: item for item in given.pairs}
         self.bands = tuple(band for band in BANDS if all(self._has(name, band) for name in self.names))
 
@@ -187,29 +187,6 @@ def _check_rig(manifest: Manifest, registration: Registration | None) -> None:
     raise OptionError(
         f"these results were made with the rig {manifest.rig}; give that one as --rig, and its --frame"
     )
-
-
-def _source_and_split(told: str) -> tuple[str, str | None]:
-    """The source that a manifest tells, and its split; None for all that do not repeat others.
-
-    Names of splits, and paths, may hold spaces and plus signs: what they mean is told by the splits that the
-    source has.
-    """
-    for place in (place for place in range(len(told) - 1, 0, -1) if told[place] == " "):
-        source, splits = told[:place], told[place + 1 :]
-        try:
-            there = main_splits(source)
-            if splits == "+".join(there):
-                return source, None
-            if splits in list_splits(source):
-                return source, splits
-        except CrossbandError:
-            continue
-        if set(splits.split("+")) <= set(there):
-            # Of a benchmark, some that were joined; of others, all that were there then.
-            return source, splits if parse_source(source).name in BENCHMARKS else None
-    source, _, splits = told.rpartition(" ")
-    return source, splits
 
 
 def _stamped(folder: Path) -> dict[Inputs, list[tuple[str, Path]]]:

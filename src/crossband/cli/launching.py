@@ -132,7 +132,7 @@ def predict_on_ray(
     job = PredictParts(
         cut=_cut(
             *("predict", options.run, predictor, request.source),
-            *(request.split, len(given.pairs), options.part_size),
+            *(options.split, len(given.pairs), options.part_size),
         ),
         out=Path(options.out).absolute(),
         home=Path.cwd(),

@@ -54,14 +54,15 @@ class Request:
     """What a command was given, looked at before PyTorch is loaded.
 
     given: its pairs; None for a source whose pairs are read under the run's own rule: `opened` has these.
-    source, split: the source, if it is one. false_colour: as in `crossband.load`.
+    source, splits: the source, if it is one, and its splits as `given_source` takes them.
+    false_colour: as in `crossband.load`.
     """
 
     given: Given | None
     missing: Missing | None
     false_colour: str
     source: str | None = None
-    split: str | None = None
+    splits: list[str] | None = None
     rig: str | None = None
     frame: str | None = None
 
@@ -85,7 +86,7 @@ class Request:
 
         assert self.source is not None
         rule = "auto" if predictor.scaling is None else str(predictor.scaling)
-        return given_source(self.source, self.split, missing=self.missing, infrared_scaling=rule)
+        return given_source(self.source, self.splits, missing=self.missing, infrared_scaling=rule)
 
 
 def requested(options: Namespace) -> Request:
@@ -147,13 +148,14 @@ def _of_source(options: Namespace) -> Request:
     parsed = parse_source(source)
     inside = false_colour_rule(parsed.options.get("infrared_palette"), "allow_false_colour" in parsed.options)
     outside = false_colour_rule(options.infrared_palette, options.allow_false_colour)
+    splits = None if options.split is None else [options.split]
     if parsed.name in WITHOUT_FILES:
         if outside != REFUSE:
             raise OptionError(f"write the palette into the source: {options.data},infrared_palette=NAME")
         list_splits(source)
-        return Request(None, options.missing, inside, source, options.split)
+        return Request(None, options.missing, inside, source, splits)
     return Request(
-        given_source(source, options.split, missing=options.missing),
+        given_source(source, splits, missing=options.missing),
         options.missing,
         inside if outside == REFUSE else outside,
         source,

@@ -134,8 +134,8 @@ class PredictParts(_OnPairs):
 
         predictor = load(self.cut.run, **self.load)
         rule = "auto" if predictor.scaling is None else str(predictor.scaling)
-        split = self.cut.split
-        given = given_source(self.cut.source, split, missing=self.missing, infrared_scaling=rule)
+        splits = None if self.cut.split is None else [self.cut.split]
+        given = given_source(self.cut.source, splits, missing=self.missing, infrared_scaling=rule)
         self._check_number(len(given.pairs))
 
         def predict(index: int) -> Done:
@@ -153,7 +153,7 @@ class PredictParts(_OnPairs):
                 batch_size=self.batch_size,
                 on_error="skip",
                 resume=resume,
-                source=self.cut.source,
+                source=given.source,
             )
             os.rename(begun, self.folder(index))
             return Done(len(part), len(outcome.failed))

@@ -18,18 +18,25 @@ WITHOUT_FILES = ("frames", "bag", "shards", "scenes")
 
 
 @dataclass(frozen=True)
+class GivenSource:
+    """A source of pairs, and those of its splits that they are of."""
+
+    source: str
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Given:
     """Pairs to work on, each under a name of its own.
 
     unpaired: band and place of each image that was left out, since it has no partner. offsets: of each list
-    that was paired by time, how far apart the times are. source: the source with its splits; None for files
-    and folders.
+    that was paired by time, how far apart the times are. source: None for files and folders.
     """
 
     pairs: Sequence[PairFiles | Listed]
     unpaired: Sequence[tuple[Band, str]] = ()
     offsets: Sequence[Offsets] = ()
-    source: str | None = None
+    source: GivenSource | None = None
 
 
 def given_images(
@@ -54,12 +61,12 @@ def given_images(
 
 def given_source(
     source: str,
-    split: str | None = None,
+    splits: Sequence[str] | None = None,
     *,
     missing: Missing | None = None,
     infrared_scaling: str = "full-range",
 ) -> Given:
-    """The pairs of a source; without a split, those of all its splits that do not repeat others.
+    """The pairs of some splits of a source; by default of all that do not repeat others.
 
     Of several splits, or recordings, names begin with that of the split. missing: as in `given_images`.
     infrared_scaling: the rule for pairs that are no files of their own; others are not read here.
@@ -69,7 +76,7 @@ def given_source(
     parsed = parse_source(source)
     if missing is None and parsed.name in ("folder", "list") and parsed.options.get("pair") != "time":
         missing = "use"
-    splits = [split] if split is not None else main_splits(source)
+    splits = main_splits(source) if splits is None else splits
     opened = open_splits(source, splits, infrared_scaling=infrared_scaling, labels=False, missing=missing)
     for pairs in opened:
         if missing == "use" and pairs.unpaired:
@@ -89,7 +96,7 @@ def given_source(
         ],
         [left for pairs in opened for left in pairs.unpaired],
         [pairs.offsets for pairs in opened if pairs.offsets is not None],
-        f"{_anywhere(parsed)} {'+'.join(splits)}",
+        GivenSource(str(_anywhere(parsed)), tuple(splits)),
     )
 
 
