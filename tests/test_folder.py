@@ -1,6 +1,8 @@
 """A folder of one's own as a source of pairs: layout, classes, conditions, and every mistake in them."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +133,21 @@ class TestLayout:
         assert [pairs.name(index) for index in range(len(pairs))] == ["c", "drive/a", "drive/b"]
         names = [files.name for files in match_images(tmp_path / "pairs/train/visible/{id}/a.png", None)]
         assert names == ["drive"]
+
+    def test_a_folder_that_cannot_be_listed_is_not_left_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put_simple(tmp_path, "train", "a", "locked/b")
+        locked, scandir = tmp_path / "train" / "visible" / "locked", os.scandir
+
+        def refusing(path: str | Path = ".") -> Any:
+            if Path(path) == locked:
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refusing)
+        with pytest.raises(PairError, match="locked: cannot be listed"):
+            FolderPairs(tmp_path, "train", labels=False)
 
     def test_scaling_is_used_and_checked(self, tmp_path: Path) -> None:
         put_simple(tmp_path, "train", "a", "b")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from crossband.errors import OptionError, PairError
 from crossband.pairs.augmentation import Augmentation, augment
-from crossband.pairs.base import Classes, Pair, Pairs, PairSubset
+from crossband.pairs.base import Classes, Pair, Pairs, PairSubset, PairView
 from crossband.pairs.batch import Batch
 from crossband.pairs.folder import FolderPairs
 from crossband.pairs.loading import (
@@ -88,6 +88,15 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
 def epoch_of(loader, epoch: int) -> list[Batch]:
     loader.batch_sampler.set_epoch(epoch)
     return list(loader)
+
+
+def test_a_part_of_a_list_keeps_the_time_of_each_pair():
+    class Timed(PairView):
+        def time(self, index):
+            return 40 * index
+
+    part = PairSubset(Timed(made(3)), [2, 0], "part")
+    assert [part.time(0), part.time(1)] == [80, 0]
 
 
 def test_batches_do_not_depend_on_workers_or_on_what_ran_before():

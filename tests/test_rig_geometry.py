@@ -107,7 +107,11 @@ def test_lens_files_of_numpy_opencv_and_ros(tmp_path: Path) -> None:
     )
     for name in ("a.npz", "b.yaml"):
         assert read_lens(tmp_path / name) == LENS
-    assert read_lens(tmp_path / "c.yaml") == replace(LENS, size=(240, 320))
+    (tmp_path / "message.yaml").write_text(
+        f"height: 240\nwidth: 320\ndistortion_model: plumb_bob\nD: {list(LENS.distortion)}\nK: [{numbers}]\n"
+    )
+    for name in ("c.yaml", "message.yaml"):
+        assert read_lens(tmp_path / name) == replace(LENS, size=(240, 320))
 
 
 @pytest.mark.parametrize(

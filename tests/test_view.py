@@ -163,6 +163,14 @@ def test_results_know_their_rig(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert "leave out --rig" in told
 
 
+@pytest.mark.parametrize("option", [["--out", "page.html"], ["--count", "2"], ["--max_side", "64"]])
+def test_a_file_for_rerun_takes_no_option_of_a_page(
+    folder: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(["view", f"folder:{folder}", "--rerun", str(tmp_path / "out.rrd"), *option], capsys)
+    assert f"{option[0]} is of a page" in told
+
+
 def test_rerun_that_is_not_installed_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

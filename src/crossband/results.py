@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from crossband.pairs.decoding import decode
 from crossband.pairs.given import given_source
 from crossband.pairs.image_files import IMAGE_SUFFIXES
 from crossband.pairs.infrared_scaling import InfraredScaling
+from crossband.pairs.matching import walk
 from crossband.pairs.names import place_of
 from crossband.pairs.opening import parse_source, source_registration
 from crossband.pairs.reading import read_label, read_pair
@@ -192,7 +192,7 @@ def _check_rig(manifest: Manifest, registration: Registration | None) -> None:
 def _stamped(folder: Path) -> dict[Inputs, list[tuple[str, Path]]]:
     """The images of a folder, at any depth, by size in bytes and time of the last change: (name, path)."""
     found: dict[Inputs, list[tuple[str, Path]]] = {}
-    for root, _, files in os.walk(folder, followlinks=True):
+    for root, _, files in walk(folder):
         for file in files:
             path = Path(root) / file
             if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from crossband.pairs.base import PairFiles
     from crossband.rig.aligning import Cameras
     from crossband.rig.features import Picture
+    from crossband.rig.geometry import Model
     from crossband.rig.lens import Lens
     from crossband.rig.rig import Rig
 
 
 _OF_ALIGNING = (
-    *("visible", "infrared", "out", "points", "visible_lens", "infrared_lens", "baseline", "plane", "focal"),
-    "report",
+    *("visible", "infrared", "out", "model", "pairs", "points", "visible_lens", "infrared_lens", "baseline"),
+    *("plane", "focal", "limit", "report"),
 )
+MODEL: Model = "homography"
+PAIRS, LIMIT = 24, 3.0
+"""With the model, how pairs are aligned where nothing else is asked for."""
 
 
 def align_arguments(parser: ArgumentParser) -> None:
@@ -33,15 +37,15 @@ def align_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str | None, help="the rig.json to write")
     parser.add_argument(
         "--model",
-        type=Literal["shift", "affine", "homography"],
-        default="homography",
-        help="what may lie between the cameras; the fewer numbers, the fewer pairs settle them",
+        type=Literal["shift", "affine", "homography"] | None,
+        help="what may lie between the cameras; the fewer numbers, the fewer pairs settle them (default: "
+        f"{MODEL})",
     )
     parser.add_argument(
         "--pairs",
-        type=int,
-        default=24,
-        help="use so many pairs at most, evenly spaced; more settle the corners better and take longer",
+        type=int | None,
+        help="use so many pairs at most, evenly spaced; more settle the corners better and take longer "
+        f"(default: {PAIRS})",
     )
     parser.add_argument(
         "--points",
@@ -62,10 +66,9 @@ def align_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--focal", type=float | None, help="focal length of the infrared camera in pixels")
     parser.add_argument(
         "--limit",
-        type=float,
-        default=3.0,
+        type=float | None,
         help="infrared pixels by which the worst corner may be off (95 %) before the geometry is refused; "
-        "from pairs, no corner is known to less than 1",
+        f"from pairs, no corner is known to less than 1 (default: {LIMIT:g})",
     )
     parser.add_argument("--report", type=str | None, help="page to write: both bands before and after")
     parser.add_argument(
@@ -105,10 +108,15 @@ def _align(options: Namespace) -> int:
     from crossband.rig.aligning import align_pairs, align_points
     from crossband.rig.points import read_points
 
-    if options.pairs < 1:
+    if options.points is not None and options.pairs is not None:
+        raise OptionError("--points are used in place of what the pairs show; leave out --pairs")
+    model = MODEL if options.model is None else options.model
+    most = PAIRS if options.pairs is None else options.pairs
+    limit = LIMIT if options.limit is None else options.limit
+    if most < 1:
         raise OptionError("--pairs must be 1 or more")
-    if not options.limit > 0:
-        raise OptionError(f"--limit must be above 0 pixels, not {options.limit:g}")
+    if not limit > 0:
+        raise OptionError(f"--limit must be above 0 pixels, not {limit:g}")
     files = match_images(Path(options.visible), Path(options.infrared))
     cameras = _cameras(options)
     if options.points is not None:
@@ -116,15 +124,10 @@ def _align(options: Namespace) -> int:
         shown = _pictures(files, most=3)
         sizes = shown[0][1][0].size, shown[0][1][1].size
         witness = ""
-        rig, _ = align_points(visible, infrared, sizes, options.model, cameras=cameras, limit=options.limit)
+        rig, _ = align_points(visible, infrared, sizes, model, cameras=cameras, limit=limit)
     else:
-        shown = _pictures(files, most=options.pairs)
-        rig, found = align_pairs(
-            [pair for _, pair in shown],
-            options.model,
-            cameras=cameras,
-            limit=options.limit,
-        )
+        shown = _pictures(files, most=most)
+        rig, found = align_pairs([pair for _, pair in shown], model, cameras=cameras, limit=limit)
         witness = f"\nmutual information: {100 * found.information:.0f} % above the best place around it"
     print(_told(rig) + witness)
     if options.report is not None:

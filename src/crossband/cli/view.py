@@ -14,15 +14,24 @@ if TYPE_CHECKING:
     from crossband.pairs.base import Pairs
 
 
+PAGE, COUNT, MAX_SIDE = "view.html", 24, 800
+"""Of a page, where nothing else is asked for."""
+
+
 def view_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "what", type=str, help=f"a folder that `crossband predict` or `fuse` wrote, or {SOURCE_HELP}"
     )
-    parser.add_argument("--out", type=str, default="view.html", help="the page to write")
+    parser.add_argument("--out", type=str | None, help=f"the page to write (default: {PAGE})")
     parser.add_argument("--split", type=str | None, help="of a source (default: its first)")
-    parser.add_argument("--count", type=int, default=24, help="pairs on the page at most, evenly chosen")
     parser.add_argument(
-        "--max_side", "--max-side", type=int, default=800, help="pixels of a picture's longer side at most"
+        "--count", type=int | None, help=f"pairs on the page at most, evenly chosen (default: {COUNT})"
+    )
+    parser.add_argument(
+        "--max_side",
+        "--max-side",
+        type=int | None,
+        help=f"pixels of a picture's longer side at most (default: {MAX_SIDE})",
     )
     parser.add_argument(
         "--infrared_scaling",
@@ -40,7 +49,15 @@ def view_arguments(parser: ArgumentParser) -> None:
 
 
 def view(options: Namespace) -> None:
-    if options.count < 1 or options.max_side < 16:
+    given = [name for name in ("out", "count", "max_side") if options[name] is not None]
+    if options.rerun is not None and given:
+        raise OptionError(
+            f"--{given[0]} is of a page, and --rerun writes all pairs as they are into its own file; leave "
+            "out one of the two"
+        )
+    count = COUNT if options.count is None else options.count
+    max_side = MAX_SIDE if options.max_side is None else options.max_side
+    if count < 1 or max_side < 16:
         raise OptionError("--count must be 1 or more, and --max_side 16 or more")
     from crossband.pairs.opening import main_splits, open_pairs
     from crossband.results import is_results, open_results
@@ -60,14 +77,14 @@ def view(options: Namespace) -> None:
         from crossband.report.rerun_file import write_rerun
 
         with progress_bar("viewing") as progress:
-            count = write_rerun(pairs, Path(options.rerun), progress=progress)
+            written = write_rerun(pairs, Path(options.rerun), progress=progress)
         size = Path(options.rerun).stat().st_size / 1e6
-        print(f"written: {count} of {len(pairs)} pairs in {options.rerun} ({size:.1f} MB)")
+        print(f"written: {written} of {len(pairs)} pairs in {options.rerun} ({size:.1f} MB)")
         return
     from crossband.report.viewing import write_view
 
-    path = Path(options.out)
+    path = Path(PAGE if options.out is None else options.out)
     with progress_bar("viewing") as progress:
-        count = write_view(pairs, path, most=options.count, max_side=options.max_side, progress=progress)
+        written = write_view(pairs, path, most=count, max_side=max_side, progress=progress)
     size = path.stat().st_size / 1e6
-    print(f"written: {count} of {len(pairs)} pairs in {path} ({size:.1f} MB)")
+    print(f"written: {written} of {len(pairs)} pairs in {path} ({size:.1f} MB)")

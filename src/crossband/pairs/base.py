@@ -263,6 +263,9 @@ class PairSubset(PairView):
     def stored(self, index: int) -> PairFiles | None:
         return super().stored(self.indices[index])
 
+    def time(self, index: int) -> int | None:
+        return super().time(self.indices[index])
+
     def levels(self, index: int, band: Band) -> np.ndarray | None:
         return super().levels(self.indices[index], band)
 

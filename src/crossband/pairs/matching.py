@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -170,7 +170,7 @@ def find_images(place: Path) -> dict[str, Path]:
     root, fits, deepest = (place, None, None) if not is_pattern(place) else _split_pattern(place)
     images: dict[str, Path] = {}
     videos = [place] if fits is not None and _is_video(place) else []
-    for above, folders, files in os.walk(root, followlinks=True):
+    for above, folders, files in walk(root):
         inside = Path(above).relative_to(root)
         shown = [entry for entry in folders if not entry.startswith(".")]
         deep = len(inside.parts) == deepest
@@ -203,6 +203,21 @@ def find_images(place: Path) -> dict[str, Path]:
         what = "no image in it" if fits is None else "no image fits it"
         raise PairError(f"{place}: {what} ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder")
     return images
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` through links, of nothing where there is no folder.
+
+    Raises PairError for a folder that cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise PairError(
+                f"{error.filename}: cannot be listed ({error.strerror}); allow it, or move it away"
+            ) from error
+
+    return os.walk(root, onerror=refuse, followlinks=True)
 
 
 def _leads_back(root: Path, inside: Path) -> bool:

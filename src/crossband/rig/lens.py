@@ -115,7 +115,7 @@ def read_lens(path: Path) -> Lens:
         if matrix.size != 9:
             raise OptionError(f"its camera matrix has {matrix.size} numbers, not 9")
         (fx, _, cx), (_, fy, cy), _ = matrix.reshape(3, 3).tolist()
-        height, width = values.get("image_height"), values.get("image_width")
+        height, width = (values.get(f"image_{side}", values.get(side)) for side in ("height", "width"))
         size = (int(height), int(width)) if height is not None and width is not None else None
         return Lens((fx, fy), (cx, cy), tuple(distortion.ravel().tolist()), size)
     except OptionError as error:
