@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -62,6 +63,7 @@ class TestConfiguration:
         card = read_card(tmp_path / "run")
         assert card.loss["dice_form"] == "global"
         assert card.training["augmentation"]["flip"] == 0
+        assert f"({torch.backends.cpu.get_cpu_capability()})" in card.training["hardware"]
 
     def test_a_system_on_the_command_line_wins_over_the_file(
         self, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

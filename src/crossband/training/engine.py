@@ -373,4 +373,6 @@ def _best_row(phase: Phase, rows: list[EpochRow]) -> EpochRow:
 def _hardware(accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {counted(torch.get_num_threads(), 'thread')}"
+    # The kernels of another instruction set add in another order, and give other weights.
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} CPU ({kernels}), {counted(torch.get_num_threads(), 'thread')}"
