@@ -29,7 +29,7 @@ from PIL import Image
 from crossband.evaluation import evaluate_fusion
 from crossband.metrics.drawing import REPLICATES
 from crossband.metrics.resampling import Interval, interval
-from crossband.pairs.base import Pairs, PairView
+from crossband.pairs.base import Pairs, PairSubset
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import to_uint8
 from crossband.predictor import load
@@ -61,27 +61,7 @@ Scores = dict[str, dict[str, list[float]]]
 """By method and metric, a value per pair."""
 
 
-class Some(PairView):
-    """The pairs of these indices."""
-
-    def __init__(self, pairs: Pairs, indices: Sequence[int]):
-        super().__init__(pairs)
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.pairs[self.indices[index]]
-
-    def name(self, index: int) -> str:
-        return self.pairs.name(self.indices[index])
-
-    def condition(self, index: int) -> str | None:
-        return self.pairs.condition(self.indices[index])
-
-
-def opened(name: str, pairs: Path, out: Path, *, choosing: bool, every: int) -> Some:
+def opened(name: str, pairs: Path, out: Path, *, choosing: bool, every: int) -> PairSubset:
     """The test part of a set, or of its other part the pairs to choose by; one of ``every``."""
     source = f"folder:{pairs / name}"
     if name == "roadscene":
@@ -93,10 +73,10 @@ def opened(name: str, pairs: Path, out: Path, *, choosing: bool, every: int) -> 
     elif choosing:
         told = [there.condition(index) for index in indices]
         indices = [index for condition in ("day", "night") for index in chosen(told, condition, 8)]
-    return Some(there, indices[::every])
+    return PairSubset(there, indices[::every], there.split)
 
 
-def standing_out(pairs: Some, methods: Mapping[str, Any]) -> str:
+def standing_out(pairs: PairSubset, methods: Mapping[str, Any]) -> str:
     """Markdown: how much brighter than their surroundings (`REACH`) persons are, in luma of 0..1, as means.
 
     Of pairs with labels and at least `FEWEST` pixels of persons, by day and by night.
@@ -166,7 +146,7 @@ def table(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def conditions(pairs: Some) -> list[str]:
+def conditions(pairs: PairSubset) -> list[str]:
     """Day or night of every pair: what the set says, or else what we saw of the test part."""
     return [
         pairs.condition(index) or ("night" if place < ROADSCENE_NIGHT else "day")
