@@ -24,7 +24,7 @@ from crossband.many.cluster import Launcher
 from crossband.pairs.opening import open_pairs
 from crossband.report import evaluation_dict
 from crossband.reproduce import running
-from crossband.reproduce.estimate import estimate_jobs
+from crossband.reproduce.estimate import estimate_jobs, training_operations
 from crossband.reproduce.folders import folder_of, is_finished, run_of, scores_of, state_of
 from crossband.reproduce.jobs import Job, Plan, Scoring
 from crossband.reproduce.planning import make_plan
@@ -155,6 +155,23 @@ def test_estimates_rest_on_finished_jobs_of_the_system(filled: Path) -> None:
     assert state_of(filled, other) == "to do"
     assert estimates[other.name].seconds == seconds
     assert estimates[other.name].origin == "1 finished job of deeplabv3plus"
+
+
+def test_estimates_of_other_systems_rest_on_the_speed_of_finished_jobs(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: str) -> float:
+        raise AssertionError("measured on a machine that other jobs share")
+
+    monkeypatch.setattr("crossband.reproduce.estimate.measured_speed", refuse)
+    visible = job_of(plan_of("^VI"), VISIBLE)
+    plan = plan_of("^VI", "C.E.N.")
+    estimates = estimate_jobs(plan.jobs, filled, CPU)
+    other = next(job for job in plan.jobs.values() if job.options.system == "cen")
+    faster = training_operations(other.options, set()) / training_operations(visible.options, set())
+    seconds = read_card(run_of(filled, visible)).training["seconds"]
+    assert estimates[other.name].seconds == pytest.approx(faster * seconds)
+    assert estimates[other.name].origin.endswith("GFLOP/s, as 1 finished job had")
 
 
 def test_a_job_that_was_cut_off_goes_on(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 
@@ -27,6 +28,8 @@ BACKWARD = 3
 """A training step costs about three forward passes: one forward, and two to send gradients back."""
 _PROBE_SIZE = (96, 128)
 _PROBE_PAIRS = 4
+_LEAST_SECONDS = 0.1
+"""What a card's seconds, which are rounded to tenths, are taken to be at least."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,32 @@ class Estimate:
 def estimate_jobs(jobs: Mapping[str, Job], out: Path, compute: Compute) -> dict[str, Estimate]:
     """How long each job will train, by name: as finished ones of its system did, else by its operations.
 
-    Jobs that cannot be set up are left out. Scoring and the reading of pairs are not in it.
+    These are taken to be done as fast as finished jobs of other systems did theirs; with none, as fast as a
+    small network trains now. Jobs that cannot be set up are left out. Scoring and the reading of pairs are
+    not in it.
     """
     finished: dict[tuple[str, str], list[float]] = {}
+    trained: list[tuple[Job, float]] = []
     for name, job in jobs.items():
         if is_trained(out, job):
             seconds = float(read_card(run_of(out, name)).training["seconds"])
             finished.setdefault(_kind(job), []).append(seconds)
-    speed: float | None = None
+            trained.append((job, seconds))
+
     operations: dict[str, float] = {}
+
+    def operations_of(job: Job) -> float:
+        if job.identity not in operations:
+            operations[job.identity] = training_operations(job.options, set(job.reuses))
+        return operations[job.identity]
+
+    @cache
+    def speed(devices: int) -> tuple[float, str]:
+        if trained:
+            each = [operations_of(job) / max(seconds, _LEAST_SECONDS) for job, seconds in trained]
+            return median(each), f"as {counted(len(each), 'finished job')} had"
+        return measured_speed(compute.device) * devices, "as measured now"
+
     estimates = {}
     for name, job in jobs.items():
         if (known := finished.get(_kind(job))) is not None:
@@ -56,14 +76,12 @@ def estimate_jobs(jobs: Mapping[str, Job], out: Path, compute: Compute) -> dict[
             estimates[name] = Estimate(mean(known), origin)
             continue
         try:
-            if job.identity not in operations:
-                operations[job.identity] = training_operations(job.options, set(job.reuses))
+            needed = operations_of(job)
         except CrossbandError:
             continue
-        if speed is None:
-            speed = measured_speed(compute.device) * job.options.devices
-        origin = f"its operations at {speed / 1e9:.0f} GFLOP/s, as measured now"
-        estimates[name] = Estimate(operations[job.identity] / speed, origin)
+        per_second, told = speed(job.options.devices)
+        origin = f"its operations at {per_second / 1e9:.2g} GFLOP/s, {told}"
+        estimates[name] = Estimate(needed / per_second, origin)
     return estimates
 
 
