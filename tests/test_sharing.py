@@ -28,7 +28,7 @@ from crossband.terms import check_licence, data_terms, encoder_terms, restrictio
 from crossband.terms import made_of as terms_made_of
 from crossband.weights import make_card, save_run
 from crossband.yaml_files import parse_yaml
-from tiny_systems import CLASSES, csknet
+from tiny_systems import CLASSES, TINY, build, csknet
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 COMMIT = "a" * 40
@@ -363,6 +363,22 @@ def test_a_commit_that_was_fetched_is_loaded_without_a_network(
         cb.load(f"hf://me/street@{'b' * 40}")
     arguments = ["evaluate", f"hf://me/street@{COMMIT}", "--data", "scenes,test=2,size=32x48"]
     assert "give --out" in refused(arguments, capsys)
+
+
+def test_a_run_of_the_hub_is_scored_as_the_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "scenes,test=2,size=32x48"
+    classes = cb.open_pairs(source, "test").classes
+    assert classes is not None
+    run, system = tmp_path / "run", build("csknet", len(classes), **TINY)
+    save_run(run, system, make_card(system, classes, "full-range", {}))
+    in_cache(monkeypatch, tmp_path / "cache", run)
+    for name, place in (("theirs", f"hf://me/street@{COMMIT}"), ("ours", str(run))):
+        out = ["--out", str(tmp_path / name)]
+        assert main(["evaluate", place, "--data", source, "--workers", "0", *out]) == 0, capsys.readouterr()
+    theirs, ours = ((tmp_path / name / "evaluation.csv").read_text() for name in ("theirs", "ours"))
+    assert theirs == ours
 
 
 def test_only_the_card_and_the_weights_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
