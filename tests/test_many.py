@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +19,9 @@ import pytest
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
-from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts
+from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts, write_pair_counts
 from crossband.many.cluster import Launcher
-from crossband.many.jobs import Done, PredictParts, ScoreParts, begun
+from crossband.many.jobs import Done, PredictParts, ScoreParts, as_columns, begun
 from crossband.many.parts import Cut, settle
 from crossband.many.working import do_parts
 from crossband.results import open_results
@@ -61,6 +64,8 @@ def test_a_folder_holds_the_parts_of_one_cut(tmp_path: Path) -> None:
     settle(tmp_path, cut())
     with pytest.raises(OptionError, match="of which size is 3, not 4"):
         settle(tmp_path, cut(size=4))
+    with pytest.raises(OptionError, match="of which bands is None, not 'both'"):
+        settle(tmp_path, cut(how={"bands": "both"}))
     (tmp_path / "parts.json").write_text("[")
     with pytest.raises(OptionError, match=r"parts\.json cannot be read"):
         settle(tmp_path, cut())
@@ -143,6 +148,35 @@ def test_options_of_a_cluster(
     run: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
 ) -> None:
     assert said in refused(["evaluate", str(run), "--data", PAIRS, *given], capsys)
+
+
+def test_parts_that_were_counted_otherwise_are_not_taken(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker does is done in this process, without a cluster."""
+    out = ["--out", str(tmp_path), "--launcher", "ray", "--part_size", "3", "--device", "cpu"]
+    command = ["evaluate", str(run), "--data", PAIRS, *out]
+
+    def in_this_process(ray: object, job: ScoreParts, waiting: list[int], *room: int) -> list[dict[str, Any]]:
+        do = begun(job)
+        columns = [as_columns([(index, do(index))]) for index in waiting]
+        return [{name: values[0] for name, values in each.items()} for each in columns]
+
+    fake = SimpleNamespace(cluster_resources=lambda: {"CPU": 1})
+    monkeypatch.setattr("crossband.many.working._rows", in_this_process)
+    monkeypatch.setattr("crossband.many.working.cluster", lambda address: nullcontext(fake))
+    assert main([*command, "--bands", "infrared"]) == 0
+    capsys.readouterr()
+    assert "of which bands is 'infrared', not 'both, infrared, visible'" in refused(command, capsys)
+    command += ["--bands", "infrared"]
+    assert "of which by is 'condition', not 'none'" in refused([*command, "--by", "none"], capsys)
+    assert "precision is 'float32', not 'bfloat16'" in refused([*command, "--precision", "bfloat16"], capsys)
+    assert main(command) == 0
+    capsys.readouterr()
+    part = tmp_path / "parts" / "part-000002.npz"
+    counts = read_pair_counts(part)
+    write_pair_counts(part, replace(counts, names=("another",)))
+    assert "holds parts of other pairs" in refused(command, capsys)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from crossband.option_types import types_of
 from crossband.terminal import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from crossband.cli.requests import Request
     from crossband.evaluation import Evaluation
@@ -67,9 +67,16 @@ def launcher_of(options: Namespace) -> Launcher | None:
 
 
 def _cut(
-    task: str, run: str, predictor: Predictor, source: str, split: str | None, pairs: int, size: int
+    task: str,
+    run: str,
+    predictor: Predictor,
+    source: str,
+    split: str | None,
+    pairs: int,
+    size: int,
+    how: Mapping[str, Any],
 ) -> Cut:
-    """How a list is cut for the workers."""
+    """How a list is cut for the workers. how: what else decides what they find, as JSON has it."""
     from crossband.many.parts import Cut
 
     return Cut(
@@ -80,6 +87,7 @@ def _cut(
         split=split,
         pairs=pairs,
         size=size,
+        how=how,
     )
 
 
@@ -91,7 +99,10 @@ def score_on_ray(
     bands: Sequence[Bands],
     load: dict[str, Any],
 ) -> Evaluation:
-    """`crossband.evaluation.evaluate` by the workers of a cluster. load: how they load the run."""
+    """`crossband.evaluation.evaluate` by the workers of a cluster. load: how they load the run.
+
+    Raises OptionError where parts that are there are of other pairs, or were counted otherwise.
+    """
     from crossband.evaluation.pair_counts import joined, read_pair_counts
     from crossband.evaluation.runner import evaluation_of
     from crossband.many.jobs import ScoreParts
@@ -101,6 +112,10 @@ def score_on_ray(
         cut=_cut(
             *("evaluate", options.run[0], predictor, options.data),
             *(options.split, len(pairs), options.part_size),
+            {
+                "bands": ", ".join(bands),
+                **{name: options[name] for name in ("by", "precision", "runtime")},
+            },
         ),
         out=Path(options.out).absolute() / "parts",
         home=Path.cwd(),
@@ -113,6 +128,8 @@ def score_on_ray(
     with progress_bar("evaluating on Ray") as progress:
         do_parts(job, launcher, progress=progress)
     counts = joined([read_pair_counts(job.file(index)) for index in range(len(job.cut))])
+    if counts.names != tuple(pairs.name(index) for index in range(len(pairs))):
+        raise OptionError(f"{job.out} holds parts of other pairs than {pairs.source} has: give another --out")
     supports = {name: predictor.system.check_bands(name) for name in bands}
     return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=options.precision)
 
@@ -129,14 +146,21 @@ def predict_on_ray(
     for name, plain in _ONE_PROCESS.items():
         if options[name] != plain:
             raise OptionError(f"--{name} is for one process: leave it out, or --launcher ray")
+    load = {**request.how(options), "monitor": options.monitor, "bands": predictor.bands}
+    tiling = predictor.tiling
     job = PredictParts(
         cut=_cut(
             *("predict", options.run, predictor, request.source),
             *(options.split, len(given.pairs), options.part_size),
+            {
+                **{name: load[name] for name in ("bands", "monitor", "precision", "runtime")},
+                "tile": None if tiling is None else [tiling.side, tiling.overlap],
+                "missing": request.missing,
+            },
         ),
         out=Path(options.out).absolute(),
         home=Path.cwd(),
-        load={**request.how(options), "monitor": options.monitor, "bands": predictor.bands},
+        load=load,
         batch_size=options.batch_size,
         missing=request.missing,
     )

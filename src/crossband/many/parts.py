@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from crossband.errors import OptionError
 from crossband.pairs.writing import write_text
@@ -19,6 +20,7 @@ class Cut:
 
     task: what is done with a part. run: what does it, with the hash of its weights. source, split: of the
     pairs; None is all that do not repeat others. pairs: how many they are.
+    how: what else decides the results, by the name of its option, as JSON has it.
     """
 
     task: str
@@ -28,6 +30,7 @@ class Cut:
     split: str | None
     pairs: int
     size: int
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return -(-self.pairs // self.size)
@@ -54,6 +57,7 @@ def settle(out: Path, cut: Cut) -> None:
     """
     path = out / PARTS_NAME
     asked = asdict(cut)
+    asked |= asked.pop("how")
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
