@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
-from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts, write_pair_counts
+from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts
 from crossband.many.cluster import Launcher
 from crossband.many.jobs import Done, PredictParts, ScoreParts, as_columns, begun
 from crossband.many.parts import Cut, settle
@@ -154,8 +154,10 @@ def test_parts_that_were_counted_otherwise_are_not_taken(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a worker does is done in this process, without a cluster."""
-    out = ["--out", str(tmp_path), "--launcher", "ray", "--part_size", "3", "--device", "cpu"]
-    command = ["evaluate", str(run), "--data", PAIRS, *out]
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    assert main(["data", "export", PAIRS, "--out", str(pairs)]) == 0
+    command = ["evaluate", str(run), "--data", f"folder:{pairs}", "--device", "cpu"]
+    command += ["--launcher", "ray", "--part_size", "3", "--out", str(out)]
 
     def in_this_process(ray: object, job: ScoreParts, waiting: list[int], *room: int) -> list[dict[str, Any]]:
         do = begun(job)
@@ -173,10 +175,8 @@ def test_parts_that_were_counted_otherwise_are_not_taken(
     assert "precision is 'float32', not 'bfloat16'" in refused([*command, "--precision", "bfloat16"], capsys)
     assert main(command) == 0
     capsys.readouterr()
-    part = tmp_path / "parts" / "part-000002.npz"
-    counts = read_pair_counts(part)
-    write_pair_counts(part, replace(counts, names=("another",)))
-    assert "holds parts of other pairs" in refused(command, capsys)
+    os.utime(next((pairs / "test" / "label").iterdir()), (1, 1))
+    assert "of which files is" in refused(command, capsys)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,6 +212,55 @@ def test_the_command_goes_on_where_it_was(
         assert again[name]["scores"] == told[name]["scores"]
     assert not list(out.glob("*.progress.json"))
     capsys.readouterr()
+
+
+def interrupted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin the command, and end it at the first corruption."""
+
+    def ends(self: NamedCorruption, index: int) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NamedCorruption, "__getitem__", ends)
+        assert main(arguments) == 130
+
+
+def test_what_is_known_of_a_run_stays_in_the_folder_of_the_results(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs of one name, whose whole paths are their names."""
+    same = [tmp_path / name / "run" for name in ("first", "second")]
+    for place in same:
+        shutil.copytree(runs["csknet"], place)
+    out = tmp_path / "out"
+    arguments = ["robustness", *map(str, same), "--data", TINY_DATA, "--workers", "0", "--out", str(out)]
+    arguments += ["--corruptions", "fog", "--severities", "1", "--limit", "1"]
+    interrupted(arguments, monkeypatch)
+    assert [path for path in tmp_path.rglob("*.progress.json") if path.parent != out] == []
+    assert len(list(out.iterdir())) == 1
+    assert main(arguments) == 0
+    assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".txt", ".html"}
+    assert set(json.loads((out / "robustness.json").read_text())) == set(map(str, same))
+
+
+def test_what_is_known_of_other_pairs_or_another_run_is_not_gone_on_with(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, twin, out = tmp_path / "pairs", tmp_path / "twin" / "csknet", tmp_path / "out"
+    assert main(["data", "export", TINY_DATA, "--out", str(pairs)]) == 0
+    shutil.copytree(runs["csknet"], twin)
+    more = ["--data", f"folder:{pairs}", "--workers", "0", "--corruptions", "fog", "--severities", "1"]
+    more += ["--out", str(out)]
+    interrupted(["robustness", str(runs["csknet"]), *more], monkeypatch)
+    capsys.readouterr()
+    said = refused(["robustness", str(twin), *more], capsys)
+    assert "an unfinished assessment with run" in said
+    label = sorted((pairs / "test" / "label").iterdir())[0]
+    os.utime(label, ns=(1, 1))
+    said = refused(["robustness", str(runs["csknet"]), *more], capsys)
+    assert "an unfinished assessment of other images or labels" in said
+    (out / "csknet.progress.json").unlink()
+    assert main(["robustness", str(runs["csknet"]), *more]) == 0
 
 
 def test_mistakes_are_told_in_a_line(

@@ -107,6 +107,7 @@ def score_on_ray(
     from crossband.evaluation.runner import evaluation_of
     from crossband.many.jobs import ScoreParts
     from crossband.many.working import do_parts
+    from crossband.pairs.file_states import files_state
 
     job = ScoreParts(
         cut=_cut(
@@ -115,6 +116,7 @@ def score_on_ray(
             {
                 "bands": ", ".join(bands),
                 **{name: options[name] for name in ("by", "precision", "runtime")},
+                "files": files_state(pairs),
             },
         ),
         out=Path(options.out).absolute() / "parts",
@@ -128,8 +130,6 @@ def score_on_ray(
     with progress_bar("evaluating on Ray") as progress:
         do_parts(job, launcher, progress=progress)
     counts = joined([read_pair_counts(job.file(index)) for index in range(len(job.cut))])
-    if counts.names != tuple(pairs.name(index) for index in range(len(pairs))):
-        raise OptionError(f"{job.out} holds parts of other pairs than {pairs.source} has: give another --out")
     supports = {name: predictor.system.check_bands(name) for name in bands}
     return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=options.precision)
 

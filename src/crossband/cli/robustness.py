@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -70,6 +71,7 @@ def robustness(options: Namespace) -> None:
 
     from crossband.evaluation.robustness import assess, conditions
     from crossband.pairs.base import PairSubset
+    from crossband.pairs.file_states import files_state
     from crossband.pairs.opening import open_pairs
     from crossband.predictor import load
     from crossband.report.robustness_files import robustness_text, write_progress
@@ -87,13 +89,14 @@ def robustness(options: Namespace) -> None:
             if options.limit is not None and options.limit < len(pairs):
                 pairs = PairSubset(pairs, range(options.limit), pairs.split)
             wanted = conditions(predictor.system, pairs, names, severities)
-            progress_file = out / f"{name}.progress.json"
+            progress_file = _progress_file(out, name)
             facts = {
                 "command": command_line(),
                 "crossband": __version__,
                 "run": run,
                 "variant": predictor.card.variant,
                 "weights": predictor.card.weights_sha256,
+                "files": files_state(pairs),
             }
             done = _earlier(progress_file, facts, pairs, options)
             with progress_bar(f"breaking cameras of {name}") as progress:
@@ -116,7 +119,7 @@ def robustness(options: Namespace) -> None:
         with told_after(robustness_text(found)):
             write_robustness(found, out)
             for name in runs:
-                (out / f"{name}.progress.json").unlink(missing_ok=True)
+                _progress_file(out, name).unlink(missing_ok=True)
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
 
 
@@ -140,6 +143,11 @@ def _severities(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def _progress_file(out: Path, name: str) -> Path:
+    """Where what is known of a run so far is kept. name: may be a whole path, and is one name there."""
+    return out / f"{quote(name, safe=' ')}.progress.json"
+
+
 def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Namespace) -> Robustness | None:
     """What an interrupted command knew of the same run on the same pairs. Raises OptionError for others'."""
     from crossband.report.robustness_files import read_robustness
@@ -147,8 +155,8 @@ def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Nam
     if not path.exists():
         return None
     before = read_robustness(path)
+    remedy = "give another --out, or remove it"
     asked = {
-        "weights": facts["weights"],
         "source": pairs.source,
         "split": pairs.split,
         "pairs": len(pairs),
@@ -156,11 +164,19 @@ def _earlier(path: Path, facts: Mapping[str, object], pairs: Pairs, options: Nam
         "seed": options.seed,
         "monitor": options.monitor,
     }
+    there = {name: getattr(before, name) for name in asked}
+    decisive = ("run", "weights", "crossband")
+    asked |= {name: facts[name] for name in decisive}
+    there |= {name: before.provenance.get(name) for name in decisive}
     for name, value in asked.items():
-        there = before.provenance.get("weights") if name == "weights" else getattr(before, name)
-        if there != value:
+        if there[name] != value:
             raise OptionError(
-                f"{path} holds an unfinished assessment with {name} {quoted(there)}, not {quoted(value)}: "
-                "give another --out, or remove it"
+                f"{path} holds an unfinished assessment with {name} {quoted(there[name])}, not "
+                f"{quoted(value)}: {remedy}"
             )
+    if before.provenance.get("files") != facts["files"]:
+        raise OptionError(
+            f"{path} holds an unfinished assessment of other images or labels than {pairs.source} has now: "
+            f"{remedy}"
+        )
     return before
