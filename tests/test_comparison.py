@@ -225,6 +225,21 @@ def test_what_is_better_and_what_carries_it() -> None:
     assert verdict(turned.differences[0], turned).startswith("b is worse than a by ")
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_parts_of_classes_sum_to_the_difference(protocol: str, seeds: int) -> None:
+    """One method calls some pixels a class that is not there: by ``all-nan`` it averages one class more."""
+    base = drawn_matrices(np.random.default_rng(3), 12, 0.8)
+    base[:, 2] = base[:, :, 2] = 0
+    stray = base.copy()
+    stray[:, 1, 2] += stray[:, 1, 1] // 4
+    stray[:, 1, 1] -= stray[:, 1, 1] // 4
+    clean, again, other = run_of(base), run_of(base, "again"), run_of(stray, "other")
+    for methods in ({"a": [clean, again][:seeds], "b": [other]}, {"b": [other, clean][:seeds], "a": [clean]}):
+        found = compare(methods, protocol=protocol).differences[0]
+        assert sum(one.part for one in found.classes) == pytest.approx(found.mean_iou.value, abs=1e-12)
+
+
 def test_no_difference_is_said_to_be_none() -> None:
     base = drawn_matrices(np.random.default_rng(1), 20, 0.8)
     comparison = compare({"a": [run_of(base)], "b": [run_of(base)]})

@@ -22,6 +22,7 @@ from crossband.metrics.resampling import (
     runs_error,
     runs_interval,
 )
+from crossband.metrics.segmentation import ratio
 from crossband.text import listed
 from crossband.words import Bands
 
@@ -55,7 +56,10 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class: the IoU of both methods, the difference, and its part of the difference in mean IoU."""
+    """One class: the IoU of both methods, the difference, and its part of the difference in mean IoU.
+
+    The parts of all classes sum to that difference, also where the methods average other classes.
+    """
 
     index: int
     first: float
@@ -221,15 +225,22 @@ class _Drawn:
         a, b = (class_ious(matrices.sum(axis=1)) for matrices in chosen)
         drawn = [class_ious(self._resampled(matrices)).mean(axis=0) for matrices in chosen]
         replicates = drawn[0] - drawn[1] + self._runs_error(a, b)
-        averaged = find_protocol(self.protocol).averages(Counts.of(chosen[0].sum(axis=1)[0]))
+        parts = self._shares(chosen[0]) - self._shares(chosen[1])
         found = []
         for index, (ours, theirs) in enumerate(zip(a.mean(axis=0), b.mean(axis=0), strict=True)):
             if np.isnan(ours) and np.isnan(theirs):
                 continue
             difference = interval(float(ours - theirs), replicates[:, index], self.level)
-            part = difference.value / averaged.sum() if averaged[index] else 0.0
-            found.append(ClassDifference(index, float(ours), float(theirs), difference, float(part)))
+            part = float(parts[index])
+            found.append(ClassDifference(index, float(ours), float(theirs), difference, part))
         return found
+
+    def _shares(self, matrices: np.ndarray) -> np.ndarray:
+        """(C,) what each class adds to a method's mean IoU: they sum to it, however many its runs average."""
+        runs = matrices.sum(axis=1)
+        averaged = find_protocol(self.protocol).averages(Counts.of(runs))
+        ious = np.nan_to_num(class_ious(runs)) * averaged
+        return ratio(ious, np.broadcast_to(averaged.sum(axis=-1, keepdims=True), ious.shape)).mean(axis=0)
 
     def pair_means(self, name: str) -> np.ndarray:
         """(N,) the mean IoU on each pair alone, over the runs; NaN for a pair without a counted pixel."""
