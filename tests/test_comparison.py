@@ -172,7 +172,10 @@ def test_intervals_of_pooled_seeds_hold_the_truth_as_often_as_they_say(seeds: in
     for _ in range(trials):
         base = drawn_matrices(rng, 40, 0.7)
         methods = {
-            name: [run_of(with_errors(base, share + spread * rng.standard_normal())) for _ in range(seeds)]
+            name: [
+                run_of(with_errors(base, share + spread * rng.standard_normal()), f"seed {seed}")
+                for seed in range(seeds)
+            ]
             for name, share in means.items()
         }
         found = compare(methods, replicates=300).differences[0].mean_iou
@@ -300,6 +303,12 @@ def test_a_condition_named_all_is_not_all_pairs() -> None:
     assert scopes[:3] == ["all", "all (condition)", "day"]
     conditions = comparison_dict(comparison)["differences"][0]["conditions"]
     assert {name: one["pairs"] for name, one in conditions.items()} == {"all (condition)": 5, "day": 7}
+
+
+def test_a_run_is_no_second_seed_of_itself() -> None:
+    run = run_of(drawn_matrices(np.random.default_rng(1), 4, 0.8))
+    with pytest.raises(OptionError, match="'a' has two runs of one name"):
+        compare({"a": [run, run], "b": [run]})
 
 
 def test_other_labels_under_the_same_names_are_refused() -> None:
@@ -499,6 +508,8 @@ def test_mistakes_are_told_in_a_line(
     assert "nowhere is not there" in refused(["compare", first, "nowhere", *data, *out], capsys)
     assert "not 'thermal'" in refused(["compare", f"{first}@thermal", visible, *data, *out], capsys)
     assert "called 'ir'" in refused(["compare", first, f"ir={visible}", *data, *out], capsys)
+    twice = ["compare", f"{first},{first}/../{Path(first).name}", visible, *data, *out]
+    assert "names a run twice" in refused(twice, capsys)
     few = ["compare", first, visible, *data, *out, "--replicates", "1"]
     assert "replicates must be at least 100" in refused(few, capsys)
     assert not (tmp_path / "out" / "comparison.json").exists()

@@ -137,8 +137,10 @@ def compare(options: Namespace) -> None:
 
 
 def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
-    """Methods by name: their folders, and the bands that were asked for. Raises OptionError for a name given
-    twice, or bands that are none."""
+    """Methods by name: their folders, and the bands that were asked for.
+
+    Raises OptionError for a name given twice, a run that a method has twice, or bands that are none.
+    """
     named: dict[str, _Asked] = {}
     for text in given:
         rest, at, bands = text.rpartition("@")
@@ -155,6 +157,9 @@ def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
         for folder in folders:
             if not folder.is_dir():
                 raise OptionError(f"run folder {folder} is not there")
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            # It would count as a further seed, of no spread.
+            raise OptionError(f"{quoted(text)} names a run twice: name each run of a method once")
         suffix = f"@{bands}" if bands else ""
         for own, members in (
             [(f"{name} {_label(run)}" if name else _label(run) + suffix, [run]) for run in folders]

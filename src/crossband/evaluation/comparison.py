@@ -145,8 +145,9 @@ def compare(
     protocol: which classes a mean IoU averages. replicates, level, seed: of the intervals.
     block: pairs that follow each other are drawn together by so many, for frames of one sequence.
 
-    Raises OptionError for fewer than two methods, for runs that were scored on other pairs or with other
-    classes, for fewer than two blocks of pairs, and for too few replicates to tell an interval of the level.
+    Raises OptionError for fewer than two methods, for two runs of one name in a method, for runs that were
+    scored on other pairs or with other classes, for fewer than two blocks of pairs, and for too few
+    replicates to tell an interval of the level.
     """
     if len(methods) < 2:
         raise OptionError("two methods or more are needed to compare: name another run")
@@ -305,6 +306,9 @@ def _shared_counts(methods: Mapping[str, Sequence[MethodRun]]) -> PairCounts:
     empty = [name for name, runs_of in methods.items() if not runs_of]
     if empty:
         raise OptionError(f"method {quoted(empty[0])} has no runs")
+    for name, runs_of in methods.items():
+        if len({run.name for run in runs_of}) < len(runs_of):
+            raise OptionError(f"method {quoted(name)} has two runs of one name: give each a name of its own")
     first = runs[0][1]
     for _, run in runs:
         if run.bands not in run.counts.matrices:
