@@ -305,6 +305,14 @@ def test_a_condition_named_all_is_not_all_pairs() -> None:
     assert {name: one["pairs"] for name, one in conditions.items()} == {"all (condition)": 5, "day": 7}
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_pair_on_which_nothing_was_counted_is_not_among_those_that_differ(protocol: str) -> None:
+    base = drawn_matrices(np.random.default_rng(1), 4, 0.8)
+    base[1] = 0
+    pairs = compare({"a": [run_of(base)], "b": [run_of(with_errors(base, 0.1))]}, protocol=protocol)
+    assert sorted(pair.index for pair in pairs.differences[0].pairs) == [0, 2, 3]
+
+
 def test_a_run_is_no_second_seed_of_itself() -> None:
     run = run_of(drawn_matrices(np.random.default_rng(1), 4, 0.8))
     with pytest.raises(OptionError, match="'a' has two runs of one name"):

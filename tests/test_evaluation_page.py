@@ -17,6 +17,7 @@ from crossband.cli import main
 from crossband.evaluation import evaluate
 from crossband.evaluation.choosing import chosen_pairs
 from crossband.evaluation.pair_counts import PairCounts
+from crossband.metrics import PROTOCOLS
 from crossband.metrics.resampling import class_iou_intervals, interval, mean_iou_intervals
 from crossband.pairs.base import Classes
 from crossband.pairs.opening import open_pairs
@@ -39,6 +40,12 @@ def counts_with(shares: list[float | None]) -> PairCounts:
             matrices[pair] = [[right, 100 - right], [100 - right, right]]
     names = tuple(f"p{pair}" for pair in range(len(shares)))
     return PairCounts("memory", "test", CLASSES, names, ("day",) * len(shares), {"both": matrices})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_pair_on_which_nothing_was_counted_is_never_shown(protocol: str) -> None:
+    chosen = chosen_pairs(counts_with([0.5, None, 0.1, 0.6]), "both", protocol=protocol)
+    assert sorted(one.name for one in chosen) == ["p0", "p2", "p3"]
 
 
 def test_the_worst_the_typical_and_the_best_are_chosen() -> None:

@@ -36,9 +36,12 @@ def chosen_pairs(
     bands: the combination whose scores choose. each: of each kind, if there are so many; no pair is chosen
     twice, and one on which nothing was counted never. Raises OptionError for an unknown protocol.
     """
-    scores = mean_ious(counts.matrices[bands], protocol)
+    matrices = counts.matrices[bands]
+    scores = mean_ious(matrices, protocol)
     order = np.argsort(scores, kind="stable")
-    order = order[np.isfinite(scores[order])]
+    # Protocols that average absent classes have a score, 0, for a pair on which nothing was counted.
+    known_pairs = np.isfinite(scores) & (matrices.sum(axis=(1, 2)) > 0)
+    order = order[known_pairs[order]]
     known = len(order)
     least = min(each, known // 3)
     if not least and each:

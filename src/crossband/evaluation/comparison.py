@@ -245,7 +245,10 @@ class _Drawn:
 
     def pair_means(self, name: str) -> np.ndarray:
         """(N,) the mean IoU on each pair alone, over the runs; NaN for a pair without a counted pixel."""
-        return self._mean_iou(self.matrices[name]).mean(axis=0)
+        matrices = self.matrices[name]
+        # Protocols that average absent classes have a score, 0, for such a pair too.
+        counted = matrices.sum(axis=(-2, -1)) > 0
+        return np.where(counted, self._mean_iou(matrices), np.nan).mean(axis=0)
 
     def confusion_shares(self, name: str) -> np.ndarray:
         """(C, C) the share of a class's pixels that was taken for each class, over the runs; NaN if none."""
