@@ -482,6 +482,19 @@ def test_a_run_is_pushed_with_its_card(
     cb.load(there, device="cpu")
 
 
+def test_damaged_weights_are_not_given_to_others(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: pytest.fail("the hub was asked"))
+    weights = run / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    arguments = ["push", str(run), "me/street", "--license", "mit"]
+    for more in ([], ["--to_folder", str(tmp_path / "look")]):
+        assert "its checksum is not the card's" in refused([*arguments, *more], capsys)
+    assert not (tmp_path / "look").exists()
+
+
 def test_what_would_be_pushed_is_written_into_a_folder(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -496,6 +509,9 @@ def test_what_would_be_pushed_is_written_into_a_folder(
     (run / "notes.txt").write_text("mine")
     arguments = ["push", str(run), "me/street", "--license", "mit"]
     assert main(arguments) == 0
+    private = [*arguments, "--to_folder", str(tmp_path / "look"), "--private"]
+    capsys.readouterr()
+    assert "--private is for a repository" in refused(private, capsys)
     # Without the package, too.
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     there = tmp_path / "look"

@@ -16,7 +16,7 @@ from crossband.card import CARD_NAME
 from crossband.errors import OptionError, WeightsError, first_line, quoted
 from crossband.locks import LOCK_NAME, folder_lock
 from crossband.pairs.writing import replacing, write_text
-from crossband.run_card import WEIGHTS_NAME, check_run, find_weights, read_card
+from crossband.run_card import WEIGHTS_NAME, check_run, read_card, whole_weights
 from crossband.shared_card import without_folders
 
 PREFIX = "hf://"
@@ -67,8 +67,8 @@ def push(run: Path, repository: str, model_card: str, *, private: bool = False) 
     repository: ``owner/name``, made if it is not there. What goes: the card without the folders of this
     machine (`crossband.shared_card`), the weights and ``README.md``.
 
-    Raises OptionError for a name that is none, WeightsError for a run that is not finished, and where the hub
-    refuses.
+    Raises OptionError for a name that is none, WeightsError for a run that is not finished or damaged, and
+    where the hub refuses.
     """
     _check_repository(repository)
     hub = _package()
@@ -108,7 +108,8 @@ def _check_repository(repository: str) -> None:
 
 def _write(run: Path, folder: Path, model_card: str) -> None:
     """The files of a run that go to others. The card comes last: a folder with one is complete."""
-    card, weights = without_folders(read_card(run)), find_weights(run)
+    whole = read_card(run)
+    card, weights = without_folders(whole), whole_weights(run, whole)
     with replacing(folder / WEIGHTS_NAME) as temporary:
         shutil.copyfile(weights, temporary)
     write_text(folder / MODEL_CARD_NAME, model_card)

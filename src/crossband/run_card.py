@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from textwrap import shorten
@@ -62,6 +63,20 @@ def find_weights(folder: Path) -> Path:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: the file does not exist")
     return path
+
+
+def whole_weights(folder: Path, card: Card) -> Path:
+    """The file of weights of a run folder. Raises WeightsError if it is not there, or not the card's."""
+    path = find_weights(folder)
+    if card.weights_sha256 is not None and checksum(path) != card.weights_sha256:
+        raise WeightsError(f"{path} is not as it was written: its checksum is not the card's; copy it again")
+    return path
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_card(folder: Path) -> Card:

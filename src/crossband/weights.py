@@ -6,7 +6,6 @@ folder with a card is complete. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 import subprocess
@@ -25,7 +24,7 @@ from crossband.card import CARD_NAME, Card
 from crossband.errors import OptionError, WeightsError, quoted
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
-from crossband.run_card import WEIGHTS_NAME, find_weights, read_card, shortly
+from crossband.run_card import WEIGHTS_NAME, checksum, find_weights, read_card, shortly, whole_weights
 from crossband.systems import create, list_systems
 from crossband.systems.base import System
 from crossband.systems.creation import earlier_options
@@ -132,13 +131,8 @@ def _shared_names(module: nn.Module) -> list[list[str]]:
 def save_run(folder: Path, system: System, card: Card) -> None:
     """Write weights and card into a run folder."""
     save_weights(system, folder / WEIGHTS_NAME)
-    card.weights_sha256 = _sha256(folder / WEIGHTS_NAME)
+    card.weights_sha256 = checksum(folder / WEIGHTS_NAME)
     write_text(folder / CARD_NAME, card.to_json())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_whole_card(folder: Path) -> Card:
@@ -169,12 +163,8 @@ def load_run(folder: Path | str) -> tuple[System, Card]:
                 "what it names is not fetched for a card"
             )
     classes = None if card.classes is None else len(card.classes)
-    weights = folder / WEIGHTS_NAME
     _check_sizes(folder, card, classes, network)
-    if card.weights_sha256 is not None and _sha256(weights) != card.weights_sha256:
-        raise WeightsError(
-            f"{weights} is not as it was written: its checksum is not the card's; copy it again"
-        )
+    weights = whole_weights(folder, card)
     with _WithoutRandomStart():
         system = create(card.system, classes, **network)
     system.variant = card.variant

@@ -49,6 +49,8 @@ def push(options: Namespace) -> None:
     """Put a run on the Hugging Face Hub, with its model card, or into a folder as it would go there."""
     from crossband import hub
 
+    if options.to_folder is not None and options.private:
+        raise OptionError("--private is for a repository that is made: leave it out, or --to_folder")
     text = _model_card(options, place=f"{hub.PREFIX}{options.repository}@COMMIT")
     if options.to_folder is not None:
         hub.push_to_folder(Path(options.run), options.repository, text, Path(options.to_folder))
