@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from command_line import refused
 from crossband.card_words import kept_words, recipe_words, training_words
@@ -246,6 +248,36 @@ def test_an_evaluation_with_a_band_monitor_is_told_apart_on_the_index(tmp_path: 
     assert {one.run: one.monitored for one in results.scored} == {"plain": False, "watched": True}
     index_page(tmp_path, results).write(tmp_path / "index.html")
     assert (tmp_path / "index.html").read_text("utf-8").count("with a band monitor") == 1
+
+
+def written_evaluation(folder: Path) -> None:
+    found = {"support": "designed", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
+    document = {"system": "s", "source": "d", "split": "test", "pairs": 9, "results": {"both": found}}
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(document))
+
+
+def test_evaluations_of_one_run_are_told_apart_on_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("a/evaluation-test", "a/evaluation-test-monitor", "b/evaluation-test"):
+        written_evaluation(tmp_path / place)
+    drawn: list[Sequence[str]] = []
+
+    def chart(bars: object, rows: Sequence[str]) -> Figure:
+        drawn.append(rows)
+        return Figure()
+
+    monkeypatch.setattr("crossband.report.index_html.mean_iou_chart", chart)
+    html = index_page(tmp_path, find_results(tmp_path)).html()
+    assert drawn == [["a/evaluation-test", "a/evaluation-test-monitor", "b"]]
+    assert ">a/evaluation-test-monitor<" in html
+
+
+def test_the_folder_of_an_evaluation_has_an_index_too(tmp_path: Path) -> None:
+    written_evaluation(tmp_path / "evaluation-test")
+    (found,) = find_results(tmp_path / "evaluation-test").scored
+    assert found.run == "evaluation-test"
 
 
 def test_a_training_is_told_in_words() -> None:

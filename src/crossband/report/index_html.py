@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,10 +119,13 @@ def index_page(folder: Path, results: Results, protocol: str = DEFAULT_PROTOCOL)
 
 def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
     bands = [one for one in BAND_COMBINATIONS if any(one in each.mean_iou for each in scored)]
+    times = Counter(each.run for each in scored)
+    # Of one run there may be several, such as with a band monitor and without.
+    names = [each.run if times[each.run] == 1 else each.place.as_posix() for each in scored]
     page.figure(
         mean_iou_chart(
             {one: [each.mean_iou.get(one, _NONE) for each in scored] for one in bands},
-            [each.run for each in scored],
+            names,
         ),
         f"Mean IoU (protocol {protocol}) by run and by the bands it was given. A line over a bar is the 95 % "
         "interval over pairs; it does not say what another training would give.",
@@ -131,7 +135,7 @@ def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
         ["run", "system", "pairs", "bands", "mean IoU", "95 % interval"],
         [
             [
-                Cell(each.run, link=(each.place / "evaluation.html").as_posix()),
+                Cell(name, link=(each.place / "evaluation.html").as_posix()),
                 each.system,
                 f"{each.pairs:,}",
                 Cell(
@@ -144,7 +148,7 @@ def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
                 if math.isnan(found.low)
                 else f"{decimal(100 * found.low, 1)} to {decimal(100 * found.high, 1)}",
             ]
-            for each in scored
+            for name, each in zip(names, scored, strict=True)
             for one, found in each.mean_iou.items()
         ],
         caption=f"{counted(len(scored), 'evaluation')}; mean IoU in percent. A run's name leads to its page.",
@@ -163,7 +167,7 @@ def _read(folder: Path, path: Path, protocol: str) -> Scored:
     """Raises what reading and looking into a damaged document raises."""
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     place = path.parent
-    run = place.parent if place.name.startswith("evaluation-") else place
+    run = place.parent if place.name.startswith("evaluation-") and place != folder else place
     return Scored(
         run=run.relative_to(folder).as_posix() if run != folder else folder.resolve().name,
         place=place.relative_to(folder),
