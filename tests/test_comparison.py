@@ -305,6 +305,14 @@ def test_a_condition_named_all_is_not_all_pairs() -> None:
     assert {name: one["pairs"] for name, one in conditions.items()} == {"all (condition)": 5, "day": 7}
 
 
+def test_images_of_other_sources_are_told() -> None:
+    """The labels are the same, such as those of a set and of its foggy copy."""
+    base = drawn_matrices(np.random.default_rng(1), 4, 0.8)
+    foggy = run_of(with_errors(base, 0.1), source="folder:foggy")
+    comparison = compare({"a": [run_of(base)], "b": [foggy], "c": [run_of(base, "again")]})
+    assert comparison_text(comparison).startswith("memory and folder:foggy, split test: 4 pairs\n")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_pair_on_which_nothing_was_counted_is_not_among_those_that_differ(protocol: str) -> None:
     base = drawn_matrices(np.random.default_rng(1), 4, 0.8)
@@ -483,7 +491,8 @@ def test_the_command_compares_runs_and_their_evaluations(
     again = json.loads((tmp_path / "again" / "comparison.json").read_text())
     assert [m["name"] for m in again["methods"]] == ["ir", "vis"]
     capsys.readouterr()
-    assert "--split belongs to runs" in refused(["compare", *folders, "--split", "val", "--out", out], capsys)
+    for given in (["--split", "val"], ["--examples", "3"], ["--device", "cpu"], ["--batch_size", "2"]):
+        assert f"{given[0]} belongs to runs" in refused(["compare", *folders, *given, "--out", out], capsys)
     alone = ["compare", first, visible, *arguments, "--out", str(tmp_path / "alone")]
     assert main(alone) == 0
     direct = json.loads((tmp_path / "alone" / "comparison.json").read_text())

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from crossband.report.comparison_html import ComparedPair
 
 
+_EXAMPLES = 10
+_OF_RUNS = {
+    "data": None,
+    "split": None,
+    "examples": _EXAMPLES,
+    "batch_size": 1,
+    "workers": 1,
+    "device": None,
+}
+"""What evaluations are not asked for, and the value that means "not given"."""
+
+
 @dataclass(frozen=True)
 class _Asked:
     """A method as it was named: run folders, or folders of evaluations, and the bands, if any were."""
@@ -73,7 +85,7 @@ def compare_arguments(parser: ArgumentParser) -> None:
         default=1,
         help="pairs that follow each other and are drawn together, for frames of one sequence",
     )
-    parser.add_argument("--examples", type=int, default=10, help="pairs shown with pictures, of runs")
+    parser.add_argument("--examples", type=int, default=_EXAMPLES, help="pairs shown with pictures, of runs")
     parser.add_argument("--out", type=str, default="comparison", help="folder for JSON, CSV, text and HTML")
     pass_arguments(parser)
 
@@ -89,10 +101,10 @@ def compare(options: Namespace) -> None:
         )
     if not evaluated and options.data is None:
         raise OptionError("give --data, the pairs to compare the runs on")
-    for name in ("data", "split"):
-        if evaluated and options[name] is not None:
+    for name, plain in _OF_RUNS.items():
+        if evaluated and options[name] != plain:
             raise OptionError(
-                f"--{name} belongs to runs; evaluations were made on data of their own: leave it out"
+                f"--{name} belongs to runs; evaluations are taken as they were made: leave it out"
             )
     if options.split is None:
         options.split = "test"

@@ -111,6 +111,7 @@ class Difference:
 class Comparison:
     """Several methods on the same pairs.
 
+    source, split: those of the pairs; where the runs' own differ, such as two copies of one set, each once.
     methods: in the order given. differences: the first method against each other one.
     level, replicates, seed, block: how the intervals were made (`crossband.metrics.resampling`).
     """
@@ -160,9 +161,10 @@ def compare(
     }
     drawn = _Drawn(stacked, protocol, replicates, level, seed, block)
     names = list(methods)
+    every = [run for runs in methods.values() for run in runs]
     return Comparison(
-        source=shared.source,
-        split=shared.split,
+        source=listed([*dict.fromkeys(run.counts.source for run in every)]),
+        split=listed([*dict.fromkeys(run.counts.split for run in every)]),
         classes=shared.classes.names,
         pairs=len(shared.names),
         protocol=protocol,
