@@ -240,6 +240,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_what_is_not_said_of_an_exported_file_is_not_asked_for(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "leave out --size 32x48" in refused(["info", str(exported), "--size", "32x48"], capsys)
+    assert "leave out --classes" in refused(["info", str(exported), "--classes", "3"], capsys)
+
+
 def test_an_exported_file_predicts_as_its_run(run: Path, exported: Path, image: Path) -> None:
     ours, theirs = cb.load(run)(infrared=image), cb.load(exported)(infrared=image)
     assert theirs.labels is not None

@@ -158,6 +158,7 @@ def test_a_variant_and_options_of_the_network_are_counted(capsys: pytest.Capture
         ),
         (["RUN", "--variant", "firm"], "is what it was made as: leave out --variant"),
         (["RUN", "--encoder", "a", "--network.exchange", "false"], "leave out --encoder and --network"),
+        (["RUN", "--classes", "3"], "is what it was made as: leave out --classes"),
         (["neither", "--variant", "firm"], "'neither' is neither a run folder nor a system"),
     ],
 )

@@ -367,6 +367,11 @@ def test_settings_that_do_not_go_together(changes: dict, message: str) -> None:
         (["csknet/table-3", "--on", "scenes", "--seeds", "0"], "--seeds must be 1 or more"),
         (["csknet/table-3", "--on", "scenes", "--rows", "RTFNet"], "occurs in no row"),
         (["csknet/table-3", "--on", "scenes", "--address", "auto"], "--launcher ray"),
+        (["csknet/table-3", "--on", "scenes", "--cpus", "4"], "--cpus is for a Ray cluster"),
+        (
+            ["csknet/table-3", "--on", "scenes", "--epochs", "2", "--recipe.epochs", "3"],
+            "--epochs is --recipe.epochs: give one of them",
+        ),
         (["csknet/table-3", "--on", "scenes", "--budget", "slow"], "budget"),
     ],
 )

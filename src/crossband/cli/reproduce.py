@@ -126,8 +126,11 @@ def reproduce(options: Namespace) -> int | None:
     for name in ("seeds", "cpus", "devices"):
         if options[name] < 1:
             raise OptionError(f"--{name} must be 1 or more, not {options[name]}")
-    if options.launcher == "local" and options.address is not None:
-        raise OptionError("--address is that of a Ray cluster: add --launcher ray")
+    for name in ("address", "cpus"):
+        if options.launcher == "local" and options[name] != getattr(Launcher, name):
+            raise OptionError(f"--{name} is for a Ray cluster: add --launcher ray")
+    if options.epochs is not None and "epochs" in options.recipe:
+        raise OptionError("--epochs is --recipe.epochs: give one of them")
     from crossband.reproduce.plan_text import plan_text
     from crossband.reproduce.planning import make_plan
     from crossband.reproduce.reproducing import TABLES_NAME

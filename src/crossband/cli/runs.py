@@ -72,15 +72,18 @@ def info_arguments(parser: ArgumentParser) -> None:
         help="a run folder, an exported file, or the name of a system, of which the other options but --size "
         "say more",
     )
-    parser.add_argument("--classes", type=int, default=9, help="number of classes, for a system's name")
+    parser.add_argument(
+        "--classes", type=int | None, help=f"number of classes, for a system's name (default: {_CLASSES})"
+    )
     # For a system's name, as a training takes them.
     field_arguments(parser, _OF_A_NETWORK)
     parser.add_argument(
-        "--size", type=str, default="480x640", help="HEIGHTxWIDTH of the image that FLOPs are counted for"
+        "--size", type=str, default=_SIZE, help="HEIGHTxWIDTH of the image that FLOPs are counted for"
     )
 
 
 _OF_A_NETWORK = ("variant", "encoder", "network")
+_CLASSES, _SIZE = 9, "480x640"
 
 
 def info(options: Namespace) -> None:
@@ -88,9 +91,12 @@ def info(options: Namespace) -> None:
     from crossband.systems.registry import list_systems
 
     given = [f"--{name}" for name in _OF_A_NETWORK if options[name]]
+    given += ["--classes"] if options.classes is not None else []
     if given and options.what not in list_systems() and Path(options.what).exists():
         raise OptionError(f"{options.what} is what it was made as: leave out {' and '.join(given)}")
     if is_exported(Path(options.what)):
+        if options.size != _SIZE:
+            raise OptionError(f"no FLOPs are counted of an exported file: leave out --size {options.size}")
         from crossband.runtime.describing import describe_exported
 
         print(describe_exported(Path(options.what)))
@@ -104,7 +110,8 @@ def info(options: Namespace) -> None:
     from crossband.info import describe
 
     of_a_network = {name: options[name] for name in _OF_A_NETWORK}
-    print(describe(options.what, classes=options.classes, size=options.size, **of_a_network))
+    classes = _CLASSES if options.classes is None else options.classes
+    print(describe(options.what, classes=classes, size=options.size, **of_a_network))
 
 
 def check_usable(run: str) -> None:
