@@ -247,6 +247,10 @@ def test_what_is_not_said_of_an_exported_file_is_not_asked_for(
     assert "leave out --classes" in refused(["info", str(exported), "--classes", "3"], capsys)
 
 
+def test_scores_of_an_exported_file_need_a_folder(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "give --out" in refused(["evaluate", str(exported), "--data", "scenes"], capsys)
+
+
 def test_an_exported_file_predicts_as_its_run(run: Path, exported: Path, image: Path) -> None:
     ours, theirs = cb.load(run)(infrared=image), cb.load(exported)(infrared=image)
     assert theirs.labels is not None

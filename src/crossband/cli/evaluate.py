@@ -50,6 +50,8 @@ _LABELS_ONLY = {
     "launcher": ("local",),
     "monitor": (False,),
 }
+# What does nothing to pictures that are read from folders.
+_OF_SYSTEMS = {"stretch": False, "precision": PRECISIONS[0], "runtime": "torch"}
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -166,7 +168,7 @@ def _evaluate_labels(options: Namespace) -> None:
     from crossband.hub import fetch, is_remote
 
     run = _only_run(options)
-    if is_remote(run) and not options.out:
+    if (is_remote(run) or Path(run).is_file()) and not options.out:
         raise OptionError(f"give --out: {run} has no folder of its own for results")
     launcher = launcher_of(options)
     if launcher is not None and options.monitor:
@@ -280,6 +282,9 @@ def _evaluate_fusion(options: Namespace) -> None:
     folders = _folders(options.fused or [])
     if not (options.run or folders):
         raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
+    for name, plain in _OF_SYSTEMS.items():
+        if not options.run and options[name] != plain:
+            raise OptionError(f"--{name} is of a run or a system, and none is named: leave it out")
     expects: dict[Bands, int] = {"both": len(check_first(options.run, options))}
 
     from crossband import evaluation as evaluations
@@ -298,9 +303,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     out = _fusion_out(options, pairs.source)
     twice = sorted((set(loaded) & set(folders)) | (BANDS_ALONE.keys() & (set(loaded) | set(folders))))
     if twice:
-        raise OptionError(
-            f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another name"
-        )
+        raise OptionError(f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another")
     with folder_lock(out):
         # Again, now that nobody else writes there.
         _fusion_out(options, pairs.source)
@@ -322,9 +325,8 @@ def _evaluate_fusion(options: Namespace) -> None:
             "command": command_line(),
             "infrared scaling": str(pairs.scaling),
             "precision": options.precision,
-            "training": {name: predictor.card.training for name, predictor in trained.items()} or None,
-            "git revision": {name: predictor.card.git_revision for name, predictor in trained.items()}
-            or None,
+            "training": {name: one.card.training for name, one in trained.items()} or None,
+            "git revision": {name: one.card.git_revision for name, one in trained.items()} or None,
             "crossband": __version__,
         }
         with told_after(f"{fusion_text(evaluation)}\ninfrared scaling: {pairs.scaling}"):
