@@ -250,6 +250,22 @@ def test_an_evaluation_with_a_band_monitor_is_told_apart_on_the_index(tmp_path: 
     assert (tmp_path / "index.html").read_text("utf-8").count("with a band monitor") == 1
 
 
+def test_an_evaluation_that_is_ended_at_its_page_leaves_the_files_that_were_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["evaluate", str(run), "--device", "cpu", "--workers", "0", "--bands", "infrared"]
+    arguments += ["--examples", "0", "--out", str(tmp_path / "out"), "--data"]
+    assert main([*arguments, TINY_DATA]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def ended(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crossband.report.evaluation_html.evaluation_page", ended)
+    assert main([*arguments, TINY_DATA.replace("test=4", "test=2")]) == 130
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
 def written_evaluation(folder: Path) -> None:
     found = {"support": "designed", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
     document = {"system": "s", "source": "d", "split": "test", "pairs": 9, "results": {"both": found}}

@@ -67,16 +67,12 @@ def write_evaluation(
 
     What was counted in every pair goes into ``evaluation-pairs.npz``, for `crossband compare`.
     """
+    text, document = evaluation_text(evaluation, protocol), evaluation_dict(evaluation)
+    table, page = evaluation_csv(evaluation), evaluation_page(evaluation, protocol, shown)
+    # After what takes long, so that a command that is ended in it leaves the files of one evaluation alone.
     if evaluation.counts is not None:
         write_pair_counts(folder / PAIR_COUNTS_NAME, evaluation.counts)
-    write_files(
-        folder,
-        "evaluation",
-        text=evaluation_text(evaluation, protocol),
-        document=evaluation_dict(evaluation),
-        table=evaluation_csv(evaluation),
-        page=evaluation_page(evaluation, protocol, shown),
-    )
+    write_files(folder, "evaluation", text=text, document=document, table=table, page=page)
 
 
 def _add_summary(page: Page, evaluation: Evaluation, protocol: str) -> None:
