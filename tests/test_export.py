@@ -146,6 +146,22 @@ def test_the_scaling_rule_is_that_of_reading(rule: str) -> None:
     np.testing.assert_allclose(made.numpy(), wanted, atol=1e-6)
 
 
+def test_degrees_are_in_the_graph(tmp_path: Path) -> None:
+    degrees = np.random.default_rng(0).uniform(-5, 45, (20, 30)).astype(np.float32)
+    plain = cb.load("average", infrared_scaling="celsius(0, 40)")
+    file = tmp_path / "degrees.onnx"
+    found = export_run(plain.system, plain.card, file, ExportOptions(bands="infrared"))
+    assert found["infrared"][0].fused == 1
+    exported = cb.load(file)
+    assert exported.system.graphs["infrared"][1].types == {"infrared": "float32"}
+    ours, theirs = plain(infrared=degrees).fused, exported(infrared=degrees).fused
+    assert ours is not None
+    assert theirs is not None
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    with pytest.raises(OptionError, match="is of degrees, not of uint16"):
+        Deployable(plain.system, "infrared", InfraredScaling("celsius", (0, 40)), {"infrared": "uint16"})
+
+
 def test_percentiles_are_in_the_graph() -> None:
     scaling = InfraredScaling.parse("percentile(2, 98)")
     deployable = Deployable(ready("average"), "infrared", scaling, {"infrared": "uint16"})

@@ -108,7 +108,7 @@ class Deployable(nn.Module):
         highest = HIGHEST[self.types["infrared"]]
         if self.scaling.rule == "full-range":
             return values if highest is None else values / highest
-        if self.scaling.rule == "fixed":
+        if self.scaling.rule in ("fixed", "celsius"):
             assert self.scaling.limits is not None
             low, high = self.scaling.limits
             return ((values - low) / (high - low)).clamp(0, 1)
@@ -140,9 +140,13 @@ def _percentile(ordered: Tensor, share: float) -> Tensor:
 
 
 def check_type(scaling: InfraredScaling, type: LevelType | None) -> None:
-    """Raise OptionError for a scaling whose limits the type of infrared cannot hold."""
-    if type is None or type == "float32" or scaling.rule != "fixed":
+    """Raise OptionError for a scaling whose limits the type of infrared cannot hold, as degrees in levels."""
+    if type is None or type == "float32" or scaling.rule not in ("fixed", "celsius"):
         return
+    if scaling.rule == "celsius":
+        raise OptionError(
+            f"infrared scaling {scaling} is of degrees, not of {type}: export with --infrared_type float32"
+        )
     assert scaling.limits is not None
     low, _ = scaling.limits
     highest = HIGHEST[type]

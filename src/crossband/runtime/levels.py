@@ -16,10 +16,11 @@ def visible_levels(image: np.ndarray, type: LevelType) -> np.ndarray:
 def infrared_levels(image: np.ndarray, scaling: InfraredScaling, type: LevelType) -> np.ndarray:
     """Levels that a graph's scaling rule turns into this image (..., H, W) in [0, 1].
 
-    The very levels that were read under "full-range" and "fixed", but where they were clipped. Under rules
-    that look at the whole image they are others, which the rule brings to the same, to the 16th bit.
+    The very levels that were read under "full-range" and "fixed", and degrees under "celsius", but where they
+    were clipped. Under rules that look at the whole image they are others, which the rule brings to the same,
+    to the 16th bit.
     """
-    if scaling.rule != "fixed":
+    if scaling.rule not in ("fixed", "celsius"):
         return _quantised(image, type)
     assert scaling.limits is not None
     low, high = scaling.limits
