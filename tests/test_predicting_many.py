@@ -246,6 +246,15 @@ def test_the_command_takes_batches_tiles_and_precisions(
     assert "precision float32, not bfloat16" in capsys.readouterr().err
 
 
+def test_agreement_is_of_the_band_that_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = tiny("deeplabv3plus", band="infrared")
+    save_run(tmp_path / "run", system, make_card(system, NAMES, "full-range", {}))
+    command = ["predict", str(tmp_path / "run"), "--data", "scenes,train=0,val=0,test=1,size=32x48"]
+    options = ["--split", "test", "--precision", "bfloat16", "--device", "cpu"]
+    assert main([*command, *options, "--out", str(tmp_path / "out")]) == 0
+    assert "bfloat16: " in capsys.readouterr().out
+
+
 def test_large_images_are_cut_unless_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,20 @@ def test_one_band_alone_does_not_look_like_a_black_second_one(
     assert predictor(visible=visible).support == "fallback"
 
 
+def test_bands_are_those_that_were_asked_for_however_it_is_called(
+    predictor: Predictor, visible: np.ndarray, infrared: np.ndarray
+) -> None:
+    asked = Predictor(predictor.system, predictor.card, device="cpu", bands="infrared")
+    alone = predictor(infrared=infrared).labels
+    pair = asked.pair_of(visible, infrared)
+    (of_many,) = asked.predict_many([(visible, infrared)])
+    for result in (asked(visible, infrared), asked.predict(pair), asked.judged(pair), of_many):
+        assert result.bands == "infrared"
+        assert np.array_equal(result.labels, alone)
+    with pytest.raises(PairError, match="visible alone, and infrared was asked for"):
+        asked(visible)
+
+
 @pytest.mark.parametrize(
     ("bad_visible", "bad_infrared", "message"),
     [

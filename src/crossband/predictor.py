@@ -15,7 +15,7 @@ from crossband.card import Card
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, PairError, quoted
 from crossband.hub import fetch, is_remote
-from crossband.pairs.arrays import ImageLike, check_bands_alike, infrared_levels, joined, visible_array
+from crossband.pairs.arrays import ImageLike, infrared_levels, joined, visible_array, with_bands
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image, summarise_pairs
 from crossband.pairs.base import Listed, Pair, PairFiles, bands_of
@@ -84,7 +84,7 @@ class Predictor:
         OptionError for a file that is none, or a frame without a rig.
         monitor: drop a band that looks broken by itself or that the run's own monitor finds harmful
         (`PairMonitor`), where the system can do without it. Raises WeightsError for a damaged monitor.
-        bands: what is used of every pair that is read; None is all that it has.
+        bands: what is used of every pair; None is all that it has.
         """
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
@@ -191,13 +191,7 @@ class Predictor:
         if isinstance(given, PairFiles | Listed):
             self._settle_by_file(given)
             given = self.read(given)
-        pair = given if isinstance(given, Pair) else self.pair_of(*given)
-        if self.bands is not None:
-            if (has := bands_of(pair.visible, pair.infrared)) not in ("both", self.bands):
-                raise PairError(f"{pair.name} has {has} alone, and {self.bands} was asked for")
-            pair = pair.only(self.bands)
-        check_bands_alike(pair)
-        return pair
+        return with_bands(given if isinstance(given, Pair) else self.pair_of(*given), self.bands)
 
     def _settle_by_file(self, files: PairFiles | Listed) -> None:
         if isinstance(files, Listed):
@@ -238,15 +232,15 @@ class Predictor:
             self.scaling = automatic_scaling(summary.infrared)
 
     def predict(self, pair: Pair, *, faults: dict[Band, Fault] | None = None) -> Prediction:
-        """What the system sees in a pair that has been read already.
+        """What the system sees in a pair that has been read already, of the predictor's bands.
 
         Labels are ``IGNORE_INDEX`` and their confidence 0 where the pair is not valid. faults: of its bands,
         for who knows them better than from this pair alone; None asks the monitor.
 
-        Raises PairError for bands of two sizes, BandError for a combination of bands that the system cannot
-        run on, OptionError if it gives NaN.
+        Raises PairError for bands of two sizes or one that lacks, BandError for a combination of bands that
+        the system cannot run on, OptionError if it gives NaN.
         """
-        check_bands_alike(pair)
+        pair = with_bands(pair, self.bands)
         if faults is None:
             return self.predict_alike([pair])[0]
         left = bands_left(bands_of(pair.visible, pair.infrared), faults, self.system.supports)
@@ -261,11 +255,8 @@ class Predictor:
         return [self._without_harm(one) for one in made]
 
     def judged(self, pair: Pair) -> Prediction:
-        """The prediction on all bands of a pair, with what the monitor finds in them; none is left out.
-
-        Raises as `predict`.
-        """
-        check_bands_alike(pair)
+        """As `predict`, with what the monitor finds in the bands of a pair, of which none is left out."""
+        pair = with_bands(pair, self.bands)
         found = self._at_sight(pair)
         made = self._predict_on(bands_of(pair.visible, pair.infrared), [pair], [found])[0]
         return replace(made, faults=found or self._in_answer(made))

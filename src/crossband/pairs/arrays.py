@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from crossband.errors import PairError, quoted
-from crossband.pairs.base import Pair
-from crossband.words import Band
+from crossband.pairs.base import Pair, bands_of
+from crossband.words import Band, Bands
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -101,3 +101,16 @@ def check_bands_alike(pair: Pair) -> None:
             f"pair {quoted(pair.name)}: one band is {a} x {b} and the other {c} x {d} pixels; "
             "the two must be registered and of one size, or come with a rig (`crossband align`)"
         )
+
+
+def with_bands(pair: Pair, bands: Bands | None) -> Pair:
+    """A pair with the bands that are used of it; None is all that it has.
+
+    Raises PairError for a pair that lacks one of them, and as `check_bands_alike`.
+    """
+    if bands is not None:
+        if (has := bands_of(pair.visible, pair.infrared)) not in ("both", bands):
+            raise PairError(f"{pair.name} has {has} alone, and {bands} was asked for")
+        pair = pair.only(bands)
+    check_bands_alike(pair)
+    return pair
