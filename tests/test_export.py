@@ -378,6 +378,11 @@ def test_a_device_that_is_not_there_is_refused(exported: Path) -> None:
             cb.load(exported, device=device)
 
 
+def test_a_file_is_not_compiled(exported: Path) -> None:
+    with pytest.raises(OptionError, match="not compiled by PyTorch"):
+        cb.load(exported, runtime="compile")
+
+
 def test_a_graph_of_others_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "stranger.onnx"
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,9 +108,13 @@ def test_the_first_image_settles_the_scaling_whatever_the_threads_do(tmp_path: P
     assert many.scaling == single.scaling
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": -1}])
-def test_numbers_that_make_no_sense_are_refused(predictor: Predictor, options: dict[str, int]) -> None:
-    with pytest.raises(OptionError, match=next(iter(options)).replace("_", " ")):
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 0}, {"workers": -1}, {"batch_size": 1.5}, {"workers": "2"}, {"on_error": "ignore"}],
+)
+def test_options_that_make_no_sense_are_refused(predictor: Predictor, options: dict[str, Any]) -> None:
+    name = next(iter(options))
+    with pytest.raises(OptionError, match=name if name == "on_error" else name.replace("_", " ")):
         list(predictor.predict_many([pair(0)], **options))
 
 

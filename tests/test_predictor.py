@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from crossband.errors import BandError, OptionError, PairError
 from crossband.pairs.base import PairFiles
 from crossband.pairs.matching import match_images
 from crossband.predicting import predict_files
-from crossband.predictor import Predictor
+from crossband.predictor import Predictor, load
 from crossband.systems.base import Output
 from crossband.training.engine import train
 from crossband.weights import load_run
@@ -159,6 +160,19 @@ def test_what_cannot_be_used_is_said(
 ) -> None:
     with pytest.raises(PairError, match=message):
         predictor(bad_visible, bad_infrared)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"monitor": "no"}, {"monitor": 1}, {"bands": "ir"}, {"precision": "half"}, {"runtime": "openvno"}),
+        {"false_colour": "ironbow"},
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
+    (name, value) = next(iter(given.items()))
+    with pytest.raises(OptionError, match=f"{name} must be .*, not {value!r}"):
+        load("average", device="cpu", **given)
 
 
 def test_no_band_at_all_and_devices_that_are_not_there(predictor: Predictor) -> None:

@@ -18,6 +18,7 @@ from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.pairs.writing import write_image
 from crossband.runtime.exported import Exported
+from crossband.runtime.tiling import Tiling
 from crossband.weights import make_card, save_run
 from crossband.words import AUTO_EXPORTS_FROM
 from tiny_systems import TINY, build, randomise_norms
@@ -196,6 +197,12 @@ def test_auto_is_pytorch_where_a_graph_has_no_such_thing(made: Path) -> None:
     assert not isinstance(lower.system, Exported)
     with pytest.raises(OptionError, match="precision"):
         cb.load(made, runtime="onnxruntime", precision="bfloat16")
+
+
+def test_what_graphs_do_not_take_is_refused_before_one_is_made(run: Path, unable: None) -> None:
+    for more in ({"precision": "bfloat16"}, {"tiling": Tiling(128, 32)}):
+        with pytest.raises(OptionError, match="in float32 and without tiles"):
+            cb.load(run, runtime="onnxruntime", **more)  # type: ignore[arg-type]
 
 
 def test_what_has_no_folder_keeps_no_graphs() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.base import Pair
 
 Item = TypeVar("Item")
@@ -25,7 +26,10 @@ def stacked(images: list[np.ndarray | None]) -> np.ndarray | None:
 
 
 def check_batching(batch_size: int, workers: int) -> None:
-    """Raise OptionError for a batch size below 1 or workers below 0."""
+    """Raise OptionError for a batch size below 1, workers below 0, or what is no whole number."""
+    for name, count in (("batch size", batch_size), ("number of workers", workers)):
+        if not isinstance(count, Integral):
+            raise OptionError(f"the {name} must be an integer, not {quoted(count)}")
     if batch_size < 1:
         raise OptionError(f"the batch size must be at least 1, not {batch_size}")
     if workers < 0:

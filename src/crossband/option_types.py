@@ -33,6 +33,17 @@ def check_types(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any])
     return {name: _converted(f"{owner}.{name}", hints[name], value) for name, value in values.items()}
 
 
+def check_arguments(hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise OptionError, naming the argument, for a value that is not of its type as it stands.
+
+    hints: the types of a function's arguments, of words, texts, numbers and truth values. Unlike in a file, a
+    text is no number here, and "no" is not false.
+    """
+    for name, hint in hints.items():
+        if name in values and not _is_plainly(values[name], hint):
+            raise OptionError(f"{name} must be {spoken(hint)}, not {quoted(values[name])}")
+
+
 def _converted(option: str, hint: Any, value: Any) -> Any:
     if value is None and not _takes_none(hint):
         raise OptionError(f"{option} must be {spoken(hint)}, not null")

@@ -17,6 +17,7 @@ from crossband.batching import check_batching
 from crossband.display import Display
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.locks import folder_lock
+from crossband.option_types import check_arguments
 from crossband.pairs.base import Classes, Listed, PairFiles, bands_of
 from crossband.pairs.given import GivenSource
 from crossband.pairs.names import checked_name, place_of
@@ -243,6 +244,7 @@ def _run(
 ) -> Outcome:
     """Predict and write pair by pair, in a folder that nobody else writes to meanwhile."""
     check_batching(choices.batch_size, choices.workers)
+    check_arguments({"on_error": OnError}, {"on_error": choices.on_error})
     with folder_lock(out):
         folder = ResultFolder(out, manifest, predictor.origin, files, choices.resume)
         folder.prepare(choices.overwrite)

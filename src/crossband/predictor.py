@@ -15,18 +15,19 @@ from crossband.card import Card
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, PairError, quoted
 from crossband.hub import fetch, is_remote
+from crossband.option_types import check_arguments
 from crossband.pairs.arrays import ImageLike, infrared_levels, joined, visible_array, with_bands
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_image, summarise_pairs
 from crossband.pairs.base import Listed, Pair, PairFiles, bands_of
-from crossband.pairs.false_colour import REFUSE, infrared_channel
+from crossband.pairs.false_colour import REFUSE, check_false_colour, infrared_channel
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.reading import read_pair
 from crossband.pairs.registration import registration_of
 from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.prediction import Prediction
 from crossband.run_card import check_run, trained_on
-from crossband.runtime.choosing import runtime_of
+from crossband.runtime.choosing import check_choice, runtime_of
 from crossband.runtime.exported import Exported, is_exported, open_exported
 from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision, RuntimeChoice
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from crossband.systems.base import System
 
 Item = TypeVar("Item")
+
+_ARGUMENTS = {"monitor": bool, "bands": Bands | None, "on_error": OnError}
 
 
 class Predictor:
@@ -86,6 +89,8 @@ class Predictor:
         (`PairMonitor`), where the system can do without it. Raises WeightsError for a damaged monitor.
         bands: what is used of every pair; None is all that it has.
         """
+        check_arguments(_ARGUMENTS, {"monitor": monitor, "bands": bands})
+        check_false_colour(false_colour)
         self.origin = system.name if origin is None else str(Path(origin).absolute())
         self.chosen = chosen
         self.runtime = runtime_of(system, device, precision, tiling, compiled)
@@ -158,6 +163,7 @@ class Predictor:
 
         Raises OptionError and BandError as `predict`.
         """
+        check_arguments(_ARGUMENTS, {"on_error": on_error})
         for _, result in self.answers(pairs, batch_size=batch_size, workers=workers):
             if not isinstance(result, PairError):
                 yield result
@@ -343,10 +349,12 @@ def load(
     precision, tiling, rig, frame, monitor, bands: as for `Predictor`.
     A run on the Hugging Face Hub is named ``hf://owner/name@revision`` (`crossband.hub.fetch`).
 
-    Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run.
+    Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run and
+    as `check_choice`.
     """
     if is_remote(run):
         run = fetch(str(run))
+    check_choice(runtime, precision, tiling, of_file=is_exported(Path(run)))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},
         **{"rig": rig, "frame": frame, "monitor": monitor, "bands": bands},

@@ -85,6 +85,13 @@ def false_colour_rule(infrared_palette: str | None, allow_false_colour: bool) ->
     return infrared_palette
 
 
+def check_false_colour(rule: str) -> None:
+    """Raise OptionError for what is no rule of `false_colour_rule`."""
+    if rule not in (REFUSE, MEAN, *PALETTES):
+        known = ", ".join((REFUSE, MEAN, *PALETTES))
+        raise OptionError(f"false_colour must be one of {known}, not {quoted(rule)}")
+
+
 def infrared_channel(levels: np.ndarray, false_colour: str = REFUSE) -> np.ndarray:
     """The one channel (H, W) of an infrared image.
 

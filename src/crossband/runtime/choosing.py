@@ -5,15 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError
+from crossband.option_types import check_arguments
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported
-from crossband.words import Precision
+from crossband.words import Precision, RuntimeChoice
 
 if TYPE_CHECKING:
     import torch
 
     from crossband.runtime.tiling import Tiling
     from crossband.systems.base import System
+
+
+def check_choice(
+    runtime: RuntimeChoice | None, precision: Precision, tiling: Tiling | None, *, of_file: bool
+) -> None:
+    """Raise OptionError for a runtime or precision that there is none of, or where one passes over another.
+
+    of_file: whether it is to run an exported file or bundle, which PyTorch does not compile.
+    """
+    check_arguments(
+        {"runtime": RuntimeChoice | None, "precision": Precision},
+        {"runtime": runtime, "precision": precision},
+    )
+    if of_file and runtime == "compile":
+        raise OptionError("an exported file is not compiled by PyTorch: name another runtime, or none")
+    if runtime in ("onnxruntime", "openvino") and not of_file and (precision != "float32" or tiling):
+        raise OptionError(
+            f"runtime {runtime} computes graphs, in float32 and without tiles: leave precision and tiles "
+            "out, or take runtime torch"
+        )
 
 
 def runtime_of(
@@ -25,8 +46,9 @@ def runtime_of(
 ) -> Runtime:
     """What answers for a system. The rest is as `PyTorchRuntime` takes it.
 
-    Raises OptionError for a precision or tiles that an exported system does not take.
+    Raises OptionError for a precision that there is none of, and for what an exported system does not take.
     """
+    check_choice(None, precision, tiling, of_file=isinstance(system, Exported))
     if isinstance(system, Exported):
         if precision != "float32" or tiling is not None:
             raise OptionError("an exported graph has the precision it was exported in, and takes no tiles")
