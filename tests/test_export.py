@@ -465,6 +465,19 @@ def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:
     assert np.abs(fused.astype(int) - plain).max() <= 1
 
 
+def test_a_bundle_whose_files_were_made_at_two_times_is_refused(tmp_path: Path) -> None:
+    """As an export that was killed leaves it, into the folder of an earlier one."""
+    for folder, rule in (("out", "minmax"), ("later", "full-range")):
+        plain = cb.load("average", infrared_scaling=rule)
+        export_run(plain.system, plain.card, tmp_path / folder, ExportOptions())
+    shutil.copy(tmp_path / "later" / "infrared.onnx", tmp_path / "out" / "infrared.onnx")
+    image = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    predictor = cb.load(tmp_path / "out")
+    assert predictor(visible=image).fused is not None
+    with pytest.raises(WeightsError, match=r"infrared.onnx is not the graph that bundle.json .* tells of"):
+        predictor(infrared=image)
+
+
 def test_of_a_bundle_nothing_is_written_where_one_graph_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

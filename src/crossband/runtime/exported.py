@@ -75,12 +75,19 @@ class Exported:
         return self.graphs[bands][1].support
 
     def session(self, bands: Bands) -> Session:
-        """The graph of a combination, loaded. Raises as `open_session`."""
+        """The graph of a combination, loaded.
+
+        Raises as `open_session`, and WeightsError for a file that is not what its bundle says.
+        """
         if bands not in self._sessions:
-            path, _ = self.graphs[bands]
-            self._sessions[bands] = open_session(
-                path, runtime=self._runtime, device=self.device, threads=self._threads
-            )
+            path, told = self.graphs[bands]
+            session = open_session(path, runtime=self._runtime, device=self.device, threads=self._threads)
+            if session.card != told:
+                raise WeightsError(
+                    f"{path} is not the graph that {BUNDLE_NAME} beside it tells of, but one that was made "
+                    f"{session.card.created or 'at another time'}: export all of them again"
+                )
+            self._sessions[bands] = session
         return self._sessions[bands]
 
     def answer(self, visible: np.ndarray | None, infrared: np.ndarray | None) -> Answer:
