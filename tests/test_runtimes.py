@@ -15,7 +15,7 @@ import torch
 
 import crossband as cb
 from crossband.cli import main
-from crossband.errors import OptionError
+from crossband.errors import OptionError, WeightsError
 from crossband.pairs.writing import write_image
 from crossband.runtime.exported import Exported
 from crossband.runtime.tiling import Tiling
@@ -104,6 +104,16 @@ def test_a_damaged_graph_is_made_again(ours: Path) -> None:
     (file,) = (ours / "graphs").glob("both-*.onnx")
     file.write_bytes(file.read_bytes()[:500])
     assert cb.load(ours, runtime="onnxruntime", expects={"both": 1})(**images()).fused is not None
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "auto"])
+def test_weights_that_are_not_the_cards_are_refused_whatever_computes(tmp_path: Path, runtime: Any) -> None:
+    run = save(tmp_path / "run", "deeplabv3plus", scaling="full-range", band="infrared", **TINY)
+    cb.load(run, runtime="onnxruntime")
+    weights = run / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(WeightsError, match="its checksum is not the card's"):
+        cb.load(run, runtime=runtime, device="cpu")
 
 
 def test_auto_takes_the_graphs_that_are_there(made: Path, unable: None) -> None:

@@ -15,6 +15,7 @@ from crossband.errors import BandError, OptionError, UnwritableError, WeightsErr
 from crossband.export.graph_speed import SIZE, kept_seconds, measure_seconds
 from crossband.locks import folder_lock
 from crossband.pairs.writing import write_text
+from crossband.run_card import whole_weights
 from crossband.runtime.exported import Exported
 from crossband.runtime.sessions import Session, check_device, open_session, version_of
 from crossband.version import __version__
@@ -197,7 +198,7 @@ class CachedRun(Exported):
     bands: those that are made ready at once; none takes those that the folder has, or else the first that the
     system was designed for. device: as for `open_session`. tell: is told, a line at a time, what is made.
     Raises OptionError where a graph cannot be made, its answer is not PyTorch's, or the folder cannot be
-    written to; as `open_session` too.
+    written to; WeightsError where its weights are not those of its card; as `open_session` too.
     """
 
     trained: Card
@@ -214,8 +215,9 @@ class CachedRun(Exported):
         tell: Callable[[str], None] = print,
     ):
         self._run, self._tell, self._on = run, tell, device or "cpu"
-        # Before a graph is made, which takes long.
+        # Before a graph is made, which takes long; one that is there is of the card's weights alone.
         check_device(runtime, self._on)
+        whole_weights(run, card)
         self.trained = card
         self._with: GraphRuntime = runtime
         sessions = {each: self._ready(each) for each in bands or self._likely()}
