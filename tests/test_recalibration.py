@@ -170,8 +170,9 @@ def test_a_run_is_recalibrated_into_a_run_of_its_own(tmp_path: Path) -> None:
 def test_what_cannot_be_recalibrated_is_refused(tmp_path: Path) -> None:
     run = saved(tmp_path / "run", trained())
     baseline = saved(tmp_path / "baseline", tiny("deeplabv3plus"))
-    with pytest.raises(OptionError, match="the test split is for testing"):
-        recalibrate_run(run, "scenes", tmp_path / "out", split="test")
+    for split in ("test", "train+test", "test_night"):
+        with pytest.raises(OptionError, match="the test split is for testing"):
+            recalibrate_run(run, "scenes", tmp_path / "out", split=split)
     with pytest.raises(OptionError, match="is not empty; choose another run folder"):
         recalibrate_run(run, "scenes", run)
     with pytest.raises(OptionError, match="holds a deeplabv3plus on visible"):

@@ -25,6 +25,7 @@ from crossband.pairs.opening import open_pairs
 from crossband.systems import loss_options
 from crossband.systems.csknet.network import CSKNet
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
+from crossband.training.options import FOR_TESTING
 from crossband.weights import load_run, make_card, save_run
 
 
@@ -84,9 +85,10 @@ def recalibrate_run(
 ) -> None:
     """Recalibrate the run of a CSK-Net on a source of pairs, into a run folder of its own.
 
-    Raises OptionError if the run is of another system, if the split is the test split, or if ``out`` exists.
+    Raises OptionError if the run is of another system, if the split is the test split or holds of it, or if
+    ``out`` exists.
     """
-    if split == "test":
+    if FOR_TESTING & set(split.split("+")):
         raise OptionError("the test split is for testing: take the statistics from a training split")
     with folder_lock(out):
         if not is_vacant(out):

@@ -13,7 +13,7 @@ from crossband.option_types import check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
-_FOR_TESTING = {"test", "test_day", "test_night"}
+FOR_TESTING = {"test", "test_day", "test_night"}
 """Alone or joined with others; of benchmarks, the latter two repeat pairs of the first."""
 
 
@@ -94,7 +94,7 @@ class TrainOptions:
         trained, chosen_by = (
             set() if split is None else set(split.split("+")) for split in (self.split, self.validation)
         )
-        if (trained | chosen_by) & _FOR_TESTING:
+        if (trained | chosen_by) & FOR_TESTING:
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
