@@ -430,6 +430,9 @@ def test_verify_holds_a_file_against_its_run(
         (["--out", "x", "--least_agreement", "99"], "--least_agreement is a share from 0 to 1"),
         (["--out", "x", "--check_pairs", "0"], "--check_pairs must be at least 1, not 0"),
         (["--out", "x", "--precision", "int8", "--calibration_pairs", "0"], "--calibration_pairs must be"),
+        (["--out", "x", "--precision", "int8", "--calibration_pairs", "9"], "--calibration_pairs is of"),
+        (["--bands", "infrared", "--visible_type", "uint16", "--out", "x.onnx"], "--visible_type is of"),
+        (["--bands", "visible", "--infrared_type", "uint8", "--out", "x.onnx"], "--infrared_type is of"),
         (["--out", "x", "--calibration", SCENES], "--calibration is for --precision int8, not fp32"),
     ],
 )
@@ -438,6 +441,12 @@ def test_options_that_do_not_go_together(
 ) -> None:
     assert main(["export", str(run), "--check", SCENES, *arguments]) == 2
     assert word in capsys.readouterr().err
+
+
+def test_a_run_folder_stays_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = sorted(run.iterdir())
+    assert "is a run folder" in refused(["export", str(run), "--check", SCENES, "--out", str(run)], capsys)
+    assert sorted(run.iterdir()) == there
 
 
 def test_a_bundle_answers_for_every_combination(tmp_path: Path) -> None:

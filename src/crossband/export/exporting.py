@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crossband.card import Card
+from crossband.card import CARD_NAME, Card
 from crossband.errors import CrossbandError, OptionError, UnwritableError
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.export.lighter import half_onnx, int8_onnx, int8_openvino
@@ -159,6 +159,12 @@ def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
     )
     if options.calibration is not None and options.precision != "int8":
         raise OptionError(f"--calibration is for --precision int8, not {options.precision}: leave it out")
+    if options.calibration is None and options.calibration_pairs != ExportOptions.calibration_pairs:
+        raise OptionError("--calibration_pairs is of --calibration: give that too, or leave it out")
+    if options.bands == "infrared" and options.visible_type != ExportOptions.visible_type:
+        raise OptionError("--visible_type is of a band that a graph for infrared does not take: leave it out")
+    if options.bands == "visible" and options.infrared_type is not None:
+        raise OptionError("--infrared_type is of a band that a graph for visible does not take: leave it out")
     suffix = SUFFIX[options.format]
     if card.infrared_scaling == AUTO:
         raise OptionError(
@@ -170,6 +176,10 @@ def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
         raise OptionError(
             f"all combinations of bands are a folder, but {out} is named like a file; name one, as in "
             "--bands both"
+        )
+    if options.bands == "all" and (out / CARD_NAME).is_file():
+        raise OptionError(
+            f"{out} is a run folder, which would be taken for exported files from then on: name another"
         )
     if options.precision == "int8" and options.format == "torch-export":
         raise OptionError("int8 is made for onnx and openvino, not for torch-export")
