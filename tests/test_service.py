@@ -246,6 +246,20 @@ class TestBatch:
                 assert str(street_run) not in archive.read(name).decode()
         assert "bad.png" in archive.read("failures.csv").decode()
 
+    def test_long_names_are_told_apart_by_their_ends(
+        self, service: Service, street_pairs: dict[str, list[Path]], tmp_path: Path
+    ) -> None:
+        names = [f"{'a' * 90}{number}" for number in range(3)]
+        visible = [upload(street_pairs["visible"][number], f"{names[number]}.png") for number in (0, 1)]
+        infrared = [upload(street_pairs["infrared"][number], f"{names[number]}.png") for number in (1, 2)]
+        service.batch(visible, infrared, tmp_path / "out.zip", system="average")
+        with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+            assert archive.namelist() == [f"{name}.png" for name in names]
+            (tmp_path / "paired.png").write_bytes(archive.read(f"{names[1]}.png"))
+        given = (street_pairs[band][1] for band in ("visible", "infrared"))
+        wanted = cb.load("average", infrared_scaling="full-range")(*given).fused
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "paired.png")), wanted)
+
     def test_refused(self, service: Service, street_pairs: dict[str, list[Path]], tmp_path: Path) -> None:
         out = tmp_path / "a.zip"
         twice = [upload(path, "same.png") for path in street_pairs["visible"][:2]]

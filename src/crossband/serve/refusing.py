@@ -22,10 +22,15 @@ class Refused(CrossbandError):
         self.status = status
 
 
-def shown_name(name: str) -> str:
-    """A file's name as its sender gave it, without folders, fit for a line."""
+def plain_name(name: str) -> str:
+    """A file's name as its sender gave it, without folders and what does not print."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    plain = "".join(letter if letter.isprintable() else "?" for letter in last)
+    return "".join(letter if letter.isprintable() else "?" for letter in last)
+
+
+def shown_name(name: str) -> str:
+    """`plain_name`, short enough for a line."""
+    plain = plain_name(name)
     return plain if len(plain) <= _LONGEST_NAME else f"{plain[: _LONGEST_NAME - 3]}..."
 
 

@@ -29,7 +29,7 @@ from crossband.predictor import Predictor
 from crossband.serve.answer import Answer
 from crossband.serve.archive import write_archive
 from crossband.serve.limits import Limits
-from crossband.serve.refusing import Refused, refusing, shown_name
+from crossband.serve.refusing import Refused, plain_name, refusing, shown_name
 from crossband.version import __version__
 from crossband.words import BANDS, Band, Bands
 
@@ -290,7 +290,7 @@ def _in_folder(root: Path, band: Band, images: Sequence[Upload]) -> list[_Placed
     (root / band).mkdir()
     placed: dict[str, _Placed] = {}
     for one in images:
-        stem = checked_name(Path(shown_name(one.name)).stem)
+        stem = checked_name(Path(plain_name(one.name)).stem)
         if stem in placed:
             raise Refused(f"{shown_name(one.name)}: two {band} images of one name; rename one of them")
         placed[stem] = _Placed(stem, band, root / band / f"{stem}{_suffix(one)}", one)
