@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browser import NEEDS_CHROMIUM, assert_fits, assert_in_sight, laid_out
-from crossband.demo import FUSIONS, ROWS, SHOWN_CONDITIONS, DemoSize, run_demo
+from crossband.demo import FUSIONS, MARK_NAME, ROWS, SHOWN_CONDITIONS, TITLE, DemoSize, run_demo
 from crossband.errors import OptionError
 from crossband.locks import LOCK_NAME
 from crossband.run_card import read_card
@@ -23,14 +23,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "demo"
     (out / "scenes" / "test").mkdir(parents=True)
     (out / "scenes" / "left-over").touch()
-    (out / "report.html").touch()
+    (out / MARK_NAME).touch()
     (out / LOCK_NAME).touch()
     run_demo(out, size=TINY, quiet=True)
     return out
 
 
 def test_it_leaves_scenes_four_finished_runs_and_a_report(demo: Path) -> None:
-    assert {entry.name for entry in demo.iterdir()} - {LOCK_NAME} == {"scenes", "runs", "report.html"}
+    assert {entry.name for entry in demo.iterdir()} - {LOCK_NAME, MARK_NAME} == {
+        *("scenes", "runs", "report.html")
+    }
     assert {entry.name for entry in (demo / "runs").iterdir()} == {"visible", "infrared", "csknet", "amdanet"}
     assert len(list((demo / "scenes" / "test" / "visible").iterdir())) == TINY.test
 
@@ -113,6 +115,33 @@ def test_the_readme_s_picture_is_of_the_demo_as_it_is() -> None:
 
 def test_a_second_demo_replaces_the_first(demo: Path) -> None:
     assert not (demo / "scenes" / "left-over").exists()
+
+
+@pytest.mark.parametrize(
+    ("beside", "mine"),
+    [(None, "runs/csknet"), (None, "scenes/train"), (MARK_NAME, "runs/mine"), ("report.html", "runs/mine")],
+)
+def test_what_no_demo_made_is_not_removed(tmp_path: Path, beside: str | None, mine: str) -> None:
+    kept = tmp_path / mine / "kept"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    if beside is not None:
+        (tmp_path / beside).write_text(TITLE)
+    with pytest.raises(OptionError, match="something else"):
+        run_demo(tmp_path, size=TINY, quiet=True)
+    assert kept.is_file()
+
+
+def test_the_demo_of_an_earlier_version_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crossband.demo.export_folder", ends)
+    (tmp_path / "runs" / "csknet").mkdir(parents=True)
+    (tmp_path / "report.html").write_text(f"<title>{TITLE}</title>")
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, size=TINY, quiet=True)
+    assert {entry.name for entry in tmp_path.iterdir()} == {MARK_NAME}
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

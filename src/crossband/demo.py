@@ -23,6 +23,7 @@ from crossband.locks import LOCK_NAME, is_vacant
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
+from crossband.pairs.writing import write_text
 from crossband.pictures import colour_labels, pair_pictures
 from crossband.predictor import Predictor, load
 from crossband.report import Page, learning_curves, per_class_iou_chart
@@ -32,6 +33,10 @@ from crossband.text import text_table
 from crossband.training.engine import read_curves, train
 from crossband.training.options import TrainOptions
 from crossband.words import Bands
+
+MARK_NAME = "demo.txt"
+"""In the folder of a demo, from its beginning on: what lies beside it may be replaced."""
+TITLE = "Crossband demo: two bands, one band, and what is lost"
 
 SHOWN_CONDITIONS = ("day", "night", "fog", "glare")
 
@@ -79,7 +84,8 @@ def run_demo(out: Path, *, seed: int = 0, size: DemoSize | None = None, quiet: b
     It computes on one thread: networks this small gain little from a second one, lose much where another
     program wants its core, and give the same numbers whatever the machine's cores.
 
-    A folder that an earlier demo made is replaced; any other that is not empty raises OptionError.
+    A folder that an earlier demo made is replaced; any other that is not empty raises OptionError, and so
+    does one that runs of one's own were put into.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -127,17 +133,34 @@ def scored(out: Path) -> tuple[Pairs, dict[str, Predictor], dict[str, Evaluation
 
 
 def _clear(out: Path) -> None:
-    if is_vacant(out):
-        return
-    ours = {"scenes", "runs", "report.html"}
-    if not {entry.name for entry in out.iterdir()} <= {*ours, LOCK_NAME}:
-        raise OptionError(f"{out} holds something else than an earlier demo; name another folder with --out")
-    for name in ours:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove an earlier demo, and say that this folder is one's; OptionError for what is none."""
+    if not is_vacant(out):
+        ours = {"scenes", "runs", "report.html"}
+        there = {entry.name for entry in out.iterdir()}
+        runs = {entry.name for entry in (out / "runs").glob("*")}
+        if not (
+            _is_demo(out) and there <= {*ours, MARK_NAME, LOCK_NAME} and runs <= {row.run for row in ROWS}
+        ):
+            raise OptionError(
+                f"{out} holds something else than an earlier demo; name another folder with --out"
+            )
+        for name in ours:
+            path = out / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    write_text(
+        out / MARK_NAME, "Made by crossband demo: the next one removes scenes, runs and report.html.\n"
+    )
+
+
+def _is_demo(out: Path) -> bool:
+    """Whether a demo was made in a folder; those of earlier versions are known by their report alone."""
+    report = out / "report.html"
+    return (out / MARK_NAME).is_file() or (
+        report.is_file() and TITLE in report.read_text(encoding="utf-8", errors="replace")
+    )
 
 
 def trainings(out: Path, data: str, size: DemoSize, seed: int) -> dict[str, TrainOptions]:
@@ -214,7 +237,7 @@ def _write_report(
 ) -> None:
     classes = test.classes
     assert classes is not None
-    page = Page("Crossband demo: two bands, one band, and what is lost")
+    page = Page(TITLE)
     page.paragraph(
         f"Four models were trained for a short time on generated street scenes (seed {seed}) and scored on "
         f"{len(test)} scenes that they had not seen. Scenes, training, scoring and this page took "
