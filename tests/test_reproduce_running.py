@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -120,6 +121,26 @@ def test_figures_are_those_of_the_runs(filled: Path) -> None:
             interval = evaluation.intervals[bands][protocol]
             bounds = float(row["ours_low"]), float(row["ours_high"])
             assert bounds == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-4)
+
+
+def test_the_script_of_a_results_page_prints_the_tables_and_what_rows_have_over_others(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "speed")
+    script = importlib.import_module("scenes_tables")
+    monkeypatch.setattr(sys, "argv", ["scenes_tables.py", str(filled), "--seeds", "1"])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    scores = {
+        (row["row"], row["bands"]): float(row["ours_mean"])
+        for row in rows_of(filled)
+        if row["protocol"] == "present" and row["ours_mean"]
+    }
+    for (label, bands), score in scores.items():
+        assert any(line.startswith(f"| {label} | {bands} | ") and f" {score:.1f} (" in line for line in lines)
+    over = scores["CSK-Net", "both"] - scores["VI", "visible"]
+    (line,) = (line for line in lines if line.startswith("| CSK-Net | VI, given visible | both |"))
+    assert f" {over:+.1f} | {over:+.1f} | one seed: none |" in line
 
 
 def test_csknet_took_the_baseline_for_its_teacher(filled: Path) -> None:
