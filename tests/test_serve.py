@@ -166,6 +166,9 @@ class TestInterface:
         assert "no more than" in refusal(answer, {"visible": huge})[1]
         assert refusal(answer, {}, visible="text")[1].startswith("visible is a text")
         assert refusal(answer, {"visible": good}, system="x")[0] == 404
+        assert "no field 'visble'; there are visible, infrared, " in refusal(answer, {"visble": good})[1]
+        assert "no field 'compare'" in refusal(f"{address}/api/batch", {"visible": good}, compare="true")[1]
+        assert "true or false, not 'maybe'" in refusal(answer, {"visible": good}, compare="maybe")[1]
         assert "false colours" in refusal(answer, {"infrared": image(tmp_path / "rgb.png")})[1]
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from crossband.errors import OptionError
 from crossband.serve.guard import Application, Guard
 from crossband.serve.page import appearance, make_page
-from crossband.serve.refusing import Refused, refusing
+from crossband.serve.refusing import Refused, refusing, shown_name
 from crossband.serve.service import Service, Upload
 
 _PIECE = 1 << 20
+_BANDS = ("visible", "infrared")
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 def check_installed() -> None:
@@ -69,8 +71,8 @@ def _add_routes(app: Any, service: Service, folder: Path) -> None:
         return JSONResponse(service.described())
 
     async def answered(request: Request) -> Any:
-        async with _sent(request, service, folder) as (form, images):
-            visible, infrared = (_only(images[band], band) for band in ("visible", "infrared"))
+        async with _sent(request, service, folder, "system", "compare") as (form, images):
+            visible, infrared = (_only(images[band], band) for band in _BANDS)
             answer = await run_in_threadpool(
                 service.answer,
                 visible,
@@ -86,7 +88,7 @@ def _add_routes(app: Any, service: Service, folder: Path) -> None:
         os.close(place)
         gone = BackgroundTask(Path(out).unlink, missing_ok=True)
         try:
-            async with _sent(request, service, folder) as (form, images):
+            async with _sent(request, service, folder, "system") as (form, images):
                 batch = await run_in_threadpool(
                     service.batch,
                     images["visible"],
@@ -112,8 +114,11 @@ def _add_routes(app: Any, service: Service, folder: Path) -> None:
 
 
 @asynccontextmanager
-async def _sent(request: Any, service: Service, folder: Path) -> AsyncIterator[tuple[Any, Any]]:
-    """The form of a request, and the images of each band in it, which lie in a folder for as long."""
+async def _sent(request: Any, service: Service, folder: Path, *fields: str) -> AsyncIterator[tuple[Any, Any]]:
+    """The form of a request, and the images of each band in it, which lie in a folder for as long.
+
+    fields: what it may hold besides these.
+    """
     from starlette.exceptions import HTTPException
 
     with tempfile.TemporaryDirectory(dir=folder) as kept, refusing({}):
@@ -123,8 +128,12 @@ async def _sent(request: Any, service: Service, folder: Path) -> AsyncIterator[t
         except HTTPException as error:
             raise Refused(str(error.detail)) from error
         try:
+            taken = (*_BANDS, *fields)
+            for field in form:
+                if field not in taken:
+                    raise Refused(f"there is no field {shown_name(field)!r}; there are {', '.join(taken)}")
             images: dict[str, list[Upload]] = {}
-            for band in ("visible", "infrared"):
+            for band in _BANDS:
                 images[band] = []
                 for number, one in enumerate(form.getlist(band)):
                     if not hasattr(one, "read"):
@@ -146,4 +155,7 @@ def _only(images: list[Upload], band: str) -> Upload | None:
 
 
 def _yes(text: str | None) -> bool:
-    return text is not None and text.lower() in ("1", "true", "yes", "on")
+    said = "" if text is None else text.lower()
+    if said not in (*_YES, *_NO):
+        raise Refused(f"compare is true or false, not {shown_name(said)!r}")
+    return said in _YES
