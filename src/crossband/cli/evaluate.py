@@ -303,7 +303,7 @@ def _evaluate_fusion(options: Namespace) -> None:
     out = _fusion_out(options, pairs.source)
     twice = sorted((set(loaded) & set(folders)) | (BANDS_ALONE.keys() & (set(loaded) | set(folders))))
     if twice:
-        raise OptionError(f"two methods are called {quoted(twice[0])}: write --fused NAME=DIR with another")
+        raise OptionError(f"two methods are called {quoted(twice[0])}: name this one by --fused OTHER=DIR")
     with folder_lock(out):
         # Again, now that nobody else writes there.
         _fusion_out(options, pairs.source)
