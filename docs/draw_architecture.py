@@ -31,8 +31,8 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "predictor",
         "images in, labels out; what a run is and costs",
         (
-            *("predictor", "prediction", "predicting", "result_folder", "results", "batching", "info"),
-            "recalibration",
+            *("predictor", "loading", "prediction", "predicting", "result_folder", "results", "batching"),
+            *("info", "recalibration"),
         ),
     ),
     ("training", "recipes resolved, phases through Lightning, resume", ("training",)),

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crossband.loading import load
 from crossband.pairs.scenes import render_scene
 from crossband.pictures import to_uint8
-from crossband.predictor import load
 from crossband.systems.registry import ready_systems
 
 SIZE = (192, 256)

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from crossband.band_monitor import examine, faults_of
+from crossband.loading import load
 from crossband.pairs.base import Pairs, PairSubset
 from crossband.pairs.corruption import BAND_STATES, CORRUPTIONS, SEVERITIES, InState, NamedCorruption
 from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.writing import write_image
 from crossband.pictures import to_uint8
-from crossband.predictor import load
 from crossband.stream import RecordedCamera, Stream
 from crossband.stream.drawing import picture_of
 from crossband.words import BANDS, Band

@@ -27,12 +27,12 @@ import torch
 from PIL import Image
 
 from crossband.evaluation import evaluate_fusion
+from crossband.loading import load
 from crossband.metrics.drawing import REPLICATES
 from crossband.metrics.resampling import Interval, interval
 from crossband.pairs.base import Pairs, PairSubset
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import to_uint8
-from crossband.predictor import load
 from crossband.words import BANDS, IGNORE_INDEX
 from roadscene import split_by_name
 

@@ -24,12 +24,13 @@ import torch
 from crossband.card import CARD_NAME
 from crossband.evaluation import evaluate, evaluate_fusion
 from crossband.evaluation.pair_counts import read_pair_counts, write_pair_counts
+from crossband.loading import load
 from crossband.metrics.resampling import runs_interval
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
 from crossband.pictures import colour_labels, pair_pictures, to_uint8
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.recalibration import recalibrate_run
 from crossband.report import Page
 from crossband.robustness import overexpose, overexposed

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crossband.loading import load
 from crossband.pairs.opening import open_pairs
-from crossband.predictor import load
 from crossband.report.rerun_recording import RATE
 from crossband.report.rerun_stream import BYTES_A_SECOND, recording_moments
 from crossband.stream import RecordedCamera, Stream

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from crossband.evaluation import evaluate_fusion
+from crossband.loading import load
 from crossband.pairs.matching import match_images
 from crossband.pairs.opening import open_pairs
 from crossband.pictures import to_uint8
-from crossband.predictor import load
 from crossband.report import Page, fusion_text
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions

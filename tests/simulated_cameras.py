@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crossband.errors import PairError
-from crossband.predictor import load
+from crossband.loading import load
 from crossband.stream.cameras import RecordedCamera
 from crossband.words import Band
 

@@ -33,8 +33,8 @@ import numpy as np
 import torch
 
 from crossband.errors import CrossbandError
+from crossband.loading import load
 from crossband.locks import LOCK_NAME
-from crossband.predictor import load
 from crossband.result_folder import MANIFEST_NAME, read_manifest
 from crossband.text import text_table
 from crossband.training.curves import read_curves

@@ -19,11 +19,11 @@ from crossband.annotation.brush import decode_brush, encode_brush
 from crossband.annotation.labels import tool_labels
 from crossband.cli import main
 from crossband.errors import PairError
+from crossband.loading import load
 from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette
 from crossband.pairs.writing import write_image, write_label
 from crossband.predicting import predict_files
-from crossband.predictor import load
 from crossband.results import ResultPairs
 from crossband.weights import make_card, save_run
 from crossband.words import TOOLS

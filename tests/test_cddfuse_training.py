@@ -12,8 +12,8 @@ from torch import Tensor
 
 from crossband.blocks.luma import luma
 from crossband.cli import main
+from crossband.loading import load
 from crossband.pairs.scenes import Scenes
-from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.run_card import read_card
 from crossband.systems import create, make_training

@@ -14,8 +14,8 @@ from PIL import Image
 import crossband
 from command_line import refused
 from crossband.cli import main
+from crossband.loading import load
 from crossband.pairs.export import export_folder
-from crossband.predictor import load
 
 COMMANDS = [
     "demo",

@@ -157,7 +157,7 @@ def test_the_page_shows_chosen_pairs_and_says_where_numbers_come_from(
 
 
 def evaluate_again(run: Path) -> PairCounts:
-    from crossband.predictor import load
+    from crossband.loading import load
 
     found = evaluate(load(run, device="cpu").system, open_pairs(TINY_DATA, "test"), bands=["both"])
     assert found.counts is not None

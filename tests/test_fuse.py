@@ -12,9 +12,9 @@ from PIL import Image
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
+from crossband.loading import load
 from crossband.pairs.base import Classes
 from crossband.pictures import stretched
-from crossband.predictor import load
 from crossband.systems import list_systems, system_class
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny

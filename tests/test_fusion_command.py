@@ -17,11 +17,11 @@ from command_line import refused
 from crossband.cli import main
 from crossband.cli.evaluate import evaluate_arguments
 from crossband.cli.scoring import named_runs
+from crossband.loading import load
 from crossband.metrics import PROTOCOLS, fusion_scores
 from crossband.metrics.fusion import CONVENTIONS
 from crossband.pairs.base import Classes
 from crossband.pairs.export import export_folder
-from crossband.predictor import load
 from crossband.terminal import Parser
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny

@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 
 from crossband.errors import WeightsError
+from crossband.loading import load
 from crossband.pairs.scenes import SCENE_CLASSES, render_scene
-from crossband.predictor import load
 from crossband.systems import create
 from crossband.systems.cddfuse.learned import WEIGHTS
 from crossband.testing import images

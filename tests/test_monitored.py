@@ -14,13 +14,14 @@ import torch
 from crossband.band_monitor import bands_left, faults_of
 from crossband.cli import main
 from crossband.evaluation import evaluate
+from crossband.loading import load
 from crossband.pairs.base import Pair, PairFiles, Pairs
 from crossband.pairs.corruption import InState
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_image
 from crossband.pictures import to_uint8
 from crossband.predicting import predict_files
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.weights import make_card, save_run
 from tiny_systems import TINY, build
 

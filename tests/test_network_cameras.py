@@ -14,7 +14,7 @@ import pytest
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import PairError
-from crossband.predictor import load
+from crossband.loading import load
 from crossband.stream import Stream, pairing
 from crossband.stream.cameras import LiveCamera, RealClock
 from crossband.stream.live import opener

@@ -12,11 +12,12 @@ from PIL import Image
 
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
+from crossband.loading import load
 from crossband.pairs.base import Classes, Pair, PairFiles
 from crossband.pairs.folder import default_palette
 from crossband.pairs.matching import match_images
 from crossband.predicting import fuse_files
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.result_folder import FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME, read_manifest, read_results
 from crossband.weights import make_card, save_run
 from tiny_systems import tiny

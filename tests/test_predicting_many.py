@@ -15,8 +15,9 @@ from PIL import Image
 
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
+from crossband.loading import load
 from crossband.pairs.base import Classes, Pair, PairFiles
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.runtime.pytorch import PyTorchRuntime
 from crossband.runtime.tiling import Tiling, blended
 from crossband.systems.base import Output

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from crossband.errors import BandError, OptionError, PairError
+from crossband.loading import load
 from crossband.pairs.base import PairFiles
 from crossband.pairs.matching import match_images
 from crossband.predicting import predict_files
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.systems.base import Output
 from crossband.training.engine import train
 from crossband.weights import load_run

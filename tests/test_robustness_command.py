@@ -18,9 +18,9 @@ from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.evaluation import evaluate
 from crossband.evaluation.robustness import Robustness, assess, band_failures, conditions
+from crossband.loading import load
 from crossband.pairs.corruption import NamedCorruption
 from crossband.pairs.opening import open_pairs
-from crossband.predictor import load
 from crossband.report.robustness_files import (
     read_robustness,
     robustness_csv,

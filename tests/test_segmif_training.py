@@ -14,9 +14,9 @@ from torch import Tensor
 
 from crossband.blocks.luma import luma
 from crossband.cli import main
+from crossband.loading import load
 from crossband.losses.segmentation import cross_entropy
 from crossband.pairs.batch import Batch
-from crossband.predictor import load
 from crossband.recipe import Recipe
 from crossband.systems import create
 from crossband.systems.base import Phase

@@ -22,11 +22,11 @@ from PIL import Image
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import PairError
+from crossband.loading import load
 from crossband.pairs.base import Classes
 from crossband.pairs.false_colour import palette
 from crossband.pairs.frames import open_frames
 from crossband.pairs.infrared_scaling import InfraredScaling
-from crossband.predictor import load
 from crossband.report.rerun_recording import RerunRecording
 from crossband.report.rerun_stream import BYTES_A_SECOND, MomentRecording
 from crossband.result_folder import read_manifest

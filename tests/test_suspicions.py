@@ -15,6 +15,7 @@ from PIL import Image
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, PairError, WeightsError
+from crossband.loading import load
 from crossband.pairs.auto_scaling import automatic_scaling, resolve_scaling
 from crossband.pairs.band_summary import PairsSummary, summarise_files, summarise_pairs
 from crossband.pairs.base import Classes, PairFiles
@@ -24,7 +25,7 @@ from crossband.pairs.folder import FolderPairs, folder_splits
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.suspicions import Suspicion, suspicions
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.weights import load_run, make_card, save_run
 from tiny_systems import CLASSES, tiny
 

@@ -21,12 +21,13 @@ from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.evaluation import evaluate
 from crossband.evaluation.robustness import assess, conditions
+from crossband.loading import load
 from crossband.pairs.base import Pair, Pairs
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_image
 from crossband.pictures import to_uint8
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.report import evaluation_text
 from crossband.report.robustness_files import read_robustness, robustness_csv, robustness_text, write_progress
 from crossband.run_card import read_card

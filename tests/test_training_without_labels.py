@@ -19,11 +19,11 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.info import describe
+from crossband.loading import load
 from crossband.pairs.base import hold_out
 from crossband.pairs.batch import Batch
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
-from crossband.predictor import load
 from crossband.run_card import read_card
 from crossband.systems.base import EpochRow, NetworkSettings, Output, Phase, System, Training
 from crossband.systems.registry import registered

@@ -18,9 +18,10 @@ from crossband.version import __version__
 
 if TYPE_CHECKING:
     from crossband.evaluation import evaluate, evaluate_fusion
+    from crossband.loading import load
     from crossband.pairs.batch import Batch
     from crossband.pairs.opening import open_pairs
-    from crossband.predictor import Prediction, Predictor, load
+    from crossband.predictor import Prediction, Predictor
     from crossband.systems import create, list_systems, make_training, register
     from crossband.systems.base import NetworkSettings, Output, Phase, System, Training
 
@@ -37,7 +38,7 @@ _LAZY = {
     "evaluate": "crossband.evaluation",
     "evaluate_fusion": "crossband.evaluation",
     "list_systems": "crossband.systems",
-    "load": "crossband.predictor",
+    "load": "crossband.loading",
     "make_training": "crossband.systems",
     "open_pairs": "crossband.pairs.opening",
     "register": "crossband.systems",

@@ -19,13 +19,14 @@ from rich.console import Console
 from crossband.card_words import system_words
 from crossband.errors import OptionError
 from crossband.evaluation import ALL, Evaluation, evaluate
+from crossband.loading import load
 from crossband.locks import LOCK_NAME, is_vacant
 from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_text
 from crossband.pictures import colour_labels, pair_pictures
-from crossband.predictor import Predictor, load
+from crossband.predictor import Predictor
 from crossband.report import Page, learning_curves, per_class_iou_chart
 from crossband.report.page import Cell
 from crossband.systems.base import EpochRow

@@ -191,7 +191,7 @@ def _label(folder: Path) -> str:
 
 
 def _load(named: dict[str, _Asked], device: str | None) -> dict[str, Predictor]:
-    from crossband.predictor import load
+    from crossband.loading import load
 
     runs = [run for asked in named.values() for run in asked.folders]
     predictors = {str(run): load(run, device=device) for run in runs}

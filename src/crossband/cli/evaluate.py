@@ -175,8 +175,8 @@ def _evaluate_labels(options: Namespace) -> None:
         raise OptionError("--monitor counts in one process: leave it out, or --launcher ray")
     first = check_first([run], options)
     from crossband.evaluation.passing import combinations
+    from crossband.loading import load
     from crossband.pairs.opening import open_pairs
-    from crossband.predictor import load
     from crossband.report import evaluation_text, write_evaluation
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
@@ -289,8 +289,8 @@ def _evaluate_fusion(options: Namespace) -> None:
 
     from crossband import evaluation as evaluations
     from crossband.devices import find_device
+    from crossband.loading import load
     from crossband.pairs.opening import open_pairs
-    from crossband.predictor import load
     from crossband.report import fusion_text, write_fusion_evaluation
 
     device = find_device(options.device)

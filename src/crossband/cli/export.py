@@ -71,7 +71,7 @@ def export_arguments(parser: ArgumentParser) -> None:
 
 
 def export(options: Namespace) -> None:
-    from crossband.predictor import load
+    from crossband.loading import load
 
     predictor = load(options.run, infrared_scaling=options.infrared_scaling, device="cpu")
     from crossband.runtime.exported import Exported

@@ -74,7 +74,7 @@ class Request:
 
     def load(self, run: str, options: Namespace, **how: Any) -> Predictor:
         """The predictor of a run."""
-        from crossband.predictor import load
+        from crossband.loading import load
 
         return load(run, **self.how(options), **how)
 

@@ -70,10 +70,10 @@ def robustness(options: Namespace) -> None:
     names = _corruptions(options.corruptions)
 
     from crossband.evaluation.robustness import assess, conditions
+    from crossband.loading import load
     from crossband.pairs.base import PairSubset
     from crossband.pairs.file_states import files_state
     from crossband.pairs.opening import open_pairs
-    from crossband.predictor import load
     from crossband.report.robustness_files import robustness_text, write_progress
     from crossband.report.robustness_html import write_robustness
 

@@ -85,7 +85,7 @@ def serve(options: Namespace) -> None:
         )
     check_installed()
     socket = listening(options.host, options.port)
-    from crossband.predictor import load
+    from crossband.loading import load
     from crossband.serve.running import serve as run_server
     from crossband.serve.service import Service
 

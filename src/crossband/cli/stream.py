@@ -140,7 +140,7 @@ def stream(options: Namespace) -> None:
             raise OptionError("--view shows what --rerun writes into a file; give one of them")
         rerun_package()
     check_usable(options.run)
-    from crossband.predictor import load
+    from crossband.loading import load
     from crossband.stream import Stream
     from crossband.stream.cameras import RealClock
     from crossband.stream.opening import open_cameras

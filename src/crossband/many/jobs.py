@@ -85,7 +85,7 @@ class ScoreParts(_OnPairs):
     def begin(self) -> Callable[[int], Done]:
         from crossband.evaluation import evaluate
         from crossband.evaluation.pair_counts import write_pair_counts
-        from crossband.predictor import load
+        from crossband.loading import load
 
         predictor = load(self.cut.run, **self.load)
         split = self.cut.split
@@ -129,8 +129,8 @@ class PredictParts(_OnPairs):
         return Done(pairs, pairs - len(read_results(folder))) if folder.is_dir() else None
 
     def begin(self) -> Callable[[int], Done]:
+        from crossband.loading import load
         from crossband.predicting import predict_files
-        from crossband.predictor import load
 
         predictor = load(self.cut.run, **self.load)
         rule = "auto" if predictor.scaling is None else str(predictor.scaling)
