@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.evaluate_fusion import evaluate_fusion, fusion_arguments
 from crossband.cli.launching import launch_arguments, launcher_of, score_on_ray
 from crossband.cli.runs import note_choice
-from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments, seen
-from crossband.errors import OptionError, quoted
+from crossband.cli.scoring import (
+    check_classes,
+    check_first,
+    default_folder,
+    pass_arguments,
+    runtime_asked,
+    seen,
+)
+from crossband.errors import OptionError
 from crossband.locks import folder_lock
-from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
+from crossband.metrics.fusion import DEFAULT_CONVENTION
 from crossband.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from crossband.terminal import (
     RUNTIME_HELP,
@@ -30,7 +35,7 @@ from crossband.terminal import (
     with_rig,
 )
 from crossband.version import __version__
-from crossband.words import BAND_COMBINATIONS, BANDS_ALONE, PRECISIONS, Bands, RuntimeChoice
+from crossband.words import BAND_COMBINATIONS, PRECISIONS, Bands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +55,6 @@ _LABELS_ONLY = {
     "launcher": ("local",),
     "monitor": (False,),
 }
-# What does nothing to pictures that are read from folders.
-_OF_SYSTEMS = {"stretch": False, "precision": PRECISIONS[0], "runtime": "torch"}
 
 
 def evaluate_arguments(parser: ArgumentParser) -> None:
@@ -101,48 +104,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     pass_arguments(parser)
     monitor_arguments(parser)
     launch_arguments(parser)
-    _fusion_arguments(parser)
-
-
-def _fusion_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--fusion",
-        action="store_true",
-        help="score fused pictures in place of labels; several methods stand side by side",
-    )
-    parser.add_argument(
-        "--fused",
-        type=str,
-        action="append",
-        metavar="[NAME=]DIR",
-        help="a folder of fused pictures under the names of the pairs; may be given several times "
-        "(implies --fusion)",
-    )
-    parser.add_argument(
-        "--convention",
-        type=choice(CONVENTIONS),
-        default=DEFAULT_CONVENTION,
-        help="with --fusion: the convention that the metrics follow",
-    )
-    parser.add_argument(
-        "--metrics_preset", "--metrics-preset", type=choice(CONVENTIONS) | None, help=argparse.SUPPRESS
-    )
-    parser.add_argument(
-        "--metrics", type=str | None, help="with --fusion: some of the convention's, such as EN,MI,VIF"
-    )
-    parser.add_argument(
-        "--stretch",
-        action="store_true",
-        help="with --fusion: stretch each picture of a run or system to 0..255 before it is scored",
-    )
-    parser.add_argument(
-        "--infrared_scaling",
-        "--infrared-scaling",
-        type=str | None,
-        help="with --fusion and without a run, which has its own: auto (default: one rule for all images, "
-        "chosen by a sample of them), full-range, minmax, percentile(1, 99), fixed(low, high) or "
-        "celsius(low, high)",
-    )
+    fusion_arguments(parser)
 
 
 def evaluate(options: Namespace) -> None:
@@ -150,7 +112,10 @@ def evaluate(options: Namespace) -> None:
     _take_old_spelling(options)
     options.data = with_rig(options.data, options.rig, options.frame)
     if options.fusion or options.fused:
-        _evaluate_fusion(options)
+        for name, given in _LABELS_ONLY.items():
+            if options[name] not in given:
+                raise OptionError(f"--{name} {options[name]} does not apply to fused pictures; leave it out")
+        evaluate_fusion(options)
     else:
         _evaluate_labels(options)
 
@@ -187,7 +152,7 @@ def _evaluate_labels(options: Namespace) -> None:
         supported = [bands for bands in BAND_COMBINATIONS if bands in card.bands]
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]
         expects = dict.fromkeys(wanted, len(first))
-    how = {"device": options.device, "runtime": _runtime(options), "expects": expects}
+    how = {"device": options.device, "runtime": runtime_asked(options), "expects": expects}
     predictor = load(run, **how, monitor=options.monitor)
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
@@ -195,13 +160,13 @@ def _evaluate_labels(options: Namespace) -> None:
     check_classes(predictor.card.classes, pairs)
     # Scores with a monitor are others than those without, which they must not replace.
     scored = f"{options.split}-monitor" if options.monitor else options.split
-    out = Path(options.out or _default_folder(Path(run), "evaluation", scored, pairs.source))
+    out = Path(options.out or default_folder(Path(run), "evaluation", scored, pairs.source))
     supports = predictor.system.supports
     bands = combinations(supports, pairs.bands) if options.bands == "all" else [options.bands]
     with folder_lock(out):
         if not options.out:
             # Again, now that nobody else writes there.
-            _default_folder(Path(run), "evaluation", scored, pairs.source)
+            default_folder(Path(run), "evaluation", scored, pairs.source)
         evaluation = (
             _scored(options, predictor, pairs, bands)
             if launcher is None
@@ -252,12 +217,6 @@ def _shown(evaluation: Evaluation, predictor: Predictor, pairs: Pairs, options: 
     return [ShownPair(one, pair, {each: seen(predictor, pair, each) for each in bands}) for one, pair in read]
 
 
-def _runtime(options: Namespace) -> RuntimeChoice | None:
-    """What `crossband.load` is asked for; None is PyTorch, or what an exported file is meant for."""
-    lower = options.runtime == "auto" and options.precision != PRECISIONS[0]
-    return None if lower or options.runtime == "torch" else options.runtime
-
-
 def _only_run(options: Namespace) -> str:
     """The run whose labels are scored. Raises OptionError for none, several, or options of --fusion."""
     if options.examples < 0:
@@ -273,127 +232,3 @@ def _only_run(options: Namespace) -> str:
             "several side by side"
         )
     return options.run[0]
-
-
-def _evaluate_fusion(options: Namespace) -> None:
-    for name, given in _LABELS_ONLY.items():
-        if options[name] not in given:
-            raise OptionError(f"--{name} {options[name]} does not apply to fused pictures; leave it out")
-    folders = _folders(options.fused or [])
-    if not (options.run or folders):
-        raise OptionError("name what to score: a run, a system that fuses, or --fused DIR")
-    for name, plain in _OF_SYSTEMS.items():
-        if not options.run and options[name] != plain:
-            raise OptionError(f"--{name} is of a run or a system, and none is named: leave it out")
-    expects: dict[Bands, int] = {"both": len(check_first(options.run, options))}
-
-    from crossband import evaluation as evaluations
-    from crossband.devices import find_device
-    from crossband.loading import load
-    from crossband.pairs.opening import open_pairs
-    from crossband.report import fusion_text, write_fusion_evaluation
-
-    device = find_device(options.device)
-    how = {"device": options.device, "runtime": _runtime(options), "expects": expects}
-    loaded = {name: load(run, **how) for name, run in named_runs(options.run).items()}
-    trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
-    rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
-    scaling = _shared_scaling(rules, options.infrared_scaling)
-    pairs = open_pairs(options.data, options.split, infrared_scaling=scaling, labels=False)
-    out = _fusion_out(options, pairs.source)
-    twice = sorted((set(loaded) & set(folders)) | (BANDS_ALONE.keys() & (set(loaded) | set(folders))))
-    if twice:
-        raise OptionError(f"two methods are called {quoted(twice[0])}: name this one by --fused OTHER=DIR")
-    with folder_lock(out):
-        # Again, now that nobody else writes there.
-        _fusion_out(options, pairs.source)
-        with progress_bar("evaluating") as progress:
-            evaluation = evaluations.evaluate_fusion(
-                {**loaded, **folders},
-                pairs,
-                convention=options.convention,
-                metrics=[name.strip() for name in options.metrics.split(",")] if options.metrics else None,
-                stretch=options.stretch,
-                by="condition" if options.by == "condition" else None,
-                workers=options.workers,
-                batch_size=options.batch_size,
-                device=device,
-                precision=options.precision,
-                progress=progress,
-            )
-        evaluation.provenance = {
-            "command": command_line(),
-            "infrared scaling": str(pairs.scaling),
-            "precision": options.precision,
-            "training": {name: one.card.training for name, one in trained.items()} or None,
-            "git revision": {name: one.card.git_revision for name, one in trained.items()} or None,
-            "crossband": __version__,
-        }
-        with told_after(f"{fusion_text(evaluation)}\ninfrared scaling: {pairs.scaling}"):
-            write_fusion_evaluation(evaluation, out)
-    for predictor in loaded.values():
-        note_choice(predictor)
-    print(f"written: {out}/fusion.{{txt,json,csv,html}}")
-
-
-def _default_folder(run: Path, kind: Literal["evaluation", "fusion"], scored: str, source: str) -> Path:
-    """Where results go without --out. scored: the split, and how, where there are two ways.
-
-    Raises OptionError where those on other data are there.
-    """
-    folder = run / f"{kind}-{scored}"
-    try:
-        before = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        # None there, or none that can be told: they are replaced.
-        return folder
-    if before != source:
-        raise OptionError(f"{folder} holds scores on {quoted(before)}, not on {source}; give --out")
-    return folder
-
-
-def _fusion_out(options: Namespace, source: str) -> Path:
-    if options.out:
-        return Path(options.out)
-    if len(options.run) == 1 and not options.fused and Path(options.run[0]).is_dir():
-        return _default_folder(Path(options.run[0]), "fusion", options.split, source)
-    raise OptionError("give --out: what is scored here does not belong to one run folder")
-
-
-def _folders(given: list[str]) -> dict[str, Path]:
-    """Folders of fused pictures by name, each written as ``NAME=DIR`` or ``DIR``."""
-    folders: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals) or Path(text).is_dir():
-            name, path = Path(text).resolve().name, text
-        if name in folders:
-            raise OptionError(
-                f"two --fused folders are called {quoted(name)}: write NAME=DIR with different names"
-            )
-        folders[name] = Path(path)
-    return folders
-
-
-def _shared_scaling(trained: Mapping[str, str], asked: str | None) -> str:
-    """The rule that reads infrared for all methods: they are scored against the same images.
-
-    trained: the rule of every run, by name. "auto" where neither a run nor the option names one. Raises
-    OptionError if two rules differ.
-    """
-    from crossband.pairs.auto_scaling import AUTO
-    from crossband.pairs.infrared_scaling import InfraredScaling
-
-    texts = dict(trained) if asked is None else {**trained, "--infrared_scaling": asked}
-    # Two spellings of one rule are equal.
-    rules = {name: text if text == AUTO else str(InfraredScaling.parse(text)) for name, text in texts.items()}
-    if not rules:
-        return AUTO
-    (first, rule), *others = rules.items()
-    for name, other in others:
-        if other != rule:
-            raise OptionError(
-                f"{first} reads infrared by {rule}, but {name} by {other}: their sources differ, so "
-                "score them by commands of their own"
-            )
-    return rule

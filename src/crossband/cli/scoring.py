@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
 from crossband.errors import OptionError, quoted
 from crossband.terminal import DEVICE_HELP
+from crossband.words import PRECISIONS, RuntimeChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,3 +83,25 @@ def check_classes(trained: Any, pairs: Any) -> None:
                 file=sys.stderr,
             )
             break
+
+
+def runtime_asked(options: Namespace) -> RuntimeChoice | None:
+    """What `crossband.load` is asked for; None is PyTorch, or what an exported file is meant for."""
+    lower = options.runtime == "auto" and options.precision != PRECISIONS[0]
+    return None if lower or options.runtime == "torch" else options.runtime
+
+
+def default_folder(run: Path, kind: Literal["evaluation", "fusion"], scored: str, source: str) -> Path:
+    """Where results go without --out. scored: the split, and how, where there are two ways.
+
+    Raises OptionError where those on other data are there.
+    """
+    folder = run / f"{kind}-{scored}"
+    try:
+        before = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # None there, or none that can be told: they are replaced.
+        return folder
+    if before != source:
+        raise OptionError(f"{folder} holds scores on {quoted(before)}, not on {source}; give --out")
+    return folder
