@@ -381,6 +381,30 @@ def test_a_run_of_the_hub_is_scored_as_the_folder_is(
     assert theirs == ours
 
 
+def test_a_run_of_the_hub_is_compared_as_the_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "scenes,test=3,size=32x48"
+    classes = cb.open_pairs(source, "test").classes
+    assert classes is not None
+    run, system = tmp_path / "street", build("csknet", len(classes), **TINY)
+    save_run(run, system, make_card(system, classes, "full-range", {}))
+    in_cache(monkeypatch, tmp_path / "cache", run)
+    rows = {}
+    for name, place in (("theirs", f"hf://me/street@{COMMIT}"), ("ours", str(run))):
+        out = tmp_path / name
+        arguments = [f"street={place}", f"alone={place}@infrared", "--data", source, "--examples", "0"]
+        more = ["--workers", "0", "--replicates", "100", "--out", str(out)]
+        assert main(["compare", *arguments, *more]) == 0, capsys.readouterr()
+        rows[name] = (out / "comparison.csv").read_text()
+    assert rows["theirs"] == rows["ours"]
+    capsys.readouterr()
+    said = refused(["compare", "hf://me/street", f"hf://me/street@{COMMIT}", "--data", source], capsys)
+    assert "names no revision" in said
+    said = refused(["compare", "hf://me/street@both", str(run), "--data", source], capsys)
+    assert "hf://me/street names no revision" in said
+
+
 def test_only_the_card_and_the_weights_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 

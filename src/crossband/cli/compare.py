@@ -41,9 +41,9 @@ _OF_RUNS = {
 
 @dataclass(frozen=True)
 class _Asked:
-    """A method as it was named: run folders, or folders of evaluations, and the bands, if any were."""
+    """A method as it was named: runs, or folders of evaluations, and the bands, if any were."""
 
-    folders: list[Path]
+    runs: list[str]
     bands: Bands | None
 
 
@@ -53,9 +53,10 @@ def compare_arguments(parser: ArgumentParser) -> None:
         type=str,
         nargs="+",
         metavar="[NAME=]RUN[,RUN...][@BANDS]",
-        help="two methods or more; the first is compared with each other one. RUN: a run folder, or the "
-        "folder of an evaluation; several runs of one method, such as seeds, with commas. @infrared, "
-        "@visible or @both: the bands that it is given (default: both where it takes both)",
+        help="two methods or more; the first is compared with each other one. RUN: a run folder, a run on "
+        "the Hub (hf://OWNER/NAME@REVISION), or the folder of an evaluation; several runs of one method, "
+        "such as seeds, with commas. @infrared, @visible or @both: the bands that it is given (default: both "
+        "where it takes both)",
     )
     parser.add_argument("--data", type=str | None, help=f"{SOURCE_HELP}; not for folders of evaluations")
     parser.add_argument("--split", type=str | None, help="of --data: the split to score (default: test)")
@@ -93,9 +94,9 @@ def compare_arguments(parser: ArgumentParser) -> None:
 def compare(options: Namespace) -> None:
     """Say which of several runs is better, how sure that is, and why."""
     named = _named(options.methods, apart=options.seeds == "apart")
-    folders = [folder for asked in named.values() for folder in asked.folders]
-    evaluated = [folder for folder in folders if (folder / PAIR_COUNTS_NAME).exists()]
-    if evaluated and len(evaluated) < len(folders):
+    runs = [run for asked in named.values() for run in asked.runs]
+    evaluated = [run for run in runs if (Path(run) / PAIR_COUNTS_NAME).exists()]
+    if evaluated and len(evaluated) < len(runs):
         raise OptionError(
             f"{evaluated[0]} is the folder of an evaluation, and others are not: name runs, or evaluations"
         )
@@ -113,7 +114,7 @@ def compare(options: Namespace) -> None:
     drawing = {name: options[name] for name in ("replicates", "level", "block")}
     check_interval(replicates=options.replicates, level=options.level)
     if not evaluated:
-        check_drawing(len(check_first(map(str, folders), options)), block=options.block)
+        check_drawing(len(check_first(runs, options)), block=options.block)
 
     from crossband.evaluation.comparison import compare as compared
     from crossband.report.comparison_files import comparison_text
@@ -137,9 +138,7 @@ def compare(options: Namespace) -> None:
         )
         examples = {}
         if pairs is not None:
-            shown = {
-                name: (predictors[str(asked.folders[0])], methods[name][0]) for name, asked in named.items()
-            }
+            shown = {name: (predictors[asked.runs[0]], methods[name][0]) for name, asked in named.items()}
             for difference in comparison.differences:
                 examples[difference.second] = _examples(difference, shown, pairs, options.examples)
         provenance = {"command": command_line(), "crossband": __version__}
@@ -153,10 +152,13 @@ def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
 
     Raises OptionError for a name given twice, a run that a method has twice, or bands that are none.
     """
+    from crossband.hub import is_remote
+
     named: dict[str, _Asked] = {}
     for text in given:
         rest, at, bands = text.rpartition("@")
-        if not at or Path(text).exists():
+        # What follows the @ of a run on the Hub is its revision, unless it is the word for bands.
+        if not at or Path(text).exists() or ("hf://" in rest and bands not in BAND_COMBINATIONS):
             rest, bands = text, ""
         elif bands not in BAND_COMBINATIONS:
             raise OptionError(
@@ -165,36 +167,36 @@ def _named(given: Sequence[str], *, apart: bool) -> dict[str, _Asked]:
         name, equals, runs = rest.partition("=")
         if not (name and equals) or Path(rest).exists():
             name, runs = "", rest
-        folders = [Path(run) for run in runs.split(",")] if not Path(runs).exists() else [Path(runs)]
-        for folder in folders:
-            if not folder.is_dir():
-                raise OptionError(f"run folder {folder} is not there")
-        if len({folder.resolve() for folder in folders}) < len(folders):
+        members = [runs] if Path(runs).exists() else runs.split(",")
+        for run in members:
+            if not (is_remote(run) or Path(run).is_dir()):
+                raise OptionError(f"run folder {run} is not there")
+        if len({Path(run).resolve() for run in members}) < len(members):
             # It would count as a further seed, of no spread.
             raise OptionError(f"{quoted(text)} names a run twice: name each run of a method once")
         suffix = f"@{bands}" if bands else ""
-        for own, members in (
-            [(f"{name} {_label(run)}" if name else _label(run) + suffix, [run]) for run in folders]
-            if apart and len(folders) > 1
-            else [(name or " + ".join(map(_label, folders)) + suffix, folders)]
+        for own, its in (
+            [(f"{name} {_label(run)}" if name else _label(run) + suffix, [run]) for run in members]
+            if apart and len(members) > 1
+            else [(name or " + ".join(map(_label, members)) + suffix, members)]
         ):
             if own in named:
                 raise OptionError(f"two methods are called {quoted(own)}: write NAME=RUN with another name")
-            named[own] = _Asked(members, cast(Bands, bands) if bands else None)
+            named[own] = _Asked(its, cast(Bands, bands) if bands else None)
     return named
 
 
-def _label(folder: Path) -> str:
+def _label(run: str) -> str:
     """The last part of a path; of the default folder of an evaluation, its run's."""
-    resolved = folder.resolve()
+    resolved = Path(run).resolve()
     return resolved.parent.name if resolved.name.startswith("evaluation-") else resolved.name
 
 
 def _load(named: dict[str, _Asked], device: str | None) -> dict[str, Predictor]:
     from crossband.loading import load
 
-    runs = [run for asked in named.values() for run in asked.folders]
-    predictors = {str(run): load(run, device=device) for run in runs}
+    runs = [run for asked in named.values() for run in asked.runs]
+    predictors = {run: load(run, device=device) for run in runs}
     for run, predictor in predictors.items():
         if not predictor.system.segments:
             raise OptionError(f"{run} only fuses, so it has no labels to compare")
@@ -230,18 +232,18 @@ def _from_runs(
     from crossband.evaluation.passing import widest
 
     given = {
-        (name, run): asked.bands or widest(predictors[str(run)].system.supports, pairs.bands)
+        (name, run): asked.bands or widest(predictors[run].system.supports, pairs.bands)
         for name, asked in named.items()
-        for run in asked.folders
+        for run in asked.runs
     }
     for (_, run), bands in given.items():
         # Before the first pass, which may take an hour.
-        predictors[str(run)].system.check_bands(bands)
+        predictors[run].system.check_bands(bands)
     methods: dict[str, list[MethodRun]] = {}
     for name, asked in named.items():
         methods[name] = []
-        for run in asked.folders:
-            predictor, bands = predictors[str(run)], given[name, run]
+        for run in asked.runs:
+            predictor, bands = predictors[run], given[name, run]
             with progress_bar(f"evaluating {run}") as progress:
                 found = evaluate(
                     predictor.system,
@@ -254,7 +256,7 @@ def _from_runs(
                 )
             assert found.counts is not None
             system = system_words(predictor.card.system, predictor.card.variant)
-            methods[name].append(MethodRun(str(run), bands, found.counts, system))
+            methods[name].append(MethodRun(run, bands, found.counts, system))
     return methods
 
 
@@ -265,11 +267,11 @@ def _from_evaluations(named: Mapping[str, _Asked]) -> tuple[dict[str, list[Metho
     methods: dict[str, list[MethodRun]] = {}
     for name, asked in named.items():
         methods[name] = []
-        for folder in asked.folders:
-            counts = read_pair_counts(folder / PAIR_COUNTS_NAME)
+        for run in asked.runs:
+            counts = read_pair_counts(Path(run) / PAIR_COUNTS_NAME)
             scored = list(counts.matrices)
             bands = asked.bands if asked.bands is not None else min(scored, key=BAND_COMBINATIONS.index)
-            methods[name].append(MethodRun(str(folder), bands, counts, _system_scored_in(folder)))
+            methods[name].append(MethodRun(run, bands, counts, _system_scored_in(Path(run))))
     return methods, next(iter(methods.values()))[0].counts.classes
 
 
