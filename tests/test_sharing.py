@@ -405,6 +405,33 @@ def test_a_run_of_the_hub_is_compared_as_the_folder_is(
     assert "hf://me/street names no revision" in said
 
 
+def test_a_run_of_the_hub_is_described_taken_over_and_recalibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "scenes,train=4,val=2,test=2,size=32x48"
+    classes = cb.open_pairs(source, "test").classes
+    assert classes is not None
+    run, system = tmp_path / "street", build("csknet", len(classes), **TINY)
+    save_run(run, system, make_card(system, classes, "full-range", {}))
+    in_cache(monkeypatch, tmp_path / "cache", run)
+    place, training = f"hf://me/street@{COMMIT}", ["--data", source, "--workers", "0", "--recipe.epochs", "1"]
+    assert main(["info", place, "--size", "32x48"]) == 0
+    theirs = capsys.readouterr().out
+    assert main(["info", str(run), "--size", "32x48"]) == 0
+    assert capsys.readouterr().out == theirs
+    further, alone = tmp_path / "further", tmp_path / "alone"
+    assert main(["recalibrate", place, "--data", source, "--batch_size", "2", "--out", str(alone)]) == 0
+    told = json.loads((alone / "card.json").read_text())["training"]["recalibrated"]
+    assert told["from"] == place
+    network = [f"--network.{name}={value}" for name, value in TINY.items() if name != "encoder"]
+    named = ["train", "csknet", "--encoder", str(TINY["encoder"]), *network]
+    more = ["--start_from", place, "--recipe.batch_size", "2", "--hold_out", "0", "--out", str(further)]
+    assert main([*named, *training, *more]) == 0, capsys.readouterr().err
+    told = json.loads((further / "card.json").read_text())["training"]
+    assert told["start_from"] == place
+    assert told["origins"][0]["run"] == place
+
+
 def test_only_the_card_and_the_weights_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 

@@ -33,6 +33,11 @@ def is_remote(run: str | Path) -> bool:
     return isinstance(run, str) and run.startswith(PREFIX)
 
 
+def run_folder(run: str | Path) -> Path:
+    """Where a run lies that is named by its folder, or by its place on the hub. Raises as `fetch`."""
+    return fetch(str(run)) if is_remote(run) else Path(run)
+
+
 def fetch(run: str) -> Path:
     """The folder that a run of the hub lies in on this machine, fetched if it is not there yet.
 

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossband.card import Card
 from crossband.card_words import monitor_words, system_words, training_words, variant_words
 from crossband.errors import OptionError
+from crossband.hub import is_remote
 from crossband.option_words import option_words
 from crossband.systems import create, list_systems, loss_options, network_options, system_class
 from crossband.systems.base import System
@@ -138,7 +139,7 @@ def describe(
     network: Mapping[str, Any] | None = None,
     size: str = "480x640",
 ) -> str:
-    """A run folder, or the name of a system, as text for a terminal.
+    """A run, by its folder or its place on the hub, or the name of a system, as text for a terminal.
 
     classes, variant, encoder, network: of a system that is named, as `create` takes them; a run has its own.
     size: HEIGHTxWIDTH of the image that FLOPs are counted for. Raises OptionError for what is neither a run
@@ -151,7 +152,7 @@ def describe(
         # `create` would take options of the loss among these, as it once did.
         make_settings(what, variant, given)
         system = create(what, classes if system_class(what).segments else None, variant=variant, **given)
-    elif Path(what).is_dir():
+    elif is_remote(what) or Path(what).is_dir():
         system, card = load_run(what)
         variant = card.variant
     else:

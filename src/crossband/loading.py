@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossband.errors import OptionError
-from crossband.hub import fetch, is_remote
+from crossband.hub import run_folder
 from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.infrared_scaling import InfraredScaling
@@ -55,8 +55,7 @@ def load(
     Raises WeightsError, with what is wrong, for anything else, OptionError for a scaling given to a run and
     as `check_choice`.
     """
-    if is_remote(run):
-        run = fetch(str(run))
+    run = run_folder(run)
     check_choice(runtime, precision, tiling, of_file=is_exported(Path(run)))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},

@@ -73,7 +73,7 @@ def recalibrate(
 
 
 def recalibrate_run(
-    run: Path,
+    run: str | Path,
     data: str,
     out: Path,
     *,
@@ -97,7 +97,7 @@ def recalibrate_run(
 
 
 def _recalibrate_into(
-    run: Path,
+    run: str | Path,
     data: str,
     out: Path,
     split: str,

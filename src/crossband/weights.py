@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from crossband.card import CARD_NAME, Card
 from crossband.errors import OptionError, WeightsError, quoted
+from crossband.hub import run_folder
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing, write_text
 from crossband.run_card import WEIGHTS_NAME, checksum, find_weights, read_card, shortly, whole_weights
@@ -147,12 +148,14 @@ def read_whole_card(folder: Path) -> Card:
 
 
 def load_run(folder: Path | str) -> tuple[System, Card]:
-    """The system of a finished run folder, in eval mode on the CPU, and its card.
+    """The system of a finished run, in eval mode on the CPU, and its card.
+
+    folder: of the run, or its place on the hub (`crossband.hub.fetch`).
 
     A card may be a stranger's: nothing in it starts a download or opens a file, and the network is built only
     if its weights are in the folder. Raises WeightsError for what does not fit or is damaged.
     """
-    folder = Path(folder)
+    folder = run_folder(folder)
     card = read_whole_card(folder)
     # The weights are in the folder; what they began as is not fetched or opened again.
     network = {name: None if name.endswith("weights") else value for name, value in card.network.items()}

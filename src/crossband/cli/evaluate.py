@@ -130,7 +130,7 @@ def _take_old_spelling(options: Namespace) -> None:
 
 
 def _evaluate_labels(options: Namespace) -> None:
-    from crossband.hub import fetch, is_remote
+    from crossband.hub import is_remote, run_folder
 
     run = _only_run(options)
     if (is_remote(run) or Path(run).is_file()) and not options.out:
@@ -147,7 +147,7 @@ def _evaluate_labels(options: Namespace) -> None:
     from crossband.runtime.exported import is_exported
 
     expects: dict[Bands, int] = {}
-    card = None if is_exported(Path(run)) else check_run(fetch(run) if is_remote(run) else run)
+    card = None if is_exported(Path(run)) else check_run(run_folder(run))
     if card is not None:
         supported = [bands for bands in BAND_COMBINATIONS if bands in card.bands]
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]

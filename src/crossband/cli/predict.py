@@ -94,11 +94,11 @@ def predict(options: Namespace) -> int:
 
 def _only_bands(run: str) -> Bands | None:
     """What a run takes that cannot take both bands, by its card; None of others and of exported files."""
-    from crossband.hub import fetch, is_remote
+    from crossband.hub import run_folder
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
-    card = None if is_exported(Path(run)) else check_run(fetch(run) if is_remote(run) else run)
+    card = None if is_exported(Path(run)) else check_run(run_folder(run))
     if card is None or "both" in card.bands:
         return None
     return next(bands for bands in BAND_COMBINATIONS if bands in card.bands)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def recalibrate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=str, help="a finished run folder of CSK-Net")
+    parser.add_argument(
+        "run", type=str, help="a finished run of CSK-Net, by its folder or its place on the Hub"
+    )
     parser.add_argument("--data", type=str, required=True, help=SOURCE_HELP)
     parser.add_argument("--split", type=str, default="train", help="the split to take the statistics from")
     parser.add_argument("--out", type=str, required=True, help="run folder for the infrared-only system")
@@ -26,17 +28,18 @@ def recalibrate_arguments(parser: ArgumentParser) -> None:
 
 
 def recalibrate(options: Namespace) -> None:
+    from crossband.hub import run_folder
     from crossband.pairs.opening import open_pairs
     from crossband.run_card import check_run
 
     # Before PyTorch is loaded, which takes seconds.
-    check_run(options.run)
+    check_run(run_folder(options.run))
     open_pairs(options.data, options.split, labels=False)
     from crossband.recalibration import recalibrate_run
 
     with progress_bar("recalibrating") as progress:
         recalibrate_run(
-            Path(options.run),
+            options.run,
             options.data,
             Path(options.out),
             split=options.split,
@@ -69,8 +72,8 @@ def info_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "what",
         type=str,
-        help="a run folder, an exported file, or the name of a system, of which the other options but --size "
-        "say more",
+        help="a run folder, a run on the Hub, an exported file, or the name of a system, of which the other "
+        "options but --size say more",
     )
     parser.add_argument(
         "--classes", type=int | None, help=f"number of classes, for a system's name (default: {_CLASSES})"
@@ -87,6 +90,7 @@ _CLASSES, _SIZE = 9, "480x640"
 
 
 def info(options: Namespace) -> None:
+    from crossband.hub import is_remote
     from crossband.runtime.exported import is_exported
     from crossband.systems.registry import list_systems
 
@@ -102,7 +106,7 @@ def info(options: Namespace) -> None:
         print(describe_exported(Path(options.what)))
         return
     if options.what not in list_systems():
-        if not Path(options.what).exists():
+        if not (is_remote(options.what) or Path(options.what).exists()):
             raise OptionError(
                 f"{options.what!r} is neither a run folder nor a system ({', '.join(list_systems())})"
             )
@@ -119,14 +123,12 @@ def check_usable(run: str) -> None:
 
     A run on the hub is fetched for it.
     """
-    from crossband.hub import fetch, is_remote
+    from crossband.hub import run_folder
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
-    if is_remote(run):
-        fetch(run)
-    elif not is_exported(Path(run)):
-        check_run(run)
+    if not is_exported(Path(run)):
+        check_run(run_folder(run))
 
 
 def note_choice(predictor: Predictor) -> None:

@@ -29,8 +29,10 @@ HELP = {
     "recipe": "the recipe to start from: paper (the system's own), common (one for all systems) or quick; "
     "and changes to it for all phases, as --recipe.epochs 50",
     "phases": "changes of the recipe for single phases, in a YAML file",
-    "reuse": "take a phase from a finished run instead of training it, as --reuse.teacher runs/visible",
-    "start_from": "a finished run of the same system, at whose weights this training starts",
+    "reuse": "take a phase from a finished run (its folder, or its place on the Hub) instead of training it, "
+    "as --reuse.teacher runs/visible",
+    "start_from": "a finished run of the same system (its folder, or its place on the Hub), at whose weights "
+    "this training starts",
     "augmentation": "as --augmentation.crop [320,480] (default: flips only)",
     "robust": "train for cameras that break: in the first half of the epochs one band of half of the pairs "
     "is broken, and a fifth of the steps go without a band, where the system and the pairs allow it "
@@ -149,6 +151,7 @@ def _is_first_process() -> bool:
 
 def _check(options: TrainOptions) -> None:
     """Find what is wrong with a folder, a name or a source before PyTorch is loaded, which takes seconds."""
+    from crossband.hub import run_folder
     from crossband.run_card import read_card
     from crossband.systems.registry import check_name
     from crossband.training.run_folder import check_folder
@@ -158,7 +161,7 @@ def _check(options: TrainOptions) -> None:
         check_folder(Path(options.out))
     check_name(options.system)
     for run in (*options.reuse.values(), *filter(None, [options.start_from])):
-        read_card(Path(run))
+        read_card(run_folder(run))
     check_splits(options)
 
 
