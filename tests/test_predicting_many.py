@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, PairError
 from crossband.loading import load
@@ -250,6 +251,25 @@ def test_the_command_takes_batches_tiles_and_precisions(
     # Results that were computed otherwise are not mixed.
     assert main([*command, "--out", str(tmp_path / "one"), *tiles]) == 2
     assert "precision float32, not bfloat16" in capsys.readouterr().err
+    for whole in ([], ["--tile", "0"]):
+        said = refused([*command, "--out", str(tmp_path / "whole"), "--overlap", "32", *whole], capsys)
+        assert said == "--overlap is of tiles, and no image is cut into any: leave it out, or give --tile"
+
+
+def test_how_infrared_is_shown_is_for_pairs_of_which_no_visible_image_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = csknet()
+    save_run(tmp_path / "run", system, make_card(system, NAMES, "full-range", {}))
+    source = ["--data", "scenes,train=0,val=0,test=2,size=32x48", "--split", "test", "--device", "cpu"]
+    command = ["predict", str(tmp_path / "run"), *source]
+    for shown in (["--colours", "iron"], ["--display", "agc"]):
+        said = refused([*command, *shown, "--out", str(tmp_path / "out")], capsys)
+        assert "every pair has a visible one" in said
+    alone = ["--colours", "iron", "--bands", "infrared", "--out", str(tmp_path / "out")]
+    assert main([*command, *alone]) == 0
+    # Which of them a monitor leaves out is not known before.
+    assert main([*command, "--colours", "iron", "--monitor", "--out", str(tmp_path / "monitored")]) == 0
 
 
 def test_agreement_is_of_the_band_that_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from crossband.cli.requests import pair_arguments, requested
 from crossband.cli.runs import note_choice
 from crossband.cli.using import (
     batch_arguments,
+    by_bands,
     check_combinations,
     choices,
     computing_arguments,
@@ -23,7 +24,7 @@ from crossband.cli.using import (
     note_faults,
     note_suspicions,
 )
-from crossband.errors import PairError
+from crossband.errors import OptionError, PairError
 from crossband.terminal import display_arguments, monitor_arguments, progress_bar, rig_arguments
 from crossband.words import BAND_COMBINATIONS, Bands
 
@@ -108,6 +109,12 @@ def _display(options: Namespace, predictor: Predictor, files: Sequence[PairFiles
     """How infrared is shown where there is no visible image to lay labels over; None: as it was scaled."""
     if (options.display, options.colours) == ("linear", "grey"):
         return None
+    # A monitor may leave visible out of any pair.
+    if "infrared" not in by_bands(files, predictor.bands) and predictor.monitor is None:
+        raise OptionError(
+            "--display and --colours are of overlays on infrared images, and every pair has a visible one: "
+            "leave them out, or give --bands infrared"
+        )
     from crossband.display import make_display, sampled
 
     def infrared(index: int) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from crossband.errors import BandError, PairError, quoted
+from crossband.errors import BandError, OptionError, PairError, quoted
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice
 from crossband.words import PRECISIONS, Missing, OnError, RuntimeChoice
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 UNPAIRED_NAME = "unpaired.csv"
 LARGE = 6_000_000
 """Pixels of an image above which a run is computed in tiles unless it is told: whole it takes gigabytes."""
+_OVERLAP = 128
 USUAL_RATE = 10.0
 """Frames a second of a video of images without times."""
 
@@ -93,7 +94,9 @@ def computing_arguments(parser: ArgumentParser) -> None:
         f"{LARGE / 1e6:g} million pixels)",
     )
     parser.add_argument(
-        "--overlap", type=int, default=128, help="pixels that tiles overlap by; there they are blended"
+        "--overlap",
+        type=int | None,
+        help=f"pixels that tiles overlap by, where they are blended (default: {_OVERLAP})",
     )
     parser.add_argument(
         "--precision",
@@ -108,13 +111,17 @@ def computing_arguments(parser: ArgumentParser) -> None:
 def computing(options: Namespace, files: Sequence[PairFiles | Listed]) -> dict[str, Any]:
     """How to compute, as `crossband.load` takes it. Raises OptionError for tiles that make no sense."""
     how = {name: options[name] for name in ("device", "precision", "runtime")}
-    how["expects"] = {bands: len(names) for bands, names in _by_bands(files, options.get("bands")).items()}
+    how["expects"] = {bands: len(names) for bands, names in by_bands(files, options.get("bands")).items()}
     side = _side_for_large(options, files) if options.tile is None else options.tile
     if not side:
+        if options.overlap is not None:
+            raise OptionError(
+                "--overlap is of tiles, and no image is cut into any: leave it out, or give --tile"
+            )
         return how
     from crossband.runtime.tiling import Tiling
 
-    return {**how, "tiling": Tiling(side, options.overlap)}
+    return {**how, "tiling": Tiling(side, _OVERLAP if options.overlap is None else options.overlap)}
 
 
 def _side_for_large(options: Namespace, files: Sequence[PairFiles | Listed]) -> int | None:
@@ -167,7 +174,7 @@ def choices(options: Namespace, given: Given) -> dict[str, Any]:
 
 def check_combinations(predictor: Predictor, files: Sequence[PairFiles | Listed]) -> None:
     """Find first whether the system runs on what every pair has. Raises BandError."""
-    combinations = _by_bands(files, predictor.bands)
+    combinations = by_bands(files, predictor.bands)
     for bands, names in combinations.items():
         try:
             predictor.system.check_bands(bands)
@@ -209,9 +216,9 @@ def note_agreement(predictor: Predictor, files: Sequence[PairFiles | Listed]) ->
 def note_bands(predictor: Predictor, files: Sequence[PairFiles | Listed], outcome: Outcome) -> None:
     """Say how many pairs had which bands, where they differ, and what the system was not designed for."""
     failed = {name for name, _ in outcome.failed}
-    support = {bands: predictor.system.check_bands(bands) for bands in _by_bands(files, predictor.bands)}
+    support = {bands: predictor.system.check_bands(bands) for bands in by_bands(files, predictor.bands)}
     if len(support) > 1:
-        done = _by_bands([file for file in files if file.name not in failed], predictor.bands)
+        done = by_bands([file for file in files if file.name not in failed], predictor.bands)
         counted = (f"{bands} {len(names)} ({support[bands]})" for bands, names in sorted(done.items()))
         print(f"bands: {', '.join(counted)}")
     for bands, kind in support.items():
@@ -235,7 +242,7 @@ def note_faults(outcome: Outcome, out: str) -> None:
         print(f"band monitor: {', '.join(told)} ({out}/{FAULTS_NAME})")
 
 
-def _by_bands(files: Sequence[PairFiles | Listed], used: Bands | None = None) -> dict[Bands, list[str]]:
+def by_bands(files: Sequence[PairFiles | Listed], used: Bands | None = None) -> dict[Bands, list[str]]:
     """The names of the pairs of each combination of bands. used: of every pair; None is all that it has."""
     from crossband.pairs.base import bands_of
 
