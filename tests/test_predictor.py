@@ -167,6 +167,7 @@ def test_what_cannot_be_used_is_said(
     "given",
     [
         *({"monitor": "no"}, {"monitor": 1}, {"bands": "ir"}, {"precision": "half"}, {"runtime": "openvno"}),
+        *({"tiling": 1024}, {"rig": 5}, {"infrared_scaling": 5}),
         {"false_colour": "ironbow"},
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossband.errors import OptionError
 from crossband.hub import run_folder
+from crossband.option_types import check_arguments
 from crossband.pairs.auto_scaling import AUTO
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.infrared_scaling import InfraredScaling
@@ -56,6 +57,7 @@ def load(
     as `check_choice`.
     """
     run = run_folder(run)
+    check_arguments({"infrared_scaling": str | None}, {"infrared_scaling": infrared_scaling})
     check_choice(runtime, precision, tiling, of_file=is_exported(Path(run)))
     how: dict[str, Any] = {
         **{"false_colour": false_colour, "precision": precision, "tiling": tiling},

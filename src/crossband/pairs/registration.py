@@ -86,6 +86,8 @@ def registration_of(rig: str | Path | None, frame: str | None = None) -> Registr
 
     Raises OptionError as `read_rig`, for a frame that is no band, and for a frame without a rig.
     """
+    if not isinstance(rig, str | Path | None):
+        raise OptionError(f"rig must be the path of a rig.json, not {quoted(rig)}")
     if rig is None:
         if frame is not None:
             raise OptionError(f"the frame {quoted(frame)} means a camera of a rig; name the rig too")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossband.errors import OptionError
+from crossband.errors import OptionError, quoted
 from crossband.option_types import check_arguments
 from crossband.runtime.answer import Runtime
 from crossband.runtime.exported import Exported
@@ -28,6 +28,11 @@ def check_choice(
         {"runtime": RuntimeChoice | None, "precision": Precision},
         {"runtime": runtime, "precision": precision},
     )
+    if tiling is not None:
+        from crossband.runtime.tiling import Tiling
+
+        if not isinstance(tiling, Tiling):
+            raise OptionError(f"tiling must be a Tiling of crossband.runtime.tiling, not {quoted(tiling)}")
     if of_file and runtime == "compile":
         raise OptionError("an exported file is not compiled by PyTorch: name another runtime, or none")
     if runtime in ("onnxruntime", "openvino") and not of_file and (precision != "float32" or tiling):
