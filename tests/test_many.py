@@ -21,7 +21,7 @@ from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.evaluation.pair_counts import PairCounts, joined, read_pair_counts
 from crossband.many.cluster import Launcher
-from crossband.many.jobs import Done, PredictParts, ScoreParts, as_columns, begun
+from crossband.many.jobs import Done, Job, PredictParts, ScoreParts, as_columns, begun
 from crossband.many.parts import Cut, settle
 from crossband.many.working import do_parts
 from crossband.results import open_results
@@ -150,16 +150,10 @@ def test_options_of_a_cluster(
     assert said in refused(["evaluate", str(run), "--data", PAIRS, *given], capsys)
 
 
-def test_parts_that_were_counted_otherwise_are_not_taken(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a worker does is done in this process, without a cluster."""
-    pairs, out = tmp_path / "pairs", tmp_path / "out"
-    assert main(["data", "export", PAIRS, "--out", str(pairs)]) == 0
-    command = ["evaluate", str(run), "--data", f"folder:{pairs}", "--device", "cpu"]
-    command += ["--launcher", "ray", "--part_size", "3", "--out", str(out)]
+def without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker does is done in this process."""
 
-    def in_this_process(ray: object, job: ScoreParts, waiting: list[int], *room: int) -> list[dict[str, Any]]:
+    def in_this_process(ray: object, job: Job, waiting: list[int], *room: int) -> list[dict[str, Any]]:
         do = begun(job)
         columns = [as_columns([(index, do(index))]) for index in waiting]
         return [{name: values[0] for name, values in each.items()} for each in columns]
@@ -167,6 +161,16 @@ def test_parts_that_were_counted_otherwise_are_not_taken(
     fake = SimpleNamespace(cluster_resources=lambda: {"CPU": 1})
     monkeypatch.setattr("crossband.many.working._rows", in_this_process)
     monkeypatch.setattr("crossband.many.working.cluster", lambda address: nullcontext(fake))
+
+
+def test_parts_that_were_counted_otherwise_are_not_taken(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    assert main(["data", "export", PAIRS, "--out", str(pairs)]) == 0
+    command = ["evaluate", str(run), "--data", f"folder:{pairs}", "--device", "cpu"]
+    command += ["--launcher", "ray", "--part_size", "3", "--out", str(out)]
+    without_a_cluster(monkeypatch)
     assert main([*command, "--bands", "infrared"]) == 0
     capsys.readouterr()
     assert "of which bands is 'infrared', not 'both, infrared, visible'" in refused(command, capsys)
@@ -176,7 +180,25 @@ def test_parts_that_were_counted_otherwise_are_not_taken(
     assert main(command) == 0
     capsys.readouterr()
     os.utime(next((pairs / "test" / "label").iterdir()), (1, 1))
-    assert "of which files is" in refused(command, capsys)
+    assert "holds parts of pairs of which a file has changed since" in refused(command, capsys)
+
+
+def test_parts_of_images_that_changed_are_not_taken(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    assert main(["data", "export", PAIRS, "--out", str(pairs)]) == 0
+    command = ["predict", str(run), "--data", f"folder:{pairs}", "--split", "test", "--device", "cpu"]
+    command += ["--launcher", "ray", "--part_size", "3", "--out", str(out)]
+    without_a_cluster(monkeypatch)
+    for _ in range(2):
+        assert main(command) == 0
+    # A label is not what predictions are made of.
+    os.utime(next((pairs / "test" / "label").iterdir()), (1, 1))
+    assert main(command) == 0
+    capsys.readouterr()
+    os.utime(next((pairs / "test" / "infrared").iterdir()), (1, 1))
+    assert "holds parts of pairs of which a file has changed since" in refused(command, capsys)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def predict_on_ray(
     """`crossband.predicting.predict_files` by the workers of a cluster; the exit code."""
     from crossband.many.jobs import PredictParts
     from crossband.many.working import do_parts
+    from crossband.pairs.file_states import images_state
 
     if request.source is None:
         raise OptionError("--launcher ray takes its pairs from --data, such as --data folder:PATH")
@@ -156,6 +157,7 @@ def predict_on_ray(
                 **{name: load[name] for name in ("bands", "monitor", "precision", "runtime")},
                 "tile": None if tiling is None else [tiling.side, tiling.overlap],
                 "missing": request.missing,
+                "files": images_state(given.pairs),
             },
         ),
         out=Path(options.out).absolute(),

@@ -20,7 +20,8 @@ class Cut:
 
     task: what is done with a part. run: what does it, with the hash of its weights. source, split: of the
     pairs; None is all that do not repeat others. pairs: how many they are.
-    how: what else decides the results, by the name of its option, as JSON has it.
+    how: what else decides the results, by the name of its option, as JSON has it; "files" is a hash of the
+    pairs' files.
     """
 
     task: str
@@ -66,6 +67,10 @@ def settle(out: Path, cut: Cut) -> None:
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} cannot be read ({error}); choose another folder") from error
     differing = next((name for name, value in asked.items() if there.get(name) != value), None)
+    if differing == "files" and there.get("files") is not None:
+        raise OptionError(
+            f"{out} holds parts of pairs of which a file has changed since; choose another folder"
+        )
     if differing is not None:
         raise OptionError(
             f"{out} holds parts of which {differing} is {there.get(differing)!r}, not {asked[differing]!r}; "

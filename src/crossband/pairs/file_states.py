@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from crossband.pairs.base import Pairs
+from crossband.pairs.base import Listed, PairFiles, Pairs
 from crossband.words import BANDS
 
 
@@ -22,6 +23,14 @@ def files_state(pairs: Pairs) -> str:
         stored = pairs.stored(index)
         own = [] if stored is None else [_state(getattr(stored, what)) for what in (*BANDS, "label")]
         state.update(repr((pairs.name(index), own)).encode())
+    return state.hexdigest()
+
+
+def images_state(files: Iterable[PairFiles | Listed]) -> str:
+    """As `files_state`, of pairs to be predicted: of their images alone."""
+    state = hashlib.sha256()
+    for file in files:
+        state.update(repr((file.name, [_state(getattr(file, band)) for band in BANDS])).encode())
     return state.hexdigest()
 
 
