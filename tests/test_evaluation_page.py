@@ -21,8 +21,10 @@ from crossband.evaluation.choosing import chosen_pairs
 from crossband.evaluation.pair_counts import PairCounts
 from crossband.metrics import PROTOCOLS
 from crossband.metrics.resampling import class_iou_intervals, interval, mean_iou_intervals
-from crossband.pairs.base import Classes
+from crossband.pairs.base import Classes, Pair
 from crossband.pairs.opening import open_pairs
+from crossband.prediction import Prediction
+from crossband.predictor import Predictor
 from crossband.report import per_class_iou_chart
 from crossband.report.charts import mean_iou_chart
 from crossband.report.index_html import find_results, index_page
@@ -154,6 +156,19 @@ def test_the_page_shows_chosen_pairs_and_says_where_numbers_come_from(
     capsys.readouterr()
     assert "--examples must be at least 0" in refused([*arguments, "--examples", "-1"], capsys)
     assert "--examples 2 does not apply" in refused([*arguments, "--fusion", "--examples", "2"], capsys)
+
+
+def test_what_is_shown_is_computed_as_what_was_scored(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precisions, predict = [], Predictor.predict
+
+    def recorded(predictor: Predictor, pair: Pair) -> Prediction:
+        precisions.append(predictor.precision)
+        return predict(predictor, pair)
+
+    monkeypatch.setattr(Predictor, "predict", recorded)
+    arguments = ["--data", TINY_DATA, "--device", "cpu", "--workers", "0", "--examples", "1"]
+    assert main(["evaluate", str(run), "--bands", "infrared", "--precision", "bfloat16", *arguments]) == 0
+    assert set(precisions) == {"bfloat16"}
 
 
 def evaluate_again(run: Path) -> PairCounts:

@@ -153,7 +153,9 @@ def _evaluate_labels(options: Namespace) -> None:
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]
         expects = dict.fromkeys(wanted, len(first))
     how = {"device": options.device, "runtime": runtime_asked(options), "expects": expects}
-    predictor = load(run, **how, monitor=options.monitor)
+    # What is shown is to be what was scored; an exported file says below that its precision is its own.
+    shown_in = PRECISIONS[0] if is_exported(Path(run)) else options.precision
+    predictor = load(run, **how, monitor=options.monitor, precision=shown_in)
     if not predictor.system.segments:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
