@@ -21,7 +21,7 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.errors import PairError
+from crossband.errors import OptionError, PairError
 from crossband.loading import load
 from crossband.pairs.base import Classes
 from crossband.pairs.false_colour import palette
@@ -91,6 +91,27 @@ def test_a_dead_camera_is_told_in_pictures_lines_and_table(
     # The line is red; the fused picture of one band is grey.
     assert (picture[:5, :5, 0] > picture[:5, :5, 1] + 50).all()
     assert "moments.csv is there already" in refused([*command(recorded), "--out", str(out)], capsys)
+
+
+def test_all_that_may_come_is_made_ready_before_a_camera_fails(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With graphs, whatever is not expected is made when it is first needed, which takes seconds."""
+    system = csknet()
+    run = recorded / "run"
+    classes = Classes(tuple("abcde"), tuple((40 * n, 0, 0) for n in range(5)))
+    save_run(run, system, make_card(system, classes, "full-range", {}))
+    expected: list[set[str]] = []
+
+    def loading(run: str, *, expects: dict[str, int], **how: Any) -> None:
+        expected.append(set(expects))
+        raise OptionError("enough")
+
+    monkeypatch.setattr("crossband.loading.load", loading)
+    graphs = ["--runtime", "onnxruntime"]
+    for cameras in (["--infrared", str(recorded / "infrared")], command(recorded)[2:]):
+        assert refused(["stream", str(run), *cameras, *graphs], capsys) == "enough"
+    assert expected == [{"infrared"}, {"both", "infrared", "visible"}]
 
 
 def test_moments_without_a_result_are_not_counted_as_results(

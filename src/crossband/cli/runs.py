@@ -12,6 +12,7 @@ from crossband.errors import OptionError
 from crossband.terminal import DEVICE_HELP, SOURCE_HELP, progress_bar
 
 if TYPE_CHECKING:
+    from crossband.card import Card
     from crossband.predictor import Predictor
 
 
@@ -118,17 +119,16 @@ def info(options: Namespace) -> None:
     print(describe(options.what, classes=classes, size=options.size, **of_a_network))
 
 
-def check_usable(run: str) -> None:
-    """Raise WeightsError for what is no exported file, no finished run and no system without training.
+def check_usable(run: str) -> Card | None:
+    """The card of a finished run; None of an exported file, and of a system without training.
 
-    A run on the hub is fetched for it.
+    A run on the hub is fetched for it. Raises WeightsError for what is none of these.
     """
     from crossband.hub import run_folder
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
-    if not is_exported(Path(run)):
-        check_run(run_folder(run))
+    return None if is_exported(Path(run)) else check_run(run_folder(run))
 
 
 def note_choice(predictor: Predictor) -> None:

@@ -16,9 +16,10 @@ from crossband.cli.runs import check_usable
 from crossband.cli.using import false_colour_arguments
 from crossband.errors import OptionError, PairError
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, monitor_arguments, rig_arguments
-from crossband.words import BANDS, FAULTS, PRECISIONS, Band, RuntimeChoice
+from crossband.words import BAND_COMBINATIONS, BANDS, FAULTS, PRECISIONS, Band, Bands, RuntimeChoice
 
 if TYPE_CHECKING:
+    from crossband.card import Card
     from crossband.stream.drawing import Show
     from crossband.stream.stream import Moment, Stream
 
@@ -139,14 +140,17 @@ def stream(options: Namespace) -> None:
         if options.rerun is not None and options.view:
             raise OptionError("--view shows what --rerun writes into a file; give one of them")
         rerun_package()
-    check_usable(options.run)
+    card = check_usable(options.run)
     from crossband.loading import load
     from crossband.stream import Stream
     from crossband.stream.cameras import RealClock
     from crossband.stream.opening import open_cameras
 
     own = ("device", "precision", "runtime", "rig", "frame", "infrared_scaling", "monitor")
-    predictor = load(options.run, false_colour=false_colour, **{name: options[name] for name in own})
+    how = {"false_colour": false_colour, **{name: options[name] for name in own}}
+    # No graph is to be made when a camera has just failed.
+    expects = dict.fromkeys(() if card is None else _may_come(card, options), 0)
+    predictor = load(options.run, expects=expects, **how)
     name, segments, fuses = (getattr(predictor.system, what) for what in ("name", "segments", "fuses"))
     if options.show == "fused" and not fuses:
         raise OptionError(f"{name} fuses no pictures that --show fused could show; leave it out")
@@ -198,6 +202,14 @@ class _Done:
     results: int = 0
     why: str | None = None
     interruption: KeyboardInterrupt | None = None
+
+
+def _may_come(card: Card, options: Namespace) -> list[Bands]:
+    """The combinations of bands that the run takes and these cameras may come to."""
+    from crossband.pairs.base import bands_of
+
+    given = bands_of(options.visible, options.infrared)
+    return [bands for bands in BAND_COMBINATIONS if bands in card.bands and given in ("both", bands)]
 
 
 def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
