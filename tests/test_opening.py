@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,21 @@ from PIL import Image
 import fake_trees
 from crossband.errors import CrossbandError, OptionError, PairError, UnwritableError
 from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
+from crossband.pairs.benchmarks.declaration import Split
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs
-from crossband.pairs.opening import Source, list_splits, main_splits, open_pairs, parse_source, source_names
+from crossband.pairs.opening import (
+    Source,
+    for_testing,
+    list_splits,
+    main_splits,
+    open_pairs,
+    parse_source,
+    source_names,
+)
 from crossband.pairs.writing import write_image
 from crossband.report import contact_sheet
+from crossband.training.options import TrainOptions
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,20 @@ def test_open_pairs_and_splits(tmp_path: Path) -> None:
             open_pairs(f"msrs:{path}", "train")
     with pytest.raises(OptionError, match=r"percentile\("):
         open_pairs(source, "train", infrared_scaling="bright")
+
+
+def test_what_is_declared_to_be_of_the_test_split_is_for_testing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mfnet = BENCHMARKS["mfnet"]
+    splits = {**mfnet.splits, "rain": Split(within="test"), "dusk": Split(within="train")}
+    monkeypatch.setitem(BENCHMARKS.declared, "theirs", replace(mfnet, splits=splits))
+    for split in ("test", "train+test", "test_day", "test-rain", "rain", "train+rain"):
+        assert for_testing("theirs:MFNet", split)
+    assert for_testing("folder:mine", "test_night")
+    for source, split in (("theirs:MFNet", "train"), ("theirs:MFNet", "train+dusk"), ("folder:mine", "rain")):
+        assert not for_testing(source, split)
+    assert not for_testing("folder:mine", "testimony")
+    with pytest.raises(OptionError, match="the test split is for testing"):
+        TrainOptions(system="csknet", data="theirs:MFNet", out="run", split="train+rain")
 
 
 def test_options_reach_the_pairs(tmp_path: Path) -> None:

@@ -21,11 +21,10 @@ from crossband.errors import OptionError
 from crossband.locks import folder_lock, is_vacant
 from crossband.pairs.base import Pairs
 from crossband.pairs.loading import training_loader
-from crossband.pairs.opening import open_pairs
+from crossband.pairs.opening import for_testing, open_pairs
 from crossband.systems import loss_options
 from crossband.systems.csknet.network import CSKNet
 from crossband.systems.deeplabv3plus import DeepLabV3Plus
-from crossband.training.options import FOR_TESTING
 from crossband.weights import load_run, make_card, save_run
 
 
@@ -88,7 +87,7 @@ def recalibrate_run(
     Raises OptionError if the run is of another system, if the split is the test split or holds of it, or if
     ``out`` exists.
     """
-    if FOR_TESTING & set(split.split("+")):
+    if for_testing(data, split):
         raise OptionError("the test split is for testing: take the statistics from a training split")
     with folder_lock(out):
         if not is_vacant(out):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _GRAMMAR = re.compile(r"(?P<name>[^:,]+)(:(?P<path>.*?))?(?P<options>(,[a-z_]+=[^,]*)*)", re.DOTALL)
 _FORM = "NAME:PATH[,key=value...]"
+_FOR_TESTING = re.compile(r"test([_-].*)?")
 _FOLDER_OPTIONS = (*PARTS, "pair", "max_gap")
 _BAG_GAP = parse_gap("50ms")
 """How far the times of a bag's images may be apart, unless it is told."""
@@ -207,6 +208,21 @@ def main_splits(source: str) -> list[str]:
     """The splits of a source without those that only repeat pairs of others, such as ``test_night``."""
     parsed = parse_source(source)
     return benchmark_tree(parsed).main_splits() if parsed.name in BENCHMARKS else list_splits(source)
+
+
+def for_testing(source: str, split: str) -> bool:
+    """Whether a split has pairs that are for testing alone.
+
+    These are ``test``, names like ``test_night``, and what a benchmark declares to be within its ``test``.
+    split: a name, or several with "+".
+    """
+    benchmark = BENCHMARKS.get(source.partition(":")[0])
+    declared = {} if benchmark is None else benchmark.splits
+    names = split.split("+")
+    return any(
+        _FOR_TESTING.fullmatch(name) or (name in declared and declared[name].within == "test")
+        for name in names
+    )
 
 
 def benchmark_tree(source: Source) -> Tree:

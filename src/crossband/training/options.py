@@ -13,9 +13,6 @@ from crossband.option_types import check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
-FOR_TESTING = {"test", "test_day", "test_night"}
-"""Alone or joined with others; of benchmarks, the latter two repeat pairs of the first."""
-
 
 @dataclass
 class TrainOptions:
@@ -81,6 +78,8 @@ class TrainOptions:
     options: InitVar[dict[str, Any] | None] = None
 
     def __post_init__(self, preset: str | None, options: Mapping[str, Any] | None) -> None:
+        from crossband.pairs.opening import for_testing
+
         if isinstance(self.recipe, str):
             self.recipe = {"name": self.recipe}
         if preset is not None:
@@ -94,7 +93,7 @@ class TrainOptions:
         trained, chosen_by = (
             set() if split is None else set(split.split("+")) for split in (self.split, self.validation)
         )
-        if (trained | chosen_by) & FOR_TESTING:
+        if any(for_testing(self.data, split) for split in trained | chosen_by):
             raise OptionError(
                 "the test split is for testing: train on another one, and let hold_out or validation choose"
             )
