@@ -181,6 +181,27 @@ def test_an_image_that_cannot_be_used_names_its_shard_and_member(
     assert str(caught.value).startswith(f"{shard}, a.visible.png: ")
 
 
+def test_a_shard_that_ends_before_its_pairs_do_is_refused(
+    tmp_path: Path, images: dict[str, dict[str, bytes]]
+) -> None:
+    both = {f"{name}.{part}.png": images[name][part] for name in images for part in ("visible", "infrared")}
+    whole = write_shard(tmp_path / "whole.tar", both)
+    with tarfile.open(whole) as tar:
+        third = tar.getmembers()[4].offset
+    content = whole.read_bytes()
+    damaged, cut, joined_up = (tmp_path / f"{name}.tar" for name in ("damaged", "cut", "joined"))
+    damaged.write_bytes(content[:third] + b"\xff" + content[third + 1 :])
+    joined_up.write_bytes(content + content)
+    for shard in (damaged, joined_up):
+        assert f"{shard}: a header in it is damaged, or another tar file follows its end" in refusal(shard)
+    for end in (third, third + 100):
+        cut.write_bytes(content[:end])
+        assert f"{cut}: it breaks off without the mark that ends a tar file; copy it again" in refusal(cut)
+    # GNU's tar and WebDataset fill up the last block; one mark is enough.
+    cut.write_bytes(content.rstrip(b"\0") + bytes(1024))
+    assert len(cb.open_pairs(f"shards:{cut}", "all")) == len(images)
+
+
 def test_a_link_is_no_image(tmp_path: Path, images: dict[str, dict[str, bytes]]) -> None:
     shard = tmp_path / "a.tar"
     with tarfile.open(shard, "w") as tar:

@@ -26,6 +26,7 @@ from crossband.words import BANDS, Band, Missing
 
 SHARD_SUFFIX = ".tar"
 _PARTS = (*BANDS, "label")
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,28 @@ def _members(shard: Path) -> Iterator[_Member]:
                     if entry.offset_data + entry.size > size:
                         raise PairError("it ends within its last member; copy it again")
                     yield _Member(shard, entry.name, entry.offset_data, entry.size)
+                _check_end(shard, tar.offset)
         except tarfile.TarError as error:
             raise PairError(f"no tar file, compressed or damaged ({error}); shards are plain tar") from error
+
+
+def _check_end(shard: Path, place: int) -> None:
+    """Raises PairError if a shard goes on, or breaks off, where its members end.
+
+    tarfile takes a header that it cannot read, and the end of the file, for the end of the archive.
+    """
+    with shard.open("rb") as file:
+        file.seek(place)
+        rest = file.read(tarfile.BLOCKSIZE)
+        if len(rest) < tarfile.BLOCKSIZE:
+            raise PairError("it breaks off without the mark that ends a tar file; copy it again")
+        while rest:
+            if rest.strip(b"\0"):
+                raise PairError(
+                    "a header in it is damaged, or another tar file follows its end; copy it again, or give "
+                    "each tar file as one of its own"
+                )
+            rest = file.read(_BLOCK)
 
 
 def _content(member: _Member) -> bytes:
