@@ -298,3 +298,67 @@ class TestPairs:
             open_pairs(source, "train")
         with pytest.raises(PairError, match="there is no such file"):
             open_pairs(f"frames:{tmp_path / 'none.tif'}", "all")
+
+
+def levels_of(path: Path) -> list[int]:
+    """What each frame of a video shows, where frame n of the original has level 10 + 6 n."""
+    frames = open_frames(path, "visible")
+    shown = [frames[number].samples.mean() for number in range(len(frames))]
+    # Going back gives the same frames.
+    assert [frames[number].samples.mean() for number in (len(frames) - 1, 0)] == [shown[-1], shown[0]]
+    return [round((level - 10) / 6) for level in shown]
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "late.ts", "late.mkv"])
+def test_a_video_that_was_cut_gives_each_frame_at_its_time(tmp_path: Path, name: str) -> None:
+    """Cut as programs do that copy the packets: what is too early is hidden, or builds on what is gone."""
+    av = pytest.importorskip("av")
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this PyAV writes no H.264")
+    grey = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6 + 10, (40, 32, 48, 3))
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.options = {"g": "12", "bf": "2", "sc_threshold": "0", "crf": "5"}
+        for frame in grey:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.array(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert levels_of(whole) == [*range(40)]
+    with av.open(str(whole)) as container, av.open(str(tmp_path / name), "w") as cut:
+        stream = cut.add_stream_from_template(container.streams.video[0])
+        for number, packet in enumerate(container.demux(container.streams.video[0])):
+            if packet.dts is None or (name.startswith("late") and number < 5):
+                continue
+            if name.startswith("cut"):
+                back = round(0.5 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - back, packet.dts - back
+            packet.stream = stream
+            cut.mux(packet)
+    expected = [*range(5, 40)] if name.startswith("cut") else [*range(12, 40)]
+    assert levels_of(tmp_path / name) == expected
+    times = open_frames(tmp_path / name, "visible").times
+    assert times is not None
+    np.testing.assert_allclose(np.array(times) / 1e9, np.arange(len(expected)) / 10, atol=2e-3)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_video_is_turned_as_it_is_shown(tmp_path: Path, quarters: int) -> None:
+    """As phones keep it: the matrix of the MP4's track says how, counted against the clock by np.rot90."""
+    flat = np.zeros((3, 32, 64, 3), np.uint8)
+    flat[:, :16, :32] = 255
+    upright = video(tmp_path / "upright.mp4", flat, "mpeg4", "yuv420p", "rgb24")
+    content = bytearray(upright.read_bytes())
+    cosine, sine = {1: (0, -1), 2: (-1, 0), 3: (0, 1)}[quarters]
+    matrix = content.find(b"tkhd") + 4 + 4 + 36
+    one = 1 << 16
+    assert struct.unpack_from(">9i", content, matrix) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    turned = (cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", content, matrix, *turned)
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(content)
+    frames = open_frames(path, "visible")
+    first = np.rot90(open_frames(upright, "visible")[0].samples, quarters)
+    assert frames.size == first.shape[:2]
+    for number in range(3):
+        np.testing.assert_allclose(frames[number].samples.astype(int), first.astype(int), atol=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,9 @@ class VideoFrames(Frames):
     """The frames of a video's first video stream.
 
     Grey of 9 to 16 bits is given bit by bit, as FFV1 or PNG in Matroska store it; other formats of 8 bits as
-    grey or as R, G, B. Frames are decoded in order: going back begins from the start again.
+    grey or as R, G, B. Frames are turned as the file says that they are shown, and decoded in order: going
+    back begins from the start again. What comes before the first whole picture of a video that was cut
+    without decoding it cannot be shown, and is none of its frames.
 
     Raises OptionError if PyAV is not installed, PairError, naming the file, if it is no video, or if it
     stores more than 8 bits in a form that cannot be given without loss.
@@ -47,12 +49,14 @@ class VideoFrames(Frames):
             stream = _stream(container)
             size = stream.codec_context.height, stream.codec_context.width
             check_bytes(size[0] * size[1] * _bytes_of_pixel(stream.codec_context.format, band))
-            self.times = _times(container, stream)
-        super().__init__(path, len(self.times), size)
+            self.times, self._shown = _times(container, stream)
+        with errors_named(path):
+            lies = _quarter_turns(path) % 2
+        super().__init__(path, len(self.times), size[::-1] if lies else size)
 
     def _read(self, index: int) -> Stored:
         if self._open is None or index < self._open.first:
-            self._open = _Pass(_decoded(self.path, self._band))
+            self._open = _Pass(_decoded(self.path, self._band, self._shown))
         try:
             frame: Stored = self._open.frame(index)
         except BaseException:
@@ -62,33 +66,43 @@ class VideoFrames(Frames):
 
 
 class _Pass:
-    """One way through a video, from its start."""
+    """One way through a video, from its start. coming: each frame that there is, with its place."""
 
-    def __init__(self, coming: Iterator[Stored]):
+    def __init__(self, coming: Iterator[tuple[int, Stored]]):
         self._coming = coming
-        self._recent: deque[Stored] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[int, Stored]] = deque(maxlen=_RECENT)
         self._passed = 0
 
     @property
     def first(self) -> int:
         """The first frame that can be had without beginning again."""
-        return self._passed - len(self._recent)
+        return self._recent[0][0] if self._recent else self._passed
 
     def frame(self, index: int) -> Stored:
-        """A frame from `first` on. Raises PairError if the video ends before it."""
+        """A frame from `first` on. Raises PairError if the video lacks it."""
         while self._passed <= index:
             following = next(self._coming, None)
             if following is None:
-                raise PairError(f"its frame {index} is missing or damaged; copy it again")
+                break
             self._recent.append(following)
-            self._passed += 1
-        return self._recent[index - self.first]
+            self._passed = following[0] + 1
+        for place, stored in self._recent:
+            if place == index:
+                return stored
+        raise PairError(f"its frame {index} is missing or damaged; copy it again")
 
 
-def _decoded(path: Path, band: Band) -> Iterator[Stored]:
+def _decoded(path: Path, band: Band, shown: Sequence[int] | None) -> Iterator[tuple[int, Stored]]:
+    """The place of each frame and itself. shown: when each is shown, in the stream's units; None counts them.
+
+    A decoder leaves out what it cannot decode, and says of none that it did.
+    """
+    places = None if shown is None else {time: place for place, time in enumerate(shown)}
     with _opened(path) as container:
-        for frame in container.decode(_stream(container)):
-            yield as_stored(frame, band)
+        for count, frame in enumerate(container.decode(_stream(container))):
+            place = count if places is None or frame.pts is None else places.get(frame.pts)
+            if place is not None:
+                yield place, as_stored(frame, band)
 
 
 @contextmanager
@@ -120,19 +134,47 @@ def _stream(container: av.container.InputContainer) -> av.video.stream.VideoStre
     return stream
 
 
-def _times(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> list[int]:
-    """When each frame is shown, in nanoseconds since the first, by the packets of a stream.
+def _quarter_turns(path: Path) -> int:
+    """By how many quarters the first frame is turned against the clock to be shown; 0 if it is damaged."""
+    with _opened(path) as container:
+        import av
 
-    What a header says of their number is often wrong or absent. Where packets tell no times, the rate does.
+        try:
+            first = next(iter(container.decode(_stream(container))), None)
+        except av.error.FFmpegError:
+            return 0
+        return 0 if first is None else _turns(first)
+
+
+def _turns(frame: VideoFrame) -> int:
+    return round(frame.rotation / 90) % 4
+
+
+def _times(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> tuple[list[int], list[int] | None]:
+    """When each frame is shown, in nanoseconds since the first, and in the stream's units, by its packets.
+
+    What a header says of their number is often wrong or absent. Where packets tell no times, or one for
+    several, the rate does, and the second is None.
     """
-    shown = [packet.pts for packet in container.demux(stream) if packet.size]
-    if not 0 < len(shown) <= _MOST_FRAMES:
-        raise PairError(f"a video of {len(shown)} frames; give one of 1 to {_MOST_FRAMES}")
-    told = sorted(time for time in shown if time is not None)
-    if len(told) < len(shown) or stream.time_base is None:
+    packets = [
+        (packet.pts, packet.is_keyframe, packet.is_discard)
+        for packet in container.demux(stream)
+        if packet.size
+    ]
+    if not 0 < len(packets) <= _MOST_FRAMES:
+        raise PairError(f"a video of {len(packets)} frames; give one of 1 to {_MOST_FRAMES}")
+    told = [(time, whole, hidden) for time, whole, hidden in packets if time is not None]
+    if len({time for time, _, _ in told}) < len(packets) or stream.time_base is None:
         period = SECOND / float(stream.average_rate or _USUAL_RATE)
-        return [round(number * period) for number in range(len(shown))]
-    return [round((time - told[0]) * stream.time_base * SECOND) for time in told]
+        return [round(number * period) for number in range(len(packets))], None
+    # What was cut off without decoding it leaves frames that build on others, or that are not to be shown.
+    first = next((place for place, (_, whole, _) in enumerate(told) if whole), 0)
+    shown = sorted(time for time, _, hidden in told[first:] if time >= told[first][0] and not hidden)
+    if not shown:
+        raise PairError("a video that shows none of its frames; copy it again")
+    return [round((time - shown[0]) * stream.time_base * SECOND) for time in shown], shown
 
 
 def _bytes_of_pixel(pixels: av.video.format.VideoFormat | None, band: Band) -> int:
@@ -151,6 +193,7 @@ def _bytes_of_pixel(pixels: av.video.format.VideoFormat | None, band: Band) -> i
 
 def as_stored(frame: VideoFrame, band: Band) -> Stored:
     """A frame that PyAV decoded: grey of 9 to 16 bits bit by bit, others of 8 bits as grey or as R, G, B.
+    It is turned as it is to be shown.
 
     Raises PairError for a frame that is too large, or that has more bits than could be given.
     """
@@ -158,11 +201,12 @@ def as_stored(frame: VideoFrame, band: Band) -> Stored:
     deep = _GREY.fullmatch(frame.format.name)
     if deep is None:
         grey = len(frame.format.components) == 1 and frame.format.name.startswith("gray")
-        samples = frame.to_ndarray(format="gray" if grey else "rgb24")
-        return Stored(samples.reshape(frame.height, frame.width, -1), lossy=True)
+        levels = frame.to_ndarray(format="gray" if grey else "rgb24").reshape(frame.height, frame.width, -1)
+        return Stored(np.ascontiguousarray(np.rot90(levels, _turns(frame))), lossy=True)
     plane = frame.planes[0]
     order = "<u2" if deep["order"] == "le" else ">u2"
     rows = np.frombuffer(memoryview(plane), order).reshape(frame.height, plane.line_size // 2)
     bits = int(deep["bits"])
     samples = rows[:, : frame.width].astype(np.uint16)[..., None]
-    return Stored(samples, top=None if bits == 16 else (1 << bits) - 1)
+    turned = np.ascontiguousarray(np.rot90(samples, _turns(frame)))
+    return Stored(turned, top=None if bits == 16 else (1 << bits) - 1)
