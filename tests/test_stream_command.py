@@ -21,7 +21,7 @@ from PIL import Image
 
 from command_line import refused
 from crossband.cli import main
-from crossband.errors import OptionError, PairError
+from crossband.errors import CrossbandWarning, OptionError, PairError
 from crossband.loading import load
 from crossband.pairs.base import Classes
 from crossband.pairs.false_colour import palette
@@ -396,6 +396,55 @@ class TestCameras:
             str(recorded / "visible"), str(recorded / "infrared"), rate=10, realtime=False, clock=RealClock()
         )
         assert cameras["infrared"].following() == 100 * MS
+
+    @staticmethod
+    def given(folder: Path) -> dict[str, list[tuple[int, int]]]:
+        """Of each band the milliseconds of each frame, and the level that it shows."""
+        cameras = open_cameras(
+            str(folder / "visible"), str(folder / "infrared"), rate=10, realtime=False, clock=RealClock()
+        )
+        shown: dict[str, list[tuple[int, int]]] = {}
+        for band, camera in cameras.items():
+            while not camera.ended:
+                shown.setdefault(band, []).extend(
+                    (frame.time // MS, int(frame.image.flat[0])) for frame in camera.poll()
+                )
+        return shown
+
+    @staticmethod
+    def images(folder: Path, names: dict[str, int]) -> None:
+        folder.mkdir()
+        for name, level in names.items():
+            Image.fromarray(np.full((4, 6), level, np.uint8)).save(folder / f"{name}.png")
+
+    def test_images_without_times_go_by_their_numbers(self, tmp_path: Path) -> None:
+        self.images(tmp_path / "visible", {f"rgb_{number}": number for number in range(1, 13)})
+        self.images(tmp_path / "infrared", {f"{number:010d}": number for number in range(1, 13)})
+        expected = [(100 * number, number + 1) for number in range(12)]
+        assert self.given(tmp_path) == {"visible": expected, "infrared": expected}
+
+    def test_images_of_one_name_are_of_one_moment_whatever_is_lacking(self, tmp_path: Path) -> None:
+        self.images(tmp_path / "visible", {f"v1.0_{number}": number for number in range(12) if number != 3})
+        self.images(tmp_path / "infrared", {f"v1.0_{number}": number for number in range(12) if number > 1})
+        shown = self.given(tmp_path)
+        assert shown["visible"] == [(100 * number, number) for number in range(12) if number != 3]
+        assert shown["infrared"] == [(100 * number, number) for number in range(2, 12)]
+
+    def test_other_names_of_another_number_are_told(self, tmp_path: Path) -> None:
+        self.images(tmp_path / "visible", {f"rgb_{number}": number for number in range(4)})
+        self.images(tmp_path / "infrared", {f"ir_{number}": number for number in range(3)})
+        with pytest.warns(
+            CrossbandWarning, match="has 4 images and .* has 3 images, whose names tell no times"
+        ):
+            shown = self.given(tmp_path)
+        assert [len(frames) for frames in shown.values()] == [4, 3]
+
+    def test_a_name_without_a_time_among_those_with_one_is_refused(
+        self, recorded: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Image.fromarray(scene("visible", 0)).save(recorded / "visible" / "preview.png")
+        said = refused(command(recorded), capsys)
+        assert f"of 61 names 1 tell no time (preview), but others do ({START})" in said
 
     def test_degrees_go_through(self, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with tifffile.TiffWriter(recorded / "warm.tif") as tiff:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from crossband.errors import PairError, quoted
@@ -27,6 +28,12 @@ def checked_name(name: str) -> str:
     if max(lengths) > _LONGEST_PART or sum(lengths) > _LONGEST:
         raise PairError(f"the name {quoted(name)} is too long; shorten it to {_LONGEST_PART} bytes")
     return name
+
+
+def counted_order(name: str) -> tuple[list[str | int], str]:
+    """A key by which names sort as their numbers count: ``frame_2`` before ``frame_10``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def place_of(folder: Path, name: str, suffix: str) -> Path:

@@ -23,7 +23,8 @@ _DATE = re.compile(
 _EPOCH = re.compile(
     r"(?<![\d.])(?P<seconds>\d{10})([._-](?P<apart>\d{9}|\d{6}|\d{3})|\.(?P<fraction>\d{1,9}))(?!\d)"
 )
-_COUNT = re.compile(r"(?<!\d)(\d{19}|\d{16}|\d{13}|\d{10})(?!\d)")
+# Ten digits from 0 are a number filled up, as KITTI's 0000000042, and no second of 1970 to 2001.
+_COUNT = re.compile(r"(?<!\d)(\d{19}|\d{16}|\d{13}|[1-9]\d{9})(?!\d)")
 _UNIT_OF_DIGITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 _SECONDS = re.compile(r"(?<![\d.])(?P<seconds>\d{1,9})\.(?P<fraction>\d{1,9})(?![\d.])")
 
@@ -71,7 +72,7 @@ def time_of_name(name: str) -> int:
     """The time that a file's name holds, in nanoseconds since 1970, or since where its seconds begin.
 
     Read are dates with a time of day, taken as UTC, with or without a fraction; seconds since 1970 with a
-    fraction; 10, 13, 16 or 19 digits, which are seconds, milli-, micro- or nanoseconds since 1970; and
+    fraction; 10 (the first not 0), 13, 16 or 19 digits, which are seconds, milli-, micro- or nanoseconds; and
     seconds with a decimal point. Of a name with folders the last part counts.
 
     Raises PairError for a name without one.

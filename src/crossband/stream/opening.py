@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import OptionError, PairError, quoted
+from crossband.errors import CrossbandWarning, OptionError, PairError, quoted
 from crossband.pairs.decoding import decode
 from crossband.pairs.frames import Frames, open_frames
 from crossband.pairs.frames.bag import BagFrames
 from crossband.pairs.infrared_files import decode_infrared
 from crossband.pairs.matching import find_images
+from crossband.pairs.names import counted_order
 from crossband.pairs.radiometric import Conditions
 from crossband.pairs.time_stamps import SECOND, time_of_name
 from crossband.stream.cameras import Camera, Clock, LiveCamera, RealClock, RecordedCamera
@@ -73,8 +75,11 @@ def open_cameras(
     recording tells no times. realtime: play recordings as they were taken, as also beside a camera. degrees:
     give infrared in degrees Celsius under these conditions, for the rule ``celsius``.
 
-    Recordings whose times do not meet begin together. Raises as `open_frames`, `find_images`, `check_rate`
-    and `check_camera`, OptionError for a camera or a bag where degrees are asked for, and for one folder as
+    Images whose names tell no times go by the numbers in their names, and those of both folders that are
+    called alike are of one moment. Recordings whose times do not meet begin together.
+
+    Raises as `open_frames`, `find_images`, `check_rate` and `check_camera`, PairError where some names of a
+    folder tell times, OptionError for a camera or a bag where degrees are asked for, and for one folder as
     both bands: a recording is read as one band.
     """
     check_rate(rate)
@@ -94,8 +99,12 @@ def open_cameras(
             f"hold both, `crossband data export 'folder:{folder},visible=.,infrared=.' --out DIR` makes a "
             "folder for each band"
         )
+    folders = {band: Path(text).expanduser() for band, text in texts.items() if _is_folder(text)}
+    taken = _taken(folders, rate)
     recordings = {
-        band: _recording(text, band, rate, degrees if band == "infrared" else None)
+        band: _of_images(taken[band], band, degrees if band == "infrared" else None)
+        if band in taken
+        else _recording(text, band, rate, degrees if band == "infrared" else None)
         for band, text in texts.items()
         if not is_live(text)
     }
@@ -120,10 +129,11 @@ def _recording(text: str, band: Band, rate: float, degrees: Conditions | None) -
     if text.startswith("bag:"):
         place, _, topic = text.removeprefix("bag:").rpartition(",")
         return _of_frames(BagFrames(Path(place).expanduser(), topic), measured, rate)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _of_images(path, band, rate, degrees)
-    return _of_frames(open_frames(path, band, degrees), measured, rate)
+    return _of_frames(open_frames(Path(text).expanduser(), band, degrees), measured, rate)
+
+
+def _is_folder(text: str) -> bool:
+    return not is_live(text) and not text.startswith("bag:") and Path(text).expanduser().is_dir()
 
 
 def _of_frames(frames: Frames, measured: bool, rate: float) -> Recording:
@@ -131,18 +141,62 @@ def _of_frames(frames: Frames, measured: bool, rate: float) -> Recording:
     return times, lambda number: frames[number].levels(measured=measured)
 
 
-def _of_images(folder: Path, band: Band, rate: float, degrees: Conditions | None) -> Recording:
-    found = find_images(folder)
-    names = sorted(found)
-    try:
-        order = sorted((time_of_name(name), name) for name in names)
-        times: Sequence[int] = [time for time, _ in order]
-        names = [name for _, name in order]
-    except PairError:
-        times = _at(rate, len(names))
+def _taken(folders: Mapping[Band, Path], rate: float) -> dict[Band, list[tuple[int, Path]]]:
+    """When each image of some folders was taken, and the image, in the order of the times.
+
+    Names that tell no times count: those that both folders have are of one moment, whatever one of them lacks
+    in between; names that no two share are of their own places.
+    """
+    found = {band: find_images(folder) for band, folder in folders.items()}
+    times = {band: _times_of(folders[band], images) for band, images in found.items()}
+    bare = {band: images for band, images in found.items() if times[band] is None}
+    every = sorted(set().union(*bare.values()), key=counted_order)
+    if len(bare) == 2 and len(every) == sum(map(len, bare.values())):
+        counts = {band: len(images) for band, images in bare.items()}
+        if len(set(counts.values())) > 1:
+            warnings.warn(
+                f"{' and '.join(f'{folders[band]} has {count} images' for band, count in counts.items())}, "
+                "whose names tell no times and none of which is in both: they are paired by their order, "
+                "which is wrong from where one is lacking; name those of one moment alike",
+                CrossbandWarning,
+                stacklevel=3,
+            )
+        every = []
+    for band, images in bare.items():
+        names = every or sorted(images, key=counted_order)
+        moments = dict(zip(names, _at(rate, len(names)), strict=True))
+        times[band] = {name: moments[name] for name in images}
+    return {
+        band: sorted((time, images[name]) for name, time in (times[band] or {}).items())
+        for band, images in found.items()
+    }
+
+
+def _times_of(folder: Path, names: Iterable[str]) -> dict[str, int] | None:
+    """When images were taken, by what their names tell; None where they tell nothing, or all the same.
+
+    Raises PairError where some tell it and others do not.
+    """
+    times: dict[str, int] = {}
+    without = []
+    for name in sorted(names):
+        try:
+            times[name] = time_of_name(name)
+        except PairError:
+            without.append(name)
+    if times and without:
+        raise PairError(
+            f"{folder}: of {len(times) + len(without)} names {len(without)} tell no time ({without[0]}), but "
+            f"others do ({next(iter(times))}); move one kind out of the folder"
+        )
+    return None if len(set(times.values())) < min(2, len(times)) or not times else times
+
+
+def _of_images(taken: Sequence[tuple[int, Path]], band: Band, degrees: Conditions | None) -> Recording:
+    times = [time for time, _ in taken]
     if band == "infrared":
-        return times, lambda number: decode_infrared(found[names[number]], degrees).levels(measured=True)
-    return times, lambda number: decode(found[names[number]]).levels()
+        return times, lambda number: decode_infrared(taken[number][1], degrees).levels(measured=True)
+    return times, lambda number: decode(taken[number][1]).levels()
 
 
 def _at(rate: float, count: int) -> list[int]:
