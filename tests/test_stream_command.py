@@ -127,6 +127,37 @@ def test_moments_without_a_result_are_not_counted_as_results(
     assert capsys.readouterr().out.startswith("24 results")
 
 
+def test_frames_that_cannot_be_used_are_told_and_counted(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (3, 5, 6):
+        path = recorded / "infrared" / f"{START + 100 * number}.png"
+        path.write_bytes(path.read_bytes()[:-60])
+    first = recorded / "infrared" / f"{START + 300}.png"
+    odd = recorded / "visible" / f"{START + 900}.png"
+    Image.fromarray(scene("visible", 18)[:-8]).save(odd)
+    command_line = [*command(recorded), "--ignore", "no frame", "--ignore", "black", "--ignore", "frozen"]
+    assert main(command_line) == 0
+    printed = capsys.readouterr()
+    told = [line for line in printed.err.splitlines() if "passed over" in line]
+    assert len(told) == 1
+    assert f"s: a frame of infrared is passed over ({first}: cannot be read" in told[0]
+    assert printed.err.count("no result (pair 'pair': ") == 1
+    assert "\ndamaged: 3 infrared frames were passed over\n" in printed.out
+    assert "\n1 moment without a result, though frames came\n" in printed.out
+
+
+def test_recordings_of_damaged_frames_alone_are_told(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (recorded / "visible").iterdir():
+        path.write_bytes(path.read_bytes()[:-60])
+    assert main(["stream", "average", "--visible", str(recorded / "visible")]) == 2
+    first = recorded / "visible" / f"{START}.png"
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"no frame of the stream could be used ({first}: cannot be read" in said
+
+
 def test_labels_are_smoothed_and_the_lag_is_said(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system = csknet()
     # At its start it has one class for every pixel.

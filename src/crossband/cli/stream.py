@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -185,22 +185,26 @@ def stream(options: Namespace) -> None:
             )
         done = _run(running, options, "overlay" if segments else "fused")
     if done.results or done.interruption is not None:
-        print(running.statistics.text(running.dropped()))
+        print(running.statistics.text(running.dropped(), running.damaged()))
     if done.interruption is not None:
         raise done.interruption
     if not done.results:
+        damage = "; ".join(camera.damage for camera in running.cameras.values() if camera.damage is not None)
+        why = damage or done.why or "none came"
         raise PairError(
-            f"no frame of the stream could be used ({done.why or 'none came'}); look at the cameras or "
-            "recordings, or leave out a fault by --ignore"
+            f"no frame of the stream could be used ({why}); look at the cameras or recordings, or leave out "
+            "a fault by --ignore"
         )
 
 
 @dataclass
 class _Done:
-    """results: moments in which something was seen. why: what was said last of one in which nothing was."""
+    """results: moments in which something was seen. why: what was said last of one in which nothing was.
+    told: what is not said once more."""
 
     results: int = 0
     why: str | None = None
+    told: set[str] = field(default_factory=set)
     interruption: KeyboardInterrupt | None = None
 
 
@@ -250,6 +254,7 @@ def _run(running: Stream, options: Namespace, usual: Show) -> _Done:
                     done.why = "; ".join(f"{band}: {why}" for band, why in failures.items())
                     break
                 _tell(moment, failures)
+                _tell_once(moment, running, done)
                 picture = picture_of(moment, show, size)
                 if picture is not None:
                     size = picture.shape[0], picture.shape[1]
@@ -277,6 +282,21 @@ def _tell(moment: Moment, failures: Mapping[Band, str]) -> None:
         failure = None if change.on else failures.get(change.band)
         why = "" if failure is None else f" ({failure})"
         print(f"crossband: at {change.time / 1e9:.2f} s: {change}{why}; {_going_on(moment)}", file=sys.stderr)
+
+
+def _tell_once(moment: Moment, running: Stream, done: _Done) -> None:
+    """Say what turns no band off: that a camera's frame is damaged, and that frames cannot be used."""
+    at = f"crossband: at {moment.time / 1e9:.2f} s"
+    for band, camera in running.cameras.items():
+        if camera.damage is not None and band not in done.told:
+            done.told.add(band)
+            told = f"{at}: a frame of {band} is passed over ({camera.damage}); further ones are counted"
+            print(told, file=sys.stderr)
+    if moment.prediction is None and moment.why is not None:
+        came = moment.match.visible is not None or moment.match.infrared is not None
+        if came and not moment.changes and moment.why not in done.told:
+            print(f"{at}: no result ({moment.why})", file=sys.stderr)
+        done.told.add(moment.why)
 
 
 def _going_on(moment: Moment) -> str:

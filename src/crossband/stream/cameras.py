@@ -65,7 +65,8 @@ class Camera(ABC):
     live: whether frames come when they will; else `following` says when the next one was taken. dropped: how
     many frames were never given. ended: whether no frame will come any more. period: nanoseconds between
     frames, where that is known before they come. failure: why the camera cannot be opened or broke off, in a
-    few words; None while it is open.
+    few words; None while it is open. damaged: how many frames could not be read and were passed over; damage:
+    what was wrong with the first of them.
     """
 
     live = True
@@ -73,6 +74,8 @@ class Camera(ABC):
     dropped = 0
     ended = False
     failure: str | None = None
+    damaged = 0
+    damage: str | None = None
 
     @abstractmethod
     def poll(self) -> list[Frame]:
@@ -147,8 +150,8 @@ class RecordedCamera(Camera):
     """A recording.
 
     times: when each frame was taken, in nanoseconds from the stream's beginning, rising. read: gives a
-    frame's image by its number; one that raises PairError is passed over. clock: play it as if it came now,
-    dropping what nobody took; None gives every frame.
+    frame's image by its number; one that raises PairError is passed over and counted. clock: play it as
+    if it came now, dropping what nobody took; None gives every frame.
     """
 
     def __init__(
@@ -183,7 +186,9 @@ class RecordedCamera(Camera):
         for place in places:
             try:
                 image = self._read(place)
-            except PairError:
+            except PairError as error:
+                self.damaged += 1
+                self.damage = self.damage or str(error)
                 continue
             frames.append(Frame(self._times[place] + (self._start or 0), place, image))
         self._place = following

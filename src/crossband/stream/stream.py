@@ -110,6 +110,10 @@ class Stream:
         """Frames of each camera that came and were not taken in time."""
         return {str(band): camera.dropped for band, camera in self.cameras.items()}
 
+    def damaged(self) -> dict[Band, int]:
+        """Frames of each camera that could not be read and were passed over; those without any left out."""
+        return {band: camera.damaged for band, camera in self.cameras.items() if camera.damaged}
+
     def failures(self) -> dict[Band, str]:
         """Why cameras cannot be opened, or broke off; those that are open are left out."""
         return {band: camera.failure for band, camera in self.cameras.items() if camera.failure is not None}
@@ -188,6 +192,8 @@ class Stream:
         if prediction is not None:
             self.statistics.note("predict", ended - began)
             self.statistics.result(ended)
+        elif match.visible is not None or match.infrared is not None:
+            self.statistics.unused += 1
         self._told = match.time
         return Moment(match.time, match, prediction, faults, tuple(changes), why)
 
