@@ -12,6 +12,7 @@ from crossband.errors import OptionError, PairError
 from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, read_classes
 from crossband.pairs.matching import match_images
+from crossband.pairs.opening import open_pairs
 from crossband.words import IGNORE_INDEX
 
 
@@ -295,6 +296,19 @@ class TestConditions:
         path.write_text("1D,fog\n2N,fog\n")
         with pytest.raises(PairError, match="header name,condition"):
             self.conditions(tmp_path)
+
+    def test_images_that_are_left_out_may_have_conditions(self, tmp_path: Path) -> None:
+        """As a list of all visible images has them, of which a slower camera leaves some single."""
+        names = {"visible": (100, 200, 300, 400), "infrared": (105, 305)}
+        parts = {band: [f"1700000000.{time}.png" for time in times] for band, times in names.items()}
+        put(tmp_path, "", parts)
+        path = tmp_path / "conditions.csv"
+        path.write_text("name,condition\n1700000000.100,day\n1700000000.200,day\n1700000000.300,dusk\n")
+        pairs = open_pairs(f"folder:{tmp_path},pair=time,max_gap=20ms", "all")
+        assert [pairs.condition(index) for index in range(len(pairs))] == ["day", "dusk"]
+        path.write_text("name,condition\n1700000000.500,day\n")
+        with pytest.raises(PairError, match="1 names are no pair's"):
+            open_pairs(f"folder:{tmp_path},pair=time,max_gap=20ms", "all")
 
 
 @pytest.mark.shared_data

@@ -13,7 +13,7 @@ from crossband.colour_vision import distinct_colours
 from crossband.errors import OptionError, PairError, quoted
 from crossband.pairs.arrangement import PARTS, Arrangement, likely_names
 from crossband.pairs.auto_scaling import resolve_scaling
-from crossband.pairs.base import IGNORE_COLOUR, Classes
+from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
 from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_time, pair_up
@@ -220,7 +220,7 @@ def _find_pairs(folder: Path, labels: bool, arrangement: Arrangement) -> Matchin
         matching = pair_by_time(str(folder), found, arrangement.max_gap, arrangement.missing)
     else:
         matching = pair_up(str(folder), found, arrangement.missing)
-    conditions = _conditions(folder, [pair.name for pair in matching.files])
+    conditions = _conditions(folder, [pair.name for pair in matching.files], matching.single)
     files = [replace(pair, condition=conditions.get(pair.name)) for pair in matching.files]
     return replace(matching, files=files)
 
@@ -229,10 +229,11 @@ def _first(names: list[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def _conditions(folder: Path, names: list[str]) -> dict[str, str]:
+def _conditions(folder: Path, names: list[str], left_out: Iterable[PairFiles]) -> dict[str, str]:
+    """The conditions of pairs, by name. left_out: single images, which may have conditions too."""
     path = folder / "conditions.csv"
     if path.is_file():
-        return _read_conditions(path, names)
+        return _read_conditions(path, {*names, *(files.name for files in left_out)})
     letters = [_DAY_OR_NIGHT.fullmatch(name[-2:]) for name in names]
     if not all(letters):
         return {}
@@ -243,7 +244,7 @@ def _conditions(folder: Path, names: list[str]) -> dict[str, str]:
     }
 
 
-def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
+def _read_conditions(path: Path, names: set[str]) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [
@@ -254,7 +255,7 @@ def _read_conditions(path: Path, names: list[str]) -> dict[str, str]:
         raise PairError(f"{path}: cannot be read as CSV ({error})") from error
     if not all(row["name"] and row["condition"] for row in rows):
         raise PairError(f"{path}: every row needs a name and a condition under the header name,condition")
-    strangers = sorted({row["name"] for row in rows} - set(names))
+    strangers = sorted({row["name"] for row in rows} - names)
     if strangers:
         shown = _first([quoted(name) for name in strangers])
         raise PairError(f"{path}: {len(strangers)} names are no pair's ({shown}); correct them")
