@@ -294,7 +294,10 @@ class TestConditions:
         with pytest.raises(PairError, match=r"conditions\.csv: 1 names are no pair's \('4D'\)"):
             self.conditions(tmp_path)
         path.write_text("1D,fog\n2N,fog\n")
-        with pytest.raises(PairError, match="header name,condition"):
+        with pytest.raises(PairError, match=r"header name,condition$"):
+            self.conditions(tmp_path)
+        path.write_text("name;condition\n1D;fog\n")
+        with pytest.raises(PairError, match="header name,condition; its cells are parted by semicolons"):
             self.conditions(tmp_path)
 
     def test_images_that_are_left_out_may_have_conditions(self, tmp_path: Path) -> None:

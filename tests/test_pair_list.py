@@ -138,6 +138,8 @@ def test_a_row_that_cannot_be_used_is_named_in_one_line(
         (("",), "no row in it"),
         (("visible,infrared",), "no row below its header"),
         (("visible,thermal", "a.png,b.png"), "'thermal' is none of them"),
+        (("visible;infrared", "a.png;b.png"), "one cell; its cells are parted by semicolons"),
+        (("a.png;b.png",), "one cell; its cells are parted by semicolons"),
         (("label,name", "a.png,b"), "must name visible, infrared or both"),
         (('"a.png', "b.png"), "cannot be read as CSV"),
         (("name,visible", "../../x,pairs/test/visible/{0}"), "leads out of its folder"),

@@ -152,10 +152,16 @@ def test_points_are_read_by_their_header_or_their_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(infrared, [[3, 4], [7, 8]])
 
 
-@pytest.mark.parametrize("content", ["1,2,3\n", "a,b,c,d\n", "1,2,3,4\n1,2,nan,4\n"])
+@pytest.mark.parametrize("content", ["1,2,3\n", "a,b,c,d\n", "1,2,3,4\n1,2,nan,4\n", "1,2,3,4,5\n"])
 def test_a_line_that_is_no_point_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "points.csv").write_text(content)
     with pytest.raises(OptionError, match=r"points\.csv"):
+        read_points(tmp_path / "points.csv")
+
+
+def test_points_that_are_parted_by_semicolons_are_told(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("visible_x;visible_y;infrared_x;infrared_y\n1;2;3;4\n")
+    with pytest.raises(OptionError, match="as numbers; its cells are parted by semicolons"):
         read_points(tmp_path / "points.csv")
 
 

@@ -20,6 +20,13 @@ def percent(share: float) -> str:
     return decimal(100 * share, 2)
 
 
+def semicolons_told(cells: Sequence[str]) -> str:
+    """What an error adds where a row of a CSV file is one cell with semicolons in it; else nothing."""
+    if len(cells) != 1 or ";" not in cells[0]:
+        return ""
+    return "; its cells are parted by semicolons, as spreadsheets of some languages do: part them by commas"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number of things: ``1 pair``, ``2 pairs``. plural: of the noun, if it is not the noun and an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -20,6 +20,7 @@ from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_
 from crossband.pairs.reading import read_label
 from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
+from crossband.text import semicolons_told
 from crossband.words import BANDS, IGNORE_INDEX
 from crossband.yaml_files import read_yaml
 
@@ -247,14 +248,18 @@ def _conditions(folder: Path, names: list[str], left_out: Iterable[PairFiles]) -
 def _read_conditions(path: Path, names: set[str]) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
             rows = [
                 {column: plain_cell(row.get(column) or "") for column in ("name", "condition")}
-                for row in csv.DictReader(file, skipinitialspace=True)
+                for row in reader
             ]
+            told = semicolons_told(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PairError(f"{path}: cannot be read as CSV ({error})") from error
     if not all(row["name"] and row["condition"] for row in rows):
-        raise PairError(f"{path}: every row needs a name and a condition under the header name,condition")
+        raise PairError(
+            f"{path}: every row needs a name and a condition under the header name,condition{told}"
+        )
     strangers = sorted({row["name"] for row in rows} - names)
     if strangers:
         shown = _first([quoted(name) for name in strangers])

@@ -19,6 +19,7 @@ from crossband.pairs.matching import pair_up
 from crossband.pairs.names import checked_name
 from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
+from crossband.text import semicolons_told
 from crossband.words import BANDS, Missing
 
 IMAGES = (*BANDS, "label")
@@ -113,6 +114,8 @@ def read_list(path: Path) -> PairList:
         raise PairError(f"{path}: no row in it; write one for each pair, as visible/1.png,infrared/1.png")
     number, first = rows[0]
     columns = _header(path, first)
+    if columns is None and (told := semicolons_told(first)):
+        raise PairError(f"{path}: its first row is one cell{told}")
     if columns is None:
         columns = list(IMAGES[: max(2, min(len(first), 3))])
     else:

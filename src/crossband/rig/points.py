@@ -11,6 +11,7 @@ import numpy as np
 from crossband.errors import OptionError, quoted
 from crossband.rig.geometry import PARAMETERS, Model, Size, corners, fit_points, transform
 from crossband.rig.resampling import jackknife_errors, median_interval, worst_corner
+from crossband.text import semicolons_told
 
 COLUMNS = ("visible_x", "visible_y", "infrared_x", "infrared_y")
 SPARE_POINTS = 2
@@ -58,19 +59,22 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise OptionError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise OptionError(f"{path}: is no CSV of points ({error})") from error
-    order = [0, 1, 2, 3]
+    order, named = [0, 1, 2, 3], False
     rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         if not rows and set(COLUMNS) <= set(line):
-            order = [line.index(name) for name in COLUMNS]
+            order, named = [line.index(name) for name in COLUMNS], True
             continue
         try:
+            if not named and any(line[len(COLUMNS) :]):
+                raise ValueError
             rows.append([float(line[place]) for place in order])
         except (ValueError, IndexError):
             raise OptionError(
                 f"{path}: line {number} is {quoted(','.join(line))}; write {','.join(COLUMNS)} as numbers"
+                f"{semicolons_told(line)}"
             ) from None
     points = np.array(rows, float).reshape(-1, 4)
     if not np.isfinite(points).all():
