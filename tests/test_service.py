@@ -21,9 +21,11 @@ from PIL import Image
 
 import crossband as cb
 from crossband.errors import OptionError
-from crossband.pairs.base import Pair
+from crossband.pairs.base import Classes, Pair
+from crossband.pairs.writing import write_label
 from crossband.pictures import class_shares
 from crossband.serve.answer import changed
+from crossband.serve.archive import write_archive
 from crossband.serve.drawing import answer_html, batch_html, error_html
 from crossband.serve.limits import Limits
 from crossband.serve.refusing import Refused, refusing, shown_name, without_places
@@ -245,6 +247,19 @@ class TestBatch:
                 assert str(Path("/tmp")) not in archive.read(name).decode()
                 assert str(street_run) not in archive.read(name).decode()
         assert "bad.png" in archive.read("failures.csv").decode()
+
+    def test_shares_of_classes_that_are_named_as_other_columns(self, tmp_path: Path) -> None:
+        names = ("pair", "ignored", "=1+1", "pair (class)")
+        classes = Classes(names, tuple((number, 0, 0) for number in range(4)))
+        labels = np.array([[0, 0, 0, 0], [1, 1, 1, 2], [3, 3, 255, 255]], np.uint8)
+        write_label(tmp_path / "out" / "label" / "first.png", labels, classes.palette)
+        write_archive(tmp_path / "out", tmp_path / "a.zip", classes, {})
+        with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+            header, row = csv.reader(io.StringIO(archive.read("shares.csv").decode()))
+        assert header == [
+            *("pair", "pair (class) (class)", "ignored (class)", "'=1+1", "pair (class)", "ignored")
+        ]
+        assert row == ["first", "33.333", "25.000", "8.333", "16.667", "16.667"]
 
     def test_long_names_are_told_apart_by_their_ends(
         self, service: Service, street_pairs: dict[str, list[Path]], tmp_path: Path

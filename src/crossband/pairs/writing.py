@@ -128,7 +128,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> st
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({column: _cell(column) for column in columns})
     writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
 

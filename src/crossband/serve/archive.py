@@ -39,12 +39,24 @@ def write_archive(folder: Path, out: Path, classes: Classes | None, names: Mappi
 
 def _shares(labels: Path, classes: Classes) -> str:
     """The share of each class in the area of each pair, in per cent."""
-    columns = ("pair", *classes.names, "ignored")
+    columns = ("pair", *_columns(classes), "ignored")
     rows = []
     for path in sorted(labels.rglob("*.png")):
         shares = dict(class_shares(read_label(path, classes)))
         row: dict[str, object] = {"pair": path.relative_to(labels).with_suffix("").as_posix()}
-        for number, name in (*enumerate(classes.names), (IGNORE_INDEX, "ignored")):
+        for number, name in (*enumerate(columns[1:-1]), (IGNORE_INDEX, "ignored")):
             row[name] = f"{100 * shares.get(number, 0.0):.3f}"
         rows.append(row)
     return csv_text(columns, rows)
+
+
+def _columns(classes: Classes) -> list[str]:
+    """The columns of classes: their names, told apart from the columns that are none."""
+    others = {"pair", "ignored"}
+    taken, columns = others | set(classes.names), []
+    for name in classes.names:
+        column = name
+        while name in others and column in taken:
+            column += " (class)"
+        columns.append(column)
+    return columns
