@@ -1,6 +1,7 @@
 """A folder of one's own as a source of pairs: layout, classes, conditions, and every mistake in them."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossband.errors import OptionError, PairError
+from crossband.errors import CrossbandWarning, OptionError, PairError
 from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
+from crossband.pairs.check import check_source
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits, read_classes
 from crossband.pairs.matching import match_images
 from crossband.pairs.opening import open_pairs
@@ -53,6 +55,23 @@ class TestLayout:
         assert not first.infrared.any()  # written first
         np.testing.assert_array_equal(first.label.ravel(), np.arange(24) % 3)
         assert [pair.name for pair in pairs] == ["a", "b", "run 2/c.d"]
+
+    def test_a_folder_that_looks_like_what_is_not_there_is_told(self, tmp_path: Path) -> None:
+        """A folder that is called almost as a band is passed over, and the band taken for absent."""
+        put(tmp_path, "train", {"visible": ["a.png"], "Infrared": ["a.png"], "labels": ["a.png"]})
+        told = "train has no folder infrared and label, and Infrared and labels beside is not read; .* "
+        with pytest.warns(CrossbandWarning, match=f"{told}the option infrared=Infrared,label=labels$"):
+            assert FolderPairs(tmp_path, "train").bands == ("visible",)
+        source = f"folder:{tmp_path},infrared=Infrared"
+        (problem,) = (found for found in check_source(source).problems if "beside" in found.message)
+        assert problem.severity == "warning"
+        assert "train has no folder label, and labels beside is not read" in problem.message
+        assert problem.mend.endswith("give the source the option label=labels")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            told = [found.message for found in check_source(f"{source},label=labels").problems]
+            assert not [message for message in told if "beside" in message]
+            assert open_pairs(source, "train", labels=False).bands == ("visible", "infrared")
 
     def test_what_is_no_image_is_ignored(self, tmp_path: Path) -> None:
         put_simple(tmp_path, "train", "a")

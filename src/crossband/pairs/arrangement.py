@@ -19,6 +19,7 @@ PARTS = (*BANDS, "label")
 _ALSO_CALLED = {
     "visible": ("visible", "vis", "vi", "rgb", "color", "colour", "eo", "img", "image", "images"),
     "infrared": ("infrared", "ir", "thermal", "ther", "lwir", "mwir", "swir", "nir", "tir", "modal"),
+    "label": ("label", "labels", "mask", "masks", "gt", "segmentation", "segmentation_labels"),
 }
 
 
@@ -74,12 +75,12 @@ def arrangement_of(options: Mapping[str, str], missing: Missing | None = None) -
     )
 
 
-def likely_names(folders: Iterable[Path]) -> dict[str, str]:
-    """The names of folders in some folders that bands usually have, such as RGB and Thermal, by band."""
+def likely_names(folders: Iterable[Path], parts: Iterable[str] = BANDS) -> dict[str, str]:
+    """The names of folders in some folders that bands or labels usually have, such as RGB and Thermal."""
     found: dict[str, str] = {}
     for folder in folders:
         for entry in sorted(folder.iterdir()):
-            for band, names in _ALSO_CALLED.items():
-                if entry.is_dir() and entry.name.lower() in names and entry.name != band:
-                    found.setdefault(band, entry.name)
-    return {band: found[band] for band in _ALSO_CALLED if band in found}
+            for part in parts:
+                if entry.is_dir() and entry.name.lower() in _ALSO_CALLED[part] and entry.name != part:
+                    found.setdefault(part, entry.name)
+    return {part: found[part] for part in parts if part in found}

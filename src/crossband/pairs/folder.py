@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from crossband.colour_vision import distinct_colours
-from crossband.errors import OptionError, PairError, quoted
+from crossband.errors import CrossbandWarning, OptionError, PairError, quoted
 from crossband.pairs.arrangement import PARTS, Arrangement, likely_names
 from crossband.pairs.auto_scaling import resolve_scaling
 from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
@@ -20,7 +21,7 @@ from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_
 from crossband.pairs.reading import read_label
 from crossband.pairs.registration import Registration
 from crossband.pairs.writing import plain_cell
-from crossband.text import semicolons_told
+from crossband.text import listed, semicolons_told
 from crossband.words import BANDS, IGNORE_INDEX
 from crossband.yaml_files import read_yaml
 
@@ -31,6 +32,7 @@ CLASSES_NAME = "classes.yaml"
 """What names the classes, beside pairs (`read_classes`)."""
 
 _PLAIN = Arrangement()
+_folders_told_of: set[Path] = set()
 _LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
 _CONDITION_OF_LETTER = {"D": "day", "N": "night"}
@@ -74,6 +76,10 @@ class FolderPairs(FilePairs):
         self.false_colour = false_colour
         self.registration = registration
         folder = _split_folder(root, self.split, arrangement)
+        self.overlooked = overlooked(folder, labels, arrangement)
+        if self.overlooked is not None and folder not in _folders_told_of:
+            _folders_told_of.add(folder)
+            warnings.warn("; ".join(self.overlooked), CrossbandWarning, stacklevel=3)
         matching = _find_pairs(folder, labels, arrangement)
         self.files, self.offsets, self.unpaired = matching.files, matching.offsets, matching.unpaired
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
@@ -109,6 +115,26 @@ def folder_splits(root: Path, arrangement: Arrangement = _PLAIN) -> list[str]:
             "arrange the images as <split>/{visible,infrared,label}/name.*, or name other folders or patterns"
         )
     return splits
+
+
+def overlooked(folder: Path, labels: bool, arrangement: Arrangement) -> tuple[str, str] | None:
+    """What to say, and what to do, where a folder of a band or of labels is not there, but one that looks so.
+
+    None where there is no such folder, or the arrangement names others.
+    """
+    absent = [
+        part
+        for part in (PARTS if labels else BANDS)
+        if getattr(arrangement, part) == part and not (folder / part).is_dir()
+    ]
+    likely = likely_names([folder], absent)
+    if not likely:
+        return None
+    options = ",".join(f"{part}={name}" for part, name in likely.items())
+    return (
+        f"{folder} has no folder {listed([*likely])}, and {listed([*likely.values()])} beside is not read",
+        f"if that is it, give the source the option {options}",
+    )
 
 
 def read_classes(path: Path) -> Classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossband.errors import PairError
+from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.band_summary import summarise_files, summarise_pairs
 from crossband.pairs.base import PairFiles, Pairs
 from crossband.pairs.benchmarks import BENCHMARKS, Benchmark
@@ -28,6 +29,7 @@ from crossband.pairs.check.report import CheckReport, Problem, SplitReport
 from crossband.pairs.decoding import decode
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
+from crossband.pairs.folder import FolderPairs
 from crossband.pairs.headers import Header, read_header
 from crossband.pairs.opening import (
     Source,
@@ -146,10 +148,15 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         ]
     for split in [] if problems else list_splits(str(source)):
         try:
-            pairs = open_pairs(str(source), split)
+            with warnings.catch_warnings():
+                # What a folder warns of when it is opened is a line of the report.
+                warnings.simplefilter("ignore", CrossbandWarning)
+                pairs = open_pairs(str(source), split)
         except PairError as error:
             problems.append(Problem("error", str(error), f"the split {split} cannot be used until then"))
             continue
+        if isinstance(pairs, FolderPairs) and pairs.overlooked is not None:
+            problems.append(Problem("warning", *pairs.overlooked))
         classes = classes or pairs.classes
         report = SplitReport(split, len(pairs))
         report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
