@@ -343,6 +343,14 @@ class TestOneFileAsBothBands:
         assert pair.size == (24, 32)
         assert check_source(f"{source},rig={tmp_path / 'rig.json'}").ok
 
+    def test_the_check_follows_a_link_from_band_to_band(self, tmp_path: Path) -> None:
+        (tmp_path / "visible").mkdir()
+        both_bands(tmp_path / "visible" / "a.jpg", noise(24, 32, 3), (2.0, 0, 0))
+        (tmp_path / "infrared").symlink_to("visible")
+        report = check_source(f"folder:{tmp_path}")
+        assert report.ok, report.to_text()
+        assert [*report.splits[0].sizes] == [COUNTS.shape]
+
     @pytest.mark.parametrize(
         ("visible", "alignment", "told"),
         [

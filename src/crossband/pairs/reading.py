@@ -31,6 +31,7 @@ __all__ = [
     "read_label",
     "read_pair",
     "read_visible",
+    "same_file",
     "stored_levels",
 ]
 
@@ -79,7 +80,7 @@ def stored_levels(files: PairFiles, band: Band, *, unaligned: bool = False) -> n
     path = getattr(files, band)
     if path is None:
         raise PairError(f"pair {quoted(files.name)} has no {band} image")
-    if files.visible is None or files.infrared is None or not _same_file(files.visible, files.infrared):
+    if files.visible is None or files.infrared is None or not same_file(files.visible, files.infrared):
         infrared_alone = band == "infrared"
         stored = decode_infrared(path) if infrared_alone else decode(path)
         return _without_alpha(path, stored.levels(measured=infrared_alone))
@@ -151,7 +152,7 @@ def read_pair(
             f"pair {quoted(files.name)} has neither a visible nor an infrared image; give one of them"
         )
     visible = infrared = label = valid = None
-    if files.visible is not None and files.infrared is not None and _same_file(files.visible, files.infrared):
+    if files.visible is not None and files.infrared is not None and same_file(files.visible, files.infrared):
         path = files.visible
         # Opened once, for both bands.
         if (found := read_radiometric(path)) is None:
@@ -283,7 +284,7 @@ def _describe_unknown(ids: np.ndarray, count: int) -> str:
     )
 
 
-def _same_file(visible: Path, infrared: Path) -> bool:
+def same_file(visible: Path, infrared: Path) -> bool:
     """Whether both bands lie in one file, be it through a link."""
     return visible == infrared or (visible.is_file() and infrared.is_file() and visible.samefile(infrared))
 
@@ -293,7 +294,7 @@ def check_sizes(files: PairFiles) -> None:
     paths = {
         band: path for band in ("visible", "infrared", "label") if (path := getattr(files, band)) is not None
     }
-    if {"visible", "infrared"} <= paths.keys() and _same_file(paths["visible"], paths["infrared"]):
+    if {"visible", "infrared"} <= paths.keys() and same_file(paths["visible"], paths["infrared"]):
         del paths["visible"]
     if len({image_size(path, infrared=band == "infrared") for band, path in paths.items()}) > 1:
         # A header may not know how the pixels are turned: what counts is what was read.

@@ -42,7 +42,7 @@ from crossband.pairs.opening import (
 )
 from crossband.pairs.pair_list import read_list
 from crossband.pairs.radiometric import measured_size
-from crossband.pairs.reading import read_label, stored_levels
+from crossband.pairs.reading import read_label, same_file, stored_levels
 from crossband.pairs.suspicions import Suspicion, suspicions
 
 
@@ -247,7 +247,7 @@ def _read_files(files: PairFiles, *, unaligned: bool) -> Reading:
 
 def _header(files: PairFiles, band: str, path: Path, unaligned: bool) -> Header | None:
     """What is known of a band without its pixels; None for infrared that is a channel of the visible file."""
-    if files.visible != files.infrared:
+    if files.visible is None or files.infrared is None or not same_file(files.visible, files.infrared):
         return read_header(path, infrared=band == "infrared")
     if measured_size(path) is None:
         return read_header(path) if band == "visible" else None
