@@ -66,6 +66,26 @@ def test_align_says_residual_interval_and_parallax(
     np.testing.assert_allclose(read_rig(tmp_path / "rig.json").matrix, HOMOGRAPHY, atol=1e-6)
 
 
+def test_what_was_found_is_written_before_it_is_printed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader of what is printed, such as ``head``, may have gone."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    points = np.random.default_rng(0).uniform((0, 0), INFRARED_SIZE[::-1], (30, 2))
+    rows = np.c_[transform(HOMOGRAPHY, points), points]
+    np.savetxt(tmp_path / "points.csv", rows, "%.6f", ",")
+    monkeypatch.setattr("builtins.print", gone)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    options = ["--points", str(tmp_path / "points.csv"), "--out", str(tmp_path / "rig.json")]
+    assert main(["align", *bands(folder), *options]) == 1
+    assert read_rig(tmp_path / "rig.json").count == 30
+    assert main(["data", "check", f"folder:{folder}", "--json", str(tmp_path / "report.json")]) == 1
+    assert json.loads((tmp_path / "report.json").read_text())["splits"][0]["pairs"] == PAIRS
+
+
 def test_a_pair_alone_is_refused_and_nothing_is_written(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,12 +129,12 @@ def _align(options: Namespace) -> int:
         shown = _pictures(files, most=most)
         rig, found = align_pairs([pair for _, pair in shown], model, cameras=cameras, limit=limit)
         witness = f"\nmutual information: {100 * found.information:.0f} % above the best place around it"
-    print(_told(rig) + witness)
     if options.report is not None:
         from crossband.report.alignment_page import write_alignment_page
 
         write_alignment_page(Path(options.report), rig, shown, command=command_line())
     write_text(Path(options.out), rig.to_json())
+    print(_told(rig) + witness)
     print(f"written: {options.out}{'' if options.report is None else f' and {options.report}'}")
     return 0
 

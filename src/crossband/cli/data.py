@@ -114,13 +114,13 @@ def _data_check(options: Namespace) -> int:
 
     with progress_bar("checking") as progress:
         report = check_source(options.source, progress=progress)
-    print(report.to_text())
     if options.json is not None:
         import json
 
         from crossband.pairs.writing import write_text
 
         write_text(Path(options.json), json.dumps(report.to_dict(), indent=2) + "\n")
+    print(report.to_text())
     return 0 if report.ok else 1
 
 
