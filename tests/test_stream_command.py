@@ -537,6 +537,9 @@ def test_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([*command(recorded), "--rate", "-5"], "recordings of -5 frames a second; give a rate"),
         ([*command(recorded), "--count", "0"], "--count must be at least 1, not 0"),
         ([*command(recorded), "--infrared_palette", "pink"], "there is no infrared palette 'pink'"),
+        ([*command(recorded)[:4], "--max_gap", "20ms"], "--max_gap is between the frames of two cameras"),
+        ([*command(recorded)[:4], "--smooth_scaling", "3"], "--smooth_scaling is of infrared; leave it out"),
+        (["stream", "average", "--visible", "0", "--realtime"], "--realtime plays recordings, and these are"),
         (["stream", "nobody", "--visible", "0"], "run folder nobody is not there"),
     ):
         assert why in refused(more, capsys)

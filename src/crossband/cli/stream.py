@@ -117,6 +117,7 @@ def stream(options: Namespace) -> None:
     from crossband.pairs.registration import registration_of
     from crossband.pairs.time_stamps import parse_gap
     from crossband.pairs.video_writing import check_video
+    from crossband.stream.live import is_live
     from crossband.stream.opening import check_camera, check_rate
 
     if options.visible is None and options.infrared is None:
@@ -131,8 +132,17 @@ def stream(options: Namespace) -> None:
     for fault in options.ignore or ():
         if fault not in FAULTS:
             raise OptionError(f"--ignore {fault}: the faults are {', '.join(FAULTS)}")
-    for text in filter(None, (options.visible, options.infrared)):
+    texts = [text for text in (options.visible, options.infrared) if text is not None]
+    for text in texts:
         check_camera(text)
+    if max_gap is not None and len(texts) == 1:
+        raise OptionError("--max_gap is between the frames of two cameras; leave it out, or give both")
+    if options.smooth_scaling != 1 and options.infrared is None:
+        raise OptionError("--smooth_scaling is of infrared; leave it out, or give --infrared")
+    if options.realtime and all(map(is_live, texts)):
+        raise OptionError(
+            "--realtime plays recordings, and these are cameras, live as they are; leave it out"
+        )
     registration_of(options.rig, options.frame)
     if options.rerun is not None or options.view:
         from crossband.report.rerun_recording import rerun_package
