@@ -164,6 +164,18 @@ def test_masks_of_another_size_or_kind_are_refused(
         assert mask.name in told
 
 
+def test_masks_come_back_from_another_current_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    out = annotated(Path(folder.name), tmp_path / "out", "cvat")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    back = ["--annotated", str(out), "--out", str(tmp_path / "back")]
+    assert main(["data", "labels", str(out / "annotations.zip"), *back]) == 0
+    assert labels_of(tmp_path / "back").keys() == labels_of(folder).keys()
+
+
 def test_pairs_without_labels_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

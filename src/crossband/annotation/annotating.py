@@ -19,7 +19,8 @@ from crossband.filling import check_fillable, filling
 from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.base import Classes, Pair, PairFiles, Pairs, PairView
 from crossband.pairs.export import export_pairs
-from crossband.pairs.opening import main_splits, open_splits
+from crossband.pairs.given import anywhere
+from crossband.pairs.opening import main_splits, open_splits, parse_source
 from crossband.pairs.reading import read_label
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import LEGEND_NAME, legend
@@ -82,7 +83,9 @@ def annotate(
     with filling(out) as inside:
         _WRITERS[tool](inside, pairs(), labels)
         write_image(inside / LEGEND_NAME, np.asarray(legend(classes)))
-        source = str(Path(of).absolute()) if is_results(of) else of
+        # The masks may be brought back from another folder than this one.
+        source = str(Path(of).absolute() if is_results(of) else anywhere(parse_source(of)))
+        rig = None if rig is None else str(Path(rig).absolute())
         Record(
             tool, source, is_results(of), infrared_scaling, classes, labels, tuple(items), rig, frame
         ).write(inside)

@@ -96,11 +96,11 @@ def given_source(
         ],
         [left for pairs in opened for left in pairs.unpaired],
         [pairs.offsets for pairs in opened if pairs.offsets is not None],
-        GivenSource(str(_anywhere(parsed)), tuple(splits)),
+        GivenSource(str(anywhere(parsed)), tuple(splits)),
     )
 
 
-def _anywhere(source: Source) -> Source:
+def anywhere(source: Source) -> Source:
     """A source as it can be opened from any folder: its paths are absolute, where options can hold such."""
     paths = ("rig", "visible") if source.name == "frames" else ("rig",)
     absolute = {key: str(Path(source.options[key]).absolute()) for key in paths if key in source.options}
