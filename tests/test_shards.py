@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import crossband as cb
 from crossband.cli import main
@@ -200,6 +201,17 @@ def test_a_shard_that_ends_before_its_pairs_do_is_refused(
     # GNU's tar and WebDataset fill up the last block; one mark is enough.
     cut.write_bytes(content.rstrip(b"\0") + bytes(1024))
     assert len(cb.open_pairs(f"shards:{cut}", "all")) == len(images)
+
+
+def test_an_export_keeps_the_deepest_infrared_whatever_comes_first(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 12)).astype(np.uint16)
+    levels = {"a": (deep >> 8).astype(np.uint8), "b": deep}
+    write_shard(
+        tmp_path / "in.tar", {f"{name}.infrared.png": png_bytes(image) for name, image in levels.items()}
+    )
+    assert main(["data", "export", f"shards:{tmp_path / 'in.tar'}", "--out", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "all" / "infrared" / "b.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), deep)
 
 
 def test_a_link_is_no_image(tmp_path: Path, images: dict[str, dict[str, bytes]]) -> None:

@@ -80,13 +80,14 @@ def _write_lists(opened: Sequence[Pairs], out: Path, progress: Callable[[int, in
 
 def _is_deep(pairs: Pairs) -> bool:
     """Whether an infrared file stores more than 8 bits. Generated pairs never do."""
-    levels = pairs.levels(0, "infrared")
-    if levels is not None:
-        return levels.dtype.itemsize > 1
-    stored = (pairs.stored(index) for index in range(len(pairs)))
+    if pairs.levels(0, "infrared") is not None:
+        # Frames and members of shards may be of several types, and have no headers to ask.
+        stored = (pairs.levels(index, "infrared") for index in range(len(pairs)))
+        return any(levels is not None and levels.dtype.itemsize > 1 for levels in stored)
+    files_of = (pairs.stored(index) for index in range(len(pairs)))
     return any(
         read_header(files.infrared, infrared=True).bits > 8
-        for files in stored
+        for files in files_of
         if files is not None and files.infrared is not None
     )
 
