@@ -124,6 +124,23 @@ def test_the_commands_write_a_video(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "written: 3 pictures as" in capsys.readouterr().out
 
 
+def test_a_film_of_a_folder_goes_by_the_numbers_in_its_names(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason=WITH_PYAV)
+    levels = [20 * number for number in range(1, 12)]
+    for number, level in enumerate(levels, start=1):
+        for band, mode in (("v", "RGB"), ("i", "L")):
+            (tmp_path / band).mkdir(exist_ok=True)
+            Image.new(mode, (64, 48), level if mode == "L" else (level,) * 3).save(
+                tmp_path / band / f"frame_{number}.png"
+            )
+    command = ["fuse", "average", "--visible", str(tmp_path / "v"), "--infrared", str(tmp_path / "i")]
+    film = tmp_path / "a.y4m"
+    assert main([*command, "--out", str(tmp_path / "out"), "--video", str(film)]) == 0
+    frames = open_frames(film, "visible")
+    shown = [frames[number].samples.mean() for number in range(len(frames))]
+    np.testing.assert_allclose(shown, levels, atol=6)
+
+
 def test_videos_of_two_rates_go_through_by_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     av = pytest.importorskip("av", reason=WITH_PYAV)
     for name, count, rate in (("v.mkv", 12, 30), ("i.mkv", 4, 10)):

@@ -260,9 +260,14 @@ def film(options: Namespace, given: Given, place: Callable[[str], Path]) -> None
     import numpy as np
 
     from crossband.pairs.decoding import decode
+    from crossband.pairs.names import counted_order
     from crossband.pairs.video_writing import writing_video
 
-    made = [path for pair in given.pairs if (path := place(pair.name)).is_file()]
+    names = [pair.name for pair in given.pairs]
+    if names == sorted(names):
+        # Folders are read by the alphabet, which has frame_10 before frame_2; a film goes by the numbers.
+        names.sort(key=counted_order)
+    made = [path for name in names if (path := place(name)).is_file()]
     with writing_video(Path(options.video), options.rate or _rate_of(given) or USUAL_RATE) as video:
         for path in made:
             video.write(np.asarray(decode(path).samples))
