@@ -73,6 +73,20 @@ class TestLayout:
             assert not [message for message in told if "beside" in message]
             assert open_pairs(source, "train", labels=False).bands == ("visible", "infrared")
 
+    def test_classes_that_are_declared_above_are_told(self, tmp_path: Path) -> None:
+        """As where one split is given as a folder of its own: its ids mean less than those of the whole."""
+        put_simple(tmp_path, "val", "a")
+        (tmp_path / "classes.yaml").write_text("names: [a, b, c, d]\nignore: [2]\n")
+        told = r"val has no classes\.yaml, and its classes are counted in its labels; .*\.yaml is not read"
+        with pytest.warns(CrossbandWarning, match=f"{told}; give folder:{tmp_path} with the split val, or"):
+            pairs = FolderPairs(tmp_path / "val", "all")
+        assert pairs.classes is not None
+        assert len(pairs.classes) == 3
+        messages = [problem.message for problem in check_source(f"folder:{tmp_path / 'val'}").problems]
+        assert any("its classes are counted in its labels" in message for message in messages)
+        assert not FolderPairs(tmp_path, "val").overlooked
+        assert not FolderPairs(tmp_path / "val", "all", labels=False).overlooked
+
     def test_what_is_no_image_is_ignored(self, tmp_path: Path) -> None:
         put_simple(tmp_path, "train", "a")
         for name in ("Thumbs.db", ".DS_Store", "notes.txt", "._a.png"):

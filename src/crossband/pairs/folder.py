@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +54,7 @@ class FolderPairs(FilePairs):
     labels: False takes the folder ``label`` for absent, whatever it holds. infrared_scaling: a rule, or
     "auto" (`resolve_scaling`). false_colour: as in `read_infrared`. registration: as in `read_pair`.
     arrangement: other folders, patterns of names, pairs by time, and what becomes of single images.
+    overlooked: what is not read and looks as if it was meant, each with what to do; warned of once.
 
     Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
     partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
@@ -76,10 +77,6 @@ class FolderPairs(FilePairs):
         self.false_colour = false_colour
         self.registration = registration
         folder = _split_folder(root, self.split, arrangement)
-        self.overlooked = overlooked(folder, labels, arrangement)
-        if self.overlooked is not None and folder not in _folders_told_of:
-            _folders_told_of.add(folder)
-            warnings.warn("; ".join(self.overlooked), CrossbandWarning, stacklevel=3)
         matching = _find_pairs(folder, labels, arrangement)
         self.files, self.offsets, self.unpaired = matching.files, matching.offsets, matching.unpaired
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
@@ -89,6 +86,12 @@ class FolderPairs(FilePairs):
         self.classes = None
         if self.files[0].label is not None:
             self.classes = classes or _folder_classes(root, arrangement)
+        undeclared = self.classes is not None and classes is None
+        self.overlooked = [*_folders_beside(folder, labels, arrangement), *_classes_above(root, undeclared)]
+        if self.overlooked and folder not in _folders_told_of:
+            _folders_told_of.add(folder)
+            for told in self.overlooked:
+                warnings.warn("; ".join(told), CrossbandWarning, stacklevel=3)
 
 
 def folder_splits(root: Path, arrangement: Arrangement = _PLAIN) -> list[str]:
@@ -115,26 +118,6 @@ def folder_splits(root: Path, arrangement: Arrangement = _PLAIN) -> list[str]:
             "arrange the images as <split>/{visible,infrared,label}/name.*, or name other folders or patterns"
         )
     return splits
-
-
-def overlooked(folder: Path, labels: bool, arrangement: Arrangement) -> tuple[str, str] | None:
-    """What to say, and what to do, where a folder of a band or of labels is not there, but one that looks so.
-
-    None where there is no such folder, or the arrangement names others.
-    """
-    absent = [
-        part
-        for part in (PARTS if labels else BANDS)
-        if getattr(arrangement, part) == part and not (folder / part).is_dir()
-    ]
-    likely = likely_names([folder], absent)
-    if not likely:
-        return None
-    options = ",".join(f"{part}={name}" for part, name in likely.items())
-    return (
-        f"{folder} has no folder {listed([*likely])}, and {listed([*likely.values()])} beside is not read",
-        f"if that is it, give the source the option {options}",
-    )
 
 
 def read_classes(path: Path) -> Classes:
@@ -301,6 +284,34 @@ def _folder_classes(root: Path, arrangement: Arrangement) -> Classes:
     splits = [root] if whole else [root / split for split in folder_splits(root, arrangement)]
     places = [place for split in splits if _is_there(place := arrangement.place(split, "label"))]
     return classes_of_labels((path for place in places for path in find_images(place).values()), root)
+
+
+def _folders_beside(folder: Path, labels: bool, arrangement: Arrangement) -> Iterator[tuple[str, str]]:
+    """What to say and to do where a folder of a band or of labels is not there, but one that looks so."""
+    absent = [
+        part
+        for part in (PARTS if labels else BANDS)
+        if getattr(arrangement, part) == part and not (folder / part).is_dir()
+    ]
+    likely = likely_names([folder], absent)
+    if likely:
+        options = ",".join(f"{part}={name}" for part, name in likely.items())
+        parts, names = listed([*likely]), listed([*likely.values()])
+        yield (
+            f"{folder} has no folder {parts}, and {names} beside is not read",
+            f"if that is it, give the source the option {options}",
+        )
+
+
+def _classes_above(root: Path, undeclared: bool) -> Iterator[tuple[str, str]]:
+    """The same, where classes are counted in labels but are declared in the folder above."""
+    above = root.absolute().parent
+    if undeclared and not (root / CLASSES_NAME).is_file() and (above / CLASSES_NAME).is_file():
+        yield (
+            f"{root} has no {CLASSES_NAME}, and its classes are counted in its labels; "
+            f"{above / CLASSES_NAME} is not read",
+            f"give folder:{above} with the split {root.name}, or copy the file",
+        )
 
 
 def _highest_id(labels: Iterable[Path]) -> int:

@@ -155,8 +155,8 @@ def _inspect_other(source: Source) -> tuple[CheckReport, list[_Job]]:
         except PairError as error:
             problems.append(Problem("error", str(error), f"the split {split} cannot be used until then"))
             continue
-        if isinstance(pairs, FolderPairs) and pairs.overlooked is not None:
-            problems.append(Problem("warning", *pairs.overlooked))
+        if isinstance(pairs, FolderPairs):
+            problems += [Problem("warning", *told) for told in pairs.overlooked]
         classes = classes or pairs.classes
         report = SplitReport(split, len(pairs))
         report.conditions.update(filter(None, map(pairs.condition, range(len(pairs)))))
