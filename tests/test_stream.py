@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -211,6 +212,30 @@ class TestLiveCamera:
                     break
         hanging.set()
         assert seen[-1].faults == {"visible": "no frame", "infrared": None}
+
+    def test_whatever_it_raises_it_is_opened_again(self) -> None:
+        """Libraries of cameras raise what they like, such as ``cv2.error``, which is no OSError."""
+        tried: list[int] = []
+
+        def opened() -> Iterator[np.ndarray]:
+            tried.append(1)
+            if len(tried) < 3:
+                raise ValueError("no such\nexposure")
+            yield from endless_slowly(clock)
+
+        clock = RealClock()
+        camera = LiveCamera(opened, clock, again=0.001)
+        try:
+            frames: list[Frame] = []
+            until = monotonic() + 10
+            while not frames and monotonic() < until:
+                frames = camera.poll()
+                sleep(0.001)
+            assert frames
+            assert len(tried) == 3
+            assert camera.failure is None
+        finally:
+            camera.close()
 
     def test_it_is_opened_again_and_drops_the_oldest(self) -> None:
         opened = []

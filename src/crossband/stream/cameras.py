@@ -127,8 +127,9 @@ class LiveCamera(Camera):
                     if self._closed.is_set():
                         return
                 self.failure = "it ended"
-            except (OSError, PairError, RuntimeError) as error:
-                # A camera that breaks off is a band without frames; the stream says so.
+            except Exception as error:
+                # Whatever a camera's own code raises. One that breaks off is a band without frames, which the
+                # stream says; without this thread it would not come back.
                 self.failure = " ".join(str(error).split()) or type(error).__name__
             if self._again is None:
                 self.ended = True
