@@ -329,6 +329,11 @@ class TestConditions:
         path.write_text("1D,fog\n2N,fog\n")
         with pytest.raises(PairError, match=r"header name,condition$"):
             self.conditions(tmp_path)
+        path.write_text("name,condition\n1D,fog\n2N,dusk\n1D,fog\n")
+        assert self.conditions(tmp_path) == ["fog", "dusk", None]
+        path.write_text("name,condition\n1D,fog\n1D,dusk\n")
+        with pytest.raises(PairError, match="'1D' is 'fog' in one row and 'dusk' in another"):
+            self.conditions(tmp_path)
         path.write_text("name;condition\n1D;fog\n")
         with pytest.raises(PairError, match="header name,condition; its cells are parted by semicolons"):
             self.conditions(tmp_path)

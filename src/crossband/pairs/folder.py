@@ -273,7 +273,14 @@ def _read_conditions(path: Path, names: set[str]) -> dict[str, str]:
     if strangers:
         shown = _first([quoted(name) for name in strangers])
         raise PairError(f"{path}: {len(strangers)} names are no pair's ({shown}); correct them")
-    return {row["name"]: row["condition"] for row in rows}
+    conditions: dict[str, str] = {}
+    for row in rows:
+        if conditions.setdefault(row["name"], row["condition"]) != row["condition"]:
+            raise PairError(
+                f"{path}: {quoted(row['name'])} is {quoted(conditions[row['name']])} in one row and "
+                f"{quoted(row['condition'])} in another; correct one"
+            )
+    return conditions
 
 
 def _folder_classes(root: Path, arrangement: Arrangement) -> Classes:
