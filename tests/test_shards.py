@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import crossband as cb
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandError
 from crossband.evaluation.pair_counts import joined, read_pair_counts
@@ -236,6 +237,17 @@ def test_commands_take_shards(shards: Path, folder: Path, run: Path, tmp_path: P
         read_pair_counts(tmp_path / f"{out}-scores" / PAIR_COUNTS_NAME) for out in ("ours", "theirs")
     )
     np.testing.assert_array_equal(ours.matrices["visible"], theirs.matrices["visible"])
+
+
+def test_false_colours_are_told_to_be_written_into_the_source(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fuse", "average", "--data", f"shards:{shards}", "--out", str(tmp_path / "out")]
+    for given, told in (
+        (["--allow_false_colour"], "allow_false_colour=true"),
+        (["--infrared_palette", "iron"], "infrared_palette=iron"),
+    ):
+        assert refused([*command, *given], capsys).endswith(f"into the source: shards:{shards},{told}")
 
 
 def test_shards_are_checked(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:

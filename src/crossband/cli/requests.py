@@ -151,7 +151,14 @@ def _of_source(options: Namespace) -> Request:
     splits = None if options.split is None else [options.split]
     if parsed.name in WITHOUT_FILES:
         if outside != REFUSE:
-            raise OptionError(f"write the palette into the source: {options.data},infrared_palette=NAME")
+            given = (
+                f"infrared_palette={options.infrared_palette}"
+                if options.infrared_palette is not None
+                else "allow_false_colour=true"
+            )
+            raise OptionError(
+                f"what is done with false colours belongs into the source: {options.data},{given}"
+            )
         list_splits(source)
         return Request(None, options.missing, inside, source, splits)
     return Request(
