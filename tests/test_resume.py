@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
+from crossband.pairs.export import export_folder
 from crossband.systems.base import EpochRow
 from crossband.training.curves import read_curves, write_curves
 from crossband.training.engine import resume, train
@@ -103,6 +106,77 @@ def test_curves_that_a_cut_left_behind_the_checkpoint_are_completed(
     assert [row.epoch for row in read_curves(folder)] == [1]
     resume(folder, quiet=True)
     assert [row.epoch for row in read_curves(folder)] == [1, 2]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    folder = tmp_path / "pairs"
+    export_folder("scenes,train=8,val=2,test=2,size=32x48", folder)
+    return folder
+
+
+def cut_after(epoch: int, options: TrainOptions) -> Path:
+    """A training that is cut off when an epoch is written."""
+
+    def cut(row: EpochRow) -> None:
+        if row.epoch == epoch:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(options, quiet=True, after_epoch=cut)
+    return Path(options.out)
+
+
+def lose_a_pair(pairs: Path) -> None:
+    name = min((pairs / "train/visible").iterdir()).name
+    for kind in ("visible", "infrared", "label"):
+        (pairs / "train" / kind / name).unlink()
+    conditions = pairs / "train/conditions.csv"
+    kept = [line for line in conditions.read_text().splitlines() if Path(name).stem not in line]
+    conditions.write_text("\n".join(kept) + "\n")
+
+
+def correct_a_label(pairs: Path) -> None:
+    label = min((pairs / "train/label").iterdir())
+    image = Image.open(label)
+    image.putpixel((0, 0), 1 - min(image.getpixel((0, 0)), 1))  # type: ignore[type-var, operator]
+    image.save(label)
+
+
+def ignore_a_class(pairs: Path) -> None:
+    declared = yaml.safe_load((pairs / "classes.yaml").read_text())
+    (pairs / "classes.yaml").write_text(yaml.safe_dump({**declared, "ignore": [1]}))
+
+
+@pytest.mark.parametrize("change", [lose_a_pair, correct_a_label, ignore_a_class])
+def test_pairs_that_changed_are_not_gone_on_with(
+    pairs: Path, tmp_path: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other ones would be held out, after they have been learned."""
+    run = cut_after(1, tiny_options(tmp_path / "run", data=f"folder:{pairs}"))
+    before = (run / "checkpoints/segmentation.ckpt").read_bytes()
+    change(pairs)
+    told = refused(["train", "--resume", str(run)], capsys)
+    assert "has other images, labels or classes than when this training began" in told
+    assert (run / "checkpoints/segmentation.ckpt").read_bytes() == before
+    # What was copied holds the same: there is a way on.
+    (run / "checkpoints/pairs.txt").unlink()
+    assert resume(run, quiet=True) == run
+    assert not (run / "checkpoints").exists()
+
+
+def test_before_an_epoch_has_ended_pairs_may_change(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhaseModule, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_options(run, data=f"folder:{pairs}"), quiet=True)
+    lose_a_pair(pairs)
+    assert resume(run, quiet=True) == run
+
+
+def interrupted(*given: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_batch_norm_counters_count_every_step_once(whole: Path) -> None:

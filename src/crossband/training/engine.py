@@ -39,7 +39,12 @@ from crossband.training.resolving import resolve
 from crossband.training.robust import can_drop_bands, runs_on_either_band
 from crossband.training.run_folder import check_folder, check_resumable, clear, only_writer
 from crossband.training.taking_over import Taken, check_start_is_kept, with_earlier
-from crossband.training.training_pairs import check_can_validate, open_training_pairs, split_to_score
+from crossband.training.training_pairs import (
+    check_can_validate,
+    keep_state,
+    open_training_pairs,
+    split_to_score,
+)
 from crossband.weights import load_weights, make_card, save_run, save_weights
 
 AfterEpoch = Callable[[EpochRow], None]
@@ -86,7 +91,7 @@ def resume(folder: Path | str, *, quiet: bool = False, after_epoch: AfterEpoch |
     """Go on with a run that was interrupted, from its last finished epoch. after_epoch: as in `train`.
 
     On a CPU the result is bit for bit that of a run that was not interrupted. A finished run is left as it
-    is. Raises OptionError if the folder holds no run.
+    is. Raises OptionError if the folder holds no run, and PairError if its pairs have changed since it began.
     """
     folder = Path(folder)
     if (folder / CARD_NAME).exists():
@@ -197,6 +202,8 @@ class _Run:
             write_text(self.folder / "command.txt", command + "\n")
 
     def complete(self) -> Path:
+        if is_main_process():
+            keep_state(self.folder / "checkpoints", self.pairs, self.validation)
         try:
             return self._complete()
         except KeyboardInterrupt as interruption:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import CrossbandError, OptionError, PairError
 from crossband.pairs.base import Pairs, hold_out
+from crossband.pairs.file_states import files_state
 from crossband.pairs.opening import list_splits, main_splits, open_pairs
+from crossband.pairs.writing import write_text
 from crossband.training.options import TrainOptions
 from crossband.words import BANDS, Bands
 
 if TYPE_CHECKING:
     from crossband.systems.base import Phase
+
+STATE_NAME = "pairs.txt"
+"""Beside the checkpoints: what the pairs were when the training began."""
 
 
 def check_splits(options: TrainOptions) -> None:
@@ -63,6 +69,30 @@ def open_training_pairs(options: TrainOptions) -> tuple[Pairs, Pairs | None]:
             "a split that chooses the checkpoint with validation"
         )
     return kept, held
+
+
+def keep_state(checkpoints: Path, pairs: Pairs, validation: Pairs | None) -> None:
+    """Keep what the pairs of a training are in the folder of its checkpoints, and hold them against what they
+    were when it began.
+
+    Of other pairs, others are held out: what an earlier epoch has learned would score a later one, and the
+    best of them all would be the best on no list of pairs. As long as no epoch has ended, any will do.
+
+    Raises PairError for pairs that have changed since, by their names, classes or files' sizes and dates.
+    """
+    path = checkpoints / STATE_NAME
+    meaning = None if pairs.classes is None else (pairs.classes.names, pairs.classes.ignore)
+    lists = [files_state(each) for each in (pairs, validation) if each is not None]
+    state = "\n".join([*lists, repr(meaning)]) + "\n"
+    if path.is_file() and any(checkpoints.glob("*.ckpt")):
+        if path.read_text(encoding="utf-8", errors="replace") == state:
+            return
+        raise PairError(
+            f"{pairs.source} has other images, labels or classes than when this training began; bring back "
+            "those that it had, or train in another folder. Where the files hold the same and are only "
+            f"dated anew, as copies are, delete {path} and resume"
+        )
+    write_text(path, state)
 
 
 def check_can_validate(phases: Iterable[Phase], pairs: Pairs) -> None:
