@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -23,7 +25,7 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
 from crossband.training.resolving import resolve
-from crossband.weights import read_card
+from crossband.weights import load_run, read_card
 from tiny_runs import curves_without_seconds, tiny_options
 
 
@@ -177,6 +179,95 @@ def test_before_an_epoch_has_ended_pairs_may_change(pairs: Path, tmp_path: Path)
 
 def interrupted(*given: object) -> None:
     raise KeyboardInterrupt
+
+
+def with_scores(patch: pytest.MonkeyPatch, scores: dict[int, float]) -> list[dict[str, torch.Tensor]]:
+    """Give every epoch the score that is told; the weights that a phase keeps after each, as they come."""
+    end = PhaseModule.on_train_epoch_end
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def told(module: PhaseModule) -> None:
+        present = SimpleNamespace(mean_iou=scores[module.current_epoch + 1])
+        told = SimpleNamespace(compute=lambda: SimpleNamespace(protocols={"present": present}))
+        module.scores = {"visible": told}  # type: ignore[dict-item]
+        seen.append({key: value.clone() for key, value in module.phase.keeps.state_dict().items()})
+        end(module)
+
+    patch.setattr(PhaseModule, "on_train_epoch_end", told)
+    return seen
+
+
+def test_an_epoch_that_was_lost_is_not_kept(tmp_path: Path) -> None:
+    """It was the best, and its checkpoint was not written; done again, as on another device, it is not."""
+    options = tiny_options(tmp_path / "run", recipe={"epochs": 4, "batch_size": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        seen = with_scores(patch, {1: 0.2, 2: 0.5, 3: 0.9})
+        save = Trainer.save_checkpoint
+
+        def cut(trainer: Trainer, path: Path) -> None:
+            if trainer.current_epoch == 2:
+                raise PowerCutError
+            save(trainer, path)
+
+        patch.setattr(Trainer, "save_checkpoint", cut)
+        with pytest.raises(PowerCutError):
+            train(options, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        with_scores(patch, {3: 0.4, 4: 0.3})
+        run = resume(tmp_path / "run", quiet=True)
+    kept = load_run(run)[0].state_dict()
+    assert read_card(run).training["checkpoint"]["segmentation"]["epoch"] == 2
+    assert [all(torch.equal(one[key], kept[key]) for key in kept) for one in seen] == [False, True, False]
+
+
+@pytest.mark.parametrize("damage", ["deleted", "damaged"])
+def test_what_the_best_epoch_left_must_be_there(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last epoch's weights would stand under the best one's score."""
+    with pytest.MonkeyPatch.context() as patch:
+        with_scores(patch, {1: 0.6, 2: 0.2})
+        run = cut_after(2, tiny_options(tmp_path / "run"))
+    (best,) = (run / "checkpoints").glob("segmentation-best*")
+    if damage == "deleted":
+        best.unlink()
+    else:
+        best.write_bytes(best.read_bytes()[:100])
+    told = refused(["train", "--resume", str(run)], capsys)
+    state = "not there" if damage == "deleted" else "damaged"
+    assert f"the best epoch so far, is {state}; delete {run / 'checkpoints/segmentation.ckpt'}" in told
+    (run / "checkpoints/segmentation.ckpt").unlink()
+    assert resume(run, quiet=True) == run
+
+
+def test_a_best_epoch_of_an_earlier_version_is_found(tmp_path: Path) -> None:
+    """It was kept without a number."""
+    with pytest.MonkeyPatch.context() as patch:
+        with_scores(patch, {1: 0.6, 2: 0.2})
+        run = cut_after(2, tiny_options(tmp_path / "run"))
+    (best,) = (run / "checkpoints").glob("segmentation-best*")
+    best = best.rename(best.with_name("segmentation-best.safetensors"))
+    whole = best.read_bytes()
+    assert (resume(run, quiet=True) / "weights.safetensors").read_bytes() == whole
+
+
+def test_a_finished_phase_that_is_damaged_can_be_taken_from_its_checkpoint(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+
+    def cut(row: EpochRow) -> None:
+        if row.phase == "csknet":
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(three_epochs(run), quiet=True, after_epoch=cut)
+    teacher = run / "phases/teacher.safetensors"
+    teacher.write_bytes(teacher.read_bytes()[:100])
+    assert "delete it, and the phase goes on from its" in refused(["train", "--resume", str(run)], capsys)
+    teacher.unlink()
+    resume(run, quiet=True)
+    assert (run / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
 def test_batch_norm_counters_count_every_step_once(whole: Path) -> None:

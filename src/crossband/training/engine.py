@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from crossband.card import CARD_NAME
-from crossband.errors import OptionError, PairError
+from crossband.errors import OptionError, PairError, WeightsError
 from crossband.pairs.band_summary import summarise_pairs
 from crossband.pairs.suspicions import suspicions
 from crossband.pairs.writing import replacing, write_text
@@ -28,6 +28,7 @@ from crossband.systems.base import EpochRow, Phase, System
 from crossband.systems.creation import earlier_options
 from crossband.terms import kept_licence
 from crossband.text import counted
+from crossband.training.best_epoch import BestEpoch, best_row
 from crossband.training.curves import CURVES_NAME, read_curves, write_curves
 from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_process, make_trainer
 from crossband.training.loggers import check_logger
@@ -245,11 +246,18 @@ class _Run:
             return {"reused": self.reuse[phase.name]}
         finished = self._finished(phase)
         if finished.is_file():
-            load_weights(phase.keeps, finished)
+            self._load_finished(phase)
             self.rows += [row for row in read_curves(self.folder) if row.phase == phase.name]
         else:
             self._train_phase(phase)
         return self._choice(phase)
+
+    def _load_finished(self, phase: Phase) -> None:
+        try:
+            load_weights(phase.keeps, self._finished(phase))
+        except WeightsError as error:
+            mend = "delete it, and the phase goes on from its checkpoint"
+            raise WeightsError(f"{error}; {mend}") from error
 
     def _train_phase(self, phase: Phase) -> None:
         recipe = self.recipes[phase.name]
@@ -261,6 +269,7 @@ class _Run:
             channels_last=self.options.channels_last,
             compiled=self.options.compile,
             after_epoch=self._keep_epoch,
+            after_load=self._check_best,
         )
         if self.options.compile:
             phase.keeps.compile()
@@ -285,9 +294,8 @@ class _Run:
         if is_main_process():
             # Again: a run that was cut off between the last checkpoint and its curves lacks a row.
             write_curves(self.folder, self.rows)
-            best = self._best(phase)
-            if best.is_file():
-                load_weights(phase.keeps, best)
+            if self._chooses(phase):
+                self._best(phase).load(module.rows)
             save_weights(phase.keeps, self._finished(phase))
         trainer.strategy.barrier()
         if not is_main_process():
@@ -296,20 +304,23 @@ class _Run:
     def _keep_epoch(self, module: PhaseModule) -> None:
         """Keep the weights if they are the best so far, then the checkpoint, then the curves; then say so."""
         phase, trainer = module.phase, module.trainer
-        if self.options.select == "best" and self.validation is not None and phase.chosen_by != "last":
+        if self._chooses(phase):
+            assert self.validation is not None
             if phase.chosen_by == "score" and math.isnan(validation_of(phase, module.rows[-1])):
                 raise PairError(
                     f"no label of {self.validation.source}, split {self.validation.split}, has a pixel that "
                     "counts, so no score chooses the epoch; validate on other pairs (validation, hold_out), "
                     "or set select to last"
                 )
-            if trainer.is_global_zero and _best_row(phase, module.rows) is module.rows[-1]:
-                save_weights(phase.keeps, self._best(phase))
+            if trainer.is_global_zero:
+                self._best(phase).keep(module.rows)
         checkpoint = self._checkpoint(phase)
         # Every process has a part in it, and the first one writes.
         with replacing(checkpoint) if trainer.is_global_zero else nullcontext(checkpoint) as temporary:
             trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
+            if self._chooses(phase):
+                self._best(phase).forget_others(module.rows)
             write_curves(self.folder, [*self.rows, *module.rows])
             self.progress.epoch(module)
         if self.after_epoch is not None:
@@ -351,9 +362,10 @@ class _Run:
     def _choice(self, phase: Phase) -> dict[str, Any]:
         """What chose the weights of a trained phase, in the card's words."""
         rows = [row for row in self.rows if row.phase == phase.name]
-        if self.options.select == "last" or self.validation is None or phase.chosen_by == "last":
+        if not self._chooses(phase):
             return {"chosen_by": "last epoch", "epoch": rows[-1].epoch}
-        best = _best_row(phase, rows)
+        assert self.validation is not None
+        best = best_row(phase, rows)
         if phase.chosen_by == "score":
             chosen_by = f"best mean IoU (protocol present, {phase.validate[0]}) on {self.validation.split}"
             score = {"mean_iou": validation_of(phase, best)}
@@ -365,16 +377,19 @@ class _Run:
     def _finished(self, phase: Phase) -> Path:
         return self.folder / "phases" / f"{phase.name}.safetensors"
 
-    def _best(self, phase: Phase) -> Path:
-        return self.folder / "checkpoints" / f"{phase.name}-best.safetensors"
+    def _best(self, phase: Phase) -> BestEpoch:
+        return BestEpoch(phase, self._checkpoint(phase))
+
+    def _check_best(self, module: PhaseModule) -> None:
+        if self._chooses(module.phase) and is_main_process():
+            self._best(module.phase).check(module.rows)
+
+    def _chooses(self, phase: Phase) -> bool:
+        """Whether a phase ends with the weights of its best epoch."""
+        return self.options.select == "best" and self.validation is not None and phase.chosen_by != "last"
 
     def _checkpoint(self, phase: Phase) -> Path:
         return self.folder / "checkpoints" / f"{phase.name}.ckpt"
-
-
-def _best_row(phase: Phase, rows: list[EpochRow]) -> EpochRow:
-    """The epoch with the best validation, the earliest of equals."""
-    return (max if phase.chosen_by == "score" else min)(rows, key=lambda row: validation_of(phase, row))
 
 
 def _hardware(accelerator: str) -> str:

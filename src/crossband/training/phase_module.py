@@ -35,7 +35,8 @@ class PhaseModule(pl.LightningModule):
     recipe: how it is optimised. classes: their number, or None for a system that only fuses.
     rows: one per finished epoch. compiled: whether what it optimises is compiled, which chooses kernels
     itself.
-    after_epoch: called on every process when an epoch's row is complete.
+    after_epoch: called on every process when an epoch's row is complete. after_load: when a checkpoint was
+    read, before anything is trained.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class PhaseModule(pl.LightningModule):
         channels_last: bool = False,
         compiled: bool = False,
         after_epoch: Callable[[PhaseModule], None] = lambda module: None,
+        after_load: Callable[[PhaseModule], None] = lambda module: None,
     ):
         super().__init__()
         self.after_epoch = after_epoch
+        self.after_load = after_load
         self.phase = phase
         self.recipe = recipe
         # Made once: a recipe checks itself whenever it is made, which is nothing for every step.
@@ -240,6 +243,7 @@ class PhaseModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rows = [row_from_dict(row) for row in checkpoint["rows"]]
+        self.after_load(self)
 
 
 def validation_of(phase: Phase, row: EpochRow) -> float:
