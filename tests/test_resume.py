@@ -336,6 +336,8 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, text: str) -> None:
         (["csknet"], "system"),
         (["--recipe.epochs", "9"], "recipe"),
         (["--seed", "3", "--out", "elsewhere"], "out, seed"),
+        # Defaults, which are not what this run has.
+        (["--select=best", "--loss.start", "random", "--hold-out", "0.1"], "hold_out, loss, select"),
     ],
 )
 def test_resume_takes_no_other_option(

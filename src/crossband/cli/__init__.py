@@ -37,7 +37,7 @@ from crossband.cli.runs import (
 from crossband.cli.serve import serve, serve_arguments
 from crossband.cli.sharing import card, card_arguments, push, push_arguments
 from crossband.cli.stream import stream, stream_arguments
-from crossband.cli.train import train, train_arguments
+from crossband.cli.train import check_resume_alone, train, train_arguments
 from crossband.cli.view import view, view_arguments
 from crossband.errors import CrossbandError, OptionError
 from crossband.interruption import die_with_parent, number_of, signals_interrupt, spoken
@@ -75,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         if command is None:
             parser.print_help()
             return 0
+        if command == "train" and options.train.resume is not None:
+            check_resume_alone(arguments[1:])
         _refuse_empty(options[command])
         with plain_warnings(), signals_interrupt():
             return commands[command](options[command]) or 0

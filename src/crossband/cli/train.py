@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from crossband.errors import OptionError
 from crossband.option_types import types_of
-from crossband.terminal import SOURCE_HELP, Parser, command_line, rig_arguments, with_rig
+from crossband.terminal import SOURCE_HELP, command_line, rig_arguments, with_rig
 from crossband.training.options import TrainOptions, checked, place_options
 
 HELP = {
@@ -105,6 +105,29 @@ def field_arguments(parser: ArgumentParser, wanted: Iterable[str]) -> None:
         )
 
 
+def check_resume_alone(arguments: Sequence[str]) -> None:
+    """Raise OptionError for what is given beside ``--resume``, also where it is an option's default: that of the
+    run may be another one.
+
+    arguments: of the command line, behind ``train``.
+    """
+    given, waiting = [], iter(arguments)
+    for argument in waiting:
+        name = argument.partition("=")[0]
+        if name.startswith("--res") and "--resume".startswith(name):
+            if name == argument:
+                next(waiting, None)
+        elif name.startswith("--"):
+            given.append(name[2:].partition(".")[0].replace("-", "_"))
+        elif not given:
+            # Behind an option it is a value of that.
+            given.append("system")
+    if given:
+        raise OptionError(
+            f"--resume takes its options from the run folder; leave out {', '.join(sorted({*given}))}"
+        )
+
+
 def train(options: Namespace) -> None:
     # Read when PyTorch is loaded: on several devices it would warn of every network whose parameters all have
     # a use, as not all have (`training/fitting.py`). Its errors are told.
@@ -118,12 +141,6 @@ def train(options: Namespace) -> None:
             check_unheld(Path(options.resume))
         from crossband.training.engine import resume
 
-        parser = Parser()
-        train_arguments(parser)
-        defaults = parser.get_defaults()
-        given = [key for key in vars(options) if key != "resume" and options[key] != defaults.get(key)]
-        if given:
-            raise OptionError(f"--resume takes its options from the run folder; leave out {', '.join(given)}")
         resume(options.resume)
         return
     missing = [key for key in ("system", "data", "out") if options.get(key) is None]
