@@ -401,6 +401,11 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"seed": -1}, "seed must be 0 or more"),
         ({"precision": "float16"}, "a CPU cannot train in float16"),
         ({"recipe": {"batch_size": 1}}, "raise recipe.batch_size"),
+        ({"hold_out": 0.3, "validation": "val"}, "hold_out: nothing is held out where validation names"),
+        (
+            {"reuse": {"segmentation": "nowhere"}, "phases": {"segmentation": {"epochs": 9}}},
+            "phases: segmentation is taken from nowhere by reuse, and not trained",
+        ),
         ({"split": "nowhere"}, "no split 'nowhere'"),
         ({"validation": "nowhere"}, "no split 'nowhere'"),
         ({"infrared_scaling": "sideways"}, "infrared scaling 'sideways'"),

@@ -72,6 +72,7 @@ def train(
     cannot be used, and CrossbandError if the training diverges.
     """
     folder = Path(options.out)
+    options.check_together()
     if is_main_process():
         check_folder(folder)
     run = _Run(options, quiet, after_epoch)
@@ -256,8 +257,7 @@ class _Run:
         try:
             load_weights(phase.keeps, self._finished(phase))
         except WeightsError as error:
-            mend = "delete it, and the phase goes on from its checkpoint"
-            raise WeightsError(f"{error}; {mend}") from error
+            raise WeightsError(f"{error}; delete it, and the phase goes on from its checkpoint") from error
 
     def _train_phase(self, phase: Phase) -> None:
         recipe = self.recipes[phase.name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import InitVar, asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,20 @@ class TrainOptions:
             raise OptionError(f"workers must be 0 or more, not {quoted(self.workers)}")
         if self.accelerator not in ("auto", "cpu", "gpu"):
             raise OptionError(f"accelerator must be auto, cpu or gpu, not {quoted(self.accelerator)}")
+
+    def check_together(self) -> None:
+        """Raise OptionError for an option of a new training that another one leaves without effect."""
+        (plain,) = (field.default for field in fields(self) if field.name == "hold_out")
+        if self.validation is not None and self.hold_out not in (0, plain):
+            raise OptionError(
+                f"hold_out: nothing is held out where validation names a split, {quoted(self.validation)}; "
+                "leave one of the two out"
+            )
+        if both := sorted(set(self.phases) & set(self.reuse)):
+            raise OptionError(
+                f"phases: {both[0]} is taken from {self.reuse[both[0]]} by reuse, and not trained; leave one "
+                "of the two out"
+            )
 
     def to_yaml(self) -> str:
         return yaml_text(asdict(self))
