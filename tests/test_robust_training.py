@@ -179,7 +179,7 @@ def test_robust_is_off_by_default_and_each_part_can_be_set() -> None:
     assert given == replace(robust, corrupted=0.1)
     without = replace(resolved("csknet", robust=True), drops_bands=False).augmentation()
     assert without == replace(robust, band_dropout=0.0)
-    with pytest.raises(OptionError, match="robust is true or false"):
+    with pytest.raises(OptionError, match="robust must be true or false"):
         tiny_options(Path("x"), robust="yes")
 
 

@@ -593,7 +593,7 @@ def test_what_cannot_have_a_monitor_is_refused(tmp_path: Path, capsys: pytest.Ca
             tiny_options(tmp_path / "b", "amdanet", without_labels=True, band_monitor=True, network={}),
             quiet=True,
         )
-    with pytest.raises(OptionError, match="band_monitor is true or false"):
+    with pytest.raises(OptionError, match="band_monitor must be true or false"):
         tiny_options(tmp_path / "c", band_monitor="yes")
     ray = ["evaluate", "run", "--data", DATA, "--launcher", "ray", "--monitor", "--out", "x"]
     assert "--monitor counts in one process" in refused(ray, capsys)

@@ -395,7 +395,16 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"network": {"bands": "visible"}}, "no network option bands; did you mean band"),
         ({"network": {"classes": 3}}, "network.classes: the data"),
         ({"network": {"encoder": "resnet18"}}, "network.encoder is 'resnet18', but encoder is"),
-        ({"accelerator": "tpu"}, "accelerator must be auto, cpu or gpu"),
+        ({"accelerator": "tpu"}, "accelerator must be one of auto, cpu, gpu, not 'tpu'"),
+        ({"select": "lowest"}, "select must be one of best, last, not 'lowest'"),
+        ({"precision": "bf16"}, "precision must be one of float32, bfloat16, float16, not 'bf16'"),
+        ({"logger": "tensorbord"}, "logger must be one of tensorboard, wandb, mlflow, none or null"),
+        ({"compile": "no"}, "compile must be true or false, not 'no'"),
+        ({"hold_out": "0.1"}, "hold_out must be a number, not '0.1'"),
+        ({"seed": 1.5}, "seed must be an integer, not 1.5"),
+        ({"workers": "0"}, "workers must be an integer or null, not '0'"),
+        ({"validation": 3}, "validation must be a text or null, not 3"),
+        ({"augmentation": ["flip"]}, "augmentation must be a mapping of names"),
         ({"devices": 0}, "devices must be 1 or more"),
         ({"workers": -1}, "workers must be 0 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
@@ -421,6 +430,12 @@ def test_what_is_refused_leaves_no_run_folder(tmp_path: Path, changes: dict[str,
         train(tiny_options(tmp_path / "run", **changes), quiet=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_paths_are_taken_as_their_texts(tmp_path: Path) -> None:
+    options = tiny_options(tmp_path / "run", recipe={"epochs": 1, "batch_size": 2})
+    run = train(replace(options, out=tmp_path / "run", hold_out=0), quiet=True)  # type: ignore[arg-type]
+    assert TrainOptions.from_yaml(run / "config.yaml").out == str(run)
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")

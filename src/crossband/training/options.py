@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from crossband.deprecation import warn_old
 from crossband.errors import OptionError, first_line, quoted
-from crossband.option_types import check_types, types_of
+from crossband.option_types import check_arguments, check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
@@ -90,6 +91,7 @@ class TrainOptions:
             variant, network, loss = place_options(self.system, options)
             self.variant = self.variant or variant
             self.network, self.loss = {**network, **self.network}, {**loss, **self.loss}
+        self._check_types()
         trained, chosen_by = (
             set() if split is None else set(split.split("+")) for split in (self.split, self.validation)
         )
@@ -102,9 +104,6 @@ class TrainOptions:
                 f"validation: split {quoted(both[0])} is trained on, so its score says nothing about other "
                 "pairs; name another split, or leave validation out, and hold_out keeps some apart"
             )
-        for name in ("without_labels", "robust", "band_monitor"):
-            if not isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name} is true or false, not {quoted(getattr(self, name))}")
         if not 0 <= self.hold_out < 1:
             raise OptionError(f"hold_out is a share in [0, 1), not {quoted(self.hold_out)}")
         if self.seed < 0:
@@ -113,8 +112,24 @@ class TrainOptions:
             raise OptionError(f"devices must be 1 or more, not {quoted(self.devices)}")
         if self.workers is not None and self.workers < 0:
             raise OptionError(f"workers must be 0 or more, not {quoted(self.workers)}")
-        if self.accelerator not in ("auto", "cpu", "gpu"):
-            raise OptionError(f"accelerator must be auto, cpu or gpu, not {quoted(self.accelerator)}")
+
+    def _check_types(self) -> None:
+        """Raise OptionError, naming the field, for a value of another type. Paths become texts.
+
+        A mapping is looked through where its names are known.
+        """
+        hints = types_of(TrainOptions)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, os.PathLike):
+                setattr(self, each.name, value := os.fspath(value))
+            if get_origin(hints[each.name]) is dict:
+                if not isinstance(value, Mapping):
+                    raise OptionError(f"{each.name} must be a mapping of names, not {quoted(value)}")
+                continue
+            # A text that is no truth value would be true, and a word that means nothing some other one.
+            whole = float(value) if hints[each.name] is float and type(value) is int else value
+            check_arguments(hints, {each.name: whole})
 
     def check_together(self) -> None:
         """Raise OptionError for an option of a new training that another one leaves without effect."""
