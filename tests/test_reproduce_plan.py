@@ -175,6 +175,25 @@ def test_an_encoder_of_the_row_s_own_is_kept_for_paper_and_not_for_quick() -> No
     assert job.options.encoder_weights == str(Path("w.safetensors").resolve())
 
 
+def test_an_encoder_s_own_file_leaves_the_others_their_start() -> None:
+    """C.E.N. and MMANet have the encoder that is named."""
+    plan = plan_of("csknet/table-3", settings=settings(on=TINY_SCENES, encoder_weights=["resnet50=w.pth"]))
+    starts = {job.options.system: job.options.encoder_weights for job in plan.jobs.values()}
+    assert {starts.pop("cen"), starts.pop("mmanet")} == {str(Path("w.pth").resolve())}
+    assert set(starts.values()) == {"imagenet"}
+    quickly = settings(budget="quick", on=TINY_SCENES, encoder_weights=["resnet50=w.pth"])
+    assert quickly.start_of("resnet18") is None
+
+
+def test_an_encoder_that_no_job_has_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["reproduce", "csknet/table-3", "--on", TINY_SCENES, "--budget", "quick", "--seeds", "1"]
+    arguments += ["--rows", "^VI", "--out", str(tmp_path / "out"), "--plan", "--accelerator", "cpu"]
+    named = ["--encoder", "test_efficientnet", "--encoder_weights", "test-efficientnet=none"]
+    assert main([*arguments, *named]) == 0
+    told = "note: --encoder_weights test-efficientnet=...: no job here has that encoder\n"
+    assert capsys.readouterr().err == told
+
+
 def test_phases_of_quick_share_the_epochs() -> None:
     particular = quick.Quick(phases={"a": {"lr": 0.1}}, shares={"a": 0.5, "b": 0.1})
     assert particular.phase_recipes(6) == {"a": {"lr": 0.1, "epochs": 3}, "b": {"epochs": 1}}
@@ -311,6 +330,16 @@ def test_settings_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     assert agree(tmp_path, first) == first
     with pytest.raises(OptionError, match="budget quick, not paper"):
         agree(tmp_path, settings(on=TINY_SCENES, budget="paper"))
+
+
+def test_a_folder_in_which_only_named_encoders_had_weights_can_be_gone_on_with(tmp_path: Path) -> None:
+    """As earlier versions took them, all others at random."""
+    before = settings(on=TINY_SCENES, encoder_weights=["none", "mit_b4=w.pth"])
+    named = {name: of for name, of in before.encoder_weights.items() if name}
+    keep(tmp_path, replace(before, encoder_weights=named))
+    assert agree(tmp_path, before) == before
+    with pytest.raises(OptionError, match="holds runs with encoder_weights"):
+        agree(tmp_path, settings(on=TINY_SCENES, encoder_weights=["mit_b4=w.pth"]))
 
 
 def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, str]) -> None:

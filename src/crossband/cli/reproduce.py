@@ -77,8 +77,8 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
         type=str,
         action="append",
         metavar="[ENCODER=]PATH",
-        help='"imagenet", "none", or a local file, for all encoders or for a named one (default: imagenet '
-        "for paper, none for quick); may be given several times",
+        help='"imagenet", "none", or a local file, for all encoders or for a named one (default, of others '
+        "than a named one too: imagenet for paper, none for quick); may be given several times",
     )
     parser.add_argument("--epochs", type=int | None, help="of every phase, in place of the recipes'")
     parser.add_argument(
@@ -154,6 +154,9 @@ def reproduce(options: Namespace) -> int | None:
         devices=options.devices,
     )
     plan = make_plan(tables, agree(out, settings), seeds=options.seeds, rows=rows)
+    named = {*settings.encoder_weights} - {"", *(job.options.encoder for job in plan.jobs.values())}
+    for encoder in sorted(named):
+        print(f"note: --encoder_weights {encoder}=...: no job here has that encoder", file=sys.stderr)
     compute = Compute(options.accelerator, options.workers)
     if options.plan:
         print(plan_text(plan, out, compute))

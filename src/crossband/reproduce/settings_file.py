@@ -44,7 +44,7 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
         raise OptionError(
             f"{path} does not hold settings of tables ({first_line(error)}); choose another --out"
         ) from error
-    here, before = asdict(settings), asdict(there)
+    here, before = _comparable(settings), _comparable(there)
     for benchmark in set(here["data"]) & set(before["data"]):
         if here["data"][benchmark] != before["data"][benchmark]:
             raise OptionError(
@@ -58,6 +58,12 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
                 "give the same, or choose another --out"
             )
     return {**before["data"], **here["data"]}
+
+
+def _comparable(settings: Settings) -> dict[str, Any]:
+    """Settings as a mapping, without a random start of all encoders, which is also what is meant by none."""
+    weights = {name: of for name, of in settings.encoder_weights.items() if (name, of) != ("", "none")}
+    return asdict(replace(settings, encoder_weights=weights))
 
 
 def _spoken(value: Any) -> str:

@@ -32,8 +32,9 @@ def read_settings(
     """Settings from the words of the command line.
 
     data: sources of benchmarks. on: "scenes" for `SCENES`, or a source ``scenes,...`` or ``folder:PATH``.
-    encoder_weights: "imagenet", "none" or a path for all encoders, or ``ENCODER=`` and one of these. Without
-    any, "paper" starts from ImageNet weights, as the papers do, and "quick" at random.
+    encoder_weights: "imagenet", "none" or a path for all encoders, or ``ENCODER=`` and one of these. Encoders
+    that none of them speaks of start from ImageNet weights under "paper", as in the papers, and at random
+    under "quick".
 
     Raises OptionError for what does not exist or does not go together.
     """
@@ -61,7 +62,7 @@ def read_settings(
             )
         on = _absolute(on)
     Recipe().replace(recipe)  # Refuses what a recipe does not have.
-    starts = {"": "imagenet"} if budget == "paper" and not encoder_weights else {}
+    starts = {"": "imagenet"} if budget == "paper" else {}
     for text in encoder_weights:
         name, equals, source_of = text.partition("=")
         starts |= {name: _place(source_of)} if equals else {"": _place(text)}
