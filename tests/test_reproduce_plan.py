@@ -358,9 +358,10 @@ def test_settings_of_a_folder_bind_later_calls(tmp_path: Path, trees: dict[str, 
         agree(tmp_path, settings(data=[trees["msrs"]], budget="quick", devices=4))
     with pytest.raises(OptionError, match=r"holds runs on msrs:.* not on msrs:/elsewhere"):
         agree(tmp_path, settings(data=["msrs:/elsewhere"], budget="quick"))
-    (tmp_path / "settings.yaml").write_text("- nonsense\n")
-    with pytest.raises(OptionError, match="does not hold settings of tables"):
-        agree(tmp_path, first)
+    for text in ("- nonsense\n", "data: null\n", "data: {mfnet: 3}\n", "budget: quick\nrecipe: 3\n"):
+        (tmp_path / "settings.yaml").write_text(text)
+        with pytest.raises(OptionError, match="does not hold settings of tables"):
+            agree(tmp_path, first)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from command_line import refused
 from crossband.cli import main
 from crossband.errors import CrossbandError
 from crossband.evaluation import evaluate
@@ -166,6 +167,33 @@ def test_what_is_finished_is_not_done_again(filled: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(running, "evaluate", evaluate)
     assert run(plan, filled) == {}
     assert score.read_text() == kept
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"results": {"visible": 3}, "pairs": 4}'])
+def test_scores_that_are_damaged_are_named(
+    filled: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(filled, out)
+    (scores,) = out.glob("jobs/scenes/deeplabv3plus-*/seed0/evaluation-visible.json")
+    scores.write_text(text)
+    arguments = [
+        "reproduce",
+        "csknet/table-3",
+        *ARGUMENTS,
+        "--out",
+        str(out),
+        "--seeds",
+        "1",
+        "--rows",
+        "^VI",
+    ]
+    line = refused(arguments, capsys)
+    assert line.startswith(f"{scores} is damaged")
+    assert line.endswith("; delete it, and the same command scores this job again")
+    scores.unlink()
+    assert main(arguments) == 0
+    assert rows_of(out)[0]["ours_mean"] == rows_of(filled)[0]["ours_mean"]
 
 
 def test_estimates_rest_on_finished_jobs_of_the_system(filled: Path) -> None:

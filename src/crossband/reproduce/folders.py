@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossband.card import CARD_NAME
+from crossband.errors import OptionError, first_line
 from crossband.locks import holder_of
 from crossband.reproduce.jobs import Job, Scoring
 
@@ -58,9 +59,19 @@ def state_of(out: Path, job: Job) -> State:
 
 
 def read_scores(out: Path, job: Job | str, test: Scoring) -> dict[str, Any] | None:
-    """What `evaluation_dict` said of a test's bands, and of how many ``pairs``; None if it is not scored."""
+    """What `evaluation_dict` said of a test's bands, and of how many ``pairs``; None if it is not scored.
+
+    Raises OptionError, naming the file, for one that is damaged.
+    """
     path = scores_of(out, job, test)
     if not path.is_file():
         return None
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return {**document["results"][test.bands], "pairs": document["pairs"]}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        scores = document["results"][test.bands]
+        found = {name: scores[name] for name in ("overall", "support")}
+        return {**found, "pairs": int(document["pairs"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise OptionError(
+            f"{path} is damaged ({first_line(error)}); delete it, and the same command scores this job again"
+        ) from error

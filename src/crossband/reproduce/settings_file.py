@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ def _agreed(path: Path, settings: Settings) -> dict[str, str]:
             # Folders of earlier versions have the budget under this name.
             stored["budget"] = stored.pop("preset")
         there = Settings(**stored)
+        if not all(isinstance(value, Mapping) for value in (there.data, there.encoder_weights, there.recipe)):
+            raise TypeError("data, encoder_weights and recipe are mappings")
+        if not all(isinstance(source, str) for source in there.data.values()):
+            raise TypeError("a source in data is a text")
     except (TypeError, ValueError) as error:
         raise OptionError(
             f"{path} does not hold settings of tables ({first_line(error)}); choose another --out"
