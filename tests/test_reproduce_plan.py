@@ -16,6 +16,7 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.info import count_flops
+from crossband.pairs.export import export_folder
 from crossband.reproduce import quick
 from crossband.reproduce.estimate import estimate_jobs, training_operations
 from crossband.reproduce.jobs import Job, Plan
@@ -427,6 +428,17 @@ def test_a_folder_without_labels_has_no_classes_to_fill_a_table_with(
     source = f"folder:{tmp_path / 'pairs'}"
     line = refused(["reproduce", "csknet/table-3", "--on", source, "--out", str(tmp_path / "out")], capsys)
     assert "no labels in split 'train'" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_pairs_to_train_on_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_folder(TINY_SCENES, tmp_path / "pairs")
+    (tmp_path / "pairs" / "train").rename(tmp_path / "pairs" / "training")
+    source = f"folder:{tmp_path / 'pairs'}"
+    line = refused(["reproduce", "csknet/table-3", "--on", source, "--out", str(tmp_path / "out")], capsys)
+    assert "has no split 'train', which every row is trained on; it has test, training" in line
     assert not (tmp_path / "out").exists()
 
 

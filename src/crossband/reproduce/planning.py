@@ -66,10 +66,13 @@ def _check_sources(tables: Sequence[Table], settings: Settings) -> None:
                 f"{source} has no split {quoted(settings.test_split)} to score; name one of "
                 f"{', '.join(splits)} with --test_split"
             )
-        split = "train" if "train" in splits else splits[0]
-        if open_pairs(source, split).classes is None:
+        if "train" not in splits:
+            raise OptionError(
+                f"{source} has no split 'train', which every row is trained on; it has {', '.join(splits)}"
+            )
+        if open_pairs(source, "train").classes is None:
             raise PairError(
-                f"{source} has no labels in split {split!r}, and so no classes, which the tables are about: "
+                f"{source} has no labels in split 'train', and so no classes, which the tables are about: "
                 "add the folder label, and classes.yaml for their names"
             )
 
