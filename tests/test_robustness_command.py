@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from command_line import refused
 from crossband.cli import main
@@ -20,6 +21,7 @@ from crossband.evaluation import evaluate
 from crossband.evaluation.robustness import Robustness, assess, band_failures, conditions
 from crossband.loading import load
 from crossband.pairs.corruption import NamedCorruption
+from crossband.pairs.export import export_folder
 from crossband.pairs.opening import open_pairs
 from crossband.report.robustness_files import (
     read_robustness,
@@ -270,3 +272,21 @@ def test_mistakes_are_told_in_a_line(
     assert "did you mean" in refused([*base, "--corruptions", "fogg"], capsys)
     assert "--severities" in refused([*base, "--severities", "a"], capsys)
     assert "--limit" in refused([*base, "--limit", "0"], capsys)
+    assert "--seed must be 0 or more, not -1" in refused([*base, "--seed", "-1"], capsys)
+
+
+def test_a_run_that_cannot_be_scored_is_told_before_another_one_is(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "pairs"
+    export_folder(TINY_DATA, other)
+    declared = yaml.safe_load((other / "classes.yaml").read_text())
+    declared = {"names": [*declared["names"], "more"], "palette": [*declared["palette"], [1, 2, 3]]}
+    (other / "classes.yaml").write_text(yaml.safe_dump(declared))
+    more = train(tiny_options(tmp_path / "more", data=f"folder:{other}"), quiet=True)
+    base = ["--data", TINY_DATA, "--out", str(tmp_path / "out")]
+    assert "average only fuses" in refused(["robustness", str(runs["csknet"]), "average", *base], capsys)
+    assert "the run was trained on 11 classes" in refused(
+        ["robustness", str(runs["csknet"]), str(more), *base], capsys
+    )
+    assert not (tmp_path / "out").exists()

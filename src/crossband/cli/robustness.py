@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from crossband.terminal import (
 from crossband.version import __version__
 
 if TYPE_CHECKING:
+    from crossband.card import Card
     from crossband.evaluation.robustness import Robustness
     from crossband.pairs.base import Pairs
 
@@ -65,8 +66,11 @@ def robustness(options: Namespace) -> None:
     severities = _severities(options.severities)
     if options.limit is not None and options.limit < 1:
         raise OptionError(f"--limit must be at least 1, not {options.limit}")
+    if options.seed < 0:
+        raise OptionError(f"--seed must be 0 or more, not {options.seed}")
     runs = named_runs(options.runs)
     check_first(runs.values(), options)
+    _check_cards(runs.values(), options)
     names = _corruptions(options.corruptions)
 
     from crossband.evaluation.robustness import assess, conditions
@@ -76,16 +80,16 @@ def robustness(options: Namespace) -> None:
     from crossband.pairs.opening import open_pairs
     from crossband.report.robustness_files import robustness_text, write_progress
     from crossband.report.robustness_html import write_robustness
+    from crossband.runtime.exported import is_exported
 
     out = Path(options.out)
     found: dict[str, Robustness] = {}
     with folder_lock(out):
         for name, run in runs.items():
             predictor = load(run, device=options.device, monitor=options.monitor)
-            if not predictor.system.segments:
-                raise OptionError(f"{run} only fuses, so it has no labels to score")
             pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
-            check_classes(predictor.card.classes, pairs)
+            if is_exported(Path(run)):
+                _check_scored(run, predictor.card, pairs)
             if options.limit is not None and options.limit < len(pairs):
                 pairs = PairSubset(pairs, range(options.limit), pairs.split)
             wanted = conditions(predictor.system, pairs, names, severities)
@@ -121,6 +125,27 @@ def robustness(options: Namespace) -> None:
             for name in runs:
                 _progress_file(out, name).unlink(missing_ok=True)
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
+
+
+def _check_cards(runs: Iterable[str], options: Namespace) -> None:
+    """Find a run that cannot be scored on these pairs before another one is, which takes hours."""
+    from crossband.hub import fetch, is_remote
+    from crossband.pairs.opening import open_pairs
+    from crossband.run_card import check_run
+    from crossband.runtime.exported import is_exported
+
+    pairs = open_pairs(options.data, options.split)
+    for run in runs:
+        # The card of an exported file is read with its graph.
+        if not is_exported(Path(run)):
+            _check_scored(run, check_run(fetch(run) if is_remote(run) else run), pairs)
+
+
+def _check_scored(run: str, card: Card | None, pairs: Pairs) -> None:
+    # A system that needs no training has no card, and fuses.
+    if card is None or card.classes is None:
+        raise OptionError(f"{run} only fuses, so it has no labels to score")
+    check_classes(card.classes, pairs)
 
 
 def _corruptions(text: str) -> list[str] | None:

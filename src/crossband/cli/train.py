@@ -106,8 +106,9 @@ def field_arguments(parser: ArgumentParser, wanted: Iterable[str]) -> None:
 
 
 def check_resume_alone(arguments: Sequence[str]) -> None:
-    """Raise OptionError for what is given beside ``--resume``, also where it is an option's default: that of the
-    run may be another one.
+    """Raise OptionError for what is given beside ``--resume``, also where it is an option's default.
+
+    The run may have another value.
 
     arguments: of the command line, behind ``train``.
     """

@@ -232,9 +232,11 @@ def assess(
     progress: called with (conditions done, conditions in all).
     passing: as `evaluate` takes them: workers, batch_size, device.
 
-    Raises what `evaluate` raises.
+    Raises what `evaluate` raises, and OptionError for a seed below 0.
     """
     find_protocol(protocol)
+    if seed < 0:
+        raise OptionError(f"the seed must be 0 or more, not {seed}")
     check_pass(pairs, None, "float32")
     given = widest(system.supports, pairs.bands)
 
