@@ -82,12 +82,23 @@ class TestConfiguration:
         assert main(["train", "--config", str(config), "--out", str(tmp_path / "run")]) == 0
         assert read_card(tmp_path / "run").training["recipes"]["segmentation"]["lr"] == 1e-3
 
+    def test_a_recipe_is_named_as_on_the_command_line(self, config: Path, tmp_path: Path) -> None:
+        """And single fields of it are changed."""
+        config.write_text(
+            config.read_text().replace("recipe:\n  epochs: 2\n  batch_size: 2", "recipe: quick")
+        )
+        changes = ["--recipe.epochs", "1", "--recipe.batch_size", "4", "--out", str(tmp_path / "run")]
+        assert main(["train", "--config", str(config), *changes]) == 0
+        told = read_card(tmp_path / "run").training["recipes"]["segmentation"]
+        assert [told[name] for name in ("epochs", "batch_size", "lr", "warmup_steps")] == [1, 4, 2e-2, 20]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("nonsense: 3", "does not accept option 'nonsense'"),
             ("seed: one", "--seed: expected int, not one"),
-            ("recipe: fast", "--recipe: expected dict, not fast"),
+            ("system: csknet\nrecipe: fast", "there is no recipe 'fast'; there are paper, common, quick"),
+            ("recipe: 3", "--recipe: expected dict, not 3"),
             (
                 "system: csknet\nwithout_labels: maybe",
                 "config.without_labels must be true or false, not 'maybe'",

@@ -128,7 +128,11 @@ def _load_checked_yaml(text: str, path: str = "") -> Any:
         check_yaml(text)
     except OptionError as error:
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
-    return _load_yaml(text)
+    values = _load_yaml(text)
+    if path and isinstance(values, dict) and isinstance(values.get("recipe"), str):
+        # As `named_recipe_apart` has it on the command line.
+        values["recipe"] = {"name": values["recipe"]}
+    return values
 
 
 # For option values and --config files alike.
