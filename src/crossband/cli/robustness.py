@@ -129,7 +129,7 @@ def robustness(options: Namespace) -> None:
 
 def _check_cards(runs: Iterable[str], options: Namespace) -> None:
     """Find a run that cannot be scored on these pairs before another one is, which takes hours."""
-    from crossband.hub import fetch, is_remote
+    from crossband.hub import run_folder
     from crossband.pairs.opening import open_pairs
     from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
@@ -138,7 +138,7 @@ def _check_cards(runs: Iterable[str], options: Namespace) -> None:
     for run in runs:
         # The card of an exported file is read with its graph.
         if not is_exported(Path(run)):
-            _check_scored(run, check_run(fetch(run) if is_remote(run) else run), pairs)
+            _check_scored(run, check_run(run_folder(run)), pairs)
 
 
 def _check_scored(run: str, card: Card | None, pairs: Pairs) -> None:
