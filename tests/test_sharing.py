@@ -20,7 +20,7 @@ from command_line import refused
 from crossband import hub
 from crossband.card import Card
 from crossband.cli import main
-from crossband.errors import OptionError, WeightsError
+from crossband.errors import CrossbandWarning, OptionError, WeightsError
 from crossband.pairs.base import Classes
 from crossband.report.model_card import model_card
 from crossband.run_card import read_card
@@ -69,7 +69,8 @@ def test_the_model_card_has_a_head_and_says_what_a_user_asks(run: Path) -> None:
     (run / "evaluation-val" / "evaluation.json").write_text("damaged")
     card = read_card(run)
     card.training["data"] = "folder:/home/me/pairs"
-    text = model_card(card, run, licence="apache-2.0", place="hf://me/street@abc")
+    with pytest.warns(CrossbandWarning, match=r"evaluation-val/evaluation\.json holds no evaluation of ours"):
+        text = model_card(card, run, licence="apache-2.0", place="hf://me/street@abc")
     _, head, body = text.split("---\n", 2)
     assert parse_yaml(head) == {
         "library_name": "crossband",

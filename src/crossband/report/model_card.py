@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from crossband.card import Card
 from crossband.card_words import system_words, training_words
+from crossband.errors import CrossbandWarning
 from crossband.shared_card import source_name, without_folders
 from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
 from crossband.terms import Licence, check_licence, data_terms, encoder_terms, restrictions
@@ -129,8 +131,11 @@ def _scores(folder: Path) -> list[str]:
         try:
             rows += _rows(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # Damaged: its own command says so.
-            continue
+            warnings.warn(
+                f"{path} holds no evaluation of ours, and the model card leaves it out: score the run again",
+                CrossbandWarning,
+                stacklevel=2,
+            )
     if not rows:
         return ["None were made with this run's own command, `crossband evaluate`."]
     table = markdown_table(["data", "split", "pairs", "bands", "mean IoU (%)", "95 % interval"], rows)
