@@ -438,6 +438,16 @@ def test_paths_are_taken_as_their_texts(tmp_path: Path) -> None:
     assert TrainOptions.from_yaml(run / "config.yaml").out == str(run)
 
 
+def test_numbers_of_other_libraries_are_taken_as_plain_ones(tmp_path: Path) -> None:
+    options = tiny_options(tmp_path / "run", seed=np.int64(3), hold_out=np.float32(0.25), workers=np.uint8(0))
+    assert (options.seed, options.hold_out, options.workers) == (3, 0.25, 0)
+    assert {type(value) for value in (options.seed, options.hold_out, options.workers)} == {int, float}
+    (tmp_path / "config.yaml").write_text(options.to_yaml(), encoding="utf-8")
+    assert TrainOptions.from_yaml(tmp_path / "config.yaml") == options
+    with pytest.raises(OptionError, match="seed must be an integer"):
+        tiny_options(tmp_path / "run", seed=np.float64(3))
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="accelerator gpu") as caught:

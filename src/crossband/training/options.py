@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -13,6 +14,16 @@ from crossband.errors import OptionError, first_line, quoted
 from crossband.option_types import check_arguments, check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 @dataclass
@@ -114,15 +125,15 @@ class TrainOptions:
             raise OptionError(f"workers must be 0 or more, not {quoted(self.workers)}")
 
     def _check_types(self) -> None:
-        """Raise OptionError, naming the field, for a value of another type. Paths become texts.
+        """Raise OptionError, naming the field, for a value of another type.
 
-        A mapping is looked through where its names are known.
+        Paths become texts, and other libraries' numbers, as NumPy's, plain ones. A mapping is looked through
+        where its names are known.
         """
         hints = types_of(TrainOptions)
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, os.PathLike):
-                setattr(self, each.name, value := os.fspath(value))
+            setattr(self, each.name, value := _plain(value))
             if get_origin(hints[each.name]) is dict:
                 if not isinstance(value, Mapping):
                     raise OptionError(f"{each.name} must be a mapping of names, not {quoted(value)}")
