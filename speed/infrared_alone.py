@@ -16,7 +16,6 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any, cast
@@ -147,21 +146,32 @@ def table(lines: Sequence[Mapping[str, str]]) -> str:
 
 
 def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
-    """Markdown: by set, what every run has over another given the same: points (of how many seeds)."""
-    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    """Markdown: a table for each set of what every run has over another one that was given the same.
+
+    In points, the mean over the seeds that both have, and the lowest and the highest of them.
+    """
+    of = {name: [line for line in lines if line["set"] == name] for name in DATASETS}
+    return "\n\n".join(
+        f"**`{name}`**\n\n{_overview_of(ours, other)}"
+        for name, ours in of.items()
+        if any(line["run"] == other for line in ours)
+    )
+
+
+def _overview_of(lines: Sequence[Mapping[str, str]], other: str) -> str:
+    scores: dict[str, dict[str, dict[int, float]]] = {}
     for line in lines:
-        column = scores.setdefault((line["set"], line["given"]), {})
-        column.setdefault(line["run"], {})[int(line["seed"])] = float(line["mean_iou"])
-    there = [
-        (name, given) for name, given in product(DATASETS, GIVEN) if other in scores.get((name, given), {})
-    ]
-    rows = [["run", *(f"{name}: {given}" for name, given in there)]]
+        of_run = scores.setdefault(line["given"], {}).setdefault(line["run"], {})
+        of_run[int(line["seed"])] = float(line["mean_iou"])
+    there = [given for given in GIVEN if other in scores.get(given, {})]
+    rows = [["run", *there]]
     for run in RUNS:
         cells = []
-        for column in there:
-            ours, theirs = scores[column].get(run, {}), scores[column][other]
+        for given in there:
+            ours, theirs = scores[given].get(run, {}), scores[given][other]
             gained = [100 * (ours[seed] - theirs[seed]) for seed in ours.keys() & theirs.keys()]
-            cells.append(f"{mean(gained):+.1f} ({len(gained)})" if gained else "–")
+            spread = f"{min(gained):+.1f} to {max(gained):+.1f}" if len(gained) > 1 else "one seed"
+            cells.append(f"{mean(gained):+.1f} ({spread})" if gained else "–")
         if run != other and set(cells) != {"–"}:
             rows.append([run, *cells])
     head, *body = (f"| {' | '.join(row)} |" for row in rows)

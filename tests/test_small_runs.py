@@ -81,10 +81,8 @@ def test_an_overview_holds_every_run_against_one_on_every_set(
     (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
     rows = printed(script, ["all", "--over", "alone", "--out", tmp_path], monkeypatch, capsys)
     assert rows == [
-        "| run | cwfid: both | scenes: infrared |",
-        "|---|---|---|",
-        "| firm | +2.0 (2) | – |",
-        "| sgd | – | -10.0 (1) |",
+        *("**`cwfid`**", "", "| run | both |", "|---|---|", "| firm | +2.0 (+1.0 to +3.0) |", ""),
+        *("**`scenes`**", "", "| run | infrared |", "|---|---|", "| sgd | -10.0 (one seed) |"),
     ]
 
 
