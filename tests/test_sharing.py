@@ -350,6 +350,16 @@ def in_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, run: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
+def on_scenes(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> Path:
+    """A run with the classes of generated scenes, which the hub's cache has as well."""
+    classes = cb.open_pairs(source, "test").classes
+    assert classes is not None
+    run, system = folder / "street", build("csknet", len(classes), **TINY)
+    save_run(run, system, make_card(system, classes, "full-range", {}))
+    in_cache(monkeypatch, folder / "cache", run)
+    return run
+
+
 def test_a_commit_that_was_fetched_is_loaded_without_a_network(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -370,11 +380,7 @@ def test_a_run_of_the_hub_is_scored_as_the_folder_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = "scenes,test=2,size=32x48"
-    classes = cb.open_pairs(source, "test").classes
-    assert classes is not None
-    run, system = tmp_path / "run", build("csknet", len(classes), **TINY)
-    save_run(run, system, make_card(system, classes, "full-range", {}))
-    in_cache(monkeypatch, tmp_path / "cache", run)
+    run = on_scenes(tmp_path, monkeypatch, source)
     for name, place in (("theirs", f"hf://me/street@{COMMIT}"), ("ours", str(run))):
         out = ["--out", str(tmp_path / name)]
         assert main(["evaluate", place, "--data", source, "--workers", "0", *out]) == 0, capsys.readouterr()
@@ -386,11 +392,7 @@ def test_a_run_of_the_hub_is_compared_as_the_folder_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = "scenes,test=3,size=32x48"
-    classes = cb.open_pairs(source, "test").classes
-    assert classes is not None
-    run, system = tmp_path / "street", build("csknet", len(classes), **TINY)
-    save_run(run, system, make_card(system, classes, "full-range", {}))
-    in_cache(monkeypatch, tmp_path / "cache", run)
+    run = on_scenes(tmp_path, monkeypatch, source)
     rows = {}
     for name, place in (("theirs", f"hf://me/street@{COMMIT}"), ("ours", str(run))):
         out = tmp_path / name
@@ -410,11 +412,7 @@ def test_a_run_of_the_hub_is_described_taken_over_and_recalibrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = "scenes,train=4,val=2,test=2,size=32x48"
-    classes = cb.open_pairs(source, "test").classes
-    assert classes is not None
-    run, system = tmp_path / "street", build("csknet", len(classes), **TINY)
-    save_run(run, system, make_card(system, classes, "full-range", {}))
-    in_cache(monkeypatch, tmp_path / "cache", run)
+    run = on_scenes(tmp_path, monkeypatch, source)
     place, training = f"hf://me/street@{COMMIT}", ["--data", source, "--workers", "0", "--recipe.epochs", "1"]
     assert main(["info", place, "--size", "32x48"]) == 0
     theirs = capsys.readouterr().out

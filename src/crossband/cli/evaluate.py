@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.evaluate_fusion import evaluate_fusion, fusion_arguments
 from crossband.cli.launching import launch_arguments, launcher_of, score_on_ray
-from crossband.cli.runs import note_choice
+from crossband.cli.runs import check_usable, note_choice
 from crossband.cli.scoring import (
     check_classes,
     check_first,
@@ -130,7 +130,7 @@ def _take_old_spelling(options: Namespace) -> None:
 
 
 def _evaluate_labels(options: Namespace) -> None:
-    from crossband.hub import is_remote, run_folder
+    from crossband.hub import is_remote
 
     run = _only_run(options)
     if (is_remote(run) or Path(run).is_file()) and not options.out:
@@ -143,11 +143,10 @@ def _evaluate_labels(options: Namespace) -> None:
     from crossband.loading import load
     from crossband.pairs.opening import open_pairs
     from crossband.report import evaluation_text, write_evaluation
-    from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
     expects: dict[Bands, int] = {}
-    card = None if is_exported(Path(run)) else check_run(run_folder(run))
+    card = check_usable(run)
     if card is not None:
         supported = [bands for bands in BAND_COMBINATIONS if bands in card.bands]
         wanted = combinations(supported, first.bands) if options.bands == "all" else [options.bands]

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.launching import launch_arguments, launcher_of, predict_on_ray
 from crossband.cli.requests import pair_arguments, requested
-from crossband.cli.runs import note_choice
+from crossband.cli.runs import check_usable, note_choice
 from crossband.cli.using import (
     batch_arguments,
     by_bands,
@@ -95,11 +95,7 @@ def predict(options: Namespace) -> int:
 
 def _only_bands(run: str) -> Bands | None:
     """What a run takes that cannot take both bands, by its card; None of others and of exported files."""
-    from crossband.hub import run_folder
-    from crossband.run_card import check_run
-    from crossband.runtime.exported import is_exported
-
-    card = None if is_exported(Path(run)) else check_run(run_folder(run))
+    card = check_usable(run)
     if card is None or "both" in card.bands:
         return None
     return next(bands for bands in BAND_COMBINATIONS if bands in card.bands)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from jsonargparse import ArgumentParser, Namespace
 
+from crossband.cli.runs import check_usable
 from crossband.cli.scoring import check_classes, check_first, named_runs, pass_arguments
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
@@ -129,16 +130,14 @@ def robustness(options: Namespace) -> None:
 
 def _check_cards(runs: Iterable[str], options: Namespace) -> None:
     """Find a run that cannot be scored on these pairs before another one is, which takes hours."""
-    from crossband.hub import run_folder
     from crossband.pairs.opening import open_pairs
-    from crossband.run_card import check_run
     from crossband.runtime.exported import is_exported
 
     pairs = open_pairs(options.data, options.split)
     for run in runs:
         # The card of an exported file is read with its graph.
         if not is_exported(Path(run)):
-            _check_scored(run, check_run(run_folder(run)), pairs)
+            _check_scored(run, check_usable(run), pairs)
 
 
 def _check_scored(run: str, card: Card | None, pairs: Pairs) -> None:
