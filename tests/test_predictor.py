@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def test_arguments_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
     (name, value) = next(iter(given.items()))
     with pytest.raises(OptionError, match=f"{name} must be .*, not {value!r}"):
         load("average", device="cpu", **given)
+
+
+@pytest.mark.parametrize("name", ["load", "predict_files", "fuse_files"])
+def test_what_has_moved_is_found_under_its_old_name_with_a_word(name: str) -> None:
+    module = "crossband.loading" if name == "load" else "crossband.predicting"
+    with pytest.warns(DeprecationWarning, match=rf"{module}\.{name}"):
+        old = getattr(importlib.import_module("crossband.predictor"), name)
+    assert old is getattr(importlib.import_module(module), name)
 
 
 def test_no_band_at_all_and_devices_that_are_not_there(predictor: Predictor) -> None:
