@@ -6,8 +6,9 @@ PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run tr
 ``RUNS`` has under its name, which are those of `crossband train`, and is scored on the test split: on both
 bands, on infrared alone, and on infrared alone with recalibrated batch norms. What has a line is not run
 again, and what a run is taught by is trained first. Without the name of a run, the table is printed; with
-``--over infrared infrared-started``, what the runs that are named have over each of those, and for ``all`` in
-place of a set, what every run has over one on every set. One thread by default.
+``--over infrared infrared-started``, what the runs that are named have over each of those. For ``all`` in
+place of a set that is a table of every set, with the trainings of the other place (``other-place.csv``), and
+without the name of a run what every run has over one. One thread by default.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any, cast
@@ -27,7 +29,7 @@ from crossband.recalibration import recalibrate
 from crossband.systems.base import System
 from crossband.weights import git_revision
 from crossband.words import Bands
-from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
+from paired import BLOCKS, Scored, counts_of, interval, keep_counts, table_of_differences
 from small_runs import (
     CROP,
     MSRS_BOXES,
@@ -51,7 +53,8 @@ DATASETS = {
 }
 GIVEN = ("both", "infrared", "infrared, recalibrated")
 """What a network that runs on infrared alone, or on both bands, is scored on."""
-
+OTHER_PLACE = "other-place.csv"
+"""Beside the table of runs: points that runs had over others where a training ends otherwise (another CPU)."""
 
 OWN = {"infrared_norms": "own-statistics"}
 NORMALISED = {"distill_features_form": "normalised"}
@@ -159,21 +162,66 @@ def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
 
 
 def _overview_of(lines: Sequence[Mapping[str, str]], other: str) -> str:
-    scores: dict[str, dict[str, dict[int, float]]] = {}
-    for line in lines:
-        of_run = scores.setdefault(line["given"], {}).setdefault(line["run"], {})
-        of_run[int(line["seed"])] = float(line["mean_iou"])
-    there = [given for given in GIVEN if other in scores.get(given, {})]
+    given_there = {line["given"] for line in lines if line["run"] == other}
+    there = [given for given in GIVEN if given in given_there]
     rows = [["run", *there]]
     for run in RUNS:
         cells = []
         for given in there:
-            ours, theirs = scores[given].get(run, {}), scores[given][other]
-            gained = [100 * (ours[seed] - theirs[seed]) for seed in ours.keys() & theirs.keys()]
-            spread = f"{min(gained):+.1f} to {max(gained):+.1f}" if len(gained) > 1 else "one seed"
-            cells.append(f"{mean(gained):+.1f} ({spread})" if gained else "–")
+            points = points_over(lines, run, other, given)
+            spread = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "one seed"
+            cells.append(f"{mean(points):+.1f} ({spread})" if points else "–")
         if run != other and set(cells) != {"–"}:
             rows.append([run, *cells])
+    return _markdown(rows)
+
+
+def pooled(
+    lines: Sequence[Mapping[str, str]],
+    elsewhere: Sequence[Mapping[str, str]],
+    runs: Sequence[str],
+    others: Sequence[str],
+) -> str:
+    """Markdown: on every set, what each run has over each other one on infrared alone, in points.
+
+    The mean over the trainings of both places and its 95 % interval by the t distribution; a seed that was
+    trained in both counts as two. elsewhere: the lines of the other place, in points.
+    """
+    rows = [["set", "run", "over", "trainings", *GIVEN[1:]]]
+    for run, name, other in product(runs, DATASETS, others):
+        ours = [line for line in lines if line["set"] == name]
+        cells, trainings = [], 0
+        for given in GIVEN[1:]:
+            key = (name, run, other, given)
+            points = [
+                float(line["points"])
+                for line in elsewhere
+                if (line["set"], line["run"], line["over"], line["given"]) == key
+            ]
+            points += points_over(ours, run, other, given)
+            trainings = max(trainings, len(points))
+            cells.append(_with_interval(points))
+        if trainings:
+            rows.append([name, run, other, str(trainings), *cells])
+    return _markdown(rows)
+
+
+def points_over(lines: Sequence[Mapping[str, str]], run: str, other: str, given: str) -> list[float]:
+    """What a run has over another one that was given the same, in points, by the seeds that both have."""
+    scores = {
+        (line["run"], int(line["seed"])): float(line["mean_iou"]) for line in lines if line["given"] == given
+    }
+    seeds = sorted(seed for named, seed in scores if named == run and (other, seed) in scores)
+    return [100 * (scores[run, seed] - scores[other, seed]) for seed in seeds]
+
+
+def _with_interval(points: Sequence[float]) -> str:
+    ends = interval(points)
+    spread = "no interval" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
+    return f"{mean(points):+.1f} ({spread})" if points else "–"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
@@ -198,7 +246,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "dataset", choices=[*DATASETS, ALL], help="all: with --over, an overview of every set"
+        "dataset", choices=[*DATASETS, ALL], help="all: with --over, a table of every set"
     )
     parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     run_arguments(parser, "runs/infrared-alone")
@@ -206,13 +254,18 @@ def main() -> None:
         "--over", nargs="+", default=[], help="train nothing; print differences to these runs"
     )
     arguments = parser.parse_args()
+    lines = lines_of(arguments.out / "runs.csv")
     if arguments.dataset == ALL:
-        if len(arguments.over) != 1 or arguments.runs:
-            parser.error("all sets need one run, after --over, and no other")
-        print(overview(lines_of(arguments.out / "runs.csv"), *arguments.over))
+        if not arguments.over or len(arguments.over) > 1 and not arguments.runs:
+            parser.error("all sets need --over, with one run where none is named before it")
+        if arguments.runs:
+            elsewhere = lines_of(arguments.out / OTHER_PLACE)
+            print(pooled(lines, elsewhere, arguments.runs, arguments.over))
+        else:
+            print(overview(lines, *arguments.over))
         return
     if arguments.over or not arguments.runs:
-        lines = [line for line in lines_of(arguments.out / "runs.csv") if line["set"] == arguments.dataset]
+        lines = [line for line in lines if line["set"] == arguments.dataset]
         if arguments.over:
             found = scored(lines, arguments.out)
             block = BLOCKS.get(arguments.dataset, 1)

@@ -86,6 +86,24 @@ def test_an_overview_holds_every_run_against_one_on_every_set(
     ]
 
 
+@pytest.mark.parametrize("script", ["infrared_alone"], indirect=True)
+def test_trainings_of_both_places_are_pooled(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["cwfid,firm,0,infrared,0.62", "cwfid,infrared,0,infrared,0.61", "cwfid,firm,0,both,0.9"]
+    lines += ["cwfid,firm,5,infrared,0.9", "scenes,firm,0,infrared,0.5", "scenes,infrared,0,infrared,0.52"]
+    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    lines = ["cwfid,firm,infrared,infrared,0,+2.0", "cwfid,firm,infrared,infrared,1,+3.0"]
+    lines += ['cwfid,firm,infrared,"infrared, recalibrated",1,-1.0', "cwfid,alone,infrared,infrared,0,+9"]
+    (tmp_path / "other-place.csv").write_text("\n".join(["set,run,over,given,seed,points", *lines]) + "\n")
+    given = ["all", "firm", "--over", "infrared", "visible", "--out", tmp_path]
+    assert printed(script, given, monkeypatch, capsys)[2:] == [
+        # 1, 2 and 3 points: 2 -+ 4.3027 / sqrt(3).
+        "| cwfid | firm | infrared | 3 | +2.0 (-0.5 to +4.5) | -1.0 (no interval) |",
+        "| scenes | firm | infrared | 1 | -2.0 (no interval) | – |",
+    ]
+
+
 @pytest.mark.parametrize("script", ["thermal_streets"], indirect=True)
 def test_both_bands_are_held_against_what_a_plain_network_is_given(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
