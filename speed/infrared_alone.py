@@ -54,7 +54,7 @@ DATASETS = {
 GIVEN = ("both", "infrared", "infrared, recalibrated")
 """What a network that runs on infrared alone, or on both bands, is scored on."""
 OTHER_PLACE = "other-place.csv"
-"""Beside the table of runs: points that runs had over others where a training ends otherwise (another CPU)."""
+"""Beside the table of runs: points that runs had over others on another CPU, where they end otherwise."""
 
 OWN = {"infrared_norms": "own-statistics"}
 NORMALISED = {"distill_features_form": "normalised"}
@@ -256,7 +256,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = lines_of(arguments.out / "runs.csv")
     if arguments.dataset == ALL:
-        if not arguments.over or len(arguments.over) > 1 and not arguments.runs:
+        if not arguments.over or (len(arguments.over) > 1 and not arguments.runs):
             parser.error("all sets need --over, with one run where none is named before it")
         if arguments.runs:
             elsewhere = lines_of(arguments.out / OTHER_PLACE)

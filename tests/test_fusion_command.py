@@ -229,6 +229,14 @@ def test_runs_that_read_infrared_differently_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_named_twice_is_refused(
+    run: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused([*fusion(pairs, run, f"{run}/"), "--out", str(tmp_path / "out")], capsys)
+    assert line.startswith(f"{run} and {run}/ are one run; name each run or system once")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_does_not_fuse_is_refused(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

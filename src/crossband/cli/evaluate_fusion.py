@@ -69,6 +69,7 @@ def evaluate_fusion(options: Namespace) -> None:
     for name, plain in _OF_SYSTEMS.items():
         if not options.run and options[name] != plain:
             raise OptionError(f"--{name} is of a run or a system, and none is named: leave it out")
+    runs = named_runs(options.run)
     expects: dict[Bands, int] = {"both": len(check_first(options.run, options))}
 
     from crossband import evaluation as evaluations
@@ -79,7 +80,7 @@ def evaluate_fusion(options: Namespace) -> None:
 
     device = find_device(options.device)
     how = {"device": options.device, "runtime": runtime_asked(options), "expects": expects}
-    loaded = {name: load(run, **how) for name, run in named_runs(options.run).items()}
+    loaded = {name: load(run, **how) for name, run in runs.items()}
     trained = {name: predictor for name, predictor in loaded.items() if predictor.system.trained_by}
     rules = {name: predictor.card.infrared_scaling for name, predictor in trained.items()}
     scaling = _shared_scaling(rules, options.infrared_scaling)

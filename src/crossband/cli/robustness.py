@@ -70,8 +70,8 @@ def robustness(options: Namespace) -> None:
     if options.seed < 0:
         raise OptionError(f"--seed must be 0 or more, not {options.seed}")
     runs = named_runs(options.runs)
-    check_first(runs.values(), options)
-    _check_cards(runs.values(), options)
+    first = check_first(runs.values(), options, labels=True)
+    _check_cards(runs.values(), first)
     names = _corruptions(options.corruptions)
 
     from crossband.evaluation.robustness import assess, conditions
@@ -85,10 +85,14 @@ def robustness(options: Namespace) -> None:
 
     out = Path(options.out)
     found: dict[str, Robustness] = {}
+    opened = {str(first.scaling): first}
     with folder_lock(out):
         for name, run in runs.items():
             predictor = load(run, device=options.device, monitor=options.monitor)
-            pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
+            scaling = predictor.card.infrared_scaling
+            if scaling not in opened:
+                opened[scaling] = open_pairs(options.data, options.split, infrared_scaling=scaling)
+            pairs = opened[scaling]
             if is_exported(Path(run)):
                 _check_scored(run, predictor.card, pairs)
             if options.limit is not None and options.limit < len(pairs):
@@ -128,12 +132,10 @@ def robustness(options: Namespace) -> None:
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
 
 
-def _check_cards(runs: Iterable[str], options: Namespace) -> None:
+def _check_cards(runs: Iterable[str], pairs: Pairs) -> None:
     """Find a run that cannot be scored on these pairs before another one is, which takes hours."""
-    from crossband.pairs.opening import open_pairs
     from crossband.runtime.exported import is_exported
 
-    pairs = open_pairs(options.data, options.split)
     for run in runs:
         # The card of an exported file is read with its graph.
         if not is_exported(Path(run)):

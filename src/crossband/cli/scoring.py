@@ -33,31 +33,35 @@ def pass_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", type=str | None, help=DEVICE_HELP)
 
 
-def check_first(runs: Iterable[str], options: Namespace) -> Pairs:
+def check_first(runs: Iterable[str], options: Namespace, labels: bool = False) -> Pairs:
     """Find what is wrong with runs and pairs before PyTorch is loaded, which takes seconds.
 
-    Gives the pairs without their labels.
+    Gives the pairs, without their labels unless these are asked for.
     """
     from crossband.pairs.opening import open_pairs
 
     for run in runs:
         check_usable(run)
-    return open_pairs(options.data, options.split, labels=False)
+    return open_pairs(options.data, options.split, labels=labels)
 
 
 def named_runs(runs: list[str]) -> dict[str, str]:
     """Runs and systems by a name for the tables: the last part of a path, or all of it where that is shared.
 
-    Raises OptionError for one that is named twice.
+    Raises OptionError for one that is named twice, be it as ``run`` and ``run/``.
     """
+    first: dict[str, str] = {}
+    for run in runs:
+        place = str(Path(run).resolve()) if Path(run).exists() else run
+        if place in first:
+            other = first[place]
+            twice = f"{run} was named twice" if other == run else f"{other} and {run} are one run"
+            raise OptionError(f"{twice}; name each run or system once")
+        first[place] = run
     # Absolute, because "." and ".." have names too.
     names = {run: Path(run).resolve().name if Path(run).is_dir() else run for run in runs}
     last = Counter(names.values())
-    named = {name if last[name] == 1 else run: run for run, name in names.items()}
-    if len(named) < len(runs):
-        twice = next(run for run, times in Counter(runs).items() if times > 1)
-        raise OptionError(f"{twice} was named twice; name each run or system once")
-    return named
+    return {name if last[name] == 1 else run: run for run, name in names.items()}
 
 
 def seen(predictor: Predictor, pair: Pair, bands: Bands) -> np.ndarray:
