@@ -245,9 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "dataset", choices=[*DATASETS, ALL], help="all: with --over, a table of every set"
-    )
+    parser.add_argument("dataset", choices=[*DATASETS, ALL], help="all: with --over, a table of every set")
     parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     run_arguments(parser, "runs/infrared-alone")
     parser.add_argument(

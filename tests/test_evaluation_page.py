@@ -210,6 +210,25 @@ def test_one_page_over_several_runs(run: Path, capsys: pytest.CaptureFixture[str
     assert f"crossband evaluate {folder / 'one'} --data" not in html
 
 
+def test_tables_of_papers_and_their_runs_are_told_on_the_index(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for job, scored in (("a", True), ("b", False)):
+        folder = tmp_path / "papers" / "jobs" / job
+        (folder / "run").mkdir(parents=True)
+        shutil.copyfile(run / "card.json", folder / "run" / "card.json")
+        if scored:
+            (folder / "evaluation-a-infrared.json").write_text("{}")
+    for name in ("table-3.html", "table-3.csv", "notes.html"):
+        (tmp_path / "papers" / name).touch()
+    assert main(["report", str(tmp_path)]) == 0
+    capsys.readouterr()
+    html = (tmp_path / "index.html").read_text("utf-8")
+    assert re.findall(r'href="([^"#]+)"[^>]*>([^<]+)', html) == [("papers/table-3.html", "papers/table-3")]
+    assert "table of a paper" in html
+    assert re.findall(r"crossband evaluate (\S+)", html) == [f"{tmp_path}/papers/jobs/b/run"]
+
+
 def test_a_variant_is_named_beside_its_system(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,9 +31,10 @@ def report(options: Namespace) -> None:
     if not folder.is_dir():
         raise OptionError(f"{folder} is not a folder: name the one that holds the runs")
     from crossband.report.index_html import INDEX_NAME, find_results, index_page
+    from crossband.reproduce.folders import has_scores, tables_below
 
     with folder_lock(folder):
-        results = find_results(folder, options.protocol)
+        results = find_results(folder, options.protocol, tables=tables_below(folder), in_a_table=has_scores)
         index_page(folder, results, options.protocol).write(folder / INDEX_NAME)
     for path in results.damaged:
         print(f"note: {folder / path} holds no evaluation of ours; it is left out", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _OTHERS = {
     "robustness.html": "robustness",
     "report.html": "demo",
 }
+_TABLE = "table of a paper"
 _NONE = Interval(math.nan, math.nan, math.nan)
 
 
@@ -52,8 +53,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Results:
-    """What lies below a folder. others: pages of other kinds, by their place. unscored: runs without an
-    evaluation. damaged: files that should hold an evaluation and do not."""
+    """What lies below a folder. others: pages of other kinds, by place. unscored: runs that have neither
+    an evaluation nor scores in a table. damaged: files that should hold an evaluation and do not."""
 
     scored: Sequence[Scored]
     others: Mapping[Path, str]
@@ -61,10 +62,17 @@ class Results:
     damaged: Sequence[Path]
 
 
-def find_results(folder: Path, protocol: str = DEFAULT_PROTOCOL) -> Results:
+def find_results(
+    folder: Path,
+    protocol: str = DEFAULT_PROTOCOL,
+    *,
+    tables: Sequence[Path] = (),
+    in_a_table: Callable[[Path], bool] = lambda run: False,
+) -> Results:
     """Look through a folder, at any depth. Hidden folders are passed over.
 
-    protocol: whose mean IoU is told. Raises OptionError where there is neither a run nor a result.
+    protocol: whose mean IoU is told. tables: pages of tables of papers that lie there. in_a_table: whether
+    a run folder has its scores in such a one. Raises OptionError where there is neither a run nor a result.
     """
     scored, damaged = [], []
     for path in _below(folder, _EVALUATION):
@@ -77,6 +85,7 @@ def find_results(folder: Path, protocol: str = DEFAULT_PROTOCOL) -> Results:
     others = {
         path.relative_to(folder): kind for name, kind in _OTHERS.items() for path in _below(folder, name)
     }
+    others |= {path.relative_to(folder): _TABLE for path in _shown(folder, tables)}
     if not (scored or runs or others):
         raise OptionError(f"{folder} holds neither runs nor results: name the folder that they lie in")
     return Results(
@@ -85,7 +94,7 @@ def find_results(folder: Path, protocol: str = DEFAULT_PROTOCOL) -> Results:
         unscored=[
             run.relative_to(folder)
             for run in runs
-            if not any(place == run or run in place.parents for place in done)
+            if not (in_a_table(run) or any(place == run or run in place.parents for place in done))
         ],
         damaged=damaged,
     )
@@ -104,7 +113,7 @@ def index_page(folder: Path, results: Results, protocol: str = DEFAULT_PROTOCOL)
         page.table(
             ["page", "what"],
             [
-                [Cell(path.parent.as_posix(), link=path.as_posix()), kind]
+                [Cell(_place_of(path, kind), link=path.as_posix()), kind]
                 for path, kind in results.others.items()
             ],
             align="ll",
@@ -115,6 +124,11 @@ def index_page(folder: Path, results: Results, protocol: str = DEFAULT_PROTOCOL)
         for run in results.unscored:
             page.code(f"crossband evaluate {folder / run} --data SOURCE")
     return page
+
+
+def _place_of(page: Path, kind: str) -> str:
+    """Where a page lies: its folder, whose only page of the kind it is, but for tables of papers."""
+    return (page.with_suffix("") if kind == _TABLE else page.parent).as_posix()
 
 
 def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
@@ -158,7 +172,11 @@ def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
 
 def _below(folder: Path, name: str) -> Iterator[Path]:
     """Files of a name at any depth, sorted, hidden folders left out."""
-    for path in sorted(folder.rglob(name)):
+    return _shown(folder, sorted(folder.rglob(name)))
+
+
+def _shown(folder: Path, paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
 

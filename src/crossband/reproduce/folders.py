@@ -11,12 +11,13 @@ from crossband.errors import OptionError, first_line
 from crossband.locks import holder_of
 from crossband.reproduce.jobs import Job, Scoring
 
+_JOBS = "jobs"
 State = Literal["finished", "running", "interrupted", "to do"]
 
 
 def folder_of(out: Path, job: Job | str) -> Path:
     """The folder of a job, or of its name."""
-    return out / "jobs" / (job if isinstance(job, str) else job.name)
+    return out / _JOBS / (job if isinstance(job, str) else job.name)
 
 
 def run_of(out: Path, job: Job | str) -> Path:
@@ -27,6 +28,20 @@ def run_of(out: Path, job: Job | str) -> Path:
 def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
     """The file with the scores of a test."""
     return folder_of(out, job) / f"evaluation-{test.name}.json"
+
+
+def has_scores(run: Path) -> bool:
+    """Whether a run folder is that of a job of which a test is scored."""
+    job = run.resolve().parent
+    is_job = job.parent.name == _JOBS and run.resolve() == run_of(job.parent.parent, job.name)
+    return is_job and any(job.glob("evaluation-*.json"))
+
+
+def tables_below(folder: Path) -> list[Path]:
+    """The pages of tables of papers, sorted: those that lie, as CSV too, where jobs do."""
+    outs = [jobs.parent for jobs in folder.rglob(_JOBS) if jobs.is_dir()]
+    pages = {page for out in outs for page in out.glob("*.html") if page.with_suffix(".csv").is_file()}
+    return sorted(pages)
 
 
 def counts_of(out: Path, job: Job | str, test: Scoring) -> Path:
