@@ -11,13 +11,12 @@ from PIL import Image
 
 from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.decoding import Stored, upright
+from crossband.pairs.first_time import is_first_time
 from crossband.pairs.image_files import errors_named
 from crossband.pairs.radiometric import Alignment, Radiometric
 
 _LEAST_SHARE = 0.5
 """Of the measurement, what the visible image has to show; a file that says less is damaged."""
-
-_folders_told_of: set[Path] = set()
 
 
 def embedded_visible(path: Path, found: Radiometric) -> Stored:
@@ -82,9 +81,8 @@ def _laid_over(
 
 
 def _tell(path: Path) -> None:
-    if path.parent in _folders_told_of:
+    if not is_first_time("alignment", path.parent):
         return
-    _folders_told_of.add(path.parent)
     warnings.warn(
         f"{path}: its visible image is laid over its measurement as the camera was set, which holds at one "
         "distance; `crossband align --check` tells by how much it is off, here and for further files of this "

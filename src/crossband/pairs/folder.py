@@ -17,6 +17,7 @@ from crossband.pairs.auto_scaling import resolve_scaling
 from crossband.pairs.base import IGNORE_COLOUR, Classes, PairFiles
 from crossband.pairs.false_colour import REFUSE
 from crossband.pairs.file_pairs import FilePairs
+from crossband.pairs.first_time import is_first_time
 from crossband.pairs.matching import Matching, find_images, is_pattern, pair_by_time, pair_up
 from crossband.pairs.reading import read_label
 from crossband.pairs.registration import Registration
@@ -32,7 +33,6 @@ CLASSES_NAME = "classes.yaml"
 """What names the classes, beside pairs (`read_classes`)."""
 
 _PLAIN = Arrangement()
-_folders_told_of: set[Path] = set()
 _LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
 _CONDITION_OF_LETTER = {"D": "day", "N": "night"}
@@ -88,8 +88,7 @@ class FolderPairs(FilePairs):
             self.classes = classes or _folder_classes(root, arrangement)
         undeclared = self.classes is not None and classes is None
         self.overlooked = [*_folders_beside(folder, labels, arrangement), *_classes_above(root, undeclared)]
-        if self.overlooked and folder not in _folders_told_of:
-            _folders_told_of.add(folder)
+        if self.overlooked and is_first_time("overlooked folders", folder):
             for told in self.overlooked:
                 warnings.warn("; ".join(told), CrossbandWarning, stacklevel=3)
 

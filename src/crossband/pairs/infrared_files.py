@@ -7,10 +7,9 @@ from pathlib import Path
 
 from crossband.errors import CrossbandWarning, PairError
 from crossband.pairs.decoding import Stored, decode, upright
+from crossband.pairs.first_time import is_first_time
 from crossband.pairs.image_files import errors_named
 from crossband.pairs.radiometric import Conditions, Radiometric, read_radiometric
-
-_folders_told_of: set[Path] = set()
 
 
 def decode_infrared(path: Path, degrees: Conditions | None = None) -> Stored:
@@ -47,9 +46,8 @@ def measurement(path: Path, found: Radiometric, degrees: Conditions | None = Non
 
 
 def _tell(path: Path, found: Radiometric) -> None:
-    if path.parent in _folders_told_of or path.suffix.lower() == ".fff":
+    if path.suffix.lower() == ".fff" or not is_first_time("measurement", path.parent):
         return
-    _folders_told_of.add(path.parent)
     warnings.warn(
         f"{path}: a radiometric file ({found.maker}); its 16-bit thermal plane is read as infrared, not the "
         "picture that it shows, here and for further files of this folder",
