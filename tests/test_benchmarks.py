@@ -95,6 +95,28 @@ def test_splits_can_be_joined_with_plus(tmp_path: Path) -> None:
         BenchmarkPairs(BENCHMARKS["mfnet"], tmp_path, "train+dev")
 
 
+@pytest.mark.parametrize(
+    ("joined", "told"),
+    [
+        ("test+test_day", r"splits test and test_day have 2 names in common, such as '00006D'"),
+        ("train+val+train", r"splits train and train have 3 names in common, such as '00001D'"),
+    ],
+)
+def test_splits_that_share_pairs_cannot_be_joined(joined: str, told: str, tmp_path: Path) -> None:
+    """Their pairs would be counted twice, under a name that two of them have."""
+    fake_trees.mfnet_original(tmp_path)
+    with pytest.raises(OptionError, match=told):
+        BenchmarkPairs(BENCHMARKS["mfnet"], tmp_path, joined)
+
+
+def test_splits_that_share_a_video_cannot_be_joined(tmp_path: Path) -> None:
+    fake_trees.mvseg(tmp_path)
+    with pytest.raises(
+        OptionError, match=r"splits test and test_night have 1 name in common, such as 'Night_2'"
+    ):
+        BenchmarkPairs(BENCHMARKS["mvseg"], tmp_path, "test+test_night")
+
+
 def test_main_splits_hold_every_pair_once(tmp_path: Path) -> None:
     fake_trees.mfnet_original(tmp_path / "original")
     assert open_tree(BENCHMARKS["mfnet"], tmp_path / "original").main_splits() == ["train", "val", "test"]

@@ -13,6 +13,7 @@ from crossband.pairs.base import PairFiles
 from crossband.pairs.benchmarks.declaration import Benchmark, Layout
 from crossband.pairs.image_files import IMAGE_SUFFIXES, mend_of
 from crossband.pairs.names import checked_name
+from crossband.text import counted
 
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -112,7 +113,8 @@ class Tree:
     def listing(self, split: str) -> Listing:
         """The pairs of a split. ``train+val`` joins splits, unless the tree has a list of that name.
 
-        Raises OptionError, naming the splits that are there, for one that is not.
+        Raises OptionError, naming the splits that are there, for one that is not, and for splits with pairs
+        in common, which would count twice.
         """
         present = self.splits()
         parts = [split] if split in present else split.split("+")
@@ -121,6 +123,7 @@ class Tree:
                 f"{self.benchmark.key} at {self.root} has no split {quoted(split)}; "
                 f"it has: {', '.join(present)}"
             )
+        self._check_apart(parts)
         files: list[PairFiles] = []
         gaps: list[Gap] = []
         paths: set[Path] = set()
@@ -145,6 +148,20 @@ class Tree:
             skipped=tuple(name for part in entries for name in part.skipped),
             paths=frozenset(paths),
         )
+
+    def _check_apart(self, parts: list[str]) -> None:
+        """Raise OptionError for splits to be joined that have a name, or a video, in common."""
+        place: dict[str, str] = {}
+        for part in parts:
+            names = self._read_entries(part).names
+            shared = [name for name in names if name in place]
+            if shared:
+                raise OptionError(
+                    f"{self.benchmark.key} at {self.root}: splits {place[shared[0]]} and {part} have "
+                    f"{counted(len(shared), 'name')} in common, such as {quoted(shared[0])}, whose pairs "
+                    "would count twice; join splits that have none"
+                )
+            place.update(dict.fromkeys(names, part))
 
     def unused_files(self, used: frozenset[Path]) -> list[Path]:
         """Files in the folders that the layout reads, which are not among ``used`` and not to be skipped."""
