@@ -350,6 +350,14 @@ def test_pairs_that_cannot_be_scored_are_one_clear_line(pairs):
         evaluate_fusion({"a": Blend()}, ArrayPairs([]))
 
 
+def test_of_a_batch_the_pair_is_named_that_one_camera_saw_in_part(pairs):
+    seen = np.ones(SIZES[4], bool)
+    seen[:2] = False
+    pairs.pairs[4] = replace(pairs.pairs[4], valid=seen)
+    with pytest.raises(OptionError, match="pair 'p4' has pixels that only one camera of the rig saw"):
+        evaluate_fusion({"a": Blend()}, pairs, batch_size=5)
+
+
 def _remove(folder):
     (folder / "p0.png").unlink()
     (folder / "p2.bmp").unlink()

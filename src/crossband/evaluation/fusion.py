@@ -270,13 +270,15 @@ def _check_seen(batch: Batch) -> None:
     """Raises OptionError where only one camera of a rig saw a part of an image: metrics would score its
     edges.
     """
-    if batch.valid is not None and not bool(batch.valid.all()):
-        raise OptionError(
-            f"pair {batch.names[0]!r} has pixels that only one camera of the rig saw, which no metric of "
-            f"fused "
-            "pictures can leave out; score in the frame of the camera that sees less (--frame infrared, "
-            "mostly)"
-        )
+    if batch.valid is None:
+        return
+    for name, seen in zip(batch.names, batch.valid, strict=True):
+        if not bool(seen.all()):
+            raise OptionError(
+                f"pair {name!r} has pixels that only one camera of the rig saw, which no metric of fused "
+                "pictures can leave out; score in the frame of the camera that sees less (--frame infrared, "
+                "mostly)"
+            )
 
 
 def _present(image: Tensor | None) -> Tensor:
