@@ -22,7 +22,7 @@ from crossband.errors import OptionError, WeightsError
 from crossband.evaluation import evaluate
 from crossband.evaluation.robustness import assess, conditions
 from crossband.loading import load
-from crossband.pairs.base import Pair, Pairs
+from crossband.pairs.base import Pair, Pairs, PairView
 from crossband.pairs.image_statistics import SMALLEST, pair_statistics
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_image
@@ -38,6 +38,7 @@ from crossband.training.engine import train
 from crossband.training.monitor_fitting import UNMATCHED, Answers, fit
 from crossband.training.monitoring import answer
 from crossband.weights import make_card, save_run
+from crossband.words import IGNORE_INDEX, Band, Fault
 from tiny_runs import tiny_options
 from tiny_systems import TINY, build
 
@@ -514,6 +515,59 @@ def test_what_is_left_out_is_counted(watching: Predictor, tmp_path: Path) -> Non
     assert first.endswith(",0,2")
     write_progress(tmp_path / "x.json", told)
     assert read_robustness(tmp_path / "x.json") == told
+
+
+class PartlySeen(PairView):
+    """Pairs whose left half only one camera of a rig saw."""
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = super().__getitem__(index)
+        valid = np.ones(pair.size, bool)
+        valid[:, : pair.size[1] // 2] = False
+        assert pair.label is not None
+        return replace(pair, label=np.where(valid, pair.label, np.uint8(IGNORE_INDEX)), valid=valid)
+
+
+class Asked(PairMonitor):
+    """A monitor that keeps what it is asked about, and finds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(hand_made("infrared"))
+        self.answers: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def in_answer(self, visible: Any, infrared: Any, labels: Any, confidence: Any) -> dict[Band, Fault]:
+        self.answers.append((labels.copy(), confidence.copy()))
+        return {}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_monitor_is_asked_alike_where_scores_are_made_and_where_answers_are(
+    run: Path, batch_size: int
+) -> None:
+    """Of a rig's pair it never sees what the run makes of pixels that only one camera saw."""
+    predictor, pairs = load(run, device="cpu"), PartlySeen(open_pairs(DATA, "test"))
+    scoring = Asked()
+    evaluate(predictor.system, pairs, bands=["both"], monitor=scoring, batch_size=batch_size)
+    predictor.monitor = answering = Asked()
+    for pair in pairs:
+        predictor.predict(pair)
+    assert len(scoring.answers) == len(answering.answers) == len(pairs)
+    for (labels, sure), (expected, as_sure) in zip(scoring.answers, answering.answers, strict=True):
+        assert (labels[:, :32] == IGNORE_INDEX).all()
+        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_allclose(sure, as_sure, atol=1e-5)
+
+
+def test_a_monitor_learns_from_answers_as_it_will_see_them(run: Path) -> None:
+    predictor, pairs = load(run, device="cpu"), PartlySeen(open_pairs(DATA, "test"))
+    assert pairs.classes is not None
+    found = answer(predictor.system, pairs, pictures=8)
+    seen = predictor.predict(pairs[0])
+    assert seen.labels is not None
+    assert seen.confidence is not None
+    told = answer_statistics(seen.labels, seen.confidence, len(pairs.classes))
+    whole = dict(zip(found.names, found.statistics[0], strict=True))
+    assert {name: whole[name] for name in told} == pytest.approx(told, abs=1e-5)
 
 
 def test_a_switch_waits_for_faults_that_follow_each_other() -> None:

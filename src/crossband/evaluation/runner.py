@@ -31,7 +31,7 @@ from crossband.pairs.loading import evaluation_loader
 from crossband.runtime.answer import Answer
 from crossband.runtime.exported import Exported
 from crossband.systems.base import System
-from crossband.words import BANDS, Band, Bands, Precision, Support
+from crossband.words import BANDS, IGNORE_INDEX, Band, Bands, Precision, Support
 
 
 def evaluate(
@@ -193,8 +193,13 @@ def _watched(
     asked = monitor.trained is not None and bands == "both"
     judged = [place for place, found in enumerate(faults) if asked and not found]
     for place in judged:
-        answer = ids[place].to(torch.uint8).cpu().numpy(), confidence[place].cpu().numpy()
-        left[place] = bands_left(bands, monitor.in_answer(*images[place], *answer), system.supports)
+        labels, sure = ids[place].to(torch.uint8).cpu().numpy(), confidence[place].cpu().numpy()
+        if batch.valid is not None:
+            # As in the answer of a predictor, which is what the monitor sees elsewhere.
+            unseen = ~batch.valid[place].cpu().numpy()
+            labels[unseen], sure[unseen] = IGNORE_INDEX, 0
+        found = monitor.in_answer(*images[place], labels, sure)
+        left[place] = bands_left(bands, found, system.supports)
         if left[place] != bands:
             ids[place] = _predict(system, batch.at([place]), left[place], classes)[0][0]
     return ids, left

@@ -31,7 +31,7 @@ from crossband.pairs.match_statistics import match_statistics
 from crossband.systems.base import System
 from crossband.training.monitor_fitting import UNMATCHED, Answers, fit
 from crossband.training.options import TrainOptions
-from crossband.words import BANDS, Bands
+from crossband.words import BANDS, IGNORE_INDEX, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
@@ -189,8 +189,11 @@ class _Seen:
             likeliest, ids = logits[0].float().softmax(dim=0).max(dim=0)
             counted.append(confusion_matrix(ids, label, classes).cpu())
             if bands == "both":
-                answer = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
-                statistics |= answer_statistics(*answer, classes)
+                labels, confidence = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
+                if pair.valid is not None:
+                    # As in the answer of a predictor, which is what the monitor will see.
+                    labels[~pair.valid], confidence[~pair.valid] = IGNORE_INDEX, 0
+                statistics |= answer_statistics(labels, confidence, classes)
         return cls(statistics, torch.stack(counted), match_statistics(pair.visible, pair.infrared))
 
 
