@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.loading import load
-from crossband.pairs.base import Classes
+from crossband.pairs.base import Classes, Listed, Pair, PairView
+from crossband.pairs.opening import open_pairs
 from crossband.pictures import stretched
+from crossband.predicting import fuse_files
 from crossband.systems import list_systems, system_class
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, tiny
@@ -171,6 +174,31 @@ def test_a_picture_is_stretched_only_if_asked(tmp_path: Path) -> None:
     assert 80 < plain.min() < plain.max() < 150
     assert (wide.min(), wide.max()) == (0, 255)
     assert np.array_equal(wide, stretched(plain))
+
+
+class PartlySeen(PairView):
+    """Pairs whose outer columns only one camera saw, where the visible image is black and white."""
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = super().__getitem__(index)
+        assert pair.visible is not None
+        assert pair.infrared is not None
+        valid = np.ones(pair.size, bool)
+        valid[:, :4] = valid[:, -4:] = False
+        visible, infrared = 0.4 + 0.1 * pair.visible, 0.4 + 0.1 * pair.infrared
+        visible[:, :4], visible[:, -4:] = 0, 1
+        return replace(pair, visible=visible, infrared=infrared, valid=valid)
+
+
+def test_a_picture_is_stretched_by_what_is_shown_of_it(tmp_path: Path) -> None:
+    pairs = PartlySeen(open_pairs("scenes,test=1,size=32x48", "test"))
+    pair = pairs[0]
+    assert pair.valid is not None
+    fuse_files(load("average", device="cpu"), [Listed("a", pairs, 0)], tmp_path, stretch=True)
+    *colours, opacity = np.moveaxis(np.asarray(Image.open(tmp_path / "a.png")), 2, 0)
+    np.testing.assert_array_equal(opacity > 0, pair.valid)
+    shown = np.stack(colours)[:, pair.valid]
+    assert (shown.min(), shown.max()) == (0, 255)
 
 
 def test_a_single_band_is_written_as_it_is_and_called_a_fallback(

@@ -30,13 +30,15 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def stretched(picture: np.ndarray) -> np.ndarray:
+def stretched(picture: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     """A uint8 picture whose smallest and largest value, over all channels together, become 0 and 255.
 
     One factor for all channels keeps the colours' proportions. A constant picture stays as it is.
+    seen: bool (H, W), the pixels whose values count in a picture (H, W, C); the others are clipped. None
+        counts all of them.
     """
-    low, high = int(picture.min()), int(picture.max())
-    if low == high:
+    counted = picture if seen is None else picture[seen]
+    if counted.size == 0 or (low := int(counted.min())) == (high := int(counted.max())):
         return picture
     return to_uint8((picture.astype(np.float32) - low) / (high - low))
 

@@ -147,7 +147,7 @@ def fuse_files(
 
     def write(result: Prediction) -> None:
         assert result.fused is not None
-        fused = stretched(result.fused) if stretch else result.fused
+        fused = stretched(result.fused, result.pair.valid) if stretch else result.fused
         write_image(place_of(out, result.pair.name, ".png"), _shown(result, fused))
 
     return _run(
