@@ -181,6 +181,19 @@ def test_ignore_index_may_be_a_class_id() -> None:
     assert confusion.tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
+@pytest.mark.parametrize(("ignore_index", "same_byte"), [(-100, 156), (-1, 255)])
+def test_an_ignore_index_beyond_a_labels_type_ignores_none_of_its_ids(
+    ignore_index: int, same_byte: int
+) -> None:
+    """-100 is what PyTorch's losses ignore, and in 8 bits it is 156: that class is still counted."""
+    label = torch.tensor([same_byte, 0], dtype=torch.uint8)
+    confusion = confusion_matrix(label, label, 256, ignore_index=ignore_index)
+    assert confusion[same_byte, same_byte] == 1
+    assert confusion.sum() == 2
+    with pytest.raises(ValueError, match=f"the label holds id {same_byte}, but with 3 classes"):
+        confusion_matrix(torch.zeros(2, dtype=torch.uint8), label, 3, ignore_index=ignore_index)
+
+
 def test_wrong_arguments_are_named() -> None:
     ids = torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"label holds id 3.*0\.\.2"):

@@ -146,7 +146,8 @@ def confusion_matrix(
             f"prediction and label must have the same shape, "
             f"not {tuple(prediction.shape)} and {tuple(label.shape)}"
         )
-    counted = label != ignore_index
+    # Widened first: a type of few bits would take an ignore_index beyond it for one of its own ids.
+    counted = label.long() != ignore_index
     truth = _counted_ids(label, counted, "label", classes)
     guess = _counted_ids(prediction, counted, "prediction", classes)
     return torch.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes)
