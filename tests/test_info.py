@@ -32,6 +32,15 @@ def test_flops_are_those_of_pytorchs_counter_on_the_plain_network() -> None:
     assert count_flops(system, "visible", (49, 81)) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("size", [(64, 96), (128, 160)])
+def test_a_frozen_part_is_still_frozen_when_flops_were_counted(size: tuple[int, int]) -> None:
+    system = tiny("deeplabv3plus").train()
+    system.network.encoder.eval()
+    modes = [module.training for module in system.modules()]
+    count_flops(system, "visible", size)
+    assert [module.training for module in system.modules()] == modes
+
+
 def test_a_multiply_add_is_two_operations() -> None:
     system = tiny("deeplabv3plus")
 

@@ -82,7 +82,9 @@ def test_several_batches_are_averaged() -> None:
 def test_the_system_is_left_as_it_was_and_weights_are_copied() -> None:
     system = trained()
     before = {key: value.clone() for key, value in system.state_dict().items()}
+    random_state = torch.get_rng_state()
     alone = recalibrate(system, PAIRS, batch_size=2)
+    assert torch.equal(torch.get_rng_state(), random_state)
     after = system.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
     assert not system.training

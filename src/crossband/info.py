@@ -33,8 +33,8 @@ _TRACED_FROM = 128 * 128
 def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """Floating-point operations of one pair of (height, width), a multiply-add counting as two.
 
-    Counts convolutions and matrix products, those of attention among them; the system is left in the mode it
-    was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
+    Counts convolutions and matrix products, those of attention among them; every module is left in the mode
+    it was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
     count is the same.
     """
     if size[0] * size[1] >= _TRACED_FROM:
@@ -84,7 +84,7 @@ class _WhatIsCounted(TorchFunctionMode):
 def _counted(
     system: System, bands: Bands, size: tuple[int, int], run: Callable[[Tensor | None, Tensor | None], object]
 ) -> int:
-    training = system.training
+    modes = {module: module.training for module in system.modules()}
     visible = None if bands == "infrared" else torch.zeros(1, 3, *size)
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
     system.eval()
@@ -92,7 +92,8 @@ def _counted(
         with FlopCounterMode(display=False) as counter, _WhatIsCounted():
             run(visible, infrared)
     finally:
-        system.train(training)
+        for module, training in modes.items():
+            module.training = training
     return counter.get_total_flops()
 
 

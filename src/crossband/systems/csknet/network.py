@@ -341,8 +341,12 @@ class CSKNet(System):
         )
 
     def infrared_system(self) -> DeepLabV3Plus:
-        """The infrared branch as a DeepLabV3+ of its own, with a copy of its weights."""
-        alone = self.baseline("infrared")
+        """The infrared branch as a DeepLabV3+ of its own, with a copy of its weights.
+
+        PyTorch's random state stays as it is.
+        """
+        with torch.random.fork_rng(devices=[]):
+            alone = self.baseline("infrared")
         copy_folded(self.infrared, alone.network)
         return alone.train(self.training)
 
