@@ -273,6 +273,40 @@ class InfraredOnly(BrightnessSystem):
     supports = {"infrared": "designed"}  # noqa: RUF012
 
 
+class HeldSystem:
+    """What a predictor is to an evaluation."""
+
+    def __init__(self):
+        self.system = BrightnessSystem()
+
+
+@pytest.mark.parametrize("device", ["nowhere", "meta"])
+def test_a_device_that_is_not_there_leaves_a_system_as_it_was(drawn, device):
+    pairs, _ = drawn
+    system = BrightnessSystem().train()
+    with pytest.raises(OptionError, match=f"cannot compute on device {device}"):
+        evaluate(system, pairs, bands=["both"], device=device)
+    assert all(module.training for module in system.modules())
+    assert pairs.reads == []
+
+
+def test_a_system_that_cannot_be_moved_is_left_as_it_was(drawn, monkeypatch):
+    system = BrightnessSystem().train()
+    home, asked = system.to, []
+
+    def full(device):
+        asked.append(device)
+        if len(asked) == 1:
+            raise RuntimeError("out of memory")
+        return home(device)
+
+    monkeypatch.setattr(system, "to", full)
+    modes = [module.training for module in system.modules()]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate(system, drawn[0], bands=["both"])
+    assert [module.training for module in system.modules()] == modes
+
+
 def test_requests_that_cannot_be_served_are_one_clear_line(drawn):
     pairs, _ = drawn
     unlabelled = ArrayPairs([*pairs.pairs[:1], replace(pairs.pairs[1], label=None)])
@@ -294,6 +328,15 @@ def test_requests_that_cannot_be_served_are_one_clear_line(drawn):
         (BrightnessSystem(), pairs, {"bands": []}, OptionError, "no band combination"),
         (BrightnessSystem(), pairs, {"by": "weather"}, OptionError, "'weather'"),
         (BrightnessSystem(), pairs, {"precision": "int8"}, OptionError, "unknown precision 'int8'"),
+        (BrightnessSystem(), pairs, {"bands": "both"}, OptionError, r"in a list, such as \['both'\], not"),
+        (BrightnessSystem(), pairs, {"device": "nowhere"}, OptionError, "cannot compute on device nowhere"),
+        (
+            HeldSystem(),
+            pairs,
+            {},
+            OptionError,
+            r"system is a HeldSystem: give .* `crossband.load\(run\).system`",
+        ),
     ]
     for system, data, options, error, message in cases:
         with pytest.raises(error, match=message) as caught:

@@ -160,7 +160,7 @@ def test_names_that_do_not_exist_are_refused(trio: tuple[Tensor, Tensor, Tensor]
         ({"metrics": ["EN", "Nabf"]}, "has no metrics 'Nabf'"),
         ({"convention": "cddfuse", "metrics": ["FMI"]}, "convention cddfuse has no metrics 'FMI'"),
         ({"metrics": []}, "name some of"),
-        ({"metrics": "EN"}, "name some of"),
+        ({"metrics": "EN"}, "names in a list"),
         ({"precision": "half"}, "unknown precision 'half'"),
     ):
         with pytest.raises(OptionError, match=message):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crossband.card_words import system_words
 from crossband.deprecation import renamed_keyword
-from crossband.devices import autocast
+from crossband.devices import autocast, find_device
 from crossband.errors import BandError, OptionError, PairError
 from crossband.evaluation.fusion_result import FusedMethod, FusionEvaluation, FusionExample
 from crossband.evaluation.passing import (
@@ -110,10 +110,14 @@ def evaluate_fusion(
     progress: called with (pairs done, pairs in all) after every batch.
 
     Raises BandError if the pairs lack a band or a system cannot run on both, PairError for a folder whose
-    pictures are not those of the pairs, OptionError for a system that does not fuse or gives NaN, and for
-    names that do not exist.
+    pictures are not those of the pairs, OptionError for a system that does not fuse or gives NaN, for names
+    and devices that do not exist, and for methods without names.
     """
     check_pass(pairs, by, precision)
+    if not isinstance(methods, Mapping):
+        raise OptionError(
+            f"methods is a {type(methods).__name__}: give each by a name, as {{'mine': system}}"
+        )
     if not methods:
         raise OptionError("nothing to score: name a run, a system that fuses, or a folder of fused pictures")
     if set(pairs.bands) != set(BANDS):
@@ -121,6 +125,7 @@ def evaluate_fusion(
             f"{pairs.source} has only {' and '.join(pairs.bands)} images, but fused pictures are scored "
             "against both bands"
         )
+    device = find_device(device)
     if bands_alone:
         methods = {**methods, **{name: band for name, band in BANDS_ALONE.items() if name not in methods}}
     names = [pairs.name(index) for index in range(len(pairs))]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from crossband.devices import find_device
 from crossband.errors import OptionError, PairError
 from crossband.evaluation.result import ALL
 from crossband.pairs.base import Pairs
@@ -68,16 +69,18 @@ def check_pass(pairs: Pairs, by: str | None, precision: str) -> None:
 def ready(system: System | Exported, device: str | torch.device) -> Iterator[None]:
     """The system on the device and in eval mode; afterwards every module is as it was.
 
-    An exported one is ready as it is, on the device that it was opened for.
+    An exported one is ready as it is, on the device that it was opened for. Raises OptionError for a device
+    that is not there.
     """
+    there = find_device(device)
     if isinstance(system, Exported):
         yield
         return
     modes = {module: module.training for module in system.modules()}
     tensor = next(chain(system.parameters(), system.buffers()), None)
-    home = tensor.device if tensor is not None else device
-    system.eval().to(device)
+    home = tensor.device if tensor is not None else there
     try:
+        system.eval().to(there)
         yield
     finally:
         system.to(home)

@@ -67,8 +67,15 @@ def evaluate(
     The provenance of what comes back names the system's variant, where it has one: tables and pages tell it.
 
     Raises BandError if the system or the pairs cannot serve a combination, PairError for pairs without
-    labels, OptionError for a system without logits, with another number of classes or whose logits are NaN.
+    labels, OptionError for a system without logits, with another number of classes or whose logits are NaN,
+    for a device that is not there, and for what is no system or no list of combinations.
     """
+    if not isinstance(system, System | Exported):
+        raise OptionError(
+            f"system is a {type(system).__name__}: give a system, such as `crossband.load(run).system`"
+        )
+    if isinstance(bands, str):
+        raise OptionError(f"bands are combinations in a list, such as [{bands!r}], not {bands!r} alone")
     supports = {name: system.check_bands(name) for name in bands}
     check_exported(system, precision)
     classes = _check_request(pairs, supports, by, precision)

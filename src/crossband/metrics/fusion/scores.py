@@ -177,8 +177,10 @@ def _selected(convention: str, metrics: Sequence[str] | None) -> tuple[Conventio
     chosen = CONVENTIONS[convention]
     if metrics is None:
         return chosen, list(chosen.metrics)
+    if isinstance(metrics, str):
+        raise OptionError(f"metrics are names in a list, such as [{metrics!r}], not {metrics!r} alone")
     unknown = [name for name in metrics if name not in chosen.metrics]
-    if unknown or not metrics or isinstance(metrics, str):
+    if unknown or not metrics:
         what = ", ".join(map(repr, unknown)) if unknown else repr(metrics)
         raise OptionError(
             f"convention {convention} has no metrics {what}: name some of {', '.join(chosen.metrics)}"
