@@ -344,6 +344,13 @@ def test_requests_that_cannot_be_served_are_one_clear_line(drawn):
         assert "\n" not in str(caught.value)
 
 
+def test_a_compiled_system_is_scored_as_it_is(drawn):
+    system = BrightnessSystem()
+    compiled = evaluate(torch.compile(system, backend="eager"), drawn[0], bands=["both"])
+    plain = evaluate(system, drawn[0], bands=["both"])
+    assert torch.equal(compiled.results["both"].confusion, plain.results["both"].confusion)
+
+
 def test_bands_are_checked_before_anything_is_read(drawn):
     pairs, _ = drawn
     with pytest.raises(BandError):
