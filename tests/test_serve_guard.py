@@ -19,6 +19,7 @@ def asked(
     body: bytes = b"",
     kind: str = "application/json",
     pieces: int = 1,
+    host: str = "here:1",
 ) -> tuple[int, dict[str, str], bytes]:
     """What a guarded application answers: status, headers, body. pieces: that the body comes in."""
     step = max(-(-len(body) // pieces), 1)
@@ -32,7 +33,7 @@ def asked(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", kind.encode()), (b"accept-encoding", b"br"), (b"host", b"here:1")]
+    headers = [(b"content-type", kind.encode()), (b"accept-encoding", b"br"), (b"host", host.encode())]
     scope = {"type": "http", "path": path, "raw_path": path.encode(), "headers": headers}
     asyncio.run(Guard(app, FOLDER, 100)(scope, receive, send))
     headers_sent = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -83,6 +84,13 @@ def test_a_page_keeps_no_address_of_another_host() -> None:
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
+
+
+@pytest.mark.parametrize("host", ["localhost:7860", "192.168.0.7", "street-server.local"])
+def test_a_page_keeps_its_own_address_and_nothing_of_others(host: str) -> None:
+    page = f'"root":"http://{host}"; content="https://fonts.elsewhere.org/css?x" the rest'
+    _, _, body = asked(answering("text/html", page.encode(), {}), host=host)
+    assert body.decode() == f'"root":"http://{host}"; content="" the rest'
 
 
 def test_other_answers_keep_theirs() -> None:

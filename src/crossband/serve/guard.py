@@ -29,7 +29,7 @@ _HEADERS = (
 _TEXTS = (b"text/html", b"text/plain", b"text/event-stream", b"application/json")
 _SETTINGS = "/config"
 """Where a page fetches what it is made of."""
-_ADDRESS = re.compile(rb"https?://([^/\"'\\s<>]+)[^\"'\\s<>]*")
+_ADDRESS = re.compile(rb"https?://([^/\"'\\\s<>]+)[^\"'\\\s<>]*")
 
 
 class _TooLarge(Exception):
