@@ -107,6 +107,27 @@ def test_the_same_image_in_every_form_gives_the_same_labels(
     assert np.array_equal(predictor(packed, packed).labels, expected.labels)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    # Pillow turns the pixels of a TIFF itself; 13.0 reads such that lie on their side wrongly.
+    [("png", 1), ("png", 3), ("png", 6), ("jpg", 3), ("jpg", 8), ("tif", 3)],
+)
+def test_a_pil_image_is_turned_as_its_file_is(
+    predictor: Predictor, infrared: np.ndarray, tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    path, turned = tmp_path / f"image.{suffix}", Image.Exif()
+    turned[0x0112] = orientation
+    Image.fromarray(infrared).save(path, exif=turned)
+    for band in ("visible", "infrared"):
+        read = predictor(**{band: path})
+        assert read.labels is not None
+        assert read.labels.shape == (infrared.shape if orientation < 5 else infrared.shape[::-1])
+        for opened in (Image.open(path), Image.open(path).convert("L")):
+            given = predictor(**{band: opened})
+            np.testing.assert_array_equal(given.labels, read.labels)
+            np.testing.assert_array_equal(given.confidence, read.confidence)
+
+
 def test_grey_visible_images_of_any_depth(predictor: Predictor, infrared: np.ndarray) -> None:
     colour = predictor(visible=np.repeat(infrared[..., None], 3, axis=2))
     deep = infrared.astype(np.uint16) * 257

@@ -115,6 +115,7 @@ class Predictor:
         visible: a path, a PIL image, or an array (H, W, 3) or (H, W): uint8, uint16, or float in [0, 1].
         infrared: a path, a grey PIL image, or an array (H, W) as the camera stores it (or with three equal
         channels), which the card's infrared scaling turns into [0, 1].
+        An EXIF orientation is applied, that of a PIL image too, so that labels are of the upright picture.
 
         Raises PairError for images that cannot be used, BandError for a combination of bands that the system
         cannot run on.

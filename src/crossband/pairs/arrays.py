@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base as ExifTag
 
 from crossband.errors import PairError, quoted
 from crossband.pairs.base import Pair, bands_of
@@ -47,8 +48,18 @@ def _native(image: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def _upright(image: ImageLike) -> ImageLike:
+    """A PIL image as its file is read: turned as its EXIF orientation says. Arrays are as they are."""
+    if not isinstance(image, Image.Image):
+        return image
+    # Before that is asked for: of a TIFF, Pillow turns the pixels itself when they are decoded.
+    image.load()
+    return ImageOps.exif_transpose(image) if image.getexif().get(ExifTag.Orientation, 1) != 1 else image
+
+
 def visible_array(image: ImageLike) -> np.ndarray:
     """A visible image as float32 (H, W, 3) in [0, 1]. Raises PairError for what is none."""
+    image = _upright(image)
     # Pillow would clip what is deeper than 8 bits.
     if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
         _refuse_varying_alpha(image)
@@ -69,6 +80,7 @@ def visible_array(image: ImageLike) -> np.ndarray:
 
 def infrared_levels(image: ImageLike) -> np.ndarray:
     """An infrared image as stored, (H, W, 1) or (H, W, 3). Raises PairError for what is none."""
+    image = _upright(image)
     if isinstance(image, Image.Image) and image.mode == "P":
         image = image.convert("RGB")
     _refuse_tensor("infrared", image)
