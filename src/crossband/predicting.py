@@ -34,6 +34,7 @@ from crossband.result_folder import (
     ResultFolder,
     source_folder,
 )
+from crossband.runtime.exported import warn_of_rig
 from crossband.words import BANDS, IGNORE_INDEX, OnError
 
 Progress = Callable[[int, int], None]
@@ -187,6 +188,9 @@ def _manifest(
     there = {band: (band in used and any(file.has(band) for file in files)) or None for band in BANDS}
     listed = next((file.pairs for file in files if isinstance(file, Listed)), None)
     registration = predictor.registration if listed is None else listed.registration
+    if listed is not None:
+        # Of a predictor's own rig it has told.
+        warn_of_rig(predictor.system, registration)
     return Manifest(
         command=command,
         **facts_of(predictor),

@@ -27,7 +27,7 @@ from crossband.pairs.suspicions import Suspicion, suspicions
 from crossband.prediction import Prediction
 from crossband.run_card import trained_on
 from crossband.runtime.choosing import runtime_of
-from crossband.runtime.exported import Exported
+from crossband.runtime.exported import Exported, warn_of_rig
 from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Predictor:
         self.bands = bands
         self.false_colour = false_colour
         self.registration = registration_of(rig, frame)
+        warn_of_rig(system, self.registration)
         self.scaling = None if card.infrared_scaling == AUTO else InfraredScaling.parse(card.infrared_scaling)
 
     def __call__(self, visible: ImageLike | None = None, infrared: ImageLike | None = None) -> Prediction:

@@ -146,6 +146,7 @@ def evaluate_fusion(
                 band = method
             else:
                 system = _fusing_system(method)
+                check_exported(system, precision, pairs)
                 stack.enter_context(ready(system, device))
                 origin, stretching = system_words(system.name, system.variant), stretch
                 fuse = _fusing(system, stretch, device, precision)
@@ -193,7 +194,6 @@ def _fusing_system(method: System | Exported | HoldsSystem) -> System | Exported
 def _fusing(
     system: System | Exported, stretch: bool, device: str | torch.device, precision: Precision
 ) -> Fuse:
-    check_exported(system, precision)
     if isinstance(system, Exported):
         return partial(_exported_pictures, system, stretch)
 

@@ -15,7 +15,7 @@ from crossband.evaluation.result import ALL
 from crossband.pairs.base import Pairs
 from crossband.pairs.batch import Batch
 from crossband.runtime.answer import Answer
-from crossband.runtime.exported import Exported
+from crossband.runtime.exported import Exported, warn_of_rig
 from crossband.systems.base import System
 from crossband.words import BAND_COMBINATIONS, PRECISIONS, Bands
 
@@ -105,8 +105,10 @@ def exported_answer(system: Exported, batch: Batch) -> Answer:
     return answer
 
 
-def check_exported(system: System | Exported, precision: str) -> None:
-    """Raise OptionError for a precision that an exported system was not asked for when it was made."""
+def check_exported(system: System | Exported, precision: str, pairs: Pairs) -> None:
+    """Raise OptionError for a precision that an exported system was not asked for when it was made; warn of
+    pairs of a rig that its graph scales otherwise."""
+    warn_of_rig(system, pairs.registration)
     if isinstance(system, Exported) and precision != "float32":
         raise OptionError(
             f"an exported file computes in the precision it was exported in; leave precision {precision} "

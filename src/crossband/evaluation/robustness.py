@@ -29,6 +29,7 @@ from crossband.pairs.corruption import (
     RandomlyMissing,
     find_corruption,
 )
+from crossband.runtime.exported import Exported
 from crossband.systems.base import System
 from crossband.words import BANDS, Band, Bands
 
@@ -213,8 +214,16 @@ def conditions(
     return found
 
 
+def _check_scaled_outside(system: System | Exported) -> None:
+    if isinstance(system, Exported) and system.rescales:
+        raise OptionError(
+            f"this exported {system.name} scales infrared by {system.scaling} in its graph, which undoes "
+            "what is done to it here: score the run that it was made of, which gives the same answers"
+        )
+
+
 def assess(
-    system: System,
+    system: System | Exported,
     pairs: Pairs,
     wanted: Sequence[Condition],
     *,
@@ -232,13 +241,16 @@ def assess(
     progress: called with (conditions done, conditions in all).
     passing: as `evaluate` takes them: workers, batch_size, device.
 
-    Raises what `evaluate` raises, and OptionError for a seed below 0.
+    Raises what `evaluate` raises, and OptionError for a seed below 0, and for an exported system whose graph
+    undoes what a corruption does to infrared.
     """
     find_protocol(protocol)
     if seed < 0:
         raise OptionError(f"the seed must be 0 or more, not {seed}")
     check_pass(pairs, None, "float32")
     given = widest(system.supports, pairs.bands)
+    if given != "visible" and any(condition.kind != "visible" for condition in wanted):
+        _check_scaled_outside(system)
 
     if done is None:
         result = Robustness(

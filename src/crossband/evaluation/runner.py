@@ -78,8 +78,8 @@ def evaluate(
     if isinstance(bands, str):
         raise OptionError(f"bands are combinations in a list, such as [{bands!r}], not {bands!r} alone")
     supports = {name: system.check_bands(name) for name in bands}
-    check_exported(system, precision)
     classes = _check_request(pairs, supports, by, precision)
+    check_exported(system, precision, pairs)
     matrices: dict[Bands, list[np.ndarray]] = {name: [] for name in supports}
     watching = PairMonitor() if monitor is True else monitor or None
     dropped: dict[Bands, Counter[Band]] = {name: Counter() for name in supports}

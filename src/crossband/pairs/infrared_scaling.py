@@ -61,6 +61,11 @@ class InfraredScaling:
         if self.conditions is not None:
             self._check_conditions(self.conditions)
 
+    @property
+    def of_each_image(self) -> bool:
+        """Whether the limits are those of each image: then the rule undoes what else changes its values."""
+        return self.rule in ("minmax", "percentile")
+
     @classmethod
     def parse(cls, text: str) -> InfraredScaling:
         """The rule that a text names. Raises OptionError if it names none."""

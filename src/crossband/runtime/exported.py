@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crossband.card import Card
-from crossband.errors import BandError, WeightsError, first_line
+from crossband.errors import BandError, CrossbandWarning, WeightsError, first_line
 from crossband.pairs.base import bands_of
 from crossband.pairs.infrared_scaling import InfraredScaling
 from crossband.runtime.answer import Answer
@@ -64,6 +65,12 @@ class Exported:
     def supports(self) -> dict[Bands, Support]:
         return {bands: card.support for bands, (_, card) in self.graphs.items()}
 
+    @property
+    def rescales(self) -> bool:
+        """Whether infrared is scaled in the graph by the limits of each image, whatever has changed these
+        since it was read and scaled: a corruption, or a rig that leaves a part of it."""
+        return self.scaling.of_each_image
+
     def check_bands(self, bands: Bands) -> Support:
         """How the system supports a combination. Raises BandError where there is no graph for it."""
         if bands not in self.graphs:
@@ -106,6 +113,19 @@ class Exported:
         if infrared is not None:
             arrays["infrared"] = infrared_levels(infrared, self.scaling, types["infrared"])
         return arrays
+
+
+def warn_of_rig(system: object, registration: object) -> None:
+    """Warn where a graph scales infrared anew by what a rig leaves of each image: a run has scaled the whole
+    image by then, and answers otherwise. registration: None where there is no rig."""
+    if registration is not None and isinstance(system, Exported) and system.rescales:
+        warnings.warn(
+            f"this exported {system.name} scales infrared by {system.scaling} of what the rig leaves of an "
+            "image, where its run takes the whole image: answers differ; take the run, or export one under a "
+            "fixed rule",
+            CrossbandWarning,
+            stacklevel=3,
+        )
 
 
 def answer_of(made: Mapping[str, np.ndarray]) -> Answer:

@@ -79,7 +79,7 @@ class ScalingMean:
         """
         if frames < 1:
             raise OptionError(f"the infrared scaling is smoothed over one frame or more, not {frames}")
-        if rule is not None and rule.rule not in ("minmax", "percentile"):
+        if rule is not None and not rule.of_each_image:
             raise OptionError(
                 f"infrared scaling {rule} is the same for all frames, and there is nothing to smooth; leave "
                 "out --smooth_scaling"

@@ -12,6 +12,7 @@ from crossband.errors import BandError, OptionError, PairError
 from crossband.pairs.base import Pair
 from crossband.prediction import Prediction
 from crossband.predictor import Predictor
+from crossband.runtime.exported import Exported
 from crossband.stream.cameras import Camera, Clock, RealClock
 from crossband.stream.pairing import Change, Match, Pairing
 from crossband.stream.smoothing import LabelVote, ScalingMean
@@ -89,6 +90,12 @@ class Stream:
         self._vote = vote if smooth > 1 else None
         self._scaling: ScalingMean | None = None
         if smooth_scaling != 1:
+            if isinstance(predictor.system, Exported) and predictor.system.rescales:
+                raise OptionError(
+                    f"this exported {predictor.system.name} scales each frame by its own {predictor.scaling} "
+                    "in its graph, and there is nothing to smooth: leave out --smooth_scaling, or stream "
+                    "the run"
+                )
             self._scaling = ScalingMean(smooth_scaling, predictor.scaling, predictor.false_colour)
         watched = predictor.monitor is not None and predictor.monitor.trained is not None
         self._switches = {band: BandSwitch(ignore=ignore) for band in BANDS if watched}

@@ -1,0 +1,112 @@
+"""Exported graphs that scale infrared by the limits of each image, where something has changed it before."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossband.errors import OptionError
+from crossband.evaluation.passing import check_exported
+from crossband.evaluation.robustness import Condition, assess
+from crossband.pairs.base import Classes, Listed, Pairs
+from crossband.pairs.opening import open_pairs
+from crossband.predicting import predict_files
+from crossband.predictor import Predictor
+from crossband.runtime.exported import Exported
+from crossband.runtime.graph_card import GraphCard
+from crossband.stream.stream import Stream
+from crossband.weights import make_card
+from simulated_cameras import camera
+from tiny_systems import csknet
+from unaligned import a_rig, write_unaligned
+
+SCENES = "scenes,train=0,val=0,test=1,size=32x48"
+CONTRAST = Condition("infrared", "contrast-collapse", 5)
+OF_EACH = ["minmax", "percentile(1, 99)"]
+OF_ALL = ["full-range", "fixed(0, 30000)"]
+
+
+class Constant:
+    """A session of a graph that says 0 everywhere."""
+
+    runtime, device, precision = "onnxruntime", "cpu", "fp32"
+
+    def __init__(self, card: GraphCard):
+        self.card = card
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shape = arrays["infrared"].shape
+        return {"labels": np.zeros(shape, np.uint8), "confidence": np.ones(shape, np.float32)}
+
+
+def exported(rule: str, classes: Classes) -> Exported:
+    card = GraphCard(
+        run=make_card(csknet(), classes, rule, {}),
+        bands="both",
+        support="designed",
+        types={"visible": "uint8", "infrared": "uint16"},
+        outputs=("labels", "confidence"),
+        format_of_file="onnx",
+    )
+    return Exported({"both": (Path("both.onnx"), card)}, sessions={"both": Constant(card)})
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    return open_pairs(SCENES, "test")
+
+
+def classes_of(pairs: Pairs) -> Classes:
+    assert pairs.classes is not None
+    return pairs.classes
+
+
+@pytest.mark.parametrize("rule", OF_EACH)
+def test_what_a_graph_would_undo_is_not_scored(rule: str, pairs: Pairs) -> None:
+    system = exported(rule, classes_of(pairs))
+    with pytest.raises(OptionError, match="score the run that it was made of"):
+        next(assess(system, pairs, [CONTRAST], device="cpu"))
+    assert list(assess(system, pairs, [Condition("visible", "fog", 1)], device="cpu"))
+
+
+@pytest.mark.parametrize("rule", OF_ALL)
+def test_graphs_of_one_rule_for_all_images_are_scored(rule: str, pairs: Pairs) -> None:
+    *_, found = assess(exported(rule, classes_of(pairs)), pairs, [CONTRAST], device="cpu")
+    assert set(found.scores) == {CONTRAST.key}
+
+
+@pytest.mark.parametrize("rule", OF_EACH)
+def test_smoothing_that_a_graph_would_undo_is_refused(rule: str, pairs: Pairs) -> None:
+    system = exported(rule, classes_of(pairs))
+    predictor = Predictor(system, system.card)
+    cameras = {"visible": camera("visible", 10, 1, None), "infrared": camera("infrared", 10, 1, None)}
+    with pytest.raises(OptionError, match="leave out --smooth_scaling"):
+        Stream(predictor, **cameras, smooth_scaling=3)
+    Stream(predictor, **cameras)
+
+
+@pytest.mark.parametrize("rule", [*OF_EACH, *OF_ALL])
+def test_answers_that_a_rig_makes_others_are_warned_of(rule: str, pairs: Pairs, tmp_path: Path) -> None:
+    rig = tmp_path / "rig.json"
+    rig.write_text(a_rig().to_json())
+    folder = write_unaligned(tmp_path / "pairs", 1)
+    registered = open_pairs(f"folder:{folder},rig={rig}", "train", labels=False)
+    system = exported(rule, classes_of(pairs))
+
+    def told(what: Callable[[], object]) -> int:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            what()
+        return sum("of what the rig leaves of an image" in str(one.message) for one in caught)
+
+    ways: list[Callable[[], object]] = [
+        lambda: Predictor(system, system.card, rig=rig),
+        lambda: check_exported(system, "float32", registered),
+        lambda: predict_files(Predictor(system, system.card), [Listed("0", registered, 0)], tmp_path / "out"),
+    ]
+    assert [told(way) for way in ways] == [int(rule in OF_EACH)] * 3
+    assert told(lambda: check_exported(system, "float32", pairs)) == 0
