@@ -34,7 +34,7 @@ from crossband.result_folder import (
     ResultFolder,
     source_folder,
 )
-from crossband.runtime.exported import warn_of_rig
+from crossband.runtime.exported import precision_of, warn_of_rig
 from crossband.words import BANDS, IGNORE_INDEX, OnError
 
 Progress = Callable[[int, int], None]
@@ -213,7 +213,7 @@ def facts_of(predictor: Predictor) -> dict[str, Any]:
         "weights_sha256": predictor.card.weights_sha256,
         "infrared_scaling": None if predictor.scaling is None else str(predictor.scaling),
         "false_colour": str(predictor.false_colour),
-        "precision": predictor.precision,
+        "precision": precision_of(predictor.system, predictor.precision),
         "tiles": str(predictor.tiling or "none"),
         "monitor": predictor.monitor is not None,
     }

@@ -77,6 +77,7 @@ def evaluate_fusion(options: Namespace) -> None:
     from crossband.loading import load
     from crossband.pairs.opening import open_pairs
     from crossband.report import fusion_text, write_fusion_evaluation
+    from crossband.runtime.exported import precision_of
 
     device = find_device(options.device)
     how = {"device": options.device, "runtime": runtime_asked(options), "expects": expects}
@@ -106,10 +107,11 @@ def evaluate_fusion(options: Namespace) -> None:
                 precision=options.precision,
                 progress=progress,
             )
+        precisions = {precision_of(one.system, options.precision) for one in loaded.values()}
         evaluation.provenance = {
             "command": command_line(),
             "infrared scaling": str(pairs.scaling),
-            "precision": options.precision,
+            "precision": ", ".join(sorted(precisions)) or None,
             "training": {name: one.card.training for name, one in trained.items()} or None,
             "git revision": {name: one.card.git_revision for name, one in trained.items()} or None,
             "crossband": __version__,

@@ -108,6 +108,7 @@ def score_on_ray(
     from crossband.many.jobs import ScoreParts
     from crossband.many.working import do_parts
     from crossband.pairs.file_states import files_state
+    from crossband.runtime.exported import precision_of
 
     job = ScoreParts(
         cut=_cut(
@@ -131,7 +132,8 @@ def score_on_ray(
         do_parts(job, launcher, progress=progress)
     counts = joined([read_pair_counts(job.file(index)) for index in range(len(job.cut))])
     supports = {name: predictor.system.check_bands(name) for name in bands}
-    return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=options.precision)
+    precision = precision_of(predictor.system, options.precision)
+    return evaluation_of(counts, system=predictor.system.name, supports=supports, precision=precision)
 
 
 def predict_on_ray(

@@ -15,7 +15,7 @@ from crossband.evaluation.pair_counts import PairCounts
 from crossband.metrics.resampling import Interval, class_iou_intervals, mean_iou_intervals
 from crossband.metrics.segmentation import SegmentationScores, segmentation_scores
 from crossband.pairs.base import Classes
-from crossband.words import Band, Bands, Precision, Support
+from crossband.words import Band, Bands, Support
 
 ALL = "all"
 """The name of the scope that takes all pairs together."""
@@ -61,6 +61,7 @@ class Evaluation:
     """What one pass over a list of pairs found.
 
     system: the system's name. source, split: those of the pairs. pairs: how many were read.
+    precision: of the answers (`crossband.runtime.exported.precision_of`).
     pairs_by_condition: how many of them each condition has; empty without a split by condition.
     results: one per band combination, in the order asked for.
     counts: what was counted in every pair; None where nobody kept it.
@@ -74,7 +75,7 @@ class Evaluation:
     split: str
     classes: Classes
     pairs: int
-    precision: Precision
+    precision: str
     results: dict[Bands, BandResult]
     pairs_by_condition: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from crossband.pairs.base import Classes, Pairs
 from crossband.pairs.batch import Batch
 from crossband.pairs.loading import evaluation_loader
 from crossband.runtime.answer import Answer
-from crossband.runtime.exported import Exported
+from crossband.runtime.exported import Exported, precision_of
 from crossband.systems.base import System
 from crossband.words import BANDS, IGNORE_INDEX, Band, Bands, Precision, Support
 
@@ -112,7 +112,8 @@ def evaluate(
         conditions=tuple(conditions),
         matrices={name: np.stack(each) for name, each in matrices.items()},
     )
-    evaluation = evaluation_of(counts, system=system.name, supports=supports, precision=precision)
+    told = precision_of(system, precision)
+    evaluation = evaluation_of(counts, system=system.name, supports=supports, precision=told)
     evaluation.provenance = variant_told(system)
     if watching is not None:
         evaluation.dropped = {name: {band: dropped[name][band] for band in BANDS} for name in supports}
@@ -120,9 +121,10 @@ def evaluate(
 
 
 def evaluation_of(
-    counts: PairCounts, *, system: str, supports: Mapping[Bands, Support], precision: Precision
+    counts: PairCounts, *, system: str, supports: Mapping[Bands, Support], precision: str
 ) -> Evaluation:
-    """The scores of what was counted in every pair. system: its name. supports: how it runs on what bands."""
+    """The scores of what was counted in every pair. system: its name. supports: how it runs on what bands.
+    precision: that of the answers (`precision_of`)."""
     split = pairs_by_condition(Counter(counts.conditions))
     results = {name: _band_result(name, support, counts, list(split)) for name, support in supports.items()}
     return Evaluation(

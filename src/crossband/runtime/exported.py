@@ -19,9 +19,11 @@ from crossband.runtime.answer import Answer
 from crossband.runtime.graph_card import KEY, GraphCard, read_graph_card
 from crossband.runtime.levels import infrared_levels, visible_levels
 from crossband.runtime.sessions import SUFFIXES, RuntimeName, Session, open_session
-from crossband.words import BANDS, Band, Bands, Support
+from crossband.words import BANDS, Band, Bands, ExportPrecision, Precision, Support
 
 BUNDLE_NAME = "bundle.json"
+
+_COMPUTED: Mapping[ExportPrecision, Precision] = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def is_exported(path: Path) -> bool:
@@ -64,6 +66,12 @@ class Exported:
     @property
     def supports(self) -> dict[Bands, Support]:
         return {bands: card.support for bands, (_, card) in self.graphs.items()}
+
+    @property
+    def precision(self) -> str:
+        """What its graphs compute in, in the words of `Precision`; else "fp16" or "int8", as exported."""
+        found = {_COMPUTED.get(card.precision, card.precision) for _, card in self.graphs.values()}
+        return ", ".join(sorted(found))
 
     @property
     def rescales(self) -> bool:
@@ -113,6 +121,11 @@ class Exported:
         if infrared is not None:
             arrays["infrared"] = infrared_levels(infrared, self.scaling, types["infrared"])
         return arrays
+
+
+def precision_of(system: object, asked: Precision) -> str:
+    """The precision of answers: that which was asked for, but for an exported system, which has its own."""
+    return system.precision if isinstance(system, Exported) else asked
 
 
 def warn_of_rig(system: object, registration: object) -> None:

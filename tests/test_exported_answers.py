@@ -1,4 +1,4 @@
-"""Exported graphs that scale infrared by the limits of each image, where something has changed it before."""
+"""Exported graphs in place of a run: what is told of them, and where they would answer otherwise."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 
 from crossband.errors import OptionError
+from crossband.evaluation import evaluate
 from crossband.evaluation.passing import check_exported
 from crossband.evaluation.robustness import Condition, assess
 from crossband.pairs.base import Classes, Listed, Pairs
 from crossband.pairs.opening import open_pairs
 from crossband.predicting import predict_files
 from crossband.predictor import Predictor
+from crossband.report import evaluation_text
+from crossband.report.evaluation_files import evaluation_dict
+from crossband.result_folder import read_manifest
 from crossband.runtime.exported import Exported
 from crossband.runtime.graph_card import GraphCard
 from crossband.stream.stream import Stream
 from crossband.weights import make_card
+from crossband.words import ExportPrecision
 from simulated_cameras import camera
 from tiny_systems import csknet
 from unaligned import a_rig, write_unaligned
@@ -43,7 +48,7 @@ class Constant:
         return {"labels": np.zeros(shape, np.uint8), "confidence": np.ones(shape, np.float32)}
 
 
-def exported(rule: str, classes: Classes) -> Exported:
+def exported(rule: str, classes: Classes, precision: ExportPrecision = "fp32") -> Exported:
     card = GraphCard(
         run=make_card(csknet(), classes, rule, {}),
         bands="both",
@@ -51,6 +56,7 @@ def exported(rule: str, classes: Classes) -> Exported:
         types={"visible": "uint8", "infrared": "uint16"},
         outputs=("labels", "confidence"),
         format_of_file="onnx",
+        precision=precision,
     )
     return Exported({"both": (Path("both.onnx"), card)}, sessions={"both": Constant(card)})
 
@@ -63,6 +69,26 @@ def pairs() -> Pairs:
 def classes_of(pairs: Pairs) -> Classes:
     assert pairs.classes is not None
     return pairs.classes
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "fp16"), ("int8", "int8")],
+)
+def test_results_are_of_the_precision_of_the_graph(
+    precision: ExportPrecision, told: str, pairs: Pairs, tmp_path: Path
+) -> None:
+    system = exported("full-range", classes_of(pairs), precision)
+    evaluation = evaluate(system, pairs, bands=["both"], device="cpu")
+    assert evaluation_dict(evaluation)["precision"] == told
+    assert f", {told}\n" in evaluation_text(evaluation)
+    predict_files(Predictor(system, system.card), [Listed("0", pairs, 0)], tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest.precision == told
+    other = exported("full-range", classes_of(pairs), "fp16" if precision == "int8" else "int8")
+    with pytest.raises(OptionError, match=f"with precision {told}, not "):
+        predict_files(Predictor(other, other.card), [Listed("0", pairs, 0)], tmp_path)
 
 
 @pytest.mark.parametrize("rule", OF_EACH)
