@@ -193,6 +193,17 @@ def test_nothing_of_earlier_results_passes_for_new_ones(images: Path) -> None:
     assert written(images) == ["0.png", "2.png", "3.png", FAILURES_NAME, MANIFEST_NAME, RESULTS_NAME]
 
 
+@pytest.mark.parametrize("more", [[], ["--resume"], ["--on_error", "stop"]])
+def test_nothing_of_an_image_that_was_damaged_since_passes_for_it(images: Path, more: list[str]) -> None:
+    assert fuse(images) == 0
+    (images / "visible" / "1.png").write_bytes(b"no image")
+    (images / "out" / "note.png").write_bytes(b"of someone else")
+    assert fuse(images, *more) == (2 if more[-1:] == ["stop"] else 3)
+    assert "1.png" not in written(images)
+    assert {"0.png", "2.png", "3.png", "note.png"} < set(written(images))
+    assert "1" not in read_results(images / "out")
+
+
 def test_bands_may_differ_from_pair_to_pair(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "visible" / "1.png").unlink()
     (images / "visible" / "2.png").unlink()

@@ -268,9 +268,10 @@ def _run(
                 if failure is None:
                     outcome.faults += faults
                     folder.done(file.name)
-                elif choices.on_error == "stop":
-                    raise failure
                 else:
+                    folder.failed(file.name)
+                    if choices.on_error == "stop":
+                        raise failure
                     outcome.failed.append((file.name, str(failure)))
                 report(outcome.there + number, len(files))
         except BaseException as error:

@@ -180,6 +180,8 @@ class ResultFolder:
         self.outcome = Outcome()
         self._results: dict[str, Inputs] = {}
         self._earlier_faults: list[FoundFault] = []
+        # Those of ours that are made anew.
+        self._earlier: set[str] = set()
         self._begun = False
 
     def prepare(self, overwrite: bool) -> None:
@@ -194,6 +196,7 @@ class ResultFolder:
         remove_leftovers(*{path.parent for name in self.inputs for path in self._files(name)})
         # What is made anew is not there until it is made.
         waiting = set(self.inputs) if not self.resume else {n for n in self.inputs if not self.is_there(n)}
+        self._earlier = waiting & set(self._results)
         self._results = {name: made for name, made in self._results.items() if name not in waiting}
         self.outcome.there = len(self.inputs) - len(waiting)
         self._earlier_faults = [fault for fault in read_faults(self.out) if fault[0] in self._results]
@@ -220,6 +223,12 @@ class ResultFolder:
                 file.write(line)
         except OSError as error:
             raise UnwritableError(path, error.strerror or str(error)) from error
+
+    def failed(self, name: str) -> None:
+        """A pair could not be used: its earlier result, of other images, does not pass for one of these."""
+        if name in self._earlier:
+            for path in self._files(name):
+                _remove(path)
 
     def keep(self, finished: bool) -> None:
         """Write what is known of the results as they are."""
