@@ -554,6 +554,19 @@ def test_a_run_that_was_not_validated_is_checked_on_another_split(
     assert found["both"][0].data.endswith(" test")
 
 
+def test_pairs_of_the_run_that_are_gone_are_told_and_make_no_ranges(tmp_path: Path) -> None:
+    system, out, said = ready("average"), tmp_path / "one.onnx", list[str]()
+    card = make_card(system, None, "full-range", {"data": f"folder:{tmp_path / 'gone'}"})
+    with pytest.raises(OptionError, match=r"int8 takes its ranges from pairs.*gone.*give --calibration"):
+        export_run(system, card, out, ExportOptions(bands="both", precision="int8"), said.append)
+    assert not out.exists()
+    assert not said
+    found = export_run(system, card, out, ExportOptions(bands="both"), said.append)
+    assert found["both"][0].data == "generated scenes"
+    assert "gone" in said[0]
+    assert "generated scenes take their place" in said[0]
+
+
 def predicts_as(run: Path, out: Path, image: Path, *options: str) -> float:
     """The share of pixels for which an exported file says what its run does."""
     arguments = ["export", str(run), "--bands", "infrared", "--out", str(out), "--check", SCENES]

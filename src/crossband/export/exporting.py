@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import CARD_NAME, Card
-from crossband.errors import CrossbandError, OptionError, UnwritableError
+from crossband.errors import CrossbandError, OptionError, UnwritableError, first_line
 from crossband.export.deployable import LOGITS, Deployable
 from crossband.export.lighter import half_onnx, int8_onnx, int8_openvino
 from crossband.export.onnx_graph import (
@@ -104,7 +104,7 @@ def export_run(
     """
     _check_options(card, out, options)
     job = Exporting(system.eval().cpu(), card, options, tell)
-    job.data, job.pairs = _open_check(card, options)
+    job.data, job.pairs = _open_check(card, options, tell)
     wanted: list[Bands] = [
         bands for bands in BAND_COMBINATIONS if bands in system.supports and options.bands in ("all", bands)
     ]
@@ -133,7 +133,7 @@ def export_as_read(system: System, card: Card, bands: Bands, file: Path, tell: T
     file says full-range. The check is that of `export_run`, as is what is raised.
     """
     options = ExportOptions(bands=bands, visible_type="float32", infrared_type="float32")
-    data, pairs = _open_check(card, options)
+    data, pairs = _open_check(card, options, tell)
     taken = replace(card, infrared_scaling=str(InfraredScaling()))
     job = Exporting(system.eval().cpu(), taken, options, tell, pairs, data)
     with tempfile.TemporaryDirectory() as name:
@@ -203,8 +203,11 @@ def _stored_type(card: Card) -> LevelType:
     return "uint16"
 
 
-def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
-    """The pairs of the check, and what they are."""
+def _open_check(card: Card, options: ExportOptions, tell: Tell) -> tuple[str, list[Pair]]:
+    """The pairs of the check, and what they are.
+
+    Raises OptionError where those of the run cannot be read and are to tell the ranges of int8.
+    """
     most = max(3, options.check_pairs)
     if options.check is not None:
         source, splits = options.check, [options.split or "test"]
@@ -222,6 +225,11 @@ def _open_check(card: Card, options: ExportOptions) -> tuple[str, list[Pair]]:
         assert error is not None
         raise error
     # What a run was validated on need not be on this machine.
+    if "data" in card.training and error is not None:
+        why = f"the run's own pairs cannot be read ({first_line(error)})"
+        if options.precision == "int8" and options.calibration is None:
+            raise OptionError(f"int8 takes its ranges from pairs, and {why}: give --calibration or --check")
+        tell(f"note: {why}: generated scenes take their place in the check; --check names others")
     return "generated scenes", pairs_to_check(open_pairs(CHECK_SCENES, "test"), 3, card.classes)
 
 
