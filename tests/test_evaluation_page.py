@@ -284,6 +284,19 @@ def test_an_evaluation_with_a_band_monitor_is_told_apart_on_the_index(tmp_path: 
     assert (tmp_path / "index.html").read_text("utf-8").count("with a band monitor") == 1
 
 
+def test_an_evaluation_in_another_precision_is_told_apart_on_the_index(tmp_path: Path) -> None:
+    found = {"support": "designed", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
+    for precision in ("float32", "int8"):
+        document = {"system": "s", "source": "d", "split": "test", "pairs": 9, "precision": precision}
+        (tmp_path / precision).mkdir()
+        (tmp_path / precision / "evaluation.json").write_text(
+            json.dumps({**document, "results": {"both": found}})
+        )
+    html = index_page(tmp_path, find_results(tmp_path)).html()
+    assert html.count("in int8") == 1
+    assert "in float32" not in html
+
+
 def test_an_evaluation_that_is_ended_at_its_page_leaves_the_files_that_were_there(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

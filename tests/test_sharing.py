@@ -130,6 +130,16 @@ def test_scores_with_a_band_monitor_are_told_apart(run: Path, monitored: bool) -
     assert ("the run was scored as `cb.load(..., monitor=True)` gives it" in text) == monitored
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scores_in_less_precision_are_told_apart(run: Path, precision: str) -> None:
+    found = {"support": "fallback", "overall": {"mean_iou": {"present": {"value": 0.5}}}}
+    scores = {"source": "scenes", "split": "test", "pairs": 9, "results": {"visible": found}}
+    (run / "evaluation-test").mkdir()
+    (run / "evaluation-test" / "evaluation.json").write_text(json.dumps({**scores, "precision": precision}))
+    marks = "fallback" if precision == "float32" else "fallback, bfloat16"
+    assert f"| visible ({marks}) | 50.00 |" in model_card(read_card(run), run, licence="mit")
+
+
 def test_a_run_without_scores_says_so(run: Path) -> None:
     text = model_card(read_card(run), run, licence="mit")
     assert "None were made with this run's own command" in text

@@ -18,7 +18,7 @@ from crossband.report.charts import mean_iou_chart
 from crossband.report.evaluation_files import system_in
 from crossband.report.page import Cell, Page
 from crossband.text import DASH, counted, decimal, percent
-from crossband.words import BAND_COMBINATIONS
+from crossband.words import BAND_COMBINATIONS, PRECISIONS
 
 INDEX_NAME = "index.html"
 _EVALUATION = "evaluation.json"
@@ -38,6 +38,7 @@ class Scored:
 
     place: of its folder, from the folder that was looked through. system: with its variant, if it has one.
     support: how it was meant, by bands. monitored: whether a band monitor could leave one of both out.
+    precision: of the answers.
     """
 
     run: str
@@ -49,6 +50,14 @@ class Scored:
     mean_iou: Mapping[str, Interval]
     support: Mapping[str, str]
     monitored: bool = False
+    precision: str = PRECISIONS[0]
+
+    def how(self, bands: str) -> str:
+        """What was not as usual in scores on some bands, in words."""
+        watched = bands == "both" and self.monitored
+        parts = ["with a band monitor"] if watched else []
+        parts += [f"in {self.precision}"] if self.precision != PRECISIONS[0] else []
+        return "".join(f" {part}" for part in parts)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ def _add_scored(page: Page, scored: Sequence[Scored], protocol: str) -> None:
                 f"{each.pairs:,}",
                 Cell(
                     one,
-                    note=" with a band monitor" if one == "both" and each.monitored else "",
+                    note=each.how(one),
                     badge="fallback" if each.support.get(one) == "fallback" else "",
                 ),
                 percent(found.value),
@@ -196,6 +205,7 @@ def _read(folder: Path, path: Path, protocol: str) -> Scored:
         mean_iou={bands: _interval(found, protocol) for bands, found in document["results"].items()},
         support={bands: str(found["support"]) for bands, found in document["results"].items()},
         monitored="dropped" in document["results"].get("both", {}),
+        precision=str(document.get("precision", PRECISIONS[0])),
     )
 
 

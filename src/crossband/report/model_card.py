@@ -14,7 +14,7 @@ from crossband.shared_card import source_name, without_folders
 from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
 from crossband.terms import Licence, check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
-from crossband.words import BANDS
+from crossband.words import BANDS, PRECISIONS
 from crossband.yaml_files import yaml_text
 
 _TAGS = ["crossband", "infrared", "thermal", "visible-infrared"]
@@ -155,6 +155,8 @@ def _rows(document: dict[str, Any]) -> list[list[str]]:
         marks = ["fallback"] if found["support"] == "fallback" else []
         # Of pairs of one band it leaves nothing out.
         marks += ["band monitor"] if bands == "both" and "dropped" in found else []
+        if (precision := document.get("precision", PRECISIONS[0])) != PRECISIONS[0]:
+            marks.append(str(precision))
         support = f"{bands} ({', '.join(marks)})" if marks else bands
         rows.append(
             [
