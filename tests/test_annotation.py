@@ -21,7 +21,7 @@ from crossband.cli import main
 from crossband.errors import PairError
 from crossband.loading import load
 from crossband.pairs.base import Classes, PairFiles
-from crossband.pairs.folder import FolderPairs, default_palette
+from crossband.pairs.folder import FolderPairs, default_palette, folder_splits
 from crossband.pairs.writing import write_image, write_label
 from crossband.predicting import predict_files
 from crossband.results import ResultPairs
@@ -236,6 +236,26 @@ def test_predictions_are_annotated_and_come_back(folder: Path, tmp_path: Path) -
     for index in range(len(again)):
         stored = Image.open(results / "label" / f"{again.name(index)}.png")
         assert np.array_equal(np.asarray(again[index].label), np.asarray(stored))
+
+
+@pytest.mark.parametrize("chosen", [None, "test"])
+def test_predictions_come_back_into_the_splits_of_their_source(chosen: str | None, tmp_path: Path) -> None:
+    """Else those of the test split would be trained on with all others."""
+    system = tiny("csknet")
+    run, results, out, back = (tmp_path / name for name in ("run", "results", "out", "back"))
+    save_run(run, system, make_card(system, Classes(tuple("abcde"), default_palette(5)), "full-range", {}))
+    counts = {"test": 1} if chosen else {"train": 2, "val": 1, "test": 1}
+    split = ["--split", chosen] if chosen else []
+    source = "scenes,train=2,val=1,test=1,size=32x48"
+    assert main(["predict", str(run), "--data", source, *split, "--out", str(results)]) == 0
+    assert main(["data", "annotate", str(results), "--format", "fiftyone", "--out", str(out)]) == 0
+    assert main(["data", "labels", str(out), "--annotated", str(out), "--out", str(back)]) == 0
+    assert {name: len(FolderPairs(back, name)) for name in folder_splits(back)} == counts
+    for name in counts:
+        corrected = FolderPairs(back, name)
+        for index in range(len(corrected)):
+            of = results / "label" / ("" if chosen else name) / f"{corrected.name(index)}.png"
+            assert np.array_equal(np.asarray(corrected[index].label), np.asarray(Image.open(of)))
 
 
 @pytest.mark.parametrize("of", ["a source", "results"])

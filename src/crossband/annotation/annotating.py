@@ -24,7 +24,7 @@ from crossband.pairs.opening import main_splits, open_splits, parse_source
 from crossband.pairs.reading import read_label
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import LEGEND_NAME, legend
-from crossband.results import is_results, open_results
+from crossband.results import ResultPairs, is_results, open_results
 from crossband.words import Band, Tool
 
 Progress = Callable[[int, int], None]
@@ -97,10 +97,10 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
 
     annotated: the folder that `annotate` wrote. corrected: what the tool exported: CVAT's archive in
     "Segmentation mask 1.1", Label Studio's JSON, or a folder or archive with ``labels/`` of FiftyOne. The
-    images are read from where they came from: infrared with its stored values where these are integers of 8
-    or 16 bits, whatever scaling it was shown under; floats, and degrees under ``celsius``, by that scaling,
-    spread over 16 bits. Class ids are those of the labels that were given to the tool; pixels without any are
-    ``IGNORE_INDEX``.
+    images are read from where they came from, and lie in the splits that they had there: infrared with its
+    stored values where these are integers of 8 or 16 bits, whatever scaling it was shown under; floats, and
+    degrees under ``celsius``, by that scaling, spread over 16 bits. Class ids are those of the labels that
+    were given to the tool; pixels without any are ``IGNORE_INDEX``.
 
     Raises OptionError for an out that is not empty or a damaged record; PairError for an export that cannot
     be used, or holds no mask of these pairs; what opening the pairs raises.
@@ -123,9 +123,10 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
 
         def opened() -> Sequence[Pairs]:
             for pairs in _stored(record):
-                view = _Corrected(pairs, came, record.classes)
-                if len(view):
-                    views.append(view)
+                of_splits = [
+                    _Corrected(pairs, came, record.classes, split, within) for split, within in _within(pairs)
+                ]
+                views.extend(view for view in of_splits if len(view))
             gone = len(came) - sum(map(len, views))
             if gone:
                 raise PairError(f"{record.of} lacks {gone} of the pairs that were annotated; bring them back")
@@ -136,15 +137,37 @@ def bring_back(annotated: Path, corrected: Path, out: Path, *, progress: Progres
     return Returned(len(came), changed, len(record.items) - len(came))
 
 
-class _Corrected(PairView):
-    """The pairs of a list whose masks came back, with these as labels. changed: how many read ones differ."""
+def _within(pairs: Pairs) -> list[tuple[str, str]]:
+    """The splits that pairs come back into, and what the names of each split's pairs begin with.
 
-    def __init__(self, pairs: Pairs, masks: dict[tuple[str, str], Path], classes: Classes):
+    Results lie in no splits; the source that they were made of may: pairs that were kept for a test must not
+    come back among those to train on.
+    """
+    splits = pairs.manifest.splits if isinstance(pairs, ResultPairs) else None
+    if not splits:
+        return [(pairs.split, "")]
+    return [(split, f"{split}/" if len(splits) > 1 else "") for split in splits]
+
+
+class _Corrected(PairView):
+    """The pairs of a list whose masks came back, with these as labels. changed: how many read ones differ.
+
+    split, within: those whose names begin with ``within``, called without it, as that split.
+    """
+
+    def __init__(
+        self, pairs: Pairs, masks: dict[tuple[str, str], Path], classes: Classes, split: str, within: str
+    ):
         super().__init__(pairs)
-        self.classes = classes
+        self.classes, self.split = classes, split
         self.changed = 0
+        self._within = within
         self._masks = [masks.get((pairs.split, pairs.name(index))) for index in range(len(pairs))]
-        self._indices = [index for index, mask in enumerate(self._masks) if mask is not None]
+        self._indices = [
+            index
+            for index, mask in enumerate(self._masks)
+            if mask is not None and pairs.name(index).startswith(within)
+        ]
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -157,10 +180,10 @@ class _Corrected(PairView):
         if label.shape != pair.size:
             raise PairError(f"pair {quoted(pair.name)} has another size than when it was annotated")
         self.changed += pair.label is None or not np.array_equal(label, pair.label)
-        return replace(pair, label=label)
+        return replace(pair, name=self.name(index), label=label)
 
     def name(self, index: int) -> str:
-        return self.pairs.name(self._indices[index])
+        return self.pairs.name(self._indices[index]).removeprefix(self._within)
 
     def condition(self, index: int) -> str | None:
         return self.pairs.condition(self._indices[index])
