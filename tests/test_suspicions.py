@@ -110,6 +110,14 @@ def test_a_rule_that_spreads_the_values_leaves_nothing_to_say(tmp_path: Path) ->
     assert found(summary, rule="fixed(0, 255)").kind == "small range"
 
 
+def test_a_small_range_of_several_types_is_told_one_mend_once(tmp_path: Path) -> None:
+    """No two limits hold for 8 and 16 bits, so that one rule of the two that are named is left."""
+    files = make(tmp_path, [colour()] * 3, [deep(), deep(), grey()])
+    (told,) = suspicions(summarise_files(files))
+    assert told.kind == "small range"
+    assert told.mend.count("percentile(1, 99)") == 1
+
+
 def test_unlike_training(tmp_path: Path) -> None:
     kinds = {
         "8-bit": grey(),

@@ -21,6 +21,8 @@ _OVERLAP, _OVERLAP_OF_OTHER_TYPE = 0.1, 0.5
 """The least overlap of two ranges in [0, 1], as a share of what they span together. Seasons move a raw range,
 and a single dull image fills a fifth of what its set does; another type that means the same moves hardly."""
 _SHOWN = 3
+_FOLLOWS_EACH = "percentile(1, 99)"
+"""The rule for images that no two limits suit, such as those of several types."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,13 @@ def _range(infrared: BandSummary, trained: BandSummary | None, scaling: Infrared
             return []
     share = here[1] - here[0]
     if share < _SMALL_SHARE.get(infrared.type, _SMALL_SHARE_DEEP):
+        rules = dict.fromkeys((_suggestion(infrared), _FOLLOWS_EACH))
         return [
             Suspicion(
                 "small range",
                 f"infrared is {_told(infrared)}: {100 * share:.2g} % of what {scaling} spreads over [0, 1]",
-                f"use --infrared_scaling '{_suggestion(infrared)}' or 'percentile(1, 99)'; a run keeps "
-                "its own rule: train one with it",
+                f"use --infrared_scaling {' or '.join(map(repr, rules))}; a run keeps its own rule: train "
+                "one with it",
             )
         ]
     return []
@@ -203,7 +206,7 @@ def _told(band: BandSummary) -> str:
 
 def _suggestion(infrared: BandSummary) -> str:
     if len(infrared.types) > 1:
-        return "percentile(1, 99)"
+        return _FOLLOWS_EACH
     if infrared.type == "uint8":
         return f"fixed({infrared.low:g}, {infrared.high:g})"
     return str(automatic_scaling(infrared))
