@@ -112,6 +112,18 @@ def test_masked_decoding_costs_evaluation_nothing_but_in_the_published_form() ->
     assert published > plain
 
 
+def test_a_cost_does_not_depend_on_what_evaluation_draws() -> None:
+    """The published masked pass decodes to classes or to a picture, which do not cost the same."""
+    system = amdanet(masked_in_evaluation=True).float()
+    counts = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        counts.add(count_flops(system, "both", SIZE))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert len(counts) == 1
+
+
 def test_an_encoder_can_be_shared_and_is_then_saved_once() -> None:
     with torch.device("meta"):
         shared = build("amdanet", 9, encoder="mit_b1", share_encoder=True, alignment_start="published")

@@ -34,7 +34,8 @@ def count_flops(system: System, bands: Bands, size: tuple[int, int]) -> int:
     """Floating-point operations of one pair of (height, width), a multiply-add counting as two.
 
     Counts convolutions and matrix products, those of attention among them; every module is left in the mode
-    it was in. Of a large image only the shapes of the maps are followed, where a system allows it; the
+    it was in, and PyTorch's random state as it was. Where a system draws what it computes, the draw is always
+    the same. Of a large image only the shapes of the maps are followed, where a system allows it; the
     count is the same.
     """
     if size[0] * size[1] >= _TRACED_FROM:
@@ -89,7 +90,9 @@ def _counted(
     infrared = None if bands == "visible" else torch.zeros(1, 1, *size)
     system.eval()
     try:
-        with FlopCounterMode(display=False) as counter, _WhatIsCounted():
+        # A number that is printed must not depend on a draw. `torch.manual_seed` would seed GPUs as well.
+        with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter, _WhatIsCounted():
+            torch.default_generator.manual_seed(0)
             run(visible, infrared)
     finally:
         for module, training in modes.items():
