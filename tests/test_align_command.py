@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,18 @@ def test_data_show_and_export_read_through_a_rig(folder: Path, rig: Path, tmp_pa
         assert Image.open(tmp_path / "out" / "train" / band / "0.png").size == INFRARED_SIZE[::-1]
     assert main(["data", "check", f"folder:{folder}", *by_rig]) == 0
     assert main(["data", "check", f"folder:{folder}"]) == 1
+
+
+def test_an_export_says_what_no_label_can(
+    folder: Path, rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pixels that one camera saw are 255 in a label; without one, a repeated edge would pass for seen."""
+    told = "pairs have pixels that only one camera saw, and no labels"
+    unlabelled = tmp_path / "unlabelled"
+    shutil.copytree(folder / "train", unlabelled, ignore=shutil.ignore_patterns("label"))
+    for number, (source, frame, warned) in enumerate(
+        [(folder, "visible", False), (unlabelled, "visible", True), (unlabelled, "infrared", False)]
+    ):
+        out = ["--rig", str(rig), "--frame", frame, "--out", str(tmp_path / str(number))]
+        assert main(["data", "export", f"folder:{source}", *out]) == 0
+        assert (told in capsys.readouterr().err) is warned

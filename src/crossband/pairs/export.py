@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from crossband.errors import CrossbandWarning
 from crossband.filling import filling
 from crossband.pairs.base import Classes, Pair, Pairs
 from crossband.pairs.headers import read_header
@@ -15,6 +17,7 @@ from crossband.pairs.names import checked_name, place_of
 from crossband.pairs.opening import main_splits, open_splits
 from crossband.pairs.writing import csv_text, write_image, write_label, write_text
 from crossband.pictures import LEGEND_NAME, legend
+from crossband.words import IGNORE_INDEX
 from crossband.yaml_files import yaml_text
 
 
@@ -32,8 +35,10 @@ def export_folder(
     scaling undoes, and floats, which must lie in [0, 1], are rounded to it. Another infrared_scaling spreads
     what it takes to 0 and 1 over 16 bits: ``celsius(-20, 60)`` writes degrees, 0 for -20 and 65535 for 60.
     "auto" chooses one rule for all splits.
-    Ids that the source ignores become 255. Splits that only repeat pairs of others, such as ``test_night``,
-    are left out; the conditions they tell are in each split's conditions.csv.
+    Ids that the source ignores become 255, and so do pixels of a rig that only one camera saw; a
+    CrossbandWarning counts the pairs with such pixels that have no labels to say so. Splits that only repeat
+    pairs of others, such as ``test_night``, are left out; the conditions they tell are in each split's
+    conditions.csv.
 
     progress is called with (pairs done, pairs in all). The pairs appear all at once or not at all; what a
     killed export into the same folder left, in a hidden folder beside it, is removed first.
@@ -63,15 +68,25 @@ def export_pairs(
 
 def _write_lists(opened: Sequence[Pairs], out: Path, progress: Callable[[int, int], None] | None) -> None:
     deep = any(pairs.scaling != InfraredScaling() or _is_deep(pairs) for pairs in opened)
-    total, done = sum(len(pairs) for pairs in opened), 0
+    total, done, unmarked = sum(len(pairs) for pairs in opened), 0, 0
     for pairs in opened:
         folder = out / checked_name(pairs.split)
         for pair in pairs:
             _write_pair(folder, pair, pairs.classes, deep)
+            if pair.label is None or pairs.classes is None:
+                unmarked += pair.valid is not None and not bool(pair.valid.all())
             done += 1
             if progress is not None:
                 progress(done, total)
         _write_conditions(folder, pairs)
+    if unmarked:
+        warnings.warn(
+            f"{unmarked} of {total} pairs have pixels that only one camera saw, and no labels that could "
+            f"hold {IGNORE_INDEX} there: what the other camera did not see is its edge, repeated, and will "
+            "pass for seen; export in the frame of the camera that sees less, or read the source itself",
+            CrossbandWarning,
+            stacklevel=2,
+        )
     classes = next((pairs.classes for pairs in opened if pairs.classes is not None), None)
     if classes is not None:
         _write_classes(out / "classes.yaml", classes)
