@@ -15,6 +15,15 @@ scene would differ between sizes otherwise. Those of a smaller answer are repeat
 _QUANTILES = (5, 25, 50)
 
 
+def leave_unseen_out(labels: np.ndarray, confidence: np.ndarray, valid: np.ndarray | None) -> None:
+    """Take pixels that only one camera of a rig saw out of an answer, in place: no class, confidence 0.
+
+    labels, confidence: as `answer_statistics` takes them. valid: bool (H, W), or None where all were seen.
+    """
+    if valid is not None:
+        labels[~valid], confidence[~valid] = IGNORE_INDEX, 0
+
+
 def answer_statistics(labels: np.ndarray, confidence: np.ndarray, classes: int) -> dict[str, float]:
     """The statistics of an answer by name, all finite.
 

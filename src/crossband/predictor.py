@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from crossband.answer_statistics import leave_unseen_out
 from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.batching import in_batches, stacked
 from crossband.card import Card
@@ -28,7 +29,7 @@ from crossband.prediction import Prediction
 from crossband.run_card import trained_on
 from crossband.runtime.choosing import runtime_of
 from crossband.runtime.exported import Exported, warn_of_rig
-from crossband.words import IGNORE_INDEX, Band, Bands, Fault, OnError, Precision
+from crossband.words import Band, Bands, Fault, OnError, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -308,8 +309,7 @@ class Predictor:
             )
         if answer.labels is not None and answer.confidence is not None:
             for pair, labels, confidence in zip(pairs, answer.labels, answer.confidence, strict=True):
-                if pair.valid is not None:
-                    labels[~pair.valid], confidence[~pair.valid] = IGNORE_INDEX, 0
+                leave_unseen_out(labels, confidence, pair.valid)
         return [
             Prediction(
                 labels=None if answer.labels is None else answer.labels[place],

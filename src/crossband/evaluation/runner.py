@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.answer_statistics import leave_unseen_out
 from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.devices import autocast
 from crossband.errors import BandError, OptionError, PairError
@@ -31,7 +32,7 @@ from crossband.pairs.loading import evaluation_loader
 from crossband.runtime.answer import Answer
 from crossband.runtime.exported import Exported, precision_of
 from crossband.systems.base import System
-from crossband.words import BANDS, IGNORE_INDEX, Band, Bands, Precision, Support
+from crossband.words import BANDS, Band, Bands, Precision, Support
 
 
 def evaluate(
@@ -204,10 +205,8 @@ def _watched(
     judged = [place for place, found in enumerate(faults) if asked and not found]
     for place in judged:
         labels, sure = ids[place].to(torch.uint8).cpu().numpy(), confidence[place].cpu().numpy()
-        if batch.valid is not None:
-            # As in the answer of a predictor, which is what the monitor sees elsewhere.
-            unseen = ~batch.valid[place].cpu().numpy()
-            labels[unseen], sure[unseen] = IGNORE_INDEX, 0
+        # As in the answer of a predictor, which is what the monitor sees elsewhere.
+        leave_unseen_out(labels, sure, None if batch.valid is None else batch.valid[place].cpu().numpy())
         found = monitor.in_answer(*images[place], labels, sure)
         left[place] = bands_left(bands, found, system.supports)
         if left[place] != bands:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.answer_statistics import answer_statistics
+from crossband.answer_statistics import answer_statistics, leave_unseen_out
 from crossband.devices import find_device
 from crossband.errors import OptionError
 from crossband.metrics.resampling import mean_ious
@@ -31,7 +31,7 @@ from crossband.pairs.match_statistics import match_statistics
 from crossband.systems.base import System
 from crossband.training.monitor_fitting import UNMATCHED, Answers, fit
 from crossband.training.options import TrainOptions
-from crossband.words import BANDS, IGNORE_INDEX, Bands
+from crossband.words import BANDS, Bands
 
 PICTURES = 1200
 """Pairs that the run answers for its monitor; of a longer list, each pair once as it is and once broken."""
@@ -190,9 +190,8 @@ class _Seen:
             counted.append(confusion_matrix(ids, label, classes).cpu())
             if bands == "both":
                 labels, confidence = ids.to(torch.uint8).cpu().numpy(), likeliest.cpu().numpy()
-                if pair.valid is not None:
-                    # As in the answer of a predictor, which is what the monitor will see.
-                    labels[~pair.valid], confidence[~pair.valid] = IGNORE_INDEX, 0
+                # As in the answer of a predictor, which is what the monitor will see.
+                leave_unseen_out(labels, confidence, pair.valid)
                 statistics |= answer_statistics(labels, confidence, classes)
         return cls(statistics, torch.stack(counted), match_statistics(pair.visible, pair.infrared))
 
