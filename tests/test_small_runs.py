@@ -39,6 +39,10 @@ def printed(
     return capsys.readouterr().out.splitlines()
 
 
+def write_lines(path: Path, columns: str, lines: list[str]) -> None:
+    path.write_text("\n".join([columns, *lines]) + "\n")
+
+
 @pytest.mark.parametrize("script", ["infrared_alone"], indirect=True)
 def test_a_difference_is_taken_seed_by_seed_with_its_interval(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -48,7 +52,7 @@ def test_a_difference_is_taken_seed_by_seed_with_its_interval(
     # In the order of the seeds, whatever order they were trained in.
     lines = [f"cwfid,{run},{seed},infrared,{score}" for (run, seed), score in reversed(scores.items())]
     lines.append("scenes,firm,0,infrared,0.1")
-    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    write_lines(tmp_path / "runs.csv", "set,run,seed,given,mean_iou", lines)
     given = ["cwfid", "firm", "alone", "--over", "infrared", "--out", tmp_path]
     rows = printed(script, given, monkeypatch, capsys)
     # Mean 2, deviation 1, three seeds: 2 -+ 4.3027 / sqrt(3).
@@ -78,7 +82,7 @@ def test_an_overview_holds_every_run_against_one_on_every_set(
     lines = ["cwfid,alone,0,both,0.60", "cwfid,alone,1,both,0.62", "cwfid,firm,0,both,0.61"]
     lines += ["cwfid,firm,1,both,0.65", "cwfid,firm,2,both,0.99", "scenes,alone,0,infrared,0.5"]
     lines += ["scenes,sgd,0,infrared,0.4", "scenes,visible,0,visible,0.3", "msrs_boxes,firm,0,both,0.2"]
-    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    write_lines(tmp_path / "runs.csv", "set,run,seed,given,mean_iou", lines)
     rows = printed(script, ["all", "--over", "alone", "--out", tmp_path], monkeypatch, capsys)
     assert rows == [
         *("**`cwfid`**", "", "| run | both |", "|---|---|", "| firm | +2.0 (+1.0 to +3.0) |", ""),
@@ -92,10 +96,10 @@ def test_trainings_of_both_places_are_pooled(
 ) -> None:
     lines = ["cwfid,firm,0,infrared,0.62", "cwfid,infrared,0,infrared,0.61", "cwfid,firm,0,both,0.9"]
     lines += ["cwfid,firm,5,infrared,0.9", "scenes,firm,0,infrared,0.5", "scenes,infrared,0,infrared,0.52"]
-    (tmp_path / "runs.csv").write_text("\n".join(["set,run,seed,given,mean_iou", *lines]) + "\n")
+    write_lines(tmp_path / "runs.csv", "set,run,seed,given,mean_iou", lines)
     lines = ["cwfid,firm,infrared,infrared,0,+2.0", "cwfid,firm,infrared,infrared,1,+3.0"]
     lines += ['cwfid,firm,infrared,"infrared, recalibrated",1,-1.0', "cwfid,alone,infrared,infrared,0,+9"]
-    (tmp_path / "other-place.csv").write_text("\n".join(["set,run,over,given,seed,points", *lines]) + "\n")
+    write_lines(tmp_path / "other-place.csv", "set,run,over,given,seed,points", lines)
     given = ["all", "firm", "--over", "infrared", "visible", "--out", tmp_path]
     assert printed(script, given, monkeypatch, capsys)[2:] == [
         # 1, 2 and 3 points: 2 -+ 4.3027 / sqrt(3).
@@ -110,7 +114,7 @@ def test_both_bands_are_held_against_what_a_plain_network_is_given(
 ) -> None:
     lines = ["csknet,0,both,all,0.60", "csknet,0,both,night,0.99", "csknet,0,infrared,all,0.40"]
     lines += ["infrared,0,infrared,all,0.50", "infrared,0,infrared,night,0.10", "cen,0,both,all,0.45"]
-    (tmp_path / "labels.csv").write_text("\n".join(["run,seed,given,scope,mean_iou", *lines]) + "\n")
+    write_lines(tmp_path / "labels.csv", "run,seed,given,scope,mean_iou", lines)
     rows = printed(script, ["csknet", "--over", "infrared", "--out", tmp_path], monkeypatch, capsys)
     assert rows[2:] == [
         "| csknet | infrared, given infrared | both | +10.0 | +10.0 | one seed: none | not kept |",
@@ -136,7 +140,7 @@ def test_starts_are_held_against_others_set_by_set(
 ) -> None:
     lines = ["cwfid,10,identity,0,0.61", "cwfid,10,without,0,0.60", "cwfid,20,without,0,0.90"]
     lines += ["scenes,6,identity,0,0.5", "scenes,6,without,0,0.47"]
-    (tmp_path / "runs.csv").write_text("\n".join(["set,epochs,start,seed,mean_iou", *lines]) + "\n")
+    write_lines(tmp_path / "runs.csv", "set,epochs,start,seed,mean_iou", lines)
     rows = printed(script, ["--over", "without", "--out", tmp_path], monkeypatch, capsys)
     assert [row for row in rows if row.startswith(("**", "| identity"))] == [
         "**`cwfid`**, 10 epochs.",
