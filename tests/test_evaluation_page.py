@@ -171,6 +171,17 @@ def test_what_is_shown_is_computed_as_what_was_scored(run: Path, monkeypatch: py
     assert set(precisions) == {"bfloat16"}
 
 
+def test_scores_of_another_precision_do_not_replace_those_without(run: Path) -> None:
+    arguments = ["evaluate", str(run), "--data", TINY_DATA, "--bands", "infrared", "--device", "cpu"]
+    arguments += ["--workers", "0", "--examples", "0"]
+    assert main(arguments) == 0
+    kept = (run / "evaluation-test" / "evaluation.json").read_bytes()
+    assert main([*arguments, "--precision", "bfloat16"]) == 0
+    assert (run / "evaluation-test" / "evaluation.json").read_bytes() == kept
+    rough = json.loads((run / "evaluation-test-bfloat16" / "evaluation.json").read_text(encoding="utf-8"))
+    assert rough["precision"] == "bfloat16"
+
+
 def evaluate_again(run: Path) -> PairCounts:
     from crossband.loading import load
 

@@ -109,9 +109,14 @@ def test_runs_systems_and_folders_stand_side_by_side(
 
 def test_one_run_keeps_its_scores_beside_its_weights(run: str, pairs: Path) -> None:
     assert main([*fusion(pairs, run), "--stretch", "--by", "none", "--batch_size", "2"]) == 0
-    told = json.loads((Path(run) / "fusion-test" / "fusion.json").read_text())
+    kept = (Path(run) / "fusion-test" / "fusion.json").read_bytes()
+    told = json.loads(kept)
     assert told["conditions"] == []
     assert told["methods"]["mine"]["stretched"] is True
+    assert main([*fusion(pairs, run), "--precision", "bfloat16", "--by", "none"]) == 0
+    assert (Path(run) / "fusion-test" / "fusion.json").read_bytes() == kept
+    rough = json.loads((Path(run) / "fusion-test-bfloat16" / "fusion.json").read_text())
+    assert rough["provenance"]["precision"] == "bfloat16"
 
 
 def test_a_folder_alone_needs_neither_run_nor_flag(pairs: Path, tmp_path: Path) -> None:

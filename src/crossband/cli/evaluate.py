@@ -17,6 +17,7 @@ from crossband.cli.scoring import (
     default_folder,
     pass_arguments,
     runtime_asked,
+    scored_as,
     seen,
 )
 from crossband.errors import OptionError
@@ -86,7 +87,8 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=str | None,
         help="folder for JSON, CSV, text and HTML (default: RUN/evaluation-SPLIT, with --monitor "
-        "RUN/evaluation-SPLIT-monitor, with --fusion of one run RUN/fusion-SPLIT)",
+        "RUN/evaluation-SPLIT-monitor, with --fusion of one run RUN/fusion-SPLIT; of another precision than "
+        "float32 its name is added)",
     )
     parser.add_argument("--precision", type=choice(PRECISIONS), default=PRECISIONS[0], help="of autocast")
     parser.add_argument(
@@ -159,8 +161,7 @@ def _evaluate_labels(options: Namespace) -> None:
         raise OptionError(f"{run} only fuses, so it has no labels to score: add --fusion")
     pairs = open_pairs(options.data, options.split, infrared_scaling=predictor.card.infrared_scaling)
     check_classes(predictor.card.classes, pairs)
-    # Scores with a monitor are others than those without, which they must not replace.
-    scored = f"{options.split}-monitor" if options.monitor else options.split
+    scored = scored_as(options, monitor=options.monitor)
     out = Path(options.out or default_folder(Path(run), "evaluation", scored, pairs.source))
     supports = predictor.system.supports
     bands = combinations(supports, pairs.bands) if options.bands == "all" else [options.bands]

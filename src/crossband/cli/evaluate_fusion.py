@@ -9,7 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import note_choice
-from crossband.cli.scoring import check_first, default_folder, named_runs, runtime_asked
+from crossband.cli.scoring import check_first, default_folder, named_runs, runtime_asked, scored_as
 from crossband.errors import OptionError, quoted
 from crossband.locks import folder_lock
 from crossband.metrics.fusion import CONVENTIONS, DEFAULT_CONVENTION
@@ -127,7 +127,7 @@ def _fusion_out(options: Namespace, source: str) -> Path:
     if options.out:
         return Path(options.out)
     if len(options.run) == 1 and not options.fused and Path(options.run[0]).is_dir():
-        return default_folder(Path(options.run[0]), "fusion", options.split, source)
+        return default_folder(Path(options.run[0]), "fusion", scored_as(options), source)
     raise OptionError("give --out: what is scored here does not belong to one run folder")
 
 

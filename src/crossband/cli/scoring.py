@@ -95,6 +95,17 @@ def runtime_asked(options: Namespace) -> RuntimeChoice | None:
     return None if lower or options.runtime == "torch" else options.runtime
 
 
+def scored_as(options: Namespace, *, monitor: bool = False) -> str:
+    """The split, and how it is scored where that is not the usual way, for `default_folder`: scores with a
+    monitor or of another precision are others than those without, which they must not replace."""
+    told = [options.split]
+    if monitor:
+        told.append("monitor")
+    if options.precision != PRECISIONS[0]:
+        told.append(options.precision)
+    return "-".join(told)
+
+
 def default_folder(run: Path, kind: Literal["evaluation", "fusion"], scored: str, source: str) -> Path:
     """Where results go without --out. scored: the split, and how, where there are two ways.
 
