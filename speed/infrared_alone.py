@@ -7,8 +7,9 @@ PATH holds the real sets as folders of pairs; ``scenes`` are generated. A run tr
 bands, on infrared alone, and on infrared alone with recalibrated batch norms. What has a line is not run
 again, and what a run is taught by is trained first. Without the name of a run, the table is printed; with
 ``--over infrared infrared-started``, what the runs that are named have over each of those. For ``all`` in
-place of a set that is a table of every set, with the trainings of the other place (``other-place.csv``), and
-without the name of a run what every run has over one. One thread by default.
+place of a set nothing is trained, and these are tables of every set: the scores without ``--over``, and with
+it the differences, with the trainings of the other place (``other-place.csv``), or, without the name of a
+run, what every run has over one. One thread by default.
 """
 
 from __future__ import annotations
@@ -148,6 +149,21 @@ def table(lines: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(rows)
 
 
+def scores(lines: Sequence[Mapping[str, str]], runs: Sequence[str]) -> str:
+    """Markdown: of every set, the mean IoU of runs, as mean (lowest to highest) over their seeds, in percent.
+
+    A run on one band has no score of the other columns.
+    """
+    rows = [["set", "run", "seeds", "both, or visible", *GIVEN[1:]]]
+    for name, run in product(DATASETS, runs):
+        own = [line for line in lines if (line["set"], line["run"]) == (name, run)]
+        columns = [("both", "visible"), *((given,) for given in GIVEN[1:])]
+        found = [[line["mean_iou"] for line in own if line["given"] in column] for column in columns]
+        if own:
+            rows.append([name, run, str(max(map(len, found))), *map(spread, found)])
+    return _markdown(rows)
+
+
 def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
     """Markdown: a table for each set of what every run has over another one that was given the same.
 
@@ -245,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=[*DATASETS, ALL], help="all: with --over, a table of every set")
+    parser.add_argument("dataset", choices=[*DATASETS, ALL], help="all: a table of every set")
     parser.add_argument("runs", nargs="*", help=f"of {', '.join(RUNS)}; none prints the table")
     run_arguments(parser, "runs/infrared-alone")
     parser.add_argument(
@@ -254,9 +270,11 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = lines_of(arguments.out / "runs.csv")
     if arguments.dataset == ALL:
-        if not arguments.over or (len(arguments.over) > 1 and not arguments.runs):
-            parser.error("all sets need --over, with one run where none is named before it")
-        if arguments.runs:
+        if len(arguments.over) > 1 and not arguments.runs:
+            parser.error("of all sets --over takes one run where none is named before it")
+        if not arguments.over:
+            print(scores(lines, arguments.runs or list(RUNS)))
+        elif arguments.runs:
             elsewhere = lines_of(arguments.out / OTHER_PLACE)
             print(pooled(lines, elsewhere, arguments.runs, arguments.over))
         else:

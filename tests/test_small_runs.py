@@ -108,6 +108,21 @@ def test_trainings_of_both_places_are_pooled(
     ]
 
 
+@pytest.mark.parametrize("script", ["infrared_alone"], indirect=True)
+def test_scores_of_every_set_stand_in_one_table(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["scenes,visible,0,visible,0.3", "cwfid,alone,0,both,0.60", "cwfid,alone,1,both,0.62"]
+    lines += ["cwfid,alone,1,infrared,0.5", 'cwfid,alone,0,"infrared, recalibrated",0.4']
+    lines.append("cwfid,sgd,0,both,0.1")
+    write_lines(tmp_path / "runs.csv", "set,run,seed,given,mean_iou", lines)
+    given = ["all", "visible", "alone", "--out", tmp_path]
+    assert printed(script, given, monkeypatch, capsys)[2:] == [
+        "| cwfid | alone | 2 | 61.0 (60.0 to 62.0) | 50.0 | 40.0 |",
+        "| scenes | visible | 1 | 30.0 | – | – |",
+    ]
+
+
 @pytest.mark.parametrize("script", ["thermal_streets"], indirect=True)
 def test_both_bands_are_held_against_what_a_plain_network_is_given(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
