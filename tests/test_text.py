@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from crossband.report.comparison_files import points_text
 from crossband.text import counted, decimal, listed, markdown_table, percent, spoken_time, text_table
 
 
@@ -20,6 +21,12 @@ def test_a_table_is_aligned_and_its_texts_are_no_markup() -> None:
 def test_columns_can_be_left_and_wide_characters_take_two() -> None:
     rows = text_table(["a", "b", "c"], [["1", "道路", "x"], ["22", "to", "y"]], align="rll").splitlines()
     assert rows[2:] == [" 1   道路   x", "22   to     y"]
+
+
+def test_what_rounds_to_nothing_has_no_sign_of_its_own() -> None:
+    assert (decimal(-0.001, 2), decimal(-0.01, 2), percent(-1e-7)) == ("0.00", "-0.01", "0.00")
+    assert (points_text(-1e-7), points_text(-1e-7, sign=True)) == ("0.00", "+0.00")
+    assert points_text(-0.001, sign=True) == "-0.1"
 
 
 def test_a_bar_in_a_text_ends_no_cell_of_a_markdown_table() -> None:

@@ -325,8 +325,8 @@ def _add_score_table(page: Page, evaluations: dict[str, Evaluation]) -> None:
         caption="Mean IoU in percent (protocol present) over all test scenes and by condition.",
     )
     page.paragraph(
-        f"With both bands CSK-Net firm scores {gain:+.1f} points against the better single-band model. "
-        f"Given infrared only, it scores {infrared:+.1f} points against the DeepLabV3+ that was "
+        f"With both bands CSK-Net firm scores {gain:+z.1f} points against the better single-band model. "
+        f"Given infrared only, it scores {infrared:+z.1f} points against the DeepLabV3+ that was "
         "trained on infrared, at the same cost in use and after a longer training, its teacher's counted. "
         "This is one seed and a short training: --seed shows how far the numbers move. Firm is a variant of "
         "ours for infrared alone, and not the paper's method. A fallback is a use that the system was not "

@@ -11,8 +11,8 @@ DASH = "–"
 
 
 def decimal(value: float, digits: int) -> str:
-    """A number with so many decimals, or a dash for NaN."""
-    return DASH if math.isnan(value) else f"{value:.{digits}f}"
+    """A number with so many decimals, none of them a negative zero, or a dash for NaN."""
+    return DASH if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def percent(share: float) -> str:

@@ -219,8 +219,8 @@ def _check(options: Namespace) -> int:
         if off.shift is None
         else [
             name,
-            f"{off.shift[0]:+.1f}",
-            f"{off.shift[1]:+.1f}",
+            f"{off.shift[0]:+z.1f}",
+            f"{off.shift[1]:+z.1f}",
             f"{off.rest:.1f}",
             f"{100 * off.share:.0f} %",
         ]

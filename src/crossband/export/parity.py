@@ -72,7 +72,7 @@ class Parity:
             parts.append(f"reliability within {self.reliability:.1e}")
         if self.mean_iou is not None:
             ours, theirs = (100 * value for value in self.mean_iou)
-            parts.append(f"mIoU {theirs:.2f} where PyTorch has {ours:.2f}: {ours - theirs:+.2f} lost")
+            parts.append(f"mIoU {theirs:.2f} where PyTorch has {ours:.2f}: {ours - theirs:+z.2f} lost")
         return f"{self.runtime} on {self.device}, {self.precision}: {', '.join(parts)}"
 
     def failure(self, least: float | None = None) -> str | None:

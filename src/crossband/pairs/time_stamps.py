@@ -53,8 +53,9 @@ class Offsets:
             return f"no pairs by time; single: {left}"
         milliseconds = np.array(self.gaps) / _NANOSECONDS["ms"]
         return (
-            f"{len(self.gaps)} pairs by time; infrared comes {np.median(milliseconds):+.1f} ms after visible "
-            f"(median), 95 % are within {np.percentile(np.abs(milliseconds), 95):.1f} ms; single: {left}"
+            f"{len(self.gaps)} pairs by time; infrared comes {np.median(milliseconds):+z.1f} ms after "
+            f"visible (median), 95 % are within {np.percentile(np.abs(milliseconds), 95):.1f} ms; "
+            f"single: {left}"
         )
 
 

@@ -109,7 +109,7 @@ def points_text(share: float, *, sign: bool = False) -> str:
     if math.isnan(share):
         return DASH
     digits = 1 if abs(share) >= 0.0005 or share == 0 else 2
-    return f"{100 * share:+.{digits}f}" if sign else f"{100 * share:.{digits}f}"
+    return f"{100 * share:+z.{digits}f}" if sign else f"{100 * share:z.{digits}f}"
 
 
 def points_range(found: Interval) -> str:

@@ -64,11 +64,11 @@ def verdict(name: str, one: Robustness) -> str:
     if not below:
         return (
             f"{name}: under none of {len(margins)} conditions is a broken band worse than none by more than "
-            f"half a point (worst: {worst}, {100 * margins[worst]:+.1f})."
+            f"half a point (worst: {worst}, {100 * margins[worst]:+z.1f})."
         )
     return (
         f"{name}: under {len(below)} of {len(margins)} conditions a broken band is worse than none by more "
-        f"than half a point (worst: {worst}, {100 * margins[worst]:+.1f})."
+        f"than half a point (worst: {worst}, {100 * margins[worst]:+z.1f})."
     )
 
 

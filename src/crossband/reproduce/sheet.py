@@ -159,7 +159,7 @@ def _spread(ours: Ours, digits: int, notes: _Footnotes) -> str:
 def _difference(ours: Ours, printed: Cell, block: Block) -> str:
     if not ours.values or not printed.text:
         return DASH
-    return f"{100 * ours.mean - float(printed.text):+.{block.columns[0].digits}f}".replace("-", "−")
+    return f"{100 * ours.mean - float(printed.text):+z.{block.columns[0].digits}f}".replace("-", "−")
 
 
 def _parameter_row(filled: Filled, row: FilledRow, notes: _Footnotes) -> list[str]:

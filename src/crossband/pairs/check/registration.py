@@ -105,7 +105,7 @@ def registration_problems(
         Problem(
             "warning",
             f"{split}: the bands lie apart in {len(far)} of {len(told)} pairs that were measured, by about "
-            f"{np.hypot(x, y):.0f} pixels ({x:+.0f} to the right, {y:+.0f} down): {far[0][0]}",
+            f"{np.hypot(x, y):.0f} pixels ({x:+z.0f} to the right, {y:+z.0f} down): {far[0][0]}",
             "look at `crossband align --check`, and at `crossband align` for the mend",
         )
     ]
