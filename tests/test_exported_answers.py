@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import refused
+from crossband.cli import main
 from crossband.errors import OptionError
 from crossband.evaluation import evaluate
 from crossband.evaluation.passing import check_exported
@@ -97,6 +99,41 @@ def test_what_a_graph_would_undo_is_not_scored(rule: str, pairs: Pairs) -> None:
     with pytest.raises(OptionError, match="score the run that it was made of"):
         next(assess(system, pairs, [CONTRAST], device="cpu"))
     assert list(assess(system, pairs, [Condition("visible", "fog", 1)], device="cpu"))
+
+
+def test_a_file_that_cannot_be_scored_is_told_before_another_one_is(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = classes_of(pairs)
+    fewer = Classes(classes.names[:2], classes.palette[:2])
+    files = {"good.onnx": ("full-range", classes), "other.onnx": ("full-range", fewer)}
+    files["undoes.onnx"] = ("minmax", classes)
+    opened = []
+
+    def load(run: str, **how: object) -> Predictor:
+        opened.append(run)
+        system = exported(*files[run])
+        return Predictor(system, system.card)
+
+    monkeypatch.setattr("crossband.loading.load", load)
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "--data",
+        SCENES,
+        "--workers",
+        "0",
+        "--corruptions",
+        "contrast-collapse",
+        "--severities",
+        "5",
+    ]
+    assert "trained on 2 classes" in refused(["robustness", "good.onnx", "other.onnx", *arguments], capsys)
+    said = refused(["robustness", "good.onnx", "undoes.onnx", *arguments], capsys)
+    assert "score the run that it was made of" in said
+    assert not any(tmp_path.iterdir())
+    opened.clear()
+    assert main(["robustness", "good.onnx", *arguments]) == 0
+    assert opened == ["good.onnx"]
 
 
 @pytest.mark.parametrize("rule", OF_ALL)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from crossband.card import Card
     from crossband.evaluation.robustness import Robustness
     from crossband.pairs.base import Pairs
+    from crossband.predictor import Predictor
 
 
 def robustness_arguments(parser: ArgumentParser) -> None:
@@ -71,8 +72,8 @@ def robustness(options: Namespace) -> None:
         raise OptionError(f"--seed must be 0 or more, not {options.seed}")
     runs = named_runs(options.runs)
     first = check_first(runs.values(), options, labels=True)
-    _check_cards(runs.values(), first)
     names = _corruptions(options.corruptions)
+    exported = _checked(runs.values(), first, names, options)
 
     from crossband.evaluation.robustness import assess, conditions
     from crossband.loading import load
@@ -81,20 +82,17 @@ def robustness(options: Namespace) -> None:
     from crossband.pairs.opening import open_pairs
     from crossband.report.robustness_files import robustness_text, write_progress
     from crossband.report.robustness_html import write_robustness
-    from crossband.runtime.exported import is_exported
 
     out = Path(options.out)
     found: dict[str, Robustness] = {}
     opened = {str(first.scaling): first}
     with folder_lock(out):
         for name, run in runs.items():
-            predictor = load(run, device=options.device, monitor=options.monitor)
+            predictor = exported.get(run) or load(run, device=options.device, monitor=options.monitor)
             scaling = predictor.card.infrared_scaling
             if scaling not in opened:
                 opened[scaling] = open_pairs(options.data, options.split, infrared_scaling=scaling)
             pairs = opened[scaling]
-            if is_exported(Path(run)):
-                _check_scored(run, predictor.card, pairs)
             if options.limit is not None and options.limit < len(pairs):
                 pairs = PairSubset(pairs, range(options.limit), pairs.split)
             wanted = conditions(predictor.system, pairs, names, severities)
@@ -132,14 +130,30 @@ def robustness(options: Namespace) -> None:
     print(f"written: {out}/robustness.{{txt,json,csv,html}}")
 
 
-def _check_cards(runs: Iterable[str], pairs: Pairs) -> None:
-    """Find a run that cannot be scored on these pairs before another one is, which takes hours."""
+def _checked(
+    runs: Iterable[str], pairs: Pairs, names: list[str] | None, options: Namespace
+) -> dict[str, Predictor]:
+    """The exported files among the runs, opened: their cards are read with their graphs.
+
+    Raises OptionError for a run that cannot be scored on these pairs before another is, which takes hours.
+    """
     from crossband.runtime.exported import is_exported
 
+    opened: dict[str, Predictor] = {}
     for run in runs:
-        # The card of an exported file is read with its graph.
-        if not is_exported(Path(run)):
+        if is_exported(Path(run)):
+            from crossband.evaluation.robustness import check_outside_graph, conditions
+            from crossband.loading import load
+
+            opened[run] = load(run, device=options.device, monitor=options.monitor)
+            _check_scored(run, opened[run].card, pairs)
+            system = opened[run].system
+            check_outside_graph(
+                system, pairs, conditions(system, pairs, names, _severities(options.severities))
+            )
+        else:
             _check_scored(run, check_usable(run), pairs)
+    return opened
 
 
 def _check_scored(run: str, card: Card | None, pairs: Pairs) -> None:

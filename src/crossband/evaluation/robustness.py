@@ -6,7 +6,7 @@ corruptions, band states and random losses of `crossband.pairs.corruption`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import comb
 from typing import Any, Literal
@@ -214,8 +214,12 @@ def conditions(
     return found
 
 
-def _check_scaled_outside(system: System | Exported) -> None:
-    if isinstance(system, Exported) and system.rescales:
+def check_outside_graph(system: System | Exported, pairs: Pairs, wanted: Iterable[Condition]) -> None:
+    """Raise OptionError for an exported system whose graph undoes what a condition does to infrared."""
+    if not isinstance(system, Exported) or not system.rescales:
+        return
+    given = widest(system.supports, pairs.bands)
+    if given != "visible" and any(condition.kind != "visible" for condition in wanted):
         raise OptionError(
             f"this exported {system.name} scales infrared by {system.scaling} in its graph, which undoes "
             "what is done to it here: score the run that it was made of, which gives the same answers"
@@ -249,8 +253,7 @@ def assess(
         raise OptionError(f"the seed must be 0 or more, not {seed}")
     check_pass(pairs, None, "float32")
     given = widest(system.supports, pairs.bands)
-    if given != "visible" and any(condition.kind != "visible" for condition in wanted):
-        _check_scaled_outside(system)
+    check_outside_graph(system, pairs, wanted)
 
     if done is None:
         result = Robustness(
