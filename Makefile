@@ -17,7 +17,7 @@ NOT_COMPILED := /(tests?|testing)/|/transformers/models/|/ray/(rllib|serve|train
 
 EXTRAS := runtime openvino train export track hub ray video ros rerun serve docs dev
 
-.PHONY: extras help setup demo test test-serve test-slow test-changed test-snippets test-release soak soak-short \
+.PHONY: browser extras help setup demo test test-serve test-slow test-changed test-snippets test-release soak soak-short \
 	lint speed benchmarks reproduce-two-rows reproduce-scenes docs clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test-snippets       the commands on the pages that are cheap"
 	@echo "make test-release        before a release: all tests, and an hour of soak"
 	@echo "make soak                damaged files, kills, full disks, two writers: an hour; soak-short: minutes"
+	@echo "make browser             Debian's Chromium for the tests of pages, where it can be installed"
 	@echo "make lint                ruff and mypy"
 	@echo "make extras              whether each extra can be installed, and all together"
 	@echo "make speed               time and memory, as ratios to plain references"
@@ -56,11 +57,17 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
 
+# Tests of pages in a browser are skipped where there is none.
+browser:
+	@command -v chromium >/dev/null || { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    timeout 300 apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	    || echo "no Chromium can be installed here: the tests of pages in a browser are skipped"
+
 # Gradio holds Pillow back, so that it lies beside .venv, whose packages it sees, and not in it.
 test-serve: setup
 	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-serve/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
-	.venv-serve/bin/python -m pip install --quiet 'gradio>=6'
+	.venv-serve/bin/python -m pip install --quiet 'gradio>=6' playwright
 	PYTHONPATH=src .venv-serve/bin/python -m pytest -n 0 tests/test_serve.py tests/test_serve_browser.py
 
 test-slow: setup

@@ -29,11 +29,11 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("--name", help="of the pair (default: the last one by night)")
+    parser.add_argument("--name", help="of the pair (default: the last one by night, or of all)")
     parser.add_argument("--out", type=Path, default=Path("docs/images/serve.webp"))
     options = parser.parse_args()
     names = sorted(path.stem for path in (options.pairs / "visible").iterdir())
-    name = options.name or [name for name in names if "night" in name][-1]
+    name = options.name or ([name for name in names if "night" in name] or names)[-1]
     pair = {band: next((options.pairs / band).glob(f"{name}.*")) for band in ("visible", "infrared")}
     command = [sys.executable, "-m", "crossband", "serve", options.run, "guided", "--port", "0"]
     server = subprocess.Popen(

@@ -80,7 +80,7 @@ def told(checkout: Path) -> list[str]:
 def test_every_step_is_run_whatever_fails_among_the_last(checkout: Path) -> None:
     assert started(checkout, FAIL="--whole lint").wait(60) == 123
     assert told(checkout) == [
-        *("--whole extras", "--whole setup", "test", "--whole docs", "--whole lint"),
+        *("--whole browser", "--whole extras", "--whole setup", "test", "--whole docs", "--whole lint"),
         *("--whole reproduce-two-rows", "--whole soak-short", "--whole test-changed"),
         *("--whole test-serve", "--whole test-snippets"),
     ]
@@ -89,4 +89,4 @@ def test_every_step_is_run_whatever_fails_among_the_last(checkout: Path) -> None
 @pytest.mark.parametrize("failing", ["setup", "extras"])
 def test_nothing_is_run_after_a_set_up_that_failed(checkout: Path, failing: str) -> None:
     assert started(checkout, FAIL=f"--whole {failing}").wait(60) == 123
-    assert told(checkout) == ["--whole extras", "--whole setup"]
+    assert told(checkout) == ["--whole browser", "--whole extras", "--whole setup"]

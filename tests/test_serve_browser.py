@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ def address(street_run: Path) -> Iterator[str]:
         yield place
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Any]:
-    """The page, opened; when the test is over, its browser must have asked nobody else for anything."""
+@contextmanager
+def opened(address: str) -> Iterator[Any]:
+    """The page, opened; at the end its browser must have asked nobody else for anything."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -49,6 +50,12 @@ def page(address: str) -> Iterator[Any]:
         browser.close()
     assert hosts == {urlsplit(address).netloc}
     assert len(asked) > 5
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    with opened(address) as page:
+        yield page
 
 
 def put(page: Any, where: str, *paths: Path) -> None:
@@ -80,6 +87,18 @@ def test_a_pair_is_answered_and_a_band_switched_off(page: Any, street_pairs: dic
     assert "of the pixels have another class" in page.inner_text("section.v2")
     page.click("text=side by side")
     assert page.inner_text("section.v3").count("of the pixels change") == 2
+
+
+def test_the_page_answers_under_a_name_of_the_machine(
+    address: str, street_pairs: dict[str, list[Path]]
+) -> None:
+    by_name = address.replace("127.0.0.1", "localhost")
+    assert by_name != address
+    with opened(by_name) as page:
+        put(page, "Infrared-one", street_pairs["infrared"][0])
+        page.click("#answer")
+        page.wait_for_selector("#answer-shown section figure")
+        assert "Answered on infrared alone" in page.inner_text("#answer-shown")
 
 
 def test_another_system_takes_counts_alone(page: Any, tmp_path: Path) -> None:
