@@ -22,6 +22,7 @@ from crossband.errors import PairError
 from crossband.loading import load
 from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits
+from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import write_image, write_label
 from crossband.predicting import predict_files
 from crossband.results import ResultPairs
@@ -256,6 +257,10 @@ def test_predictions_come_back_into_the_splits_of_their_source(chosen: str | Non
         for index in range(len(corrected)):
             of = results / "label" / ("" if chosen else name) / f"{corrected.name(index)}.png"
             assert np.array_equal(np.asarray(corrected[index].label), np.asarray(Image.open(of)))
+        pairs = open_pairs(source, name)
+        told = {pairs.name(index): pairs.condition(index) for index in range(len(pairs))}
+        assert {corrected.name(index): corrected.condition(index) for index in range(len(corrected))} == told
+        assert None not in told.values()
 
 
 @pytest.mark.parametrize("of", ["a source", "results"])

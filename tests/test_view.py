@@ -20,9 +20,11 @@ import crossband as cb
 import fake_trees
 from command_line import refused
 from crossband.cli import main
-from crossband.pairs.writing import write_image, write_label
+from crossband.pairs.writing import png_bytes, write_image, write_label
+from crossband.results import open_results
 from fake_rerun import fake_rerun
 from simulated_cameras import SIZE, scene
+from test_shards import write_shard
 
 NASTY = "a </script><script>alert(1)</script>".replace("/", "∕")
 
@@ -142,6 +144,34 @@ def test_results_of_joined_splits_are_opened_again(tmp_path: Path) -> None:
     assert main(["view", str(out), "--out", str(page)]) == 0
     pairs = cb.open_pairs(source, "train+val")
     assert {one["name"] for one in data_of(page)} == {pairs.name(index) for index in range(len(pairs))}
+
+
+@pytest.mark.parametrize("missing", ["use", "skip"])
+def test_results_of_pairs_by_time_are_opened_again(missing: str, tmp_path: Path) -> None:
+    """With images alone, which a source of pairs by time leaves out unless it is asked."""
+    for band, moments in (("visible", (10, 20, 30)), ("infrared", (10, 30, 50))):
+        for moment in moments:
+            write_image(tmp_path / "pairs" / band / f"{moment}.5.png", scene("infrared", moment))
+    (tmp_path / "pairs" / "conditions.csv").write_text("name,condition\n10.5,dusk\n30.5,night\n")
+    source, out, page = f"folder:{tmp_path / 'pairs'},pair=time,max_gap=1s", tmp_path / "out", tmp_path / "p"
+    assert main(["fuse", "average", "--data", source, "--missing", missing, "--out", str(out)]) == 0
+    assert main(["view", str(out), "--out", str(page)]) == 0
+    alone = {"20.5", "50.5"} if missing == "use" else set()
+    assert {one["name"] for one in data_of(page)} == {"10.5", "30.5"} | alone
+    results = open_results(out)
+    conditions = {results.name(index): results.condition(index) for index in range(len(results))}
+    assert conditions == {"10.5": "dusk", "30.5": "night"} | dict.fromkeys(alone)
+
+
+def test_results_of_shards_without_a_pair_that_lacks_a_band_are_opened_again(tmp_path: Path) -> None:
+    image = png_bytes(scene("infrared", 0))
+    names = ["1.visible.png", "1.infrared.png", "2.visible.png"]
+    shard = write_shard(tmp_path / "s.tar", dict.fromkeys(names, image))
+    out, page = tmp_path / "fused", tmp_path / "view.html"
+    arguments = ["fuse", "average", "--data", f"shards:{shard}", "--missing", "skip", "--out", str(out)]
+    assert main(arguments) == 0
+    assert main(["view", str(out), "--out", str(page)]) == 0
+    assert [one["name"] for one in data_of(page)] == ["1"]
 
 
 def test_results_know_their_rig(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,10 @@ from crossband.result_folder import (
     read_manifest,
     read_results,
 )
-from crossband.words import BANDS, Band, Fault
+from crossband.words import BANDS, Band, Fault, Missing
+
+_OF_ANY_MISSING: dict[str, Missing] = {"folder": "use", "list": "use", "shards": "skip"}
+"""By kind of source, what gives each pair that any other ``missing`` gives too."""
 
 
 class ResultPairs(Pairs):
@@ -82,8 +85,14 @@ class ResultPairs(Pairs):
                 )
             if manifest.splits is None:
                 raise OptionError(f"{folder} does not say which splits it was made of; predict or fuse again")
-            self.registration = source_registration(parse_source(manifest.source))
-            given = given_source(manifest.source, manifest.splits, infrared_scaling=str(self.scaling))
+            source = parse_source(manifest.source)
+            self.registration = source_registration(source)
+            given = given_source(
+                manifest.source,
+                manifest.splits,
+                missing=_OF_ANY_MISSING.get(source.name),
+                infrared_scaling=str(self.scaling),
+            )
             self._items = {item.name: item for item in given.pairs}
         self.bands = tuple(band for band in BANDS if all(self._has(name, band) for name in self.names))
 
@@ -114,6 +123,12 @@ class ResultPairs(Pairs):
 
     def name(self, index: int) -> str:
         return self.names[index]
+
+    def condition(self, index: int) -> str | None:
+        item = self._items.get(self.names[index])
+        if isinstance(item, Listed):
+            return item.pairs.condition(item.index)
+        return None if item is None else item.condition
 
     def stored(self, index: int) -> PairFiles | None:
         item = self._items.get(self.names[index])
