@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fake_trees
 from command_line import refused
 from crossband.cli import main
 from crossband.pairs.writing import write_image
@@ -97,6 +98,52 @@ def test_a_pair_alone_is_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def points(tmp_path: Path) -> list[str]:
+    """Points that settle the rig at once."""
+    picked = np.random.default_rng(0).uniform((0, 0), INFRARED_SIZE[::-1], (30, 2))
+    path = tmp_path / "points.csv"
+    np.savetxt(path, np.c_[transform(HOMOGRAPHY, picked), picked], "%.6f", ",")
+    return ["--points", str(path)]
+
+
+@pytest.mark.parametrize("wrong", ["out", "report"])
+def test_a_rig_and_its_page_are_written_both_or_neither(
+    wrong: str, folder: Path, points: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    places = {"out": tmp_path / "rig.json", "report": tmp_path / "page.html"}
+    places[wrong] = tmp_path / "file" / "below"
+    options = [word for name, path in places.items() for word in (f"--{name}", str(path))]
+    assert "file" in refused(["align", *bands(folder), *points, *options], capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "points.csv"}
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (["--out", "{0}"], "--out {0} is a folder"),
+        (["--out", "{0}/rig.json", "--report", "{0}"], "--report {0} is a folder"),
+        (["--out", "{0}/rig.json", "--report", "{0}/./rig.json"], "one file, {0}/rig.json"),
+    ],
+)
+def test_places_that_cannot_be_written_to_are_told_before_aligning(
+    places: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [part.format(tmp_path) for part in places]
+    assert said.format(tmp_path) in refused(["align", *bands(folder), *options], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_points_of_pictures_of_several_sizes_are_refused(
+    folder: Path, points: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "train", tmp_path / "train")
+    write_image(tmp_path / "train" / "infrared" / "0.png", np.zeros(VISIBLE_SIZE, np.uint8))
+    options = [*points, "--out", str(tmp_path / "rig.json")]
+    assert "infrared images are of 2 sizes" in refused(["align", *bands(tmp_path), *options], capsys)
+
+
 def test_pictures_of_nothing_are_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +195,13 @@ def test_check_tells_each_pair(folder: Path, rig: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert f"of {PAIRS} pairs could be measured" in said
     assert "by more than 3: 0" in said
+
+
+def test_check_measures_no_pair_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Splits such as ``test_day`` hold pairs of ``test``."""
+    fake_trees.mfnet_original(tmp_path)
+    assert main(["align", "--check", f"mfnet:{tmp_path}"]) == 0
+    assert "of 9 pairs" in capsys.readouterr().out
 
 
 def test_fused_pictures_are_transparent_where_one_camera_saw_nothing(

@@ -78,7 +78,9 @@ def align_arguments(parser: ArgumentParser) -> None:
         help="say how well the pairs of a source are registered, such as folder:PATH; with --rig, by that "
         "rig",
     )
-    parser.add_argument("--split", type=str | None, help="with --check: the split (default: all of them)")
+    parser.add_argument(
+        "--split", type=str | None, help="with --check: the split (default: all that do not repeat others)"
+    )
     rig_arguments(parser)
 
 
@@ -104,8 +106,8 @@ def align(options: Namespace) -> int:
 
 def _align(options: Namespace) -> int:
     from crossband.pairs.matching import match_images
-    from crossband.pairs.writing import write_text
-    from crossband.rig.aligning import align_pairs, align_points
+    from crossband.pairs.writing import replacing
+    from crossband.rig.aligning import align_pairs, align_points, sizes_of
     from crossband.rig.points import read_points
 
     if options.points is not None and options.pairs is not None:
@@ -117,26 +119,40 @@ def _align(options: Namespace) -> int:
         raise OptionError("--pairs must be 1 or more")
     if not limit > 0:
         raise OptionError(f"--limit must be above 0 pixels, not {limit:g}")
+    out = Path(options.out)
+    report = None if options.report is None else Path(options.report)
+    _check_places(out, report)
     files = match_images(Path(options.visible), Path(options.infrared))
     cameras = _cameras(options)
     if options.points is not None:
         visible, infrared = read_points(Path(options.points))
         shown = _pictures(files, most=3)
-        sizes = shown[0][1][0].size, shown[0][1][1].size
+        sizes = sizes_of([pair for _, pair in shown])
         witness = ""
         rig, _ = align_points(visible, infrared, sizes, model, cameras=cameras, limit=limit)
     else:
         shown = _pictures(files, most=most)
         rig, found = align_pairs([pair for _, pair in shown], model, cameras=cameras, limit=limit)
         witness = f"\nmutual information: {100 * found.information:.0f} % above the best place around it"
-    if options.report is not None:
-        from crossband.report.alignment_page import write_alignment_page
+    # Both or neither: a page of a rig that is not there would speak of one that is.
+    with replacing(out) as written:
+        written.write_text(rig.to_json(), encoding="utf-8")
+        if report is not None:
+            from crossband.report.alignment_page import write_alignment_page
 
-        write_alignment_page(Path(options.report), rig, shown, command=command_line())
-    write_text(Path(options.out), rig.to_json())
+            write_alignment_page(report, rig, shown, command=command_line())
     print(_told(rig) + witness)
-    print(f"written: {options.out}{'' if options.report is None else f' and {options.report}'}")
+    print(f"written: {out}{'' if report is None else f' and {report}'}")
     return 0
+
+
+def _check_places(out: Path, report: Path | None) -> None:
+    """Raise OptionError, before anything is aligned, for places that no file can be written to."""
+    for name, path in (("out", out), ("report", report)):
+        if path is not None and path.is_dir():
+            raise OptionError(f"--{name} {path} is a folder; name a file in it")
+    if report is not None and report.resolve() == out.resolve():
+        raise OptionError(f"--out and --report are one file, {out}; name two")
 
 
 def _cameras(options: Namespace) -> Cameras:
@@ -198,12 +214,12 @@ def _check(options: Namespace) -> int:
     import numpy as np
 
     from crossband.pairs.check.registration import FAR, misfits, stored_files
-    from crossband.pairs.opening import list_splits, open_pairs, parse_source, source_registration
+    from crossband.pairs.opening import main_splits, open_pairs, parse_source, source_registration
     from crossband.text import text_table
 
     source = with_rig(options.check, options.rig, options.frame)
     registration = source_registration(parse_source(source))
-    splits = list_splits(source) if options.split is None else [options.split]
+    splits = main_splits(source) if options.split is None else [options.split]
     found = []
     for split in splits:
         files = stored_files(open_pairs(source, split, labels=False))

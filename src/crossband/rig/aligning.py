@@ -92,15 +92,7 @@ def align_pairs(
     Raises OptionError for pictures of several sizes, and where the geometry cannot be trusted, saying why.
     """
     cameras = cameras or Cameras()
-    for band, side in (("visible", 0), ("infrared", 1)):
-        there = sorted({pair[side].size for pair in pairs})
-        if len(there) > 1:
-            told = " and ".join(f"{height} x {width}" for height, width in there[:2])
-            raise OptionError(
-                f"the {band} images are of {len(there)} sizes, {told} among them; one rig has one size per "
-                f"camera"
-            )
-    sizes = pairs[0][0].size, pairs[0][1].size
+    sizes = sizes_of(pairs)
     _check_lenses(cameras, *sizes)
     found = estimate(
         [
@@ -149,6 +141,19 @@ def align_points(
     if why is not None:
         raise OptionError(f"these cameras cannot be aligned: {why}")
     return _rig(found, sizes, cameras, "points", len(visible), found.residual, found.interval), found
+
+
+def sizes_of(pairs: Sequence[tuple[Picture, Picture]]) -> tuple[Size, Size]:
+    """The size of the visible pictures and that of the infrared ones. Raises OptionError for several."""
+    for band, side in (("visible", 0), ("infrared", 1)):
+        there = sorted({pair[side].size for pair in pairs})
+        if len(there) > 1:
+            told = " and ".join(f"{height} x {width}" for height, width in there[:2])
+            raise OptionError(
+                f"the {band} images are of {len(there)} sizes, {told} among them; one rig has one size per "
+                f"camera"
+            )
+    return pairs[0][0].size, pairs[0][1].size
 
 
 def _check_lenses(cameras: Cameras, visible: Size, infrared: Size) -> None:
