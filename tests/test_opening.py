@@ -6,9 +6,11 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,12 +21,15 @@ from crossband.pairs.benchmarks import BENCHMARKS, BenchmarkPairs
 from crossband.pairs.benchmarks.declaration import Split
 from crossband.pairs.export import export_folder
 from crossband.pairs.folder import FolderPairs
+from crossband.pairs.frames import Frames, open_frames
+from crossband.pairs.frames import source as frames_source
 from crossband.pairs.opening import (
     Source,
     for_testing,
     list_splits,
     main_splits,
     open_pairs,
+    open_splits,
     parse_source,
     source_names,
 )
@@ -270,6 +275,26 @@ def test_an_automatic_scaling_is_one_for_all_splits_of_an_export(tmp_path: Path)
         slope, begin = np.polyfit(infrared.reshape(9, 12)[within], exported[within], 1)
         of_800_counts.append((800 * slope, begin + 7800 * slope))
     np.testing.assert_allclose(of_800_counts[0], of_800_counts[1], atol=100)
+
+
+def test_an_automatic_scaling_opens_frames_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a bag or a video goes through all of it."""
+    levels = np.linspace(7000, 9000, 5 * 9 * 12).reshape(5, 9, 12).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "frames.tif", levels, photometric="minisblack")
+    opened = []
+
+    def counting(*given: Any) -> Frames:
+        opened.append(given)
+        return open_frames(*given)
+
+    monkeypatch.setattr(frames_source, "open_frames", counting)
+    for labels in (True, False):
+        (pairs,) = open_splits(
+            f"frames:{tmp_path / 'frames.tif'}", ["all"], infrared_scaling="auto", labels=labels
+        )
+        assert str(pairs.scaling).startswith("fixed(70")
+        np.testing.assert_allclose(pairs[2].infrared, pairs.scaling(levels[2]))
+    assert len(opened) == 2
 
 
 def test_exported_conditions(tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def open_pairs(
     Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
     not what it should be.
     """
+    pairs = _open(source, split, infrared_scaling, labels, missing)
+    return pairs if labels else WithoutLabels(pairs)
+
+
+def _open(source: str, split: str, infrared_scaling: str, labels: bool, missing: Missing | None) -> Pairs:
+    """What `open_pairs` opens, with the labels that only a view can leave out."""
     parsed = parse_source(source)
     registration = source_registration(parsed)
     pairs: Pairs
@@ -160,7 +166,7 @@ def open_pairs(
             registration=registration,
         )
     pairs.source = str(parsed)
-    return pairs if labels else WithoutLabels(pairs)
+    return pairs
 
 
 def open_splits(
@@ -175,13 +181,13 @@ def open_splits(
 
     The rest is as in `open_pairs`, and so is what it raises.
     """
+    rule = "full-range" if infrared_scaling == AUTO else infrared_scaling
+    opened = [_open(source, split, rule, labels, missing) for split in splits]
     if infrared_scaling == AUTO:
-        looked_at = [open_pairs(source, split, labels=False, missing=missing) for split in splits]
-        infrared_scaling = str(automatic_scaling(summarise_pairs(*looked_at).infrared))
-    return [
-        open_pairs(source, split, infrared_scaling=infrared_scaling, labels=labels, missing=missing)
-        for split in splits
-    ]
+        scaling = automatic_scaling(summarise_pairs(*opened).infrared)
+        for pairs in opened:
+            pairs.scaling = scaling
+    return opened if labels else [WithoutLabels(pairs) for pairs in opened]
 
 
 def list_splits(source: str) -> list[str]:
