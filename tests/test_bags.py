@@ -16,6 +16,7 @@ from crossband.cli import main
 from crossband.errors import OptionError, PairError
 from crossband.pairs.frames.bag import BagFrames
 from crossband.pairs.opening import list_splits, open_pairs
+from crossband.words import BANDS
 
 highlevel = pytest.importorskip(
     "rosbags.highlevel", reason="bags are read by rosbags: pip install 'crossband[ros]'"
@@ -111,6 +112,25 @@ def test_frames_in_any_order(tmp_path: Path, storage: str) -> None:
     assert frames.times == [START - n * MS for n in (4, 3, 2, 1, 0)]
     for index in (3, 0, 4, 1, 2, 2):
         np.testing.assert_array_equal(frames[index].samples[..., 0], DEEP[4 - index])
+
+
+def test_stamps_that_no_driver_set_pair_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The images would go together by their order, whatever the cameras' rates."""
+    topics = {"/left": [image(0, frame, "rgb8") for frame in COLOUR]}
+    topics["/thermal"] = [image(0, frame, "mono16") for frame in DEEP]
+    path = bag(tmp_path / "drive", topics)
+    with pytest.raises(PairError, match="the headers of its topic '/left' all hold one stamp"):
+        open_pairs(f"bag:{path},visible=/left,infrared=/thermal", "all")
+    cameras = [f"--{band}=bag:{path},{topic}" for band, topic in zip(BANDS, topics, strict=True)]
+    assert "'/left' all hold one stamp" in refused(["stream", "average", *cameras], capsys)
+    # A band alone needs no partner: its order is that of the log.
+    pairs = open_pairs(f"bag:{path},infrared=/thermal", "all")
+    for pair, frame in zip(pairs, DEEP, strict=True):
+        np.testing.assert_array_equal(np.rint(np.asarray(pair.infrared) * 65535), frame)
+    noise = ["--ignore", "fixed pattern"]
+    assert main(["stream", "average", cameras[1], *noise, "--rate", "5", "--out", str(tmp_path / "out")]) == 0
+    rows = (tmp_path / "out" / "moments.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [float(row.split(",")[1]) for row in rows] == [0, 0.2, 0.4, 0.6, 0.8]
 
 
 @pytest.mark.parametrize(

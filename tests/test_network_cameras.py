@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from command_line import refused
 from crossband.cli import main
 from crossband.errors import PairError
 from crossband.loading import load
+from crossband.pairs.frames import open_frames
 from crossband.stream import Stream, pairing
 from crossband.stream.cameras import LiveCamera, RealClock
 from crossband.stream.live import opener
@@ -116,6 +120,32 @@ class TestRtsp:
         off = [np.abs(image.astype(float) - picture(number)).mean() for number in range(100)]
         assert min(off) < 6
         assert np.median(off) > 12
+
+
+def test_depths_are_those_of_a_recording(tmp_path: Path) -> None:
+    """Visible grey of ten bits has its whole range, and infrared its counts."""
+    av = pytest.importorskip("av", reason="addresses are read by PyAV: pip install 'crossband[video]'")
+    grey = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "gray10le"
+        # Each frame is whole: what a camera sends before one is looked at may be passed over.
+        stream.gop_size = 1
+        frame = av.VideoFrame(32, 24, "gray10le")
+        frame.planes[0].update(grey.tobytes())
+        for _ in range(5):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for band in BANDS:
+            live = next(opener(f"http://127.0.0.1:{server.server_port}/a.mkv", band)())
+            recorded = open_frames(path, band)[0].levels(measured=band == "infrared")
+            np.testing.assert_array_equal(live, recorded)
+            assert live.max() == (767 if band == "infrared" else round(767 * 65535 / 1023))
+        server.shutdown()
 
 
 def why_not(place: str) -> str:

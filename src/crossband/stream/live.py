@@ -66,7 +66,7 @@ def _by_pyav(address: str, band: Band) -> Iterator[np.ndarray]:
             # Threads that decode several frames at once give each of them later.
             stream.thread_type = "SLICE"
             for frame in container.decode(stream):
-                yield as_stored(frame, band).samples
+                yield as_stored(frame, band).levels(measured=band == "infrared")
     except av.error.ExitError as error:
         raise PairError(f"no answer within {_PATIENCE:g} s") from error
     except av.error.FFmpegError as error:

@@ -79,8 +79,8 @@ def open_cameras(
     called alike are of one moment. Recordings whose times do not meet begin together.
 
     Raises as `open_frames`, `find_images`, `check_rate` and `check_camera`, PairError where some names of a
-    folder tell times, OptionError for a camera or a bag where degrees are asked for, and for one folder as
-    both bands: a recording is read as one band.
+    folder tell times, or where a bag tells none beside another camera, OptionError for a camera or a bag
+    where degrees are asked for, and for one folder as both bands: a recording is read as one band.
     """
     check_rate(rate)
     texts: dict[Band, str] = {
@@ -104,7 +104,7 @@ def open_cameras(
     recordings = {
         band: _of_images(taken[band], band, degrees if band == "infrared" else None)
         if band in taken
-        else _recording(text, band, rate, degrees if band == "infrared" else None)
+        else _recording(text, band, rate, degrees if band == "infrared" else None, alone=len(texts) == 1)
         for band, text in texts.items()
         if not is_live(text)
     }
@@ -123,12 +123,15 @@ def open_cameras(
     return cameras
 
 
-def _recording(text: str, band: Band, rate: float, degrees: Conditions | None) -> Recording:
+def _recording(text: str, band: Band, rate: float, degrees: Conditions | None, *, alone: bool) -> Recording:
     check_camera(text)
     measured = band == "infrared"
     if text.startswith("bag:"):
         place, _, topic = text.removeprefix("bag:").rpartition(",")
-        return _of_frames(BagFrames(Path(place).expanduser(), topic), measured, rate)
+        frames = BagFrames(Path(place).expanduser(), topic)
+        if frames.times is None and not alone:
+            raise PairError(f"{frames.path}: {frames.without_times}")
+        return _of_frames(frames, measured, rate)
     return _of_frames(open_frames(Path(text).expanduser(), band, degrees), measured, rate)
 
 

@@ -38,18 +38,26 @@ _DEPTH_HEADER = 12
 class BagFrames(Frames):
     """The images of one topic of a ROS 1 or ROS 2 bag, in the order of their headers' stamps.
 
+    Where a driver sets none, so that all stamps are alike, the order is that of the log, and there are no
+    times.
+
     Raises OptionError if rosbags is not installed, PairError, naming the bag, if it cannot be read or the
     topic holds no images.
     """
 
     def __init__(self, path: Path, topic: str):
         self._topic = topic
+        self.without_times = (
+            f"the headers of its topic {quoted(topic)} all hold one stamp, and nothing tells which images "
+            "are of one moment; have the camera's driver set the stamps, and record again"
+        )
         with errors_named(path, folder=True), _opened(path) as reader:
             logged = sorted(_stamps(reader, topic), key=lambda place: place[2])
             if not logged:
                 raise PairError(f"its topic {quoted(topic)} holds no image; {_topics(reader)}")
             self._logged = [(time, number) for time, number, _ in logged]
-            self.times = [stamp for _, _, stamp in logged]
+            stamps = [stamp for _, _, stamp in logged]
+            self.times = None if len(stamps) > 1 and len(set(stamps)) == 1 else stamps
             first = _decoded(next(_messages(reader, topic, self._logged[0]))[1])
         super().__init__(path, len(logged), (first.samples.shape[0], first.samples.shape[1]))
 

@@ -18,12 +18,14 @@ class Frames(ABC):
     """The frames of one file, in their order. A frame is decoded when it is asked for.
 
     size: (height, width) of all frames. times: when each was taken, in nanoseconds, rising; None where the
-    file does not say. May be used from several threads, after a fork, and pickled.
+    file does not say, and then without_times is what is told, where they are asked for. May be used from
+    several threads, after a fork, and pickled.
     """
 
     path: Path
     size: tuple[int, int]
     times: Sequence[int] | None = None
+    without_times = "its frames have no times; pair them by number"
 
     def __init__(self, path: Path, count: int, size: tuple[int, int]):
         self.path = path

@@ -83,7 +83,7 @@ class FramePairs(Pairs):
         times: dict[Band, Sequence[int]] = {}
         for band, frames in self._frames.items():
             if frames.times is None:
-                raise PairError(f"{frames.path}: its frames have no times; pair them by number")
+                raise PairError(f"{frames.path}: {frames.without_times}")
             times[band] = frames.times
         chosen = nearest_pairs(times["visible"], times["infrared"], max_gap)
         if not chosen:
