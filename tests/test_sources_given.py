@@ -163,6 +163,19 @@ class TestFolders:
             open_pairs(source, "all", missing="error")
         assert len(open_pairs(source, "all", missing="use")) == 6
 
+    def test_times_that_several_names_tell_make_no_pairs(self, tmp_path: Path) -> None:
+        """The second at which a recording began, and a number: nearest in time is then any of them."""
+        for number in range(4):
+            put(tmp_path / "visible" / f"20240131_120000_{number:04}.png", "colour")
+            if number % 2:
+                put(tmp_path / "infrared" / f"20240131_120000_{number:04}.png", "grey")
+        with pytest.raises(PairError, match=r"2 visible names tell the time of another one too \(.*_0000,"):
+            open_pairs(f"folder:{tmp_path},pair=time,max_gap=20ms", "all")
+        for extra in (tmp_path / "visible").glob("*_000[0-2].png"):
+            extra.unlink()
+        with pytest.raises(PairError, match="1 infrared names tell"):
+            open_pairs(f"folder:{tmp_path},pair=time,max_gap=20ms", "all")
+
     def test_images_alone_keep_their_names_apart(self, tmp_path: Path) -> None:
         put(tmp_path / "v" / "10.0.png", "colour")
         put(tmp_path / "v" / "20.0.png", "colour")

@@ -461,6 +461,16 @@ class TestCameras:
         assert shown["visible"] == [(100 * number, number) for number in range(12) if number != 3]
         assert shown["infrared"] == [(100 * number, number) for number in range(2, 12)]
 
+    def test_seconds_of_several_frames_each_are_no_times(self, tmp_path: Path) -> None:
+        """Of one second the third image of one folder went with the third one of the other."""
+        names = [f"20240131_12000{number // 5}_{number:04}" for number in range(12)]
+        self.images(tmp_path / "visible", {name: number for number, name in enumerate(names)})
+        some = {name: number for number, name in enumerate(names) if number % 5 != 1}
+        self.images(tmp_path / "infrared", some)
+        shown = self.given(tmp_path)
+        assert shown["visible"] == [(100 * number, number) for number in range(12)]
+        assert shown["infrared"] == [(100 * number, number) for number in some.values()]
+
     def test_other_names_of_another_number_are_told(self, tmp_path: Path) -> None:
         self.images(tmp_path / "visible", {f"rgb_{number}": number for number in range(4)})
         self.images(tmp_path / "infrared", {f"ir_{number}": number for number in range(3)})

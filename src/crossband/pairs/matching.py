@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,7 +110,8 @@ def pair_by_time(
     """Pairs from the images of both bands by the times in their names.
 
     A label goes with the visible image's name. Raises PairError where nothing goes together, for a name
-    without a time, and for single images that are not allowed.
+    without a time, for images of a pair whose time is that of others of their band, and for single images
+    that are not allowed.
     """
     names = {band: sorted(found[band]) for band in BANDS}
     times = {band: [time_of_name(name) for name in names[band]] for band in BANDS}
@@ -130,6 +132,14 @@ def pair_by_time(
             f"{where}: no two images are within {max_gap / 1e6:g} ms of each other; raise max_gap, or "
             "set the cameras' clocks"
         )
+    for place, band in enumerate(BANDS):
+        often = Counter(times[band])
+        twins = [names[band][two[place]] for two in chosen if often[times[band][two[place]]] > 1]
+        if twins:
+            raise PairError(
+                f"{where}: {len(twins)} {band} names tell the time of another one too ({_first(twins)}), so "
+                "that nothing tells which is meant; pair them by name, or give each image a time of its own"
+            )
     both = [pair(names["visible"][one], names["infrared"][other]) for one, other in chosen]
     bare = [file.name for file in both if file.label is None]
     if label and bare:

@@ -176,7 +176,8 @@ def _taken(folders: Mapping[Band, Path], rate: float) -> dict[Band, list[tuple[i
 
 
 def _times_of(folder: Path, names: Iterable[str]) -> dict[str, int] | None:
-    """When images were taken, by what their names tell; None where they tell nothing, or all the same.
+    """When images were taken, by what their names tell; None where they tell nothing, or most of them no time
+    of their own, as by seconds of several frames each.
 
     Raises PairError where some tell it and others do not.
     """
@@ -192,7 +193,7 @@ def _times_of(folder: Path, names: Iterable[str]) -> dict[str, int] | None:
             f"{folder}: of {len(times) + len(without)} names {len(without)} tell no time ({without[0]}), but "
             f"others do ({next(iter(times))}); move one kind out of the folder"
         )
-    return None if len(set(times.values())) < min(2, len(times)) or not times else times
+    return None if len(times) > 1 and 2 * len(set(times.values())) <= len(times) else times or None
 
 
 def _of_images(taken: Sequence[tuple[int, Path]], band: Band, degrees: Conditions | None) -> Recording:
