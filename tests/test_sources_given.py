@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from crossband.pairs.opening import list_splits, open_pairs
 from crossband.pairs.time_stamps import nearest_pairs, parse_gap, time_of_name
 from crossband.terminal import ProgressLines
 from crossband.weights import make_card, save_run
+from crossband.words import BANDS
 from tiny_systems import csknet, tiny
 
 MS = 1_000_000
@@ -132,6 +134,25 @@ class TestFolders:
         assert pairs[1].infrared is None
         with pytest.raises(PairError, match=r"label lacks 2 \(1, 2\)"):
             open_pairs(f"{source},label=masks", "rec_01")
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("visible=RBG,infrared=Thermal", "no folder there is called 'RBG', as visible=RBG names it"),
+            ("visible=RGB,infrared=Thermal,label=masks", "no folder there is called 'masks'"),
+            ("visible=RGB/{id}.png,infrared=Thermal/{id}.tif", "no image there fits 'Thermal/{id}.tif'"),
+        ],
+    )
+    def test_a_name_that_nothing_has_is_told(self, options: str, said: str, recordings: Path) -> None:
+        """A band with a typing error in its name is not one that is absent."""
+        with pytest.raises(PairError) as error:
+            open_pairs(f"folder:{recordings},{options}", "rec_01")
+        assert said in str(error.value)
+
+    def test_one_split_may_lack_what_was_named(self, recordings: Path) -> None:
+        shutil.rmtree(recordings / "rec_02" / "Thermal")
+        source = f"folder:{recordings},visible=RGB,infrared=Thermal"
+        assert [open_pairs(source, name).bands for name in ("rec_01", "rec_02")] == [BANDS, ("visible",)]
 
     def test_a_pattern_says_what_pairs_share(self, tmp_path: Path) -> None:
         for number in (1, 2):

@@ -56,8 +56,9 @@ class FolderPairs(FilePairs):
     arrangement: other folders, patterns of names, pairs by time, and what becomes of single images.
     overlooked: what is not read and looks as if it was meant, each with what to do; warned of once.
 
-    Raises PairError if there is no such folder, if it holds no image, if a name occurs twice or lacks a
-    partner, or if the classes cannot be told; OptionError for an unknown split or scaling rule.
+    Raises PairError if there is no such folder, or nothing of a name that ``arrangement`` asks for, if it
+    holds no image, if a name occurs twice or lacks a partner, or if the classes cannot be told; OptionError
+    for an unknown split or scaling rule.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class FolderPairs(FilePairs):
         folder = _split_folder(root, self.split, arrangement)
         matching = _find_pairs(folder, labels, arrangement)
         self.files, self.offsets, self.unpaired = matching.files, matching.offsets, matching.unpaired
+        wanted = PARTS if labels else BANDS
+        absent = [part for part in wanted if all(getattr(files, part) is None for files in self.files)]
+        _check_named(root, absent, arrangement)
         self.scaling = resolve_scaling(infrared_scaling, self.files, false_colour)
-        self.bands = tuple(
-            band for band in BANDS if all(getattr(files, band) is not None for files in self.files)
-        )
+        self.bands = tuple(band for band in BANDS if all(files.has(band) for files in self.files))
         self.classes = None
         if self.files[0].label is not None:
             self.classes = classes or _folder_classes(root, arrangement)
@@ -218,6 +220,17 @@ def _split_folder(root: Path, split: str, arrangement: Arrangement) -> Path:
     if split not in splits:
         raise unknown_split(root, split, splits)
     return root if splits == [WHOLE] and _holds_a_band(root, arrangement) else root / split
+
+
+def _check_named(root: Path, parts: Iterable[str], arrangement: Arrangement) -> None:
+    """Raise PairError for what a split lacks, and was asked for by a name that no other split has either."""
+    folders = [root / split for split in folder_splits(root, arrangement)]
+    for part in parts:
+        named = getattr(arrangement, part)
+        places = [arrangement.place(folder, part) for folder in (root, *folders)]
+        if named != part and not any(map(_is_there, places)):
+            what = "no image there fits" if any(map(is_pattern, places)) else "no folder there is called"
+            raise PairError(f"{root}: {what} {quoted(named)}, as {part}={named} names it; correct the option")
 
 
 def _find_pairs(folder: Path, labels: bool, arrangement: Arrangement) -> Matching:
