@@ -18,7 +18,7 @@ from command_line import refused
 from crossband.annotation.brush import decode_brush, encode_brush
 from crossband.annotation.labels import tool_labels
 from crossband.cli import main
-from crossband.errors import PairError
+from crossband.errors import PairError, quoted
 from crossband.loading import load
 from crossband.pairs.base import Classes, PairFiles
 from crossband.pairs.folder import FolderPairs, default_palette, folder_splits
@@ -163,6 +163,32 @@ def test_masks_of_another_size_or_kind_are_refused(
         told = refused(command, capsys)
         assert why in told
         assert mask.name in told
+
+
+@pytest.mark.parametrize(
+    ("region", "why"),
+    [
+        ({"type": "polygonlabels", "value": {"polygonlabels": ["person"]}}, "the type 'polygonlabels'"),
+        ({"type": "brush", "value": {"format": "rle", "rle": []}}, "the type 'brush'"),
+        ({"type": "brushlabels", "value": {"brushlabels": []}}, "a region has no label"),
+        ({"type": "brushlabels", "value": {"format": "rle", "rle": []}}, "a region has no label"),
+    ],
+)
+def test_regions_without_a_mask_of_a_class_are_told(
+    region: dict[str, Any], why: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody marked something with them, which would be lost."""
+    out = annotated(folder, tmp_path / "tasks", "label-studio")
+    export = exported("label-studio", out, tmp_path)
+    tasks = json.loads(export.read_text(encoding="utf-8"))
+    tasks[0]["annotations"][0]["result"].append(region)
+    export.write_text(json.dumps(tasks), encoding="utf-8")
+    capsys.readouterr()
+    back = tmp_path / "back"
+    told = refused(["data", "labels", str(export), "--annotated", str(out), "--out", str(back)], capsys)
+    assert f"pair {quoted(sorted(NAMES)[0])}: " in told
+    assert why in told
+    assert not back.exists()
 
 
 def test_masks_come_back_from_another_current_folder(

@@ -24,6 +24,13 @@ from crossband.pairs.writing import write_image, write_text
 from crossband.words import IGNORE_INDEX
 
 _CONTROL, _IMAGE = "label", "drawn"
+_OTHER_REGIONS = tuple(
+    f"{shape}{labelled}"
+    for shape in ("brush", "polygon", "rectangle", "ellipse", "keypoint", "bitmask", "vector")
+    for labelled in ("", "labels")
+    if shape + labelled != "brushlabels"
+)
+"""Types of regions that say where something is, too, and hold no mask that is read."""
 
 
 def write_label_studio(folder: Path, pairs: Iterable[tuple[Item, Pair]], labels: Sequence[ToolLabel]) -> None:
@@ -96,9 +103,17 @@ def _painted(
 ) -> np.ndarray:
     labels = np.full((item.height, item.width), IGNORE_INDEX, np.uint8)
     for region in result:
-        if region.get("type") != "brushlabels":
+        kind = region.get("type")
+        if kind in _OTHER_REGIONS:
+            raise PairError(
+                f"{path}: pair {quoted(item.pair)}: a region of the type {quoted(kind)}, which is no mask of "
+                "a class; paint it with a labelled brush, or remove it"
+            )
+        if kind != "brushlabels":
             continue
-        (name,) = region["value"]["brushlabels"][:1]
+        names = region["value"].get("brushlabels") or [None]
+        if (name := names[0]) is None:
+            raise PairError(f"{path}: pair {quoted(item.pair)}: a region has no label; give it one")
         if name not in ids:
             raise PairError(
                 f"{path}: the label {quoted(name)} is no class of these pairs; rename it to one of "
