@@ -36,7 +36,7 @@ def bands(moment: Moment) -> str:
 
 
 @pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("rates", [(30.0, 9.0), (9.0, 30.0), (25.0, 25.0)])
+@pytest.mark.parametrize("rates", [(30.0, 9.0), (9.0, 30.0), (25.0, 25.0), (30.0, 25.0), (30.0, 27.0)])
 def test_frames_of_two_rates_are_paired_by_time(rates: tuple[float, float], live: bool) -> None:
     clock = SimulatedClock() if live else None
     cameras = (

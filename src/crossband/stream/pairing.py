@@ -18,8 +18,9 @@ _PAUSE = 3.5
 """Periods without a frame that say nothing of the camera's rate, unless the next frame takes as long."""
 _RATE_OVER = 16
 _MOST_WAITING = 64
-_SLOWER = 1.2
-"""What sets the pace is infrared if its period is so many times that of visible, else visible."""
+_SLOWER = 1.05
+"""The pace passes to the camera whose period is so many times that of the one that sets it: what is measured
+over a few frames differs by less between cameras of one rate."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Pairing:
     ):
         self._sides = {band: _Side(band, ignore, bands[band]) for band in BANDS if band in bands}
         self._max_gap = max_gap
+        self._slower: Band = "visible"
         self._changes: list[Change] = []
         self.passed_over: dict[Band, int] = dict.fromkeys(self._sides, 0)
 
@@ -193,8 +195,11 @@ class Pairing:
         """The side that sets the pace: the slower one that is on."""
         on = [side for side in self._sides.values() if side.monitor.on]
         if len(on) == 2:
-            visible, infrared = on
-            return infrared if infrared.period > _SLOWER * visible.period else visible
+            slower, faster = on if on[0].band == self._slower else reversed(on)
+            if faster.period > _SLOWER * slower.period:
+                slower = faster
+            self._slower = slower.band
+            return slower
         return on[0] if on else None
 
     def _alone(self, missed: _Side) -> list[Match]:
