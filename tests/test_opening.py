@@ -205,6 +205,8 @@ def test_contact_sheet_of_any_bands(bands: tuple[str, ...], tmp_path: Path) -> N
     assert contact_sheet(pairs, 99).height > sheet.height
     with pytest.raises(OptionError, match="at least one"):
         contact_sheet(pairs, 0)
+    with pytest.raises(OptionError, match="the seed must be 0 or more, not -1"):
+        contact_sheet(pairs, 3, seed=-1)
 
 
 def test_contact_sheet_shows_the_pairs_themselves(tmp_path: Path) -> None:

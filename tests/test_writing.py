@@ -80,7 +80,7 @@ class TestWriting:
     def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
-        for path in (tmp_path / "file" / "a.txt", tmp_path / "folder"):
+        for path in (tmp_path / "file" / "a.txt", tmp_path / "folder", Path(), Path("/")):
             with pytest.raises(OptionError, match="cannot write"):
                 write_text(path, "x")
         assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

@@ -42,6 +42,8 @@ def replacing(path: Path, *, raises: tuple[type[Exception], ...] = ()) -> Iterat
     refuses.
     """
     refusals: tuple[type[Exception], ...] = (OSError, *raises)
+    if not path.name:
+        raise UnwritableError(path, "it is a folder")
     temporary = path.with_name(temporary_name())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,10 +26,13 @@ def contact_sheet(pairs: Pairs, count: int, *, seed: int = 0, display: Display |
     there are fewer. A band that the pairs do not have, and labels, leave out their columns. display: how
     infrared is shown (None: as it was scaled), with a bar of its values.
 
-    Returns an RGB picture. Raises OptionError if count is below 1, PairError if a chosen pair is unusable.
+    Returns an RGB picture. Raises OptionError if count is below 1 or seed below 0, PairError if a chosen pair
+    is unusable.
     """
     if count < 1:
         raise OptionError(f"a contact sheet needs at least one pair, not {count}")
+    if seed < 0:
+        raise OptionError(f"the seed must be 0 or more, not {seed}")
     columns = [*pairs.bands, *(["label", "overlay"] if pairs.classes is not None else [])]
     palette = pairs.classes.palette if pairs.classes is not None else ()
     chosen = [pairs[index] for index in _choose(len(pairs), count, seed)]
