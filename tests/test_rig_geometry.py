@@ -105,7 +105,14 @@ def test_lens_files_of_numpy_opencv_and_ros(tmp_path: Path) -> None:
         f"camera_matrix:\n  rows: 3\n  cols: 3\n  data: [{numbers}]\n"
         f"distortion_coefficients:\n  rows: 1\n  cols: 5\n  data: {list(LENS.distortion)}\n"
     )
-    for name in ("a.npz", "b.yaml"):
+    # As OpenCV 5 writes coefficients that are a list.
+    (tmp_path / "d.yaml").write_text(
+        "%YAML 1.2\n---\ncamera_matrix: !!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n"
+        f"   data: [{numbers}]\n"
+        "distortion_coefficients: !!opencv-nd-matrix\n   sizes: [ 5 ]\n   dt: d\n"
+        f"   data: {list(LENS.distortion)}\n"
+    )
+    for name in ("a.npz", "b.yaml", "d.yaml"):
         assert read_lens(tmp_path / name) == LENS
     (tmp_path / "message.yaml").write_text(
         f"height: 240\nwidth: 320\ndistortion_model: plumb_bob\nD: {list(LENS.distortion)}\nK: [{numbers}]\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _DISTORTION = ("distortion_coefficients", "distcoeffs", "distcoeff", "dist_coeff
 _MODELS = ("", "plumb_bob", "rational_polynomial", "radtan", "none")
 """What files call the distortion of a `Lens`, where they name it; that of fisheye lenses is another one."""
 _COUNTS = (4, 5, 8, 12, 14)
+_TAG = re.compile(r"!!opencv-(nd-)?matrix\b")
+"""Of matrices in OpenCV's YAML; from version 5 on, of those with one dimension as well."""
 _MOST_BYTES = 1 << 20
 _NO_CALIBRATION = (
     *(ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
@@ -138,7 +141,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8-sig")
     # What makes OpenCV's files more than plain YAML.
     lines = [line for line in text.splitlines() if not line.startswith("%")]
-    values = parse_yaml("\n".join(lines).replace("!!opencv-matrix", ""))
+    values = parse_yaml(_TAG.sub("", "\n".join(lines)))
     if not isinstance(values, dict):
         raise OptionError("is no mapping with a camera matrix and distortion coefficients")
     return {
