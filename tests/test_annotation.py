@@ -323,9 +323,12 @@ def test_degrees_come_back_by_the_scaling_that_they_were_shown_under(folder: Pat
     assert (again == 32768).all()
 
 
-def test_results_of_images_that_were_changed_are_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["folders", "a source"])
+def test_results_of_images_that_were_changed_are_refused(of: str, folder: Path, tmp_path: Path) -> None:
     train, fused = folder / "train", tmp_path / "fused"
     arguments = ["--visible", str(train / "visible"), "--infrared", str(train / "infrared")]
+    if of == "a source":
+        arguments = ["--data", f"folder:{folder}"]
     assert main(["fuse", "average", *arguments, "--out", str(fused)]) == 0
     pairs = ResultPairs(fused)
     first = pairs[0]

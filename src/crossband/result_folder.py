@@ -176,7 +176,7 @@ class ResultFolder:
     ):
         self.out, self.manifest, self.run, self.resume = out, manifest, run, resume
         # Before an image is read: one that is edited meanwhile counts as another one later.
-        self.inputs = {file.name: _inputs(file) for file in files}
+        self.inputs = {file.name: inputs_of(file) for file in files}
         self.outcome = Outcome()
         self._results: dict[str, Inputs] = {}
         self._earlier_faults: list[FoundFault] = []
@@ -317,8 +317,8 @@ def _spoken(field: str, fields: dict[str, Any]) -> str:
     return _title(field) + (value if value.isprintable() and len(value) < 500 else quoted(value))
 
 
-def _inputs(file: PairFiles | Listed) -> Inputs:
-    """A file that is not there is told of when it is read."""
+def inputs_of(file: PairFiles | Listed) -> Inputs:
+    """What a result is made of. A file that is not there is told of when it is read."""
     cells = []
     for band in BANDS:
         path = getattr(file, band)

@@ -25,6 +25,7 @@ from crossband.result_folder import (
     Inputs,
     Manifest,
     files_of,
+    inputs_of,
     read_faults,
     read_manifest,
     read_results,
@@ -93,7 +94,7 @@ class ResultPairs(Pairs):
                 missing=_OF_ANY_MISSING.get(source.name),
                 infrared_scaling=str(self.scaling),
             )
-            self._items = {item.name: item for item in given.pairs}
+            self._items = {item.name: item for item in given.pairs if self._is_same(item)}
         self.bands = tuple(band for band in BANDS if all(self._has(name, band) for name in self.names))
 
     def __len__(self) -> int:
@@ -160,6 +161,19 @@ class ResultPairs(Pairs):
     def _has(self, name: str, band: Band) -> bool:
         item = self._items.get(name)
         return item is not None and item.has(band)
+
+    def _is_same(self, item: PairFiles | Listed) -> bool:
+        """Whether the images of a source's pair, where they are files, are those of its result."""
+        before, now = self._results.get(item.name), inputs_of(item)
+        if before is None:
+            return False
+        for place, band in enumerate(BANDS):
+            path, cells = getattr(item, band), slice(2 * place, 2 * place + 2)
+            # A bag's folder changes with what reads it.
+            is_folder = path is not None and path.is_dir()
+            if any(before[cells]) and not is_folder and before[cells] != now[cells]:
+                return False
+        return True
 
     def _images(self, manifest: Manifest) -> dict[str, PairFiles | Listed]:
         """The images of each result, of those in the manifest's folders."""
