@@ -87,6 +87,21 @@ class TestLayout:
         assert not FolderPairs(tmp_path, "val").overlooked
         assert not FolderPairs(tmp_path / "val", "all", labels=False).overlooked
 
+    def test_classes_and_conditions_that_are_not_where_they_are_read_are_told(self, tmp_path: Path) -> None:
+        put_simple(tmp_path, "val", "a")
+        (tmp_path / "classes.yml").write_text("names: [a, b, c, d]\nignore: [2]\n")
+        (tmp_path / "conditions.csv").write_text("name,condition\na,night\n")
+        with pytest.warns(CrossbandWarning) as caught:
+            FolderPairs(tmp_path, "val")
+        told = sorted(str(one.message) for one in caught)
+        assert told[0].startswith(f"{tmp_path}/classes.yml is not read, and the classes of {tmp_path} are")
+        assert told[1].endswith(f"put the rows of its pairs into {tmp_path}/val/conditions.csv")
+        (tmp_path / "classes.yml").rename(tmp_path / "classes.yaml")
+        (tmp_path / "conditions.csv").rename(tmp_path / "val" / "conditions.csv")
+        pairs = FolderPairs(tmp_path, "val")
+        assert not pairs.overlooked
+        assert (pairs.condition(0), pairs.classes and len(pairs.classes)) == ("night", 4)
+
     def test_what_is_no_image_is_ignored(self, tmp_path: Path) -> None:
         put_simple(tmp_path, "train", "a")
         for name in ("Thumbs.db", ".DS_Store", "notes.txt", "._a.png"):

@@ -32,6 +32,9 @@ WHOLE = "all"
 CLASSES_NAME = "classes.yaml"
 """What names the classes, beside pairs (`read_classes`)."""
 
+CONDITIONS_NAME = "conditions.csv"
+"""What tells the conditions of pairs, in the folder of their split."""
+
 _PLAIN = Arrangement()
 _LONGEST_CLASS_NAME = 100
 _DAY_OR_NIGHT = re.compile(r"\d(?P<letter>[DN])")
@@ -89,7 +92,11 @@ class FolderPairs(FilePairs):
         if self.files[0].label is not None:
             self.classes = classes or _folder_classes(root, arrangement)
         undeclared = self.classes is not None and classes is None
-        self.overlooked = [*_folders_beside(folder, labels, arrangement), *_classes_above(root, undeclared)]
+        self.overlooked = [
+            *_folders_beside(folder, labels, arrangement),
+            *_classes_above(root, undeclared),
+            *_files_elsewhere(root, folder, undeclared),
+        ]
         if self.overlooked and is_first_time("overlooked folders", folder):
             for told in self.overlooked:
                 warnings.warn("; ".join(told), CrossbandWarning, stacklevel=3)
@@ -253,7 +260,7 @@ def _first(names: list[str], count: int = 3) -> str:
 
 def _conditions(folder: Path, names: list[str], left_out: Iterable[PairFiles]) -> dict[str, str]:
     """The conditions of pairs, by name. left_out: single images, which may have conditions too."""
-    path = folder / "conditions.csv"
+    path = folder / CONDITIONS_NAME
     if path.is_file():
         return _read_conditions(path, {*names, *(files.name for files in left_out)})
     letters = [_DAY_OR_NIGHT.fullmatch(name[-2:]) for name in names]
@@ -330,6 +337,21 @@ def _classes_above(root: Path, undeclared: bool) -> Iterator[tuple[str, str]]:
             f"{root} has no {CLASSES_NAME}, and its classes are counted in its labels; "
             f"{above / CLASSES_NAME} is not read",
             f"give folder:{above} with the split {root.name}, or copy the file",
+        )
+
+
+def _files_elsewhere(root: Path, folder: Path, undeclared: bool) -> Iterator[tuple[str, str]]:
+    """The same, where what names the classes or conditions is called or lies otherwise than it is read."""
+    if undeclared and not (root / CLASSES_NAME).is_file() and (root / "classes.yml").is_file():
+        yield (
+            f"{root / 'classes.yml'} is not read, and the classes of {root} are counted in its labels",
+            f"call it {CLASSES_NAME}",
+        )
+    of_split, of_all = (place / CONDITIONS_NAME for place in (folder, root))
+    if of_all != of_split and of_all.is_file() and not of_split.is_file():
+        yield (
+            f"{of_all} is not read: conditions are told for each split",
+            f"put the rows of its pairs into {of_split}",
         )
 
 
