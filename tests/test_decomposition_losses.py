@@ -183,6 +183,20 @@ def test_fidelity_is_the_metric() -> None:
     assert losses.fidelity(fused, visible, infrared).sum().item() == pytest.approx(metric, rel=1e-3)
 
 
+def test_fidelity_and_its_gradient_are_widened_under_autocast() -> None:
+    """Squares on 0..255 have more digits than half precision, and variances are differences of them."""
+    visible, infrared = (maps(2, 1, 60, 70, seed=seed).float() for seed in (1, 2))
+    fused = (0.7 * visible + 0.3 * infrared).requires_grad_()
+    made = []
+    for on in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=on):
+            shares = losses.fidelity(fused, visible, infrared)
+        made.append((shares, *torch.autograd.grad(shares.sum(), fused)))
+    assert made[1][0].dtype == torch.float32
+    for plain, under in zip(*made, strict=True):
+        torch.testing.assert_close(under, plain)
+
+
 def test_each_share_of_fidelity_is_one_for_its_own_image() -> None:
     visible, infrared = (maps(1, 1, 60, 70, seed=seed) for seed in (1, 2))
     for place, image in enumerate((visible, infrared)):

@@ -31,7 +31,7 @@ from crossband.losses.structure import similarity_map
 from crossband.metrics.fusion.fidelity import EYE_NOISE, WINDOWS
 from crossband.metrics.fusion.filters import gaussian_window
 from crossband.metrics.fusion.gradients import ANGLE, STRENGTH
-from crossband.tensors import at_least_float32
+from crossband.tensors import at_least_float32, without_autocast
 
 Pair = tuple[Tensor, Tensor]
 SOFT = 1e-2
@@ -176,8 +176,9 @@ def _windowed(images: Tensor, size: int) -> Tensor:
     """Means in Gaussian windows inside of the images (B, C, H, W), their deviation a fifth of their size."""
     taps = torch.tensor(gaussian_window(size, size / 5), dtype=images.dtype, device=images.device)
     rows = taps.expand(images.shape[1], 1, 1, size)
-    across = F.conv2d(images, rows, groups=images.shape[1])
-    return F.conv2d(across, rows.transpose(2, 3), groups=images.shape[1])
+    with without_autocast(images):
+        across = F.conv2d(images, rows, groups=images.shape[1])
+        return F.conv2d(across, rows.transpose(2, 3), groups=images.shape[1])
 
 
 def _directed(image: Tensor) -> tuple[Tensor, Tensor]:
