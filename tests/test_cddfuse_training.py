@@ -205,8 +205,8 @@ def test_pictures_in_training_are_spread_over_what_is_valid() -> None:
 # --- recipes
 
 
-def resolved(recipe: str) -> ResolvedTraining:
-    return resolve(TrainOptions(system="cddfuse", data="scenes", out="x", recipe={"name": recipe}))
+def resolved(recipe: str, **changes: Any) -> ResolvedTraining:
+    return resolve(TrainOptions(system="cddfuse", data="scenes", out="x", recipe={"name": recipe}, **changes))
 
 
 def recipes(name: str) -> dict[str, Recipe]:
@@ -236,6 +236,18 @@ def test_the_published_recipe_of_the_fusion(name: str) -> None:
         wanted = [1e-4 * 0.5 ** (epoch // 20) for epoch in range(80)]
         assert rates(made["fusion"], part) == pytest.approx(wanted)
     assert made["segmentation"] == Recipe()
+
+
+@pytest.mark.parametrize("name", ["paper", "common"])
+@pytest.mark.parametrize("changes", [{"variant": "light"}, {"loss": {"reconstruction": False}}], ids=str)
+def test_without_a_reconstruction_all_parts_start_at_the_full_rate(name: str, changes: Any) -> None:
+    made = resolved(name, **changes).recipe("fusion")
+    for part in ("encoder", "decoder", "base_fusion", "detail_fusion"):
+        assert rates(made, part) == pytest.approx([1e-4 * 0.5 ** (epoch // 20) for epoch in range(80)])
+    # What is given for a group still counts.
+    given = {"fusion": {"groups": {"encoder": {"lr": 1e-5}}}}
+    made = resolved(name, phases=given, **changes).recipe("fusion")
+    assert made.of_group("encoder").lr == 1e-5
 
 
 def test_the_quick_recipe_is_short() -> None:

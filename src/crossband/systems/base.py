@@ -135,6 +135,11 @@ class Training(ABC, Generic[_S]):
     def phases(self, system: _S) -> list[Phase]:
         """The training of a system, in order. The last phase keeps the system itself."""
 
+    def recipe_of(self, phase: str, recipe: str) -> Mapping[str, Any]:
+        """What a phase changes of a named recipe, both by name: ``phase_recipes``, unless these fields say
+        otherwise."""
+        return self.phase_recipes.get(recipe, {}).get(phase, {})
+
 
 class System(nn.Module, ABC):
     """Base class of all systems: a network, and a pointer to what trains it.

@@ -63,7 +63,7 @@ class ResolvedTraining:
         """The recipe of a phase, or the one that all start from."""
         made = named_recipe(self.recipe_name, self.training.recipes)
         if phase is not None:
-            made = made.replace(self.training.phase_recipes.get(self.recipe_name, {}).get(phase, {}))
+            made = made.replace(self.training.recipe_of(phase, self.recipe_name))
         given = {name: value for name, value in self.options.recipe.items() if name != "name"}
         return made.replace(given).replace(self.options.phases.get(phase or "", {}))
 

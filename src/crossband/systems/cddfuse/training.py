@@ -44,7 +44,8 @@ PHASE_RECIPES: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "common": _FUSION_PHASES,
     "quick": {"reconstruction": _QUICK, "fusion": _QUICK},
 }
-"""The published rates are halved every 20 epochs; encoder and decoder go on where reconstruction ended."""
+"""The published rates are halved every 20 epochs; encoder and decoder go on where reconstruction ended, if
+there was any (`CDDFuseTraining.recipe_of`)."""
 
 _CROPS = {phase: {"crop": (128, 128)} for phase in _FUSION_PHASES}
 PHASE_AUGMENTATIONS: dict[str, Mapping[str, Mapping[str, Any]]] = dict.fromkeys(PHASE_RECIPES, _CROPS)
@@ -145,6 +146,13 @@ class CDDFuseTraining(Training[CDDFuse]):
                 )
             )
         return phases
+
+    def recipe_of(self, phase: str, recipe: str) -> Mapping[str, Any]:
+        """Without a reconstruction to go on from, encoder and decoder start at the rate of all others."""
+        changes = super().recipe_of(phase, recipe)
+        if phase == "fusion" and not self.reconstruction:
+            changes = {name: value for name, value in changes.items() if name != "groups"}
+        return changes
 
     def _reconstruction(self, system: CDDFuse, batch: Batch) -> dict[str, Tensor]:
         """Stage I: each band restored from its own parts, onto its own image."""
