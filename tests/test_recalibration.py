@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crossband.errors import OptionError
-from crossband.pairs.base import Classes, PairSubset
-from crossband.pairs.loading import collate
+from crossband.errors import OptionError, PairError
+from crossband.pairs.base import Classes, Pair, Pairs, PairSubset
+from crossband.pairs.loading import EpochBatches, collate
 from crossband.pairs.scenes import Scenes
 from crossband.recalibration import recalibrate, recalibrate_run
 from crossband.systems.csknet.network import CSKNet
@@ -79,6 +79,39 @@ def test_several_batches_are_averaged() -> None:
     assert norm.momentum == system.infrared.encoder.model.bn1.momentum == 0.1
 
 
+class Watched(PairSubset):
+    """Pairs that keep the order in which they were read."""
+
+    def __init__(self, pairs: Pairs):
+        super().__init__(pairs, range(len(pairs)), "train")
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> Pair:
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("count", "batch_size", "sizes"), [(7, 3, [3, 2, 2]), (3, 2, [3]), (3, 8, [3])])
+def test_every_pair_counts_once_and_alike(count: int, batch_size: int, sizes: list[int]) -> None:
+    """Also where they do not fill batches: the mean over all pairs, and no batch of one."""
+    system, pairs = trained(), Watched(Scenes("train", count=count, size=(32, 48)))
+    read: list[int] = []
+    alone = recalibrate(
+        system, pairs, batch_size=batch_size, progress=lambda done, total: read.append(len(pairs.read))
+    )
+    assert sorted(pairs.read) == list(range(count))
+    assert read == [sum(sizes[: place + 1]) for place in range(len(sizes))]
+    with torch.no_grad():
+        x = system.infrared.encoder.model.conv_stem(system.band_input(collate(list(pairs)).infrared))
+    assert torch.allclose(alone.network.encoder.model.bn1.running_mean, x.mean(dim=(0, 2, 3)), atol=1e-6)
+
+
+def test_batches_that_pairs_fill_are_those_of_a_training_epoch() -> None:
+    pairs = Watched(PAIRS)
+    recalibrate(trained(), pairs, batch_size=2, seed=5)
+    assert pairs.read == [draw.index for batch in EpochBatches(len(PAIRS), 2, seed=5) for draw in batch]
+
+
 def test_the_system_is_left_as_it_was_and_weights_are_copied() -> None:
     system = trained()
     before = {key: value.clone() for key, value in system.state_dict().items()}
@@ -134,6 +167,9 @@ def test_progress_counts_batches() -> None:
 def test_a_single_pair_gives_no_statistics() -> None:
     with pytest.raises(OptionError, match="at least 2 pairs, not 1"):
         recalibrate(trained(), PAIRS, batch_size=1)
+
+    with pytest.raises(PairError, match=r"at least 2 pairs, but .* split train, has 1"):
+        recalibrate(trained(), PairSubset(PAIRS, [0], "train"))
 
 
 def test_infrared_images_are_needed() -> None:

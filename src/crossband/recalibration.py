@@ -13,14 +13,15 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.devices import find_device
-from crossband.errors import OptionError
+from crossband.errors import OptionError, PairError
 from crossband.locks import folder_lock, is_vacant
 from crossband.pairs.base import Pairs
-from crossband.pairs.loading import training_loader
+from crossband.pairs.loading import EpochBatches, collate
 from crossband.pairs.opening import for_testing, open_pairs
 from crossband.systems import loss_options
 from crossband.systems.csknet.network import CSKNet
@@ -39,15 +40,21 @@ def recalibrate(
 ) -> DeepLabV3Plus:
     """The infrared branch of a system as a copy whose batch norms fit unexchanged infrared images.
 
-    The statistics are the cumulative average over one shuffled pass in batches of ``batch_size``, without
-    augmentation. A DeepLabV3+ on infrared is treated likewise, to be compared under equal terms. Returned in
-    eval mode, on the CPU; ``system`` is left as it is.
-    Raises OptionError if the pairs have no infrared images, or for a batch size below 2.
+    The statistics are the average over the pairs of one shuffled pass in batches, without augmentation: of
+    ``batch_size``, or where that does not divide the pairs of nearly equal sizes below it, since a small rest
+    would be normalised by itself. A DeepLabV3+ on infrared is treated likewise, to be compared under equal
+    terms. Returned in eval mode, on the CPU; ``system`` is left as it is.
+    Raises OptionError if the pairs have no infrared images, or for a batch size below 2, and PairError for
+    fewer than 2 pairs.
     """
     if batch_size < 2:
         raise OptionError(f"statistics need batches of at least 2 pairs, not {batch_size}")
     if "infrared" not in pairs.bands:
         raise OptionError(f"{pairs.source} has no infrared images to take statistics from")
+    if len(pairs) < 2:
+        raise PairError(
+            f"statistics need at least 2 pairs, but {pairs.source}, split {pairs.split}, has {len(pairs)}"
+        )
     # Only the norms are in training mode: dropout would widen distributions that inference sees as they are.
     alone = system.infrared_system() if isinstance(system, CSKNet) else deepcopy(system)
     alone = alone.to(device).eval()
@@ -55,20 +62,34 @@ def recalibrate(
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's way to ask for a cumulative average
         norm.train()
-    loader = training_loader(pairs, None, batch_size=batch_size, seed=seed, workers=0)
+    batches = _batches(len(pairs), batch_size, seed)
+    seen = 0
 
     with torch.no_grad():
-        for done, batch in enumerate(loader, start=1):
-            infrared = batch.infrared
+        for done, batch in enumerate(batches, start=1):
+            infrared = collate([pairs[index] for index in batch]).infrared
             assert infrared is not None
+            seen += len(batch)
+            for norm in norms:
+                # The share of a batch in the average so far, in which every pair weighs the same.
+                norm.momentum = len(batch) / seen
             alone(infrared=infrared.to(device))
             if progress is not None:
-                progress(done, len(loader))
+                progress(done, len(batches))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return alone.cpu().eval()
+
+
+def _batches(length: int, batch_size: int, seed: int) -> list[list[int]]:
+    """All of so many pairs, two or more, in batches whose sizes differ by one at most: places in the list.
+
+    A batch has ``batch_size`` pairs at most, and never one alone: three pairs in twos are one batch.
+    """
+    order = [draw.index for (draw,) in EpochBatches(length, 1, seed=seed)]
+    count = min(-(-length // batch_size), length // 2)
+    return [batch.tolist() for batch in np.array_split(order, count)]
 
 
 def recalibrate_run(
