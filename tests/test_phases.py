@@ -26,10 +26,11 @@ from crossband.training import engine
 from crossband.training.curves import read_curves
 from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
-from crossband.training.phase_module import PhaseModule
+from crossband.training.phase_module import PhaseModule, compile_trained
 from crossband.training.resolving import resolve
 from crossband.words import IGNORE_INDEX, Bands, Support
 from tiny_runs import TINY_DATA, curves_without_seconds
+from tiny_systems import labelled, tiny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,3 +359,21 @@ def test_gradients_are_cut_for_each_group_apart() -> None:
     assert norm(system.labels) == pytest.approx(
         2.0 * sum(p.numel() for p in system.labels.parameters()) ** 0.5
     )
+
+
+@pytest.mark.parametrize("name", ["csknet", "cddfuse", "mmanet", "segmif"])
+def test_what_is_compiled_is_what_the_loss_of_each_phase_calls(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the loss calls parts of the system alone."""
+    called: list[int] = []
+
+    def compile(call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: called.append(1) or call(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    for phase in tiny(name).phases():
+        compile_trained(phase)
+        called.clear()
+        phase.loss(labelled())
+        assert called, phase.name

@@ -34,7 +34,7 @@ from crossband.training.fitting import Loaders, QuietLightning, fit, is_main_pro
 from crossband.training.loggers import check_logger
 from crossband.training.monitoring import check_can_be_monitored, train_monitor
 from crossband.training.options import TrainOptions
-from crossband.training.phase_module import PhaseModule, validation_of
+from crossband.training.phase_module import PhaseModule, compile_trained, validation_of
 from crossband.training.progress import Progress
 from crossband.training.resolving import resolve
 from crossband.training.robust import can_drop_bands, runs_on_either_band
@@ -272,7 +272,7 @@ class _Run:
             after_load=self._check_best,
         )
         if self.options.compile:
-            phase.keeps.compile()
+            compile_trained(phase)
         checkpoint = self._checkpoint(phase)
         augmentation = self.resolved.augmentation(phase.name)
         if not runs_on_either_band(phase):

@@ -246,6 +246,14 @@ class PhaseModule(pl.LightningModule):
         self.after_load(self)
 
 
+def compile_trained(phase: Phase) -> None:
+    """Have PyTorch compile what a phase trains, when it is first called: what it keeps may be more than its
+    loss ever calls, as where a fusion is trained apart from the segmentation that follows."""
+    parts = phase.trained
+    for module in parts.values() if isinstance(parts, nn.ModuleDict) else [parts]:
+        module.compile()
+
+
 def validation_of(phase: Phase, row: EpochRow) -> float:
     """The number in a row that chooses the phase's checkpoint."""
     if phase.chosen_by == "loss":
