@@ -11,7 +11,7 @@ from torch import nn
 
 from crossband.errors import OptionError
 from crossband.recipe import RECIPES, Recipe, named_recipe
-from crossband.systems import create, make_training
+from crossband.systems import create, list_systems, loss_options, make_training
 from crossband.systems.base import NetworkSettings, Output, Phase, System
 from crossband.training.options import TrainOptions
 from crossband.training.phase_module import PhaseModule
@@ -205,6 +205,15 @@ def test_values_of_the_wrong_type_and_names_that_do_not_exist_are_refused_by_cre
             resolve(TrainOptions("csknet", "scenes", "x", network={name: value}))
     with pytest.raises(OptionError, match="no loss option contrast; did you mean contrastive_weight"):
         resolve(TrainOptions("csknet", "scenes", "x", loss={"contrast": 1}))
+
+
+def test_a_loss_is_never_weighted_below_0() -> None:
+    """A loss of the published ones would grow by it, or be left out as if the weight were 0."""
+    for system in list_systems():
+        for name in loss_options(system):
+            if name.endswith("_weight") or name in ("a1", "a2", "a3"):
+                with pytest.raises(OptionError, match=f"{system}: {name} must be 0 or more, not -0.1"):
+                    make_training(system, **{name: -0.1})
 
 
 def test_old_spellings_go_on_working_and_say_what_takes_their_place() -> None:

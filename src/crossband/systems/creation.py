@@ -118,7 +118,7 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     variant_of(system_class(name), variant)
     given = {**cls.variants.get(variant or "", {}), **loss}
     _check_names(name, "loss", given, defaults(cls))
-    return _with_sizes(name, cls(**check_types(name, types_of(cls), given)))
+    return _with_weights(name, _with_sizes(name, cls(**check_types(name, types_of(cls), given))))
 
 
 def earlier_options(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -156,6 +156,16 @@ def _with_sizes(system: str, settings: _Settings) -> _Settings:
         if field.name.endswith(("_channels", "_width")) and value is not None and value < 1:
             raise OptionError(f"{system}: {field.name} must be 1 or more, not {value}")
     return settings
+
+
+def _with_weights(system: str, training: Training[Any]) -> Training[Any]:
+    """The training. Raises OptionError for a weight of a loss by which that would be made larger, or that
+    would be taken for 0 without a word."""
+    for field in fields(training):
+        value = getattr(training, field.name)
+        if field.name.endswith("_weight") and value < 0:
+            raise OptionError(f"{system}: {field.name} must be 0 or more, not {value}")
+    return training
 
 
 def _check_names(system: str, kind: str, given: Iterable[str], known: Mapping[str, Any]) -> None:

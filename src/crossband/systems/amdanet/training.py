@@ -10,6 +10,7 @@ its target; "consistency" is that both passes share it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -95,6 +96,8 @@ class AMDANetTraining(Training[AMDANet]):
     broken_weight: weight of all losses on pairs with a broken band, which there are with reliability_gate or
     reconstruction. reconstruction_weight: weight of how unlike a broken band's predicted features are to its
     true ones. reliability_weight: weight of how unlike the bands' weights are to what is left of them.
+
+    Raises OptionError for an a1, a2 or a3 below 0.
     """
 
     a1: float = 1.0
@@ -119,6 +122,12 @@ class AMDANetTraining(Training[AMDANet]):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = AUGMENTATIONS
+
+    def __post_init__(self) -> None:
+        for name, value in (("a1", self.a1), ("a2", self.a2), ("a3", self.a3)):
+            # Written so that NaN fails too.
+            if not 0 <= value < math.inf:
+                raise OptionError(f"amdanet: {name} must be 0 or more, not {value}")
 
     def phases(self, system: AMDANet) -> list[Phase]:
         """One phase, on `training_loss`, validated on every combination of bands that it trains for."""
