@@ -647,6 +647,14 @@ def test_what_cannot_have_a_monitor_is_refused(tmp_path: Path, capsys: pytest.Ca
             tiny_options(tmp_path / "b", "amdanet", without_labels=True, band_monitor=True, network={}),
             quiet=True,
         )
+    for changes, message in (
+        ({"data": "scenes,train=1,size=32x48", "hold_out": 0.0}, "split train, has 1; leave it out"),
+        ({"augmentation": {"scale": [0.5, 1.0]}}, "is seen at 16 x 24 pixels, and 24 a side are needed"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            train(tiny_options(tmp_path / "d", "csknet", band_monitor=True, **changes), quiet=True)
+        # Before anything is trained.
+        assert not (tmp_path / "d").exists()
     with pytest.raises(OptionError, match="band_monitor must be true or false"):
         tiny_options(tmp_path / "c", band_monitor="yes")
     ray = ["evaluate", "run", "--data", DATA, "--launcher", "ray", "--monitor", "--out", "x"]

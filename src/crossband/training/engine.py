@@ -139,7 +139,7 @@ class _Run:
         self.recipes = {phase.name: self.resolved.recipe(phase.name) for phase in self.phases}
         self._prepare_phases()
         if options.band_monitor:
-            check_can_be_monitored(self.system, self.pairs)
+            check_can_be_monitored(self.system, self.pairs, self.augmentation.scale)
         self.reuse = with_earlier(self.options.reuse, self.phases)
         self.origins: list[dict[str, Any]] = []
         self._load_runs()

@@ -42,8 +42,11 @@ _GIVEN: tuple[Bands, Bands, Bands] = ("both", "infrared", "visible")
 """All of a pair, and what is left of it without visible and without infrared, in the order of `BANDS`."""
 
 
-def check_can_be_monitored(system: System, pairs: Pairs) -> None:
-    """Raise OptionError for a system or pairs that no monitor can be trained for."""
+def check_can_be_monitored(system: System, pairs: Pairs, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+    """Raise OptionError for a system or pairs that no monitor can be trained for.
+
+    scale: by which training resizes pairs. Of their sizes that of the first is looked at.
+    """
     if "both" not in system.supports or len(system.supports) < 2:
         able = ", ".join(system.supports)
         raise OptionError(
@@ -53,6 +56,23 @@ def check_can_be_monitored(system: System, pairs: Pairs) -> None:
         raise OptionError(f"band_monitor: {pairs.source} has only {pairs.bands[0]} images; leave it out")
     if pairs.classes is None or not system.segments:
         raise OptionError("band_monitor: what leaving a band out costs is known by labels only; leave it out")
+    if len(pairs) < 2:
+        raise OptionError(
+            f"band_monitor: it is tried on other pairs than it learns from, and {pairs.source}, split "
+            f"{pairs.split}, has {len(pairs)}; leave it out"
+        )
+    first = pairs[0]
+    height, width = (max(1, round(side * scale[0])) for side in first.size)
+    _check_size(first.name, (height, width))
+
+
+def _check_size(name: str, size: tuple[int, int]) -> None:
+    """Raise OptionError for a size (height, width) at which no statistics can be taken."""
+    if min(size) < SMALLEST:
+        raise OptionError(
+            f"band_monitor: pair {name} is seen at {size[0]} x {size[1]} pixels, and {SMALLEST} a side are "
+            "needed; leave it out"
+        )
 
 
 def train_monitor(
@@ -81,7 +101,7 @@ def answer(
 
     scale: the factor by which pairs are resized first is uniform in it. pictures: how many, about.
     """
-    check_can_be_monitored(system, pairs)
+    check_can_be_monitored(system, pairs, scale)
     assert pairs.classes is not None
     draws = min(max(pictures // len(pairs), 2), _MOST_DRAWS)
     statistics: list[dict[str, float]] = []
@@ -126,11 +146,7 @@ def _drawn(
     for place in range(len(pairs)):
         rng = np.random.default_rng((seed, place))
         seen = augment(pairs[place], resized, rng)
-        if min(seen.size) < SMALLEST:
-            raise OptionError(
-                f"band_monitor: pair {seen.name} is seen at {seen.size[0]} x {seen.size[1]} pixels, and "
-                f"{SMALLEST} a side are needed; leave it out"
-            )
+        _check_size(seen.name, seen.size)
         yield place, seen, ""
         for _ in range(draws - 1):
             corruption, severity = drawn_corruption(seen, rng)
