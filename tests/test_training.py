@@ -408,6 +408,7 @@ def test_band_dropout_leaves_the_teacher_its_band(tmp_path: Path) -> None:
         ({"devices": 0}, "devices must be 1 or more"),
         ({"workers": -1}, "workers must be 0 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
+        ({"seed": 1 << 64}, r"seed must be 0 or more and below 2\^64"),
         ({"precision": "float16"}, "a CPU cannot train in float16"),
         ({"recipe": {"batch_size": 1}}, "raise recipe.batch_size"),
         ({"hold_out": 0.3, "validation": "val"}, "hold_out: nothing is held out where validation names"),
@@ -478,6 +479,24 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, content: str) -> None:
     with pytest.raises(OptionError, match=r"--resume" if content == "config.yaml" else "is not empty"):
         train(tiny_options(tmp_path), quiet=True)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_weights_that_the_last_step_breaks_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's loss is of the weights before it."""
+    step = torch.optim.SGD.step
+
+    def breaks(self: torch.optim.SGD, *args: Any, **options: Any) -> Any:
+        loss = step(self, *args, **options)
+        self.param_groups[0]["params"][0].data.fill_(torch.inf)
+        return loss
+
+    monkeypatch.setattr(torch.optim.SGD, "step", breaks)
+    options = tiny_options(tmp_path / "run", recipe={"epochs": 1, "batch_size": 8}, hold_out=0.0)
+    with pytest.raises(CrossbandError, match=r"diverged in epoch 1 .*: weights became NaN"):
+        train(options, quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_diverges_later_can_still_be_looked_at(tmp_path: Path, monkeypatch: Any) -> None:

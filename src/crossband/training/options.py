@@ -15,6 +15,9 @@ from crossband.option_types import check_arguments, check_types, types_of
 from crossband.words import Accelerator, Logger, Precision, Select
 from crossband.yaml_files import read_yaml, yaml_text
 
+_SEEDS = 1 << 64
+"""How many PyTorch has."""
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
@@ -117,8 +120,8 @@ class TrainOptions:
             )
         if not 0 <= self.hold_out < 1:
             raise OptionError(f"hold_out is a share in [0, 1), not {quoted(self.hold_out)}")
-        if self.seed < 0:
-            raise OptionError(f"the seed must be 0 or more, not {quoted(self.seed)}")
+        if not 0 <= self.seed < _SEEDS:
+            raise OptionError(f"the seed must be 0 or more and below 2^64, not {quoted(self.seed)}")
         if self.devices < 1:
             raise OptionError(f"devices must be 1 or more, not {quoted(self.devices)}")
         if self.workers is not None and self.workers < 0:

@@ -203,6 +203,9 @@ class PhaseModule(pl.LightningModule):
         broken = [name for name, value in losses.items() if not math.isfinite(value)]
         if validation_loss is not None and not math.isfinite(validation_loss):
             broken.append(VALIDATION_LOSS)
+        if not broken and not _all_finite(self.trained):
+            # By the last step, after which there was no loss to tell of it.
+            broken.append("weights")
         if broken:
             raise CrossbandError(
                 f"training diverged in epoch {self.current_epoch + 1} of phase {self.phase.name}: "
@@ -260,6 +263,12 @@ def validation_of(phase: Phase, row: EpochRow) -> float:
         assert row.validation_loss is not None
         return row.validation_loss
     return row.scores[phase.validate[0]]
+
+
+def _all_finite(module: nn.Module) -> bool:
+    """Whether no weight and no statistic of a norm is NaN or infinite."""
+    values = (value for value in module.state_dict().values() if value.is_floating_point())
+    return all(bool(value.isfinite().all()) for value in values)
 
 
 def _mix(*numbers: int) -> int:
