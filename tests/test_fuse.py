@@ -317,6 +317,26 @@ def test_results_are_never_put_among_the_images(
     assert below(tmp_path) == before
 
 
+def test_results_are_never_put_above_images_in_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders in a folder are read as well: what lies beside them would be found with them."""
+    for stem in "12":
+        save(noise(8, 8, 3), tmp_path / "test" / "visible" / "day" / f"{stem}.jpg")
+        save(noise(8, 8), tmp_path / "test" / "infrared" / "day" / f"{stem}.png")
+    visible, infrared = tmp_path / "test" / "visible", tmp_path / "test" / "infrared"
+    before = below(tmp_path)
+    folders = ["--visible", str(visible), "--infrared", str(infrared)]
+    for given in (folders, ["--data", f"folder:{tmp_path}"]):
+        line = refused(["fuse", "average", *given, "--out", str(visible)], capsys)
+        assert f"would be taken for images of {visible}; choose another folder" in line
+    # So is one of a single image, which the next run would find twice.
+    (visible / "day" / "2.jpg").unlink()
+    line = refused(["fuse", "average", *folders[:2], "--out", str(visible)], capsys)
+    assert f"would be taken for images of {visible}; choose another folder" in line
+    assert below(tmp_path) == [name for name in before if name != "test/visible/day/2.jpg"]
+
+
 def test_a_file_is_never_replaced_by_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colour, heat = save(noise(9, 14, 3), tmp_path / "a.png"), save(noise(9, 14), tmp_path / "b.png")
     line = refused(fuse("average", colour, heat, tmp_path), capsys)

@@ -107,7 +107,7 @@ def requested(options: Namespace) -> Request:
     check_usable(options.run)
     request = _of_images(options) if options.data is None else _of_source(options)
     if request.given is not None:
-        _check_place(Path(options.out), request.given.pairs)
+        _check_place(Path(options.out), options, request.given.pairs)
     return request
 
 
@@ -171,13 +171,24 @@ def _of_source(options: Namespace) -> Request:
     )
 
 
-def _check_place(out: Path, pairs: Sequence[PairFiles | Listed]) -> None:
+def _check_place(out: Path, options: Namespace, pairs: Sequence[PairFiles | Listed]) -> None:
     """Raise OptionError where results would be taken for images of what they are made from."""
-    if len(pairs) == 1:
-        return
-    folders = {path.parent for pair in pairs for path in (pair.visible, pair.infrared) if path is not None}
+    folders = {Path(place) for place in (options.visible, options.infrared) if place and Path(place).is_dir()}
+    if len(pairs) > 1:
+        places = [(path, pair.name) for pair in pairs for path in (pair.visible, pair.infrared) if path]
+        folders |= {_read_from(path, name) for path, name in places}
     for folder in sorted(folders):
         if out.resolve().is_relative_to(folder.resolve()):
             raise OptionError(
                 f"results in {out} would be taken for images of {folder}; choose another folder as --out"
             )
+
+
+def _read_from(path: Path, name: str) -> Path:
+    """The folder in which an image was found: folders in it are part of the name of its pair."""
+    folder = path.parent
+    for part in reversed(name.split("/")[:-1]):
+        if folder.name != part:
+            break
+        folder = folder.parent
+    return folder
