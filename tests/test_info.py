@@ -14,7 +14,7 @@ from crossband.cli import main
 from crossband.errors import OptionError, WeightsError
 from crossband.info import count_flops, describe
 from crossband.pairs.base import Classes
-from crossband.systems import list_systems, loss_options, network_options
+from crossband.systems import create, list_systems, loss_options, network_options
 from crossband.systems.base import Output
 from crossband.weights import make_card, save_run
 from tiny_systems import CLASSES, csknet, tiny
@@ -247,6 +247,15 @@ def test_a_run_without_an_encoder_tells_what_it_started_from(
     card.network = {}
     monkeypatch.setattr("crossband.info.load_run", lambda run: (system, card))
     assert "\nstarted from: runs/first\n" in describe(str(tmp_path), size="32x48")
+
+
+def test_an_encoder_that_a_run_has_not_is_not_told(tmp_path: Path) -> None:
+    """CDDFuse without classes is its fusion network alone; its settings name the encoder of the segmenter."""
+    system = create("cddfuse", None, variant="light")
+    save_run(tmp_path, system, make_card(system, None, "full-range", {"data": "scenes"}))
+    text = describe(str(tmp_path), size="32x48")
+    assert "classes: none: it only fuses" in text
+    assert "encoder" not in text
 
 
 def test_what_is_neither_a_run_nor_a_system_is_refused(tmp_path: Path) -> None:

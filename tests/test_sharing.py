@@ -202,7 +202,10 @@ def test_a_licence_that_the_hub_has_no_name_for(run: Path, capsys: pytest.Captur
             ["--license", "mit", "--license_name", "ours"],
             "license_name and license_link are for --license other",
         ),
-        (["--license", "other", "--license_link", "LICENSE"], "license_name: small letters, digits"),
+        (
+            ["--license", "other", "--license_link", "LICENSE"],
+            "license_link is of a licence that has a name: give license_name too",
+        ),
         (["--license", "other", "--license_name", "Our licence"], "license_name: small letters, digits"),
         (
             ["--license", "other", "--license_name", "ours", "--license_link", "../licence.txt"],

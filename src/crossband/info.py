@@ -187,7 +187,7 @@ def describe(
     lines += [f"({counted}; a fallback is not what the system was designed for)", ""]
     if variant is not None:
         lines.append(f"variant: {variant_words(system.name, variant)}")
-    return "\n".join(lines + (_option_lines(system) if card is None else _card_lines(card)))
+    return "\n".join(lines + (_option_lines(system) if card is None else _card_lines(card, system)))
 
 
 def _option_lines(system: System) -> list[str]:
@@ -213,9 +213,10 @@ def _option_lines(system: System) -> list[str]:
     return lines or ["options: none"]
 
 
-def _card_lines(card: Card) -> list[str]:
+def _card_lines(card: Card, system: System) -> list[str]:
     lines = [f"classes: {_classes(card)}"]
-    if "encoder" in card.network:
+    # One that only fuses may name an encoder and have none.
+    if "encoder" in card.network and system.encoders():
         start = card.training.get("start_from") or card.encoder_origin or "random weights"
         lines.append(f"encoder: {card.network['encoder']}, started from {start}")
     elif start := card.training.get("start_from"):

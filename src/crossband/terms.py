@@ -153,10 +153,12 @@ class Licence:
             raise OptionError(
                 f"license_name and license_link are for --license {_OTHER}: {self.key} has its own on the hub"
             )
-        if self.name is None or not _NAME.fullmatch(self.name):
+        if self.name is None:
+            raise OptionError("license_link is of a licence that has a name: give license_name too")
+        if not _NAME.fullmatch(self.name):
             raise OptionError(
                 f"license_name: small letters, digits, '.', '_' and '-', such as our-licence-1.0, not "
-                f"{quoted(self.name or '')}"
+                f"{quoted(self.name)}"
             )
         if self.link is not None and self.link not in _FILES and not _ADDRESS.fullmatch(self.link):
             raise OptionError(
