@@ -172,6 +172,13 @@ def test_points_that_are_parted_by_semicolons_are_told(tmp_path: Path) -> None:
         read_points(tmp_path / "points.csv")
 
 
+@pytest.mark.parametrize(("model", "said"), [("affine", "an affine"), ("homography", "a homography")])
+def test_too_few_points_are_told(model: Model, said: str) -> None:
+    points = np.random.default_rng(0).uniform(0, 1, (4, 2)) * [207, 159]
+    with pytest.raises(OptionError, match=f"4 points are too few for {said}; give "):
+        fit_point_pairs(points, points, model, INFRARED_SIZE)
+
+
 def test_the_error_of_points_covers_the_truth() -> None:
     infrared = np.random.default_rng(1).uniform(0, 1, (40, 2)) * [207, 159]
     visible = transform(HOMOGRAPHY, infrared) + np.random.default_rng(2).normal(0, 0.6, infrared.shape)

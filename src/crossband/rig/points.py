@@ -90,8 +90,9 @@ def fit_point_pairs(visible: np.ndarray, infrared: np.ndarray, model: Model, siz
     """
     needed = PARAMETERS[model] // 2 + SPARE_POINTS
     if len(visible) < needed:
+        one = "an affine" if model == "affine" else f"a {model}"
         raise OptionError(
-            f"{len(visible)} points are too few for a {model}; give {needed} or more, spread over the picture"
+            f"{len(visible)} points are too few for {one}; give {needed} or more, spread over the picture"
         )
     homography = fit_points(infrared, visible, model)
     back = np.linalg.inv(homography)
