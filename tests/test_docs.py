@@ -36,6 +36,18 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
 
 
+def test_the_map_names_every_module() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    there = page.partition("```\nsrc/crossband/\n")[2].partition("```")[0]
+    modules = [
+        path for path in (ROOT / "src" / "crossband").iterdir() if not path.name.startswith(("_", "."))
+    ]
+    named = {f"{path.name}/" if path.is_dir() else path.name for path in modules if path.name != "py.typed"}
+    assert [name for name in sorted(named) if not re.search(rf"(?<![\w/.]){re.escape(name)}", there)] == []
+    files = {path.name for folder in ("src", "tests", "docs") for path in (ROOT / folder).rglob("*.py")}
+    assert sorted({*re.findall(r"\w+\.py", there)} - files) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_links_to_is_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
