@@ -54,8 +54,18 @@ def test_a_name_given_for_a_run(command: str, tmp_path: Path, capsys: pytest.Cap
     assert "run folder missing is not there" in refused([command, "missing", *arguments], capsys)
 
 
-def test_training_without_labels_what_cannot_fuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["train", "csknet", "--data", "scenes", "--out", str(tmp_path / "run"), "--without_labels"]
+@pytest.mark.parametrize(
+    ("system", "why"), [("csknet", "it does not fuse"), ("segmif", "it fuses by what it segments")]
+)
+def test_training_without_labels_what_cannot(
+    system: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", system, "--data", "scenes", "--out", str(tmp_path / "run"), "--without_labels"]
     line = refused(arguments, capsys)
-    assert "csknet cannot be trained without labels, since it does not fuse; these can: amdanet" in line
+    message = f"{system} cannot be trained without labels, since {why}; these can: amdanet, cddfuse, mrfs"
+    assert line.removesuffix("\n").endswith(message)
+    for able in ("amdanet", "cddfuse", "mrfs"):
+        cb.create(able, None)
+    with pytest.raises(cb.CrossbandError, match="segments, so it needs"):
+        cb.create("segmif", None)
     assert not (tmp_path / "run").exists()

@@ -153,6 +153,8 @@ class System(nn.Module, ABC):
     supports: the band combinations that the system runs on, and whether it was designed for them or
         offers them as a labelled fallback.
     segments, fuses: whether its output has logits, and whether it has a fused picture.
+    needs_labels: of one that fuses, whether its pictures are made by what it segments, so that it cannot be
+        trained without labels.
     multiple: the network needs heights and widths that are multiples of this; padding to it and
         cropping back happen here.
     classes, settings: what it was built with. variant: the name that its options started from, if any.
@@ -173,6 +175,7 @@ class System(nn.Module, ABC):
     supports: Mapping[Bands, Support]
     segments: bool = True
     fuses: bool = False
+    needs_labels: bool = False
     multiple: int = 1
     variant: str | None = None
     encoder_origin: str | None = None

@@ -88,11 +88,12 @@ def resolve(options: TrainOptions) -> ResolvedTraining:
     if "classes" in network:
         raise OptionError("network.classes: the data tell the number of classes")
     system = system_class(options.system)
-    if options.without_labels and not system.fuses:
-        able = [name for name in list_systems() if system_class(name).fuses and system_class(name).trained_by]
+    if options.without_labels and (not system.fuses or system.needs_labels):
+        fusing = {name: one for name in list_systems() if (one := system_class(name)).fuses}
+        able = [name for name, one in fusing.items() if one.trained_by and not one.needs_labels]
+        why = "it fuses by what it segments" if system.fuses else "it does not fuse"
         raise OptionError(
-            f"{options.system} cannot be trained without labels, since it does not fuse; these can: "
-            f"{', '.join(able)}"
+            f"{options.system} cannot be trained without labels, since {why}; these can: {', '.join(able)}"
         )
     training = make_training(options.system, variant=options.variant, **options.loss)
     make_settings(options.system, options.variant, network)

@@ -141,6 +141,7 @@ class SegMiF(System):
     trained_by = "crossband.systems.segmif.training:SegMiFTraining"
     earlier: ClassVar[Mapping[str, Any]] = {"semantics": "visible", "interaction": "adds"}
     fuses = True
+    needs_labels = True
     multiple = 32
     supports: Mapping[Bands, Support] = {"both": "designed", "infrared": "fallback", "visible": "fallback"}
 
