@@ -487,6 +487,16 @@ class TestCameras:
         said = refused(command(recorded), capsys)
         assert f"of 61 names 1 tell no time (preview), but others do ({START})" in said
 
+    @pytest.mark.parametrize("place", ["visible", "infrared/out"])
+    def test_results_are_never_put_among_the_frames(
+        self, place: str, recorded: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = sorted(recorded.rglob("*"))
+        said = refused([*command(recorded), "--out", str(recorded / place)], capsys)
+        folder = recorded / place.partition("/")[0]
+        assert f"would be taken for images of {folder}; choose another folder as --out" in said
+        assert sorted(recorded.rglob("*")) == before
+
     def test_degrees_go_through(self, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with tifffile.TiffWriter(recorded / "warm.tif") as tiff:
             for number in range(4):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
-from crossband.cli.using import USUAL_RATE, computing
+from crossband.cli.using import USUAL_RATE, check_outside, computing
 from crossband.errors import OptionError
 from crossband.terminal import SOURCE_HELP, with_rig
 from crossband.words import Missing, PairBy
@@ -177,11 +177,7 @@ def _check_place(out: Path, options: Namespace, pairs: Sequence[PairFiles | List
     if len(pairs) > 1:
         places = [(path, pair.name) for pair in pairs for path in (pair.visible, pair.infrared) if path]
         folders |= {_read_from(path, name) for path, name in places}
-    for folder in sorted(folders):
-        if out.resolve().is_relative_to(folder.resolve()):
-            raise OptionError(
-                f"results in {out} would be taken for images of {folder}; choose another folder as --out"
-            )
+    check_outside(out, folders)
 
 
 def _read_from(path: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from crossband.cli.runs import check_usable
-from crossband.cli.using import false_colour_arguments
+from crossband.cli.using import check_outside, false_colour_arguments
 from crossband.errors import OptionError, PairError
 from crossband.terminal import DEVICE_HELP, RUNTIME_HELP, choice, monitor_arguments, rig_arguments
 from crossband.words import BAND_COMBINATIONS, BANDS, FAULTS, PRECISIONS, Band, Bands, RuntimeChoice
@@ -135,6 +135,8 @@ def stream(options: Namespace) -> None:
     texts = [text for text in (options.visible, options.infrared) if text is not None]
     for text in texts:
         check_camera(text)
+    if options.out:
+        check_outside(Path(options.out), [Path(text) for text in texts if Path(text).is_dir()])
     if max_gap is not None and len(texts) == 1:
         raise OptionError("--max_gap is between the frames of two cameras; leave it out, or give both")
     if options.smooth_scaling != 1 and options.infrared is None:

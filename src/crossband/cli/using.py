@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +158,15 @@ def _side_for_large(options: Namespace, files: Sequence[PairFiles | Listed]) -> 
             )
             return 1024
     return None
+
+
+def check_outside(out: Path, folders: Iterable[Path]) -> None:
+    """Raise OptionError where results would lie in a folder that images are read from, at any depth."""
+    for folder in sorted(folders):
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise OptionError(
+                f"results in {out} would be taken for images of {folder}; choose another folder as --out"
+            )
 
 
 def choices(options: Namespace, given: Given) -> dict[str, Any]:
