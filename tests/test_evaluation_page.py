@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from crossband.predictor import Predictor
 from crossband.report import per_class_iou_chart
 from crossband.report.charts import mean_iou_chart
 from crossband.report.index_html import find_results, index_page
+from crossband.reproduce.folders import TABLES_NAME, run_of, scores_of
+from crossband.reproduce.jobs import Scoring
 from crossband.weights import make_card, save_run
 from tiny_runs import TINY_DATA
 from tiny_systems import build
@@ -224,20 +227,36 @@ def test_one_page_over_several_runs(run: Path, capsys: pytest.CaptureFixture[str
 def test_tables_of_papers_and_their_runs_are_told_on_the_index(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for job, scored in (("a", True), ("b", False)):
-        folder = tmp_path / "papers" / "jobs" / job
-        (folder / "run").mkdir(parents=True)
-        shutil.copyfile(run / "card.json", folder / "run" / "card.json")
+    papers = tmp_path / "papers"
+    for seed, scored in ((0, True), (1, False)):
+        job = f"scenes/csknet-1a2b3c4d/seed{seed}"
+        run_of(papers, job).mkdir(parents=True)
+        shutil.copyfile(run / "card.json", run_of(papers, job) / "card.json")
         if scored:
-            (folder / "evaluation-a-infrared.json").write_text("{}")
-    for name in ("table-3.html", "table-3.csv", "notes.html"):
-        (tmp_path / "papers" / name).touch()
+            scores_of(papers, job, Scoring("infrared")).write_text("{}")
+    (papers / TABLES_NAME).mkdir()
+    for name in ("csknet-table-3.html", "csknet-table-3.csv", "notes.html"):
+        (papers / TABLES_NAME / name).touch()
     assert main(["report", str(tmp_path)]) == 0
     capsys.readouterr()
     html = (tmp_path / "index.html").read_text("utf-8")
-    assert re.findall(r'href="([^"#]+)"[^>]*>([^<]+)', html) == [("papers/table-3.html", "papers/table-3")]
+    page = "papers/tables/csknet-table-3"
+    assert re.findall(r'href="([^"#]+)"[^>]*>([^<]+)', html) == [(f"{page}.html", page)]
     assert "table of a paper" in html
-    assert re.findall(r"crossband evaluate (\S+)", html) == [f"{tmp_path}/papers/jobs/b/run"]
+    assert re.findall(r"crossband evaluate (\S+)", html) == [str(run_of(papers, job))]
+
+
+def test_a_run_that_only_fuses_is_told_how_its_pictures_are_scored(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {**json.loads((run / "card.json").read_text("utf-8")), "classes": None}
+    for name in ("my fuser", "scored"):
+        (tmp_path / name / "fusion-test").mkdir(parents=True)
+        (tmp_path / name / "card.json").write_text(json.dumps(card))
+    (tmp_path / "scored" / "fusion-test" / "fusion.html").touch()
+    assert main(["report", str(tmp_path)]) == 0
+    html = unescape((tmp_path / "index.html").read_text("utf-8"))
+    assert re.findall("crossband evaluate (.*) --data SOURCE", html) == [f"'{tmp_path}/my fuser' --fusion"]
 
 
 def test_a_variant_is_named_beside_its_system(

@@ -131,9 +131,9 @@ def reproduce(options: Namespace) -> int | None:
             raise OptionError(f"--{name} is for a Ray cluster: add --launcher ray")
     if options.epochs is not None and "epochs" in options.recipe:
         raise OptionError("--epochs is --recipe.epochs: give one of them")
+    from crossband.reproduce.folders import TABLES_NAME
     from crossband.reproduce.plan_text import plan_text
     from crossband.reproduce.planning import make_plan
-    from crossband.reproduce.reproducing import TABLES_NAME
     from crossband.reproduce.reproducing import reproduce as run
     from crossband.reproduce.settings_file import agree
     from crossband.reproduce.settings_words import read_settings

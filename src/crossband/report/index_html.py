@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from crossband.card import CARD_NAME
-from crossband.errors import OptionError
+from crossband.errors import OptionError, WeightsError
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.metrics.resampling import Interval
 from crossband.report.charts import mean_iou_chart
 from crossband.report.evaluation_files import system_in
 from crossband.report.page import Cell, Page
+from crossband.run_card import read_card
 from crossband.text import DASH, counted, decimal, percent
 from crossband.words import BAND_COMBINATIONS, PRECISIONS
 
 INDEX_NAME = "index.html"
 _EVALUATION = "evaluation.json"
+_FUSION = "fusion.html"
 _OTHERS = {
     "comparison.html": "comparison",
-    "fusion.html": "fused pictures",
+    _FUSION: "fused pictures",
     "robustness.html": "robustness",
     "report.html": "demo",
 }
@@ -63,11 +66,12 @@ class Scored:
 @dataclass(frozen=True)
 class Results:
     """What lies below a folder. others: pages of other kinds, by place. unscored: runs that have neither
-    an evaluation nor scores in a table. damaged: files that should hold an evaluation and do not."""
+    an evaluation nor scores in a table, and whether one only fuses, so that its pictures are to be scored.
+    damaged: files that should hold an evaluation and do not."""
 
     scored: Sequence[Scored]
     others: Mapping[Path, str]
-    unscored: Sequence[Path]
+    unscored: Mapping[Path, bool]
     damaged: Sequence[Path]
 
 
@@ -87,10 +91,11 @@ def find_results(
     for path in _below(folder, _EVALUATION):
         try:
             scored.append(_read(folder, path, protocol))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             damaged.append(path.relative_to(folder))
     runs = [path.parent for path in _below(folder, CARD_NAME)]
     done = {folder / one.place for one in scored}
+    pictures = {path.parent for path in _below(folder, _FUSION)}
     others = {
         path.relative_to(folder): kind for name, kind in _OTHERS.items() for path in _below(folder, name)
     }
@@ -100,11 +105,13 @@ def find_results(
     return Results(
         scored=scored,
         others=others,
-        unscored=[
-            run.relative_to(folder)
+        unscored={
+            run.relative_to(folder): fuses
             for run in runs
-            if not (in_a_table(run) or any(place == run or run in place.parents for place in done))
-        ],
+            if not in_a_table(run)
+            for fuses in [_only_fuses(run)]
+            if not any(place == run or run in place.parents for place in (pictures if fuses else done))
+        },
         damaged=damaged,
     )
 
@@ -130,9 +137,18 @@ def index_page(folder: Path, results: Results, protocol: str = DEFAULT_PROTOCOL)
     if results.unscored:
         page.heading("Not evaluated")
         page.paragraph("Runs without an evaluation beside them, and how each gets one:")
-        for run in results.unscored:
-            page.code(f"crossband evaluate {folder / run} --data SOURCE")
+        for run, fuses in results.unscored.items():
+            command = ["crossband", "evaluate", str(folder / run), *(["--fusion"] if fuses else [])]
+            page.code(f"{shlex.join(command)} --data SOURCE")
     return page
+
+
+def _only_fuses(run: Path) -> bool:
+    """Whether a run has no classes; of a damaged card nothing is known."""
+    try:
+        return read_card(run).classes is None
+    except WeightsError:
+        return False
 
 
 def _place_of(page: Path, kind: str) -> str:

@@ -130,7 +130,7 @@ def _scores(folder: Path) -> list[str]:
     for path in sorted(folder.glob("evaluation-*/evaluation.json")):
         try:
             rows += _rows(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             warnings.warn(
                 f"{path} holds no evaluation of ours, and the model card leaves it out: score the run again",
                 CrossbandWarning,

@@ -11,6 +11,7 @@ from crossband.errors import OptionError, first_line
 from crossband.locks import holder_of
 from crossband.reproduce.jobs import Job, Scoring
 
+TABLES_NAME = "tables"
 _JOBS = "jobs"
 State = Literal["finished", "running", "interrupted", "to do"]
 
@@ -32,16 +33,17 @@ def scores_of(out: Path, job: Job | str, test: Scoring) -> Path:
 
 def has_scores(run: Path) -> bool:
     """Whether a run folder is that of a job of which a test is scored."""
-    job = run.resolve().parent
-    is_job = job.parent.name == _JOBS and run.resolve() == run_of(job.parent.parent, job.name)
+    run = run.resolve()
+    # OUT/jobs/DATA/SYSTEM-xxxxxxxx/seedN/run
+    job, above = run.parent, run.parents[3:5]
+    is_job = len(above) == 2 and run == run_of(above[1], job.relative_to(above[0]).as_posix())
     return is_job and any(job.glob("evaluation-*.json"))
 
 
 def tables_below(folder: Path) -> list[Path]:
-    """The pages of tables of papers, sorted: those that lie, as CSV too, where jobs do."""
-    outs = [jobs.parent for jobs in folder.rglob(_JOBS) if jobs.is_dir()]
-    pages = {page for out in outs for page in out.glob("*.html") if page.with_suffix(".csv").is_file()}
-    return sorted(pages)
+    """The pages of tables of papers, sorted: those that lie, as CSV too, in a folder beside that of jobs."""
+    tables = [jobs.parent / TABLES_NAME for jobs in folder.rglob(_JOBS) if jobs.is_dir()]
+    return sorted(page for one in tables for page in one.glob("*.html") if page.with_suffix(".csv").is_file())
 
 
 def counts_of(out: Path, job: Job | str, test: Scoring) -> Path:

@@ -8,15 +8,13 @@ from pathlib import Path
 from crossband.locks import folder_lock
 from crossband.many.cluster import Launcher
 from crossband.reproduce.filling import fill
-from crossband.reproduce.folders import is_finished
+from crossband.reproduce.folders import TABLES_NAME, is_finished
 from crossband.reproduce.jobs import Plan
 from crossband.reproduce.printing import write_table
 from crossband.reproduce.running import Say, work
 from crossband.reproduce.settings import Compute
 from crossband.reproduce.settings_file import keep
 from crossband.text import counted
-
-TABLES_NAME = "tables"
 
 
 def reproduce(
