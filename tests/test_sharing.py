@@ -24,6 +24,7 @@ from crossband.errors import CrossbandWarning, OptionError, WeightsError
 from crossband.pairs.base import Classes
 from crossband.report.model_card import model_card
 from crossband.run_card import read_card
+from crossband.systems.registry import system_class, without_encoder
 from crossband.terms import check_licence, data_terms, encoder_terms, restrictions
 from crossband.terms import made_of as terms_made_of
 from crossband.weights import make_card, save_run
@@ -671,3 +672,31 @@ def test_a_system_that_only_fuses_has_a_card_without_classes(run: Path) -> None:
     assert "pipeline_tag: image-to-image" in text
     assert "## Classes" not in text
     assert "result.fused" in text
+
+
+def test_a_fuser_names_no_encoder_that_it_does_not_have(run: Path) -> None:
+    light = cb.create("cddfuse", variant="light", width=4, heads=1)
+    assert light.network_options["encoder"]
+    text = model_card(make_card(light, None, "full-range", {}), run, licence="apache-2.0")
+    assert "encoder" not in text
+    assert "efficientnet" not in text
+    assert "The network started from random weights, which have no terms." in text
+    assert "It gives no labels, so that there is no mean IoU." in text
+    with_classes = model_card(changed(run, system="cddfuse"), run, licence="apache-2.0")
+    assert "# cddfuse with test_efficientnet" in with_classes
+    assert "The encoder started from random weights" in with_classes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in cb.list_systems()
+        if (cls := system_class(name)).fuses and cls.trained_by is not None and not cls.needs_labels
+    ],
+)
+def test_systems_whose_encoder_serves_classes_alone_are_listed(name: str) -> None:
+    fuser, whole = (build(name, classes, **TINY) for classes in (None, CLASSES))
+    assert whole.encoders()
+    assert without_encoder(name, segments=False) == (not fuser.encoders())
+    assert not without_encoder(name, segments=True)

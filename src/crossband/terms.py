@@ -16,6 +16,7 @@ from crossband.card import Card
 from crossband.errors import OptionError, did_you_mean, quoted
 from crossband.pairs.benchmarks import BENCHMARKS
 from crossband.pairs.opening import parse_source
+from crossband.systems.registry import without_encoder
 from crossband.text import listed
 
 NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "other")
@@ -52,9 +53,11 @@ _RESEARCH_LICENCES = ("apple-amlr", "seer-license")
 
 
 def encoder_terms(card: Card) -> str:
-    """The terms of the weights that the encoder started from, in words."""
+    """The terms of the weights that the encoder, or the network, started from, in words."""
     if card.encoder_origin is None and card.training.get("start_from"):
         return "The network started at the weights of another run, whose terms hold as well."
+    if without_encoder(card.system, segments=card.classes is not None):
+        return "The network started from random weights, which have no terms."
     return f"The encoder {_of_encoder(made_of(card))}"
 
 

@@ -11,7 +11,7 @@ from crossband.card import Card
 from crossband.card_words import system_words, training_words
 from crossband.errors import CrossbandWarning
 from crossband.shared_card import source_name, without_folders
-from crossband.systems.registry import in_words, is_own_variant, list_systems, origin
+from crossband.systems.registry import in_words, is_own_variant, list_systems, origin, without_encoder
 from crossband.terms import Licence, check_licence, data_terms, encoder_terms, restrictions
 from crossband.text import markdown_table, percent
 from crossband.words import BANDS, PRECISIONS
@@ -25,6 +25,9 @@ _MONITORED = (
 _SCORED_MONITORED = (
     "Where it says band monitor, the run was scored as `cb.load(..., monitor=True)` gives it, which leaves a "
     "band out of pairs where it does harm."
+)
+_NO_LABELS = (
+    "It gives no labels, so that there is no mean IoU. `crossband evaluate --fusion` scores its pictures."
 )
 
 
@@ -68,7 +71,7 @@ def model_card(
             for index, (name, colour) in enumerate(zip(card.classes.names, card.classes.palette, strict=True))
         ]
         parts += ["## Classes", markdown_table(["id", "class", "colour"], rows)]
-    parts += ["## Scores", *_scores(folder)]
+    parts += ["## Scores", *(_scores(folder) if segments else [_NO_LABELS])]
     words = training_words(card.training)
     if words:
         parts += ["## Training", "\n".join(f"- {name}: {text}" for name, text in words.items())]
@@ -97,7 +100,8 @@ def _in_words(licence: Licence) -> str:
 
 
 def _title(card: Card) -> str:
-    encoder = card.network.get("encoder")
+    none = without_encoder(card.system, segments=card.classes is not None)
+    encoder = None if none else card.network.get("encoder")
     return f"{system_words(card.system, card.variant)}{f' with {encoder}' if encoder else ''}"
 
 

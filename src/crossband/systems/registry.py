@@ -29,7 +29,8 @@ class Listed:
     """A system of ours as the list has it, so that the list can be read without what builds systems.
 
     place: "module:Class". summary, paper: those of the class. ready: it needs no training. own_variants:
-    those of its variants that are of our making, and not the paper's method.
+    those of its variants that are of our making, and not the paper's method. encoder_segments: its encoder
+    serves the classes alone, so that without classes it has none, whatever its options name.
     """
 
     place: str
@@ -37,6 +38,7 @@ class Listed:
     paper: str
     ready: bool = False
     own_variants: tuple[str, ...] = ()
+    encoder_segments: bool = False
 
 
 _OURS = {
@@ -56,6 +58,7 @@ _OURS = {
         "CDDFuse: a fused picture from both bands, and classes from the picture",
         "Zhao et al., CVPR 2023, arXiv 2211.14461",
         own_variants=("light",),
+        encoder_segments=True,
     ),
     "cen": Listed(
         "crossband.systems.cen:CEN",
@@ -135,6 +138,11 @@ def in_words(name: str) -> tuple[str, str]:
 def is_own_variant(name: str, variant: str | None) -> bool:
     """Whether a variant of a system of ours is of our making, and not what its paper says."""
     return name in _OURS and variant in _OURS[name].own_variants
+
+
+def without_encoder(name: str, *, segments: bool) -> bool:
+    """Whether a system of ours has no encoder, although its options name one. segments: it has classes."""
+    return name in _OURS and _OURS[name].encoder_segments and not segments
 
 
 def describe_systems(*, load: bool = False) -> Iterator[str]:
