@@ -114,6 +114,19 @@ def test_a_bare_folder_proposes_folder(tmp_path: Path, monkeypatch: pytest.Monke
         parse_source("pairs")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"source": Path("pairs")}, r"source must be a text, not PosixPath\('pairs'\)"),
+        ({"split": None}, "split must be a text, not None"),
+        ({"infrared_scaling": 3}, "infrared_scaling must be a text, not 3"),
+    ],
+)
+def test_what_is_no_text_is_told(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        open_pairs(**{"source": "scenes", "split": "test", **given})
+
+
 def test_open_pairs_and_splits(tmp_path: Path) -> None:
     fake_trees.mfnet_original(tmp_path)
     source = f"mfnet:{tmp_path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -155,6 +156,13 @@ def test_create_refuses_what_does_not_exist() -> None:
         make_training("deeplabv3plus", dice_form="mean")
     with pytest.raises(OptionError, match="projection_width must be 1 or more, not 0"):
         make_training("csknet", projection_width=0)
+
+
+def test_a_number_of_classes_may_be_numpys() -> None:
+    system = create("deeplabv3plus", np.array([2, 0]).max() + 1, **TINY)
+    assert (system.classes, type(system.classes)) == (3, int)
+    with pytest.raises(OptionError, match="at least 2 classes, not 3.0"):
+        create("deeplabv3plus", 3.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if "decoder_channels" in network_options(name)])

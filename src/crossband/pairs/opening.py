@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband.errors import OptionError, did_you_mean, quoted
+from crossband.option_types import check_arguments
 from crossband.pairs.arrangement import PARTS, arrangement_of
 from crossband.pairs.auto_scaling import AUTO, automatic_scaling
 from crossband.pairs.band_summary import summarise_pairs
@@ -116,6 +117,10 @@ def open_pairs(
     Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
     not what it should be.
     """
+    check_arguments(
+        {"source": str, "split": str, "infrared_scaling": str},
+        {"source": source, "split": split, "infrared_scaling": infrared_scaling},
+    )
     pairs = _open(source, split, infrared_scaling, labels, missing)
     return pairs if labels else WithoutLabels(pairs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,8 +73,11 @@ def create(
     if encoder_weights is not None:
         network["encoder_weights"] = encoder_weights
     network, loss = split_options(name, network)
-    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
-        raise OptionError(f"a segmentation needs at least 2 classes, not {classes!r}")
+    if classes is not None:
+        if isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 2:
+            raise OptionError(f"a segmentation needs at least 2 classes, not {classes!r}")
+        # NumPy's, as of the largest id plus one, are no numbers that a card can hold.
+        classes = int(classes)
     system = cls(classes, make_settings(name, variant, network))
     system.variant = variant
     system.encoder_origin = None if encoder_weights is None else str(encoder_weights)
