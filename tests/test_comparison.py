@@ -385,6 +385,10 @@ def test_damaged_counts_are_refused(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(OptionError, match=r"x\.npz holds no counts"):
         read_pair_counts(path)
+    path.write_text("something else")
+    with pytest.raises(OptionError, match="damaged or something else: evaluate again") as refused:
+        read_pair_counts(path)
+    assert "pickle" not in str(refused.value)
 
 
 def test_counts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

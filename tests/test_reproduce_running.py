@@ -191,6 +191,12 @@ def test_scores_that_are_damaged_are_named(
     line = refused(arguments, capsys)
     assert line.startswith(f"{scores} is damaged")
     assert line.endswith("; delete it, and the same command scores this job again")
+    counts = scores.with_name("evaluation-visible-pairs.npz")
+    shutil.copyfile(next(filled.glob(f"jobs/scenes/deeplabv3plus-*/seed0/{scores.name}")), scores)
+    counts.write_text(text or "x")
+    line = refused(arguments, capsys)
+    assert line.startswith(f"{counts} is damaged; delete it and {scores.name} beside it")
+    counts.unlink()
     scores.unlink()
     assert main(arguments) == 0
     assert rows_of(out)[0]["ours_mean"] == rows_of(filled)[0]["ours_mean"]

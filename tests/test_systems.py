@@ -161,7 +161,7 @@ def test_create_refuses_what_does_not_exist() -> None:
 def test_a_number_of_classes_may_be_numpys() -> None:
     system = create("deeplabv3plus", np.array([2, 0]).max() + 1, **TINY)
     assert (system.classes, type(system.classes)) == (3, int)
-    with pytest.raises(OptionError, match="at least 2 classes, not 3.0"):
+    with pytest.raises(OptionError, match=r"at least 2 classes, not 3\.0"):
         create("deeplabv3plus", 3.0)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossband.errors import OptionError, quoted
+from crossband.errors import OptionError
 from crossband.pairs.base import Classes
 from crossband.pairs.writing import replacing
 from crossband.words import BAND_COMBINATIONS, Bands
@@ -75,7 +75,10 @@ def read_pair_counts(path: Path) -> PairCounts:
             f"{path} is not there: `crossband evaluate` writes it beside its other results"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        raise OptionError(f"{path} holds no counts per pair ({quoted(error)}): evaluate again") from error
+        # What NumPy says of a file that is none of its own is how to unpickle it.
+        raise OptionError(
+            f"{path} holds no counts per pair, it is damaged or something else: evaluate again"
+        ) from error
     _check(path, counts)
     return counts
 

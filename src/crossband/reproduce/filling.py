@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from crossband.card import Card
+from crossband.errors import OptionError
 from crossband.evaluation.pair_counts import read_pair_counts
 from crossband.info import Parameters
 from crossband.metrics.protocols import DEFAULT_PROTOCOL
 from crossband.metrics.resampling import Interval, mean_class_accuracies, mean_ious, runs_interval
 from crossband.reproduce.facts import made_with
-from crossband.reproduce.folders import counts_of, is_trained, read_scores, run_of
+from crossband.reproduce.folders import counts_of, is_trained, read_scores, run_of, scores_of
 from crossband.reproduce.jobs import Plan, Scoring, Spot
 from crossband.reproduce.settings import Settings
 from crossband.reproduce.sizes import published_size, run_size
@@ -169,7 +170,15 @@ def _matrices(out: Path, names: Sequence[str], test: Scoring) -> np.ndarray | No
     paths = [counts_of(out, name, test) for name in names]
     if not all(path.is_file() for path in paths):
         return None
-    counted = [read_pair_counts(path).matrices[test.bands] for path in paths]
+    counted = []
+    for path, name in zip(paths, names, strict=True):
+        try:
+            counted.append(read_pair_counts(path).matrices[test.bands])
+        except (OptionError, KeyError) as error:
+            raise OptionError(
+                f"{path} is damaged; delete it and {scores_of(out, name, test).name} beside it, and the same "
+                "command scores this job again"
+            ) from error
     # One pair has nothing to be drawn from; runs on other pairs have nothing in common.
     return np.stack(counted) if len({each.shape for each in counted}) == 1 and len(counted[0]) > 1 else None
 
