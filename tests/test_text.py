@@ -29,10 +29,13 @@ def test_what_rounds_to_nothing_has_no_sign_of_its_own() -> None:
     assert points_text(-0.001, sign=True) == "-0.1"
 
 
-def test_a_bar_in_a_text_ends_no_cell_of_a_markdown_table() -> None:
-    assert markdown_table(["name", "pixels"], [["a|b", "1"]]) == (
-        "| name | pixels |\n|---|---|\n| a\\|b | 1 |"
-    )
+def test_texts_in_a_markdown_table_stay_texts() -> None:
+    names = ["a|b", "per,son: <x>", "*car*", "`sky`", "a\\|b", "test_efficientnet"]
+    assert markdown_table(["name", "pixels"], [[name, "1"] for name in names]).splitlines() == [
+        *("| name | pixels |", "|---|---|"),
+        *(r"| a\|b | 1 |", r"| per,son: \<x> | 1 |", r"| \*car\* | 1 |", r"| \`sky\` | 1 |"),
+        *(r"| a\\\|b | 1 |", "| test_efficientnet | 1 |"),
+    ]
 
 
 def test_times_are_spoken() -> None:

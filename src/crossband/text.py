@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 
 DASH = "–"
 """Stands where a number does not exist."""
+
+_MARKS = re.compile(r"[\\|<*`]")
 
 
 def decimal(value: float, digits: int) -> str:
@@ -70,6 +73,10 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str 
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, whose columns are all to the left. A bar in a text is escaped."""
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (header, *rows)]
+    """A table in Markdown, whose columns are all to the left.
+
+    Cells are texts: what would part them, or be read as HTML, code or emphasis, is escaped.
+    """
+    escaped = [[_MARKS.sub(r"\\\g<0>", cell) for cell in row] for row in (header, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
