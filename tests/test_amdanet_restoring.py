@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossband.blocks.alignment import LocalAlignment
+from crossband.pairs.batch import Batch
 from crossband.systems.amdanet.consistency import SemanticConsistency, similarity
 from crossband.systems.amdanet.network import AMDANet
 from crossband.systems.amdanet.reliability import (
@@ -188,6 +189,31 @@ def test_a_band_that_is_not_believed_is_shut_out(options: dict[str, Any], band: 
     other = list(inputs())
     other[1 - band] = 1 - other[1 - band]
     assert not torch.allclose(system(*other).logits, output.logits)
+
+
+@pytest.mark.parametrize("size", [(29, 29), (37, 50), (61, 90)], ids=str)
+def test_without_padding_bands_are_weighed_at_any_size(size: tuple[int, int]) -> None:
+    """A level of 7 places a side is followed by one of 4, whose last place covers one of them."""
+    system = amdanet(**BOTH, padding="none")
+    visible, infrared = (image.double() for image in images(*size))
+    output = system(visible, infrared)
+    assert {weight.shape for weight in output.reliability.values()} == {(2, 1, *size)}
+    label = torch.randint(0, CLASSES, (2, *size), generator=torch.Generator().manual_seed(0))
+    (phase,) = system.train().phases()
+    terms = phase.loss(Batch(visible=visible, infrared=infrared, label=label))
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_a_verdict_goes_on_as_the_mean_of_what_a_place_covers() -> None:
+    estimate = ReliabilityEstimate(8).eval()
+    nn.init.zeros_(estimate.last.weight)
+    nn.init.zeros_(estimate.last.bias)
+    before = torch.rand(1, 5, 7, 2)
+    grid = torch.rand(1, 3, 4, 8)
+    after = estimate(grid, grid, before)
+    assert torch.allclose(after[0, 0, 0], before[0, :2, :2].mean(dim=(0, 1)))
+    assert torch.allclose(after[0, 2, 1], before[0, 4, 2:4].mean(dim=0))
+    assert torch.allclose(after[0, 2, 3], before[0, 4, 6])
 
 
 def test_with_full_trust_the_gate_changes_nothing() -> None:

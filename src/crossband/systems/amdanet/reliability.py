@@ -49,9 +49,11 @@ class ReliabilityEstimate(nn.Module):
         change = self.last(F.gelu(seen))
         if before is None:
             return change + FIRST_LOGIT
-        factor = before.shape[1] // change.shape[1]
-        # A plain average of blocks, because CUDA has no deterministic backward pass of the adaptive one.
-        return change + to_grid(F.avg_pool2d(to_map(before), factor))
+        # A plain average of blocks, because CUDA has no deterministic backward pass of the adaptive one. The
+        # last block of an odd side, which there are without padding, is what is left of it.
+        halved = F.avg_pool2d(to_map(before), 2, ceil_mode=True, count_include_pad=False)
+        height, width = change.shape[1:3]
+        return change + to_grid(halved[..., :height, :width])
 
 
 class Reconstruction(nn.Module):
