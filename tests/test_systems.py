@@ -49,6 +49,21 @@ def test_compilation_gives_the_same(name: str, backend: str) -> None:
     _compiled_gives_the_same(tiny(name).eval(), backend)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_weights_in_bfloat16_answer_images_in_bfloat16(name: str) -> None:
+    """Without autocast: a layer gets what its weights are in, and what comes out is of the images' type."""
+    system = tiny(name).eval()
+    for bands in system.supports:
+        wide = given(bands, *images(32, 48))
+        narrow = {band: image.bfloat16() for band, image in wide.items()}
+        # Of the rounded images too: where the stronger of two is chosen, rounding chooses otherwise.
+        wanted = answer(system.float()(**{band: image.float() for band, image in narrow.items()}))
+        result = answer(system.bfloat16()(**narrow))
+        assert result.dtype == torch.bfloat16
+        assert (result - wanted).abs().mean() < 0.05 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_what_earlier_versions_did_is_an_option_and_not_the_default(name: str) -> None:
     """Else a run of theirs is read as another one, or not at all."""

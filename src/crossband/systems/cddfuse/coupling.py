@@ -27,7 +27,8 @@ class DetailLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        first, second = self.mix(features).chunk(2, dim=1)
+        # What a layer gives may be of a wider type than the weights of the one after it, without autocast.
+        first, second = self.mix(features.to(self.mix.weight.dtype)).chunk(2, dim=1)
         second = second + self.phi(first)
         first = first * at_least_float32(self.rho(second)).exp() + self.eta(second)
         return torch.cat((first, second.to(first.dtype)), dim=1)

@@ -88,7 +88,9 @@ class Decoder(nn.Module):
 
     def maps(self, *seen: Tensor) -> Tensor:
         """Features (B, C, H, W), ``inputs`` channels in all -> (B, outputs, H, W), in float32 or better."""
-        return at_least_float32(self.output(self.body(self.reduce(torch.cat(seen, dim=1)))))
+        # Details are in float32, whatever the weights are in.
+        features = torch.cat(seen, dim=1).to(self.reduce.weight.dtype)
+        return at_least_float32(self.output(self.body(self.reduce(features))))
 
 
 class FusionNetwork(nn.Module):
@@ -220,7 +222,10 @@ class CDDFuse(System):
         """
         parts = self.fusion(*greys(visible, infrared))
         grey = spread(parts.fused, valid) if self.settings.spread else parts.fused.clamp(0, 1)
-        return (grey.expand(-1, 3, -1, -1) if visible is None else with_luma(visible, grey)), parts
+        if visible is None:
+            assert infrared is not None
+            return grey.to(infrared.dtype).expand(-1, 3, -1, -1), parts
+        return with_luma(visible, grey), parts
 
     def deployed(self, bands: Bands) -> list[nn.Module]:
         self.check_bands(bands)
