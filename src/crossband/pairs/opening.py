@@ -117,10 +117,8 @@ def open_pairs(
     Raises OptionError for a source, split or scaling rule that does not exist, PairError for a tree that is
     not what it should be.
     """
-    check_arguments(
-        {"source": str, "split": str, "infrared_scaling": str},
-        {"source": source, "split": split, "infrared_scaling": infrared_scaling},
-    )
+    texts = {"source": source, "split": split, "infrared_scaling": infrared_scaling}
+    check_arguments(dict.fromkeys(texts, str), texts)
     pairs = _open(source, split, infrared_scaling, labels, missing)
     return pairs if labels else WithoutLabels(pairs)
 
