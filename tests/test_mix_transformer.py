@@ -290,4 +290,17 @@ def test_the_random_start_is_the_networks() -> None:
     assert network.stage4[1].ffn.fc1.weight.std().item() == pytest.approx(0.02, rel=0.02)
     # Depth-wise: one output in each group.
     assert network.stage3[1].ffn.dw.weight.std().item() == pytest.approx(math.sqrt(2 / 9), rel=0.05)
-    assert network.embed1.proj.bias.abs().max() == 0
+    assert 0 < network.embed1.proj.bias.std().item() < 0.03
+    assert network.embed2.proj.bias.abs().max() == 0
+
+
+def test_a_black_image_has_gradients_of_the_size_of_any_other() -> None:
+    """From a random start all of its tokens could be 0, where a norm's slope is 1000."""
+    torch.manual_seed(0)
+    network = MixTransformer(SIZES["mit_b0"])
+    largest = []
+    for image in (torch.rand(1, 3, 32, 64), torch.zeros(1, 3, 32, 64)):
+        network.zero_grad()
+        (network(image)[-1] * torch.arange(256.0)[:, None, None]).mean().backward()
+        largest.append(max(p.grad.abs().max().item() for p in network.parameters() if p.grad is not None))
+    assert largest[1] < 100 * largest[0]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -167,7 +168,8 @@ class MixTransformer(PyramidEncoder):
     code.
 
     Parameters: ``embed1.proj``, ``embed1.norm``, ``stage1.0.norm1``, ``stage1.0.attn.q``, ..., ``norm1``,
-    and so on for four levels. One of size B1 has 13,151,424, B4 60,842,688.
+    and so on for four levels. One of size B1 has 13,151,424, B4 60,842,688. They start as the authors', but
+    that the bias of ``embed1.proj`` is drawn like a linear layer's weight.
     """
 
     heads = HEADS
@@ -189,6 +191,10 @@ class MixTransformer(PyramidEncoder):
             self.add_module(f"stage{level}", nn.Sequential(*blocks))
             self.add_module(f"norm{level}", nn.LayerNorm(channels, eps=BLOCK_NORM_EPS))
         self.apply(initialise)
+        # Else every token of a black image is 0 in every block, where each norm multiplies gradients by up to
+        # 1000: they end beyond float32. The random state is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            nn.init.trunc_normal_(self.get_parameter("embed1.proj.bias"), std=0.02)
 
     def embed(self, level: int, features: Tensor) -> Tensor:
         return to_map(getattr(self, f"embed{level}")(features))
