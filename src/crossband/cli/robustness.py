@@ -142,6 +142,7 @@ def _checked(
     opened: dict[str, Predictor] = {}
     for run in runs:
         if is_exported(Path(run)):
+            # Here: without such a file nothing has to wait for PyTorch to be told what is wrong.
             from crossband.evaluation.robustness import check_outside_graph, conditions
             from crossband.loading import load
 
