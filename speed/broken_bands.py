@@ -5,14 +5,15 @@
 PATH holds the real sets. Every run is trained, its band monitor too (`crossband.training.monitoring`), and
 its answers under the corruptions that no training draws are counted pair by pair: as they are, with the
 monitor that looks for thresholds, and with the trained one. What is counted lies in ``counts/``, and is not
-counted again. Without the name of a run, the tables are printed. One thread by default.
+counted again; ``runs.csv`` has a line for every condition of every run. Without the name of a run, the tables
+of these lines are printed. One thread by default.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,22 +22,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from broken_bands_tables import ALONE, CLEAN, COLUMNS, STATES, lines_of_counts, tables
 from crossband.band_monitor import PairMonitor, bands_left, faults_of
 from crossband.card import CARD_NAME, Card
-from crossband.metrics.resampling import Interval, interval, mean_ious, resampled
 from crossband.metrics.segmentation import confusion_matrix
 from crossband.pairs.base import Pair, Pairs, PairSubset, PairView
-from crossband.pairs.corruption import CORRUPTIONS, HELD_OUT_CORRUPTIONS, InState, NamedCorruption
+from crossband.pairs.corruption import HELD_OUT_CORRUPTIONS, InState, NamedCorruption
 from crossband.pairs.opening import open_pairs
 from crossband.pairs.writing import replacing, write_text
 from crossband.reproduce.quick import particular
+from crossband.run_card import read_card
 from crossband.systems import split_options
 from crossband.systems.base import System
 from crossband.trained_monitor import TrainedMonitor
 from crossband.training.monitor_fitting import fit
 from crossband.training.monitoring import answer
 from crossband.words import Bands
-from small_runs import CROP, MSRS_BOXES, PLAIN, VISIBLE, Dataset, Run, Series, run_arguments
+from small_runs import (
+    CROP,
+    MSRS_BOXES,
+    PLAIN,
+    VISIBLE,
+    Dataset,
+    Run,
+    Series,
+    append,
+    lines_of,
+    run_arguments,
+)
 
 COMMAND = "python speed/broken_bands.py"
 DATASETS = {
@@ -46,11 +59,6 @@ DATASETS = {
 }
 """Each trained for 200 steps."""
 GATED = {"reliability_gate": True, "reconstruction": True}
-ALONE = ("infrared", "visible")
-STATES = ("black visible", "black infrared")
-WAYS = ("none", "thresholds", "trained")
-"""Monitors: as the run is, dropping what looks broken by itself, and what its own monitor finds."""
-TOLERATED = 0.005
 
 
 def small(system: str, epochs: int, **changes: Any) -> Run:
@@ -146,7 +154,7 @@ def count(system: System, card: Card, pairs: Pairs, severities: list[int]) -> di
             found[f"alone|{band}"] = np.stack(of_band)
     if "both" not in system.supports:
         return found
-    shown: dict[str, Pairs] = {"clean": counting.pairs}
+    shown: dict[str, Pairs] = {CLEAN: counting.pairs}
     for name in HELD_OUT_CORRUPTIONS:
         shown |= {f"{name}/{level}": NamedCorruption(counting.pairs, name, level) for level in severities}
     shown |= {state: InState(counting.pairs, state) for state in STATES}
@@ -177,155 +185,28 @@ class Breaking(Series):
             write_text(self.folder / run / CARD_NAME, card.to_json())
         return system, card
 
-    def finish(self, run: str) -> None:
-        """Count a run that is not counted."""
+    def counted(self, run: str) -> dict[str, np.ndarray]:
+        """What a run gets right, which is counted where it is not."""
         path = self.counts(run)
-        if path.exists():
-            return
-        system, card = self.watched(run)
-        pairs = self.pairs("test")
-        pairs = PairSubset(pairs, range(0, len(pairs), self.arguments.every), pairs.split)
-        found = count(system, card, pairs, self.arguments.severities)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **found)  # type: ignore[arg-type]
-
-
-def without(counted: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    """The matrices without the broken band, as `Robustness.without` has it."""
-    name = key.partition("/")[0]
-    kind = CORRUPTIONS[name].kind if name in CORRUPTIONS else name.rpartition(" ")[2]
-    return counted[f"alone|{'infrared' if kind == 'visible' else 'visible'}"]
-
-
-def difference(first: np.ndarray, second: np.ndarray) -> Interval:
-    """Of the mean IoU on the same pairs, (N, C, C) each, by the bootstrap of `crossband compare`."""
-    stacked = np.stack([first, second])
-    whole, drawn = mean_ious(stacked.sum(1)), mean_ious(resampled(stacked))
-    return interval(float(whole[0] - whole[1]), drawn[0] - drawn[1])
-
-
-def told(one: Interval) -> str:
-    return f"{100 * one.value:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
-
-
-def score(matrices: np.ndarray) -> str:
-    return f"{100 * float(mean_ious(matrices.sum(0))):.1f}"
-
-
-def row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def table(titles: list[str], rows: list[list[str]]) -> str:
-    return "\n".join([row(titles), "|---" * len(titles) + "|", *map(row, rows)])
-
-
-def read(folder: Path) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:
-    """What was counted, by set, run and seed."""
-    found = {}
-    for path in sorted((folder / "counts").glob("*.npz")):
-        data, *run, seed = path.stem.split("-")
+        if not path.exists():
+            system, card = self.watched(run)
+            pairs = self.pairs("test")
+            pairs = PairSubset(pairs, range(0, len(pairs), self.arguments.every), pairs.split)
+            found = count(system, card, pairs, self.arguments.severities)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **found)  # type: ignore[arg-type]
         with np.load(path) as file:
-            found[data, "-".join(run), seed] = dict(file)
-    return found
+            return dict(file)
 
-
-def summary(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
-    """Markdown: clean scores, false alarms, and in how many conditions a broken band is worse than none."""
-    rows = []
-    for (data, run, seed), one in counted.items():
-        if "none|clean" not in one:
-            known = {band: score(one[key]) for band in ALONE if (key := f"alone|{band}") in one}
-            rows.append([data, run, seed, "", *(known.get(band, "") for band in ALONE)])
-            rows[-1] += [""] * (2 + len(WAYS))
-            continue
-        keys = [key.partition("|")[2] for key in one if key.startswith("none|") and "/" in key]
-        cells = [score(one["none|clean"]), *(score(one[f"alone|{band}"]) for band in ALONE)]
-        dropped = one["trained left|clean"]
-        cells += [told(difference(one["trained|clean"], one["none|clean"]))]
-        cells += [f"{(dropped == 1).sum()} + {(dropped == 2).sum()} of {len(dropped)}"]
-        for way in WAYS:
-            margins = {key: difference(one[f"{way}|{key}"], without(one, key)) for key in keys}
-            below = [key for key, margin in margins.items() if margin.value < -TOLERATED]
-            sure = [key for key, margin in margins.items() if margin.high < -TOLERATED]
-            worst = min(margins, key=lambda key: margins[key].value)
-            cells.append(
-                f"{len(below)} ({len(sure)}) of {len(keys)}; {100 * margins[worst].value:+.1f} {worst}"
-            )
-        rows.append([data, run, seed, *cells])
-    titles = ["set", "run", "seed", "both", *(f"{band} alone" for band in ALONE), "monitor on clean pairs"]
-    return table([*titles, "dropped of clean, visible + infrared", *(f"worse: {way}" for way in WAYS)], rows)
-
-
-def margins(one: Mapping[str, np.ndarray]) -> str:
-    """Markdown: of one run, the margin under each condition without a monitor and with the trained one."""
-    rows = []
-    for key in _conditions(one):
-        left = one[f"trained left|{key}"]
-        cells = [told(difference(one[f"{way}|{key}"], without(one, key))) for way in WAYS]
-        rows.append([key, *cells, f"{(left == 1).sum()} + {(left == 2).sum()} of {len(left)}"])
-    return table(["condition", *WAYS, "dropped, visible + infrared"], rows)
-
-
-def by_condition(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]], data: str) -> str:
-    """Markdown: of one set, the mean margin over seeds without a monitor, then with the trained one, and the
-    lowest of these in brackets where there are several."""
-    runs: dict[str, list[dict[str, np.ndarray]]] = {}
-    for (name, run, _), one in counted.items():
-        if name == data and "none|clean" in one:
-            runs.setdefault(run, []).append(one)
-    rows = []
-    for key in _conditions(next(iter(runs.values()))[0]):
-        cells = []
-        for ones in runs.values():
-            margins = {way: [_margin(one, way, key) for one in ones] for way in ("none", "trained")}
-            cell = " → ".join(f"{100 * float(np.mean(each)):+.1f}" for each in margins.values())
-            cells.append(f"{cell} ({100 * min(margins['trained']):+.1f})" if len(ones) > 1 else cell)
-        rows.append([key, *cells])
-    return table(["condition", *(f"{run} ({len(ones)})" for run, ones in runs.items())], rows)
-
-
-def _conditions(one: Mapping[str, np.ndarray]) -> list[str]:
-    """Everything that was counted of a run but clean pairs."""
-    return [key.partition("|")[2] for key in one if key.startswith("none|") and not key.endswith("clean")]
-
-
-def _margin(one: Mapping[str, np.ndarray], way: str, key: str) -> float:
-    broken, whole = one[f"{way}|{key}"], without(one, key)
-    return float(mean_ious(broken.sum(0)) - mean_ious(whole.sum(0)))
-
-
-def over_the_better_band(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
-    """Markdown: where infrared is moved, or of another moment, the margin over the better of the two bands
-    alone, clean, which no monitor can bring back: the worst over the severities."""
-    moved = [name for name in HELD_OUT_CORRUPTIONS if CORRUPTIONS[name].kind == "pair"]
-    rows = []
-    for (data, run, seed), one in counted.items():
-        if "none|clean" not in one:
-            continue
-        better = max((one[f"alone|{band}"] for band in ALONE), key=lambda each: float(mean_ious(each.sum(0))))
-        cells = []
-        for name in moved:
-            keys = [key.partition("|")[2] for key in one if key.startswith(f"none|{name}/")]
-            for way in ("none", "trained"):
-                margins = [difference(one[f"{way}|{key}"], better) for key in keys]
-                cells.append(told(min(margins, key=lambda margin: margin.value)))
-        rows.append([data, run, seed, *cells])
-    titles = [f"{name}, {way}" for name in moved for way in ("none", "trained")]
-    return table(["set", "run", "seed", *titles], rows)
-
-
-def robust_against_plain(counted: Mapping[tuple[str, str, str], dict[str, np.ndarray]]) -> str:
-    """Markdown: what training for it, and its monitor, cost on clean pairs against the run without."""
-    rows = []
-    for (data, run, seed), one in counted.items():
-        plain = counted.get((data, run.removesuffix("-robust"), seed))
-        if run.endswith("-robust") and plain is not None:
-            cells = [
-                told(difference(one[f"{way}|clean"], plain["none|clean"])) for way in ("none", "trained")
-            ]
-            rows.append([data, run, seed, *cells])
-    return table(["set", "run", "seed", "without a monitor", "with its monitor"], rows)
+    def finish(self, run: str) -> None:
+        """Add the lines of a run to the table, where it has none."""
+        table: Path = self.arguments.out / "runs.csv"
+        key = {"set": self.name, "run": run, "seed": str(self.seed)}
+        if any(key.items() <= line.items() for line in lines_of(table)):
+            return
+        lines = lines_of_counts(self.counted(run))
+        revision = read_card(self.folder / run).git_revision
+        append(table, COLUMNS, [{**key, **line, "revision": revision} for line in lines])
 
 
 def main() -> None:
@@ -341,13 +222,7 @@ def main() -> None:
     run_arguments(parser, "runs/broken-bands")
     arguments = parser.parse_args()
     if not arguments.runs:
-        counted = read(arguments.out)
-        print(summary(counted), over_the_better_band(counted), robust_against_plain(counted), sep="\n\n")
-        for data in dict.fromkeys(key[0] for key, one in counted.items() if "none|clean" in one):
-            print(f"\n{data}, run (seeds):\n\n{by_condition(counted, data)}")
-        for name, one in counted.items():
-            if "none|clean" in one:
-                print(f"\n{', '.join(name)}:\n\n{margins(one)}")
+        print(tables(lines_of(arguments.out / "runs.csv")))
         return
     unknown = sorted(set(arguments.runs) - set(known))
     if unknown or arguments.weights is None:

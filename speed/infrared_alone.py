@@ -41,6 +41,8 @@ from small_runs import (
     Series,
     append,
     lines_of,
+    markdown,
+    points,
     run_arguments,
     spread,
 )
@@ -161,7 +163,7 @@ def scores(lines: Sequence[Mapping[str, str]], runs: Sequence[str]) -> str:
         found = [[line["mean_iou"] for line in own if line["given"] in column] for column in columns]
         if own:
             rows.append([name, run, str(max(map(len, found))), *map(spread, found)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def overview(lines: Sequence[Mapping[str, str]], other: str) -> str:
@@ -182,14 +184,10 @@ def _overview_of(lines: Sequence[Mapping[str, str]], other: str) -> str:
     there = [given for given in GIVEN if given in given_there]
     rows = [["run", *there]]
     for run in RUNS:
-        cells = []
-        for given in there:
-            points = points_over(lines, run, other, given)
-            spread = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "one seed"
-            cells.append(f"{mean(points):+.1f} ({spread})" if points else "–")
+        cells = [points(points_over(lines, run, other, given)) for given in there]
         if run != other and set(cells) != {"–"}:
             rows.append([run, *cells])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def pooled(
@@ -209,17 +207,17 @@ def pooled(
         cells, trainings = [], 0
         for given in GIVEN[1:]:
             key = (name, run, other, given)
-            points = [
+            found = [
                 float(line["points"])
                 for line in elsewhere
                 if (line["set"], line["run"], line["over"], line["given"]) == key
             ]
-            points += points_over(ours, run, other, given)
-            trainings = max(trainings, len(points))
-            cells.append(_with_interval(points))
+            found += points_over(ours, run, other, given)
+            trainings = max(trainings, len(found))
+            cells.append(_with_interval(found))
         if trainings:
             rows.append([name, run, other, str(trainings), *cells])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def points_over(lines: Sequence[Mapping[str, str]], run: str, other: str, given: str) -> list[float]:
@@ -231,15 +229,10 @@ def points_over(lines: Sequence[Mapping[str, str]], run: str, other: str, given:
     return [100 * (scores[run, seed] - scores[other, seed]) for seed in seeds]
 
 
-def _with_interval(points: Sequence[float]) -> str:
-    ends = interval(points)
-    spread = "no interval" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
-    return f"{mean(points):+.1f} ({spread})" if points else "–"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+def _with_interval(values: Sequence[float]) -> str:
+    ends = interval(values)
+    told = "no interval" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f}"
+    return f"{mean(values):+.1f} ({told})" if values else "–"
 
 
 def scored(lines: Sequence[Mapping[str, str]], out: Path) -> list[Scored]:

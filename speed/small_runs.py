@@ -198,6 +198,20 @@ def spread(texts: Sequence[str]) -> str:
     return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
+def points(values: Sequence[float]) -> str:
+    """Mean (lowest to highest) of differences, in points."""
+    if not values:
+        return "–"
+    ends = f"{min(values):+.1f} to {max(values):+.1f}" if len(values) > 1 else "one seed"
+    return f"{sum(values) / len(values):+.1f} ({ends})"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, of which the first row is the head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
 def lines_of(path: Path) -> list[dict[str, str]]:
     """What a table of lines holds; nothing where there is none."""
     if not path.exists():

@@ -197,3 +197,66 @@ def test_a_run_is_trained_and_scored_once(
     rows = printed(script, ["--out", tmp_path / "runs"], monkeypatch, capsys)
     assert sum(row.startswith("| infrared | infrared | 1 |") for row in rows) == 1
     assert sum(row.startswith("| average | – |") for row in rows) == 3
+
+
+def counted_of_a_run(shown: int, right: int) -> dict[str, np.ndarray]:
+    """What is counted of a run on four pairs of 100 pixels, 50 of each class. shown, right: of these
+    50, with a broken band and without it."""
+
+    def of(right: int) -> np.ndarray:
+        return np.tile(np.array([[right, 50 - right], [50 - right, right]], np.int32), (4, 1, 1))
+
+    counted = {"alone|infrared": of(right), "alone|visible": of(10), "none|clean": of(45)}
+    counted |= {f"{way}|clean": of(45) for way in ("thresholds", "trained")}
+    for condition in ("fog/1", "fog/2", "frame-lag/1", "black visible", "black infrared"):
+        counted |= {f"none|{condition}": of(shown), f"thresholds|{condition}": of(shown)}
+        counted[f"trained|{condition}"] = of(shown if condition == "fog/2" else right)
+    for condition in ("clean", "fog/1", "fog/2", "frame-lag/1", "black visible", "black infrared"):
+        lost = 0 if condition in ("clean", "fog/2") else 1
+        counted[f"trained left|{condition}"] = np.array([lost, 0, 2, 0])
+    return counted
+
+
+@pytest.mark.parametrize("script", ["broken_bands_tables"], indirect=True)
+def test_lines_of_broken_bands_hold_margins_over_the_whole_band(script: ModuleType) -> None:
+    lines = {line["condition"]: line for line in script.lines_of_counts(counted_of_a_run(20, 40))}
+    # IoU of either class: right / (100 - right).
+    assert lines["infrared alone"] == {"pairs": 4, "condition": "infrared alone", "none": "0.66667"}
+    fog, late = lines["fog/1"], lines["frame-lag/1"]
+    assert (fog["without"], fog["none"], fog["trained"]) == ("0.66667", "0.25000", "0.66667")
+    # Late infrared is the broken band: labels are of the visible image.
+    assert late["without"] == "0.11111"
+    # All pairs alike: drawn again, they have the same margin.
+    assert (fog["none_low"], fog["none_high"]) == ("-0.41667", "-0.41667")
+    assert (fog["no_visible"], fog["no_infrared"], lines["clean"]["no_visible"]) == (1, 1, 0)
+    assert "without" not in lines["clean"]
+
+
+@pytest.mark.parametrize("script", ["broken_bands"], indirect=True)
+def test_tables_of_broken_bands_say_what_is_left(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = importlib.import_module("broken_bands_tables")
+    runs = {("csknet", 1): (20, 40), ("csknet", 0): (42, 40), ("csknet-robust", 0): (20, 40)}
+    lines = [
+        {"set": "cwfid", "run": run, "seed": seed, **line, "revision": "abc"}
+        for (run, seed), counted in runs.items()
+        for line in script.lines_of_counts(counted_of_a_run(*counted))
+    ]
+    lines.append({"set": "cwfid", "run": "infrared", "seed": 0, "condition": "infrared alone", "none": "0.7"})
+    script.append(tmp_path / "runs.csv", tables.COLUMNS, lines)
+    monkeypatch.setattr(tables, "HELD_OUT_CORRUPTIONS", ("fog", "frame-lag"))
+
+    rows = printed(script, ["--out", tmp_path], monkeypatch, capsys)
+
+    assert rows[2] == (
+        "| cwfid | csknet | 2 | 81.8 (81.8 to 81.8) | 66.7 (66.7 to 66.7) | 11.1 (11.1 to 11.1) "
+        "| 2 (2) of 6; -41.7 fog/1 | 2 (2) of 6; -41.7 fog/1 | 1 (1) of 6; -41.7 fog/2 | 0, 1 |"
+    )
+    assert "| cwfid | csknet | fog/2 | -41.7 (1) | 0 of 4 |" in rows
+    # Without a monitor (5.75 - 41.67) / 2; with it one of four is left.
+    assert "| fog | -18.0 → -9.0 (-41.7; 1) | -41.7 → -20.8 (-41.7; 1) |" in rows
+    assert (
+        "| cwfid | csknet-robust | 1 | +0.0 (one seed) | 1 of 4 | +0.0 (one seed) | +0.0 (one seed) |" in rows
+    )
+    assert "| cwfid | csknet-robust | +0.0 (one seed) | -3.3 (one seed) | – |" in rows
