@@ -116,15 +116,19 @@ def _worse(broken: Sequence[Line], way: str) -> str:
 
 
 def left(lines: Sequence[Line]) -> str:
-    """Markdown: every condition that is worse than none with the run's own monitor, by seed."""
-    rows = [["set", "run", "condition", "margin (seed)", "pairs that lost the broken band"]]
-    for (name, run, condition), own in _by(_broken(lines), "set", "run", "condition").items():
-        below = [line for line in own if is_left(line, "trained")]
-        if below:
-            lost = "no_infrared" if _left_by(condition) == "visible" else "no_visible"
-            margins = ", ".join(f"{margin(line, 'trained'):+.1f} ({line['seed']})" for line in below)
-            pairs = ", ".join(f"{line[lost]} of {line['pairs']}" for line in below)
-            rows.append([name, run, condition, margins, pairs])
+    """Markdown: what is worse than none with the run's own monitor: margins, the severity in brackets."""
+    broken = _broken(lines)
+    seeds = sorted({line["seed"] for line in broken}, key=int)
+    rows = [["set", "run", "corruption", *(f"seed {seed}" for seed in seeds)]]
+    grouped: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for (name, run), own in _by(broken, "set", "run").items():
+        for line in own:
+            if is_left(line, "trained"):
+                corruption, _, severity = line["condition"].partition("/")
+                cells = grouped.setdefault((name, run, corruption), {})
+                cells.setdefault(line["seed"], []).append(f"{margin(line, 'trained'):+.1f} ({severity})")
+    for key, cells in grouped.items():
+        rows.append([*key, *(", ".join(cells.get(seed, [])) for seed in seeds)])
     return markdown(rows)
 
 
