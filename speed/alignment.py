@@ -24,7 +24,7 @@ from crossband.training.engine import resume, train
 from crossband.training.options import TrainOptions
 from crossband.weights import load_run
 from paired import BLOCKS, Scored, counts_of, keep_counts, table_of_differences
-from small_runs import CROP, ENCODER, Dataset, append, lines_of
+from small_runs import CROP, ENCODER, Dataset, append, is_told, lines_of
 
 STARTS: dict[str, dict[str, Any]] = {
     "published": {"alignment_start": "published", "alignment_scaling": False},
@@ -209,11 +209,8 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in arguments.datasets:
             for start in arguments.starts:
-                epochs = str(arguments.epochs or DATASETS[name].epochs)
-                key = (name, epochs, start, str(seed))
-                if key not in {
-                    tuple(line[c] for c in ("set", "epochs", "start", "seed")) for line in lines_of(path)
-                }:
+                epochs = arguments.epochs or DATASETS[name].epochs
+                if not is_told(path, {"set": name, "epochs": epochs, "start": start, "seed": seed}):
                     append(path, COLUMNS, [run(name, start, seed, arguments)])
 
 

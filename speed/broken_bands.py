@@ -47,6 +47,7 @@ from small_runs import (
     Run,
     Series,
     append,
+    is_told,
     lines_of,
     run_arguments,
 )
@@ -201,8 +202,8 @@ class Breaking(Series):
     def finish(self, run: str) -> None:
         """Add the lines of a run to the table, where it has none."""
         table: Path = self.arguments.out / "runs.csv"
-        key = {"set": self.name, "run": run, "seed": str(self.seed)}
-        if any(key.items() <= line.items() for line in lines_of(table)):
+        key = {"set": self.name, "run": run, "seed": self.seed}
+        if is_told(table, key):
             return
         lines = lines_of_counts(self.counted(run))
         revision = read_card(self.folder / run).git_revision

@@ -74,7 +74,9 @@ def _difference(first: np.ndarray, second: np.ndarray) -> Interval:
 def tables(lines: Sequence[Line]) -> str:
     """Markdown: everything that the page has of these lines."""
     sets = sorted({line["set"] for line in lines if line["condition"] == CLEAN})
-    by_set = [f"`{name}`\n\n{by_corruption(lines, name)}" for name in sets]
+    by_set = [
+        f"`{name}`\n\n{by_corruption([line for line in lines if line['set'] == name])}" for name in sets
+    ]
     parts = [summary(lines), left(lines), *by_set, over_the_better_band(lines), clean(lines)]
     return "\n\n".join([*parts, over_specialists(lines)])
 
@@ -132,10 +134,10 @@ def left(lines: Sequence[Line]) -> str:
     return markdown(rows)
 
 
-def by_corruption(lines: Sequence[Line], name: str) -> str:
-    """Markdown: of one set, the mean margin over severities and seeds without a monitor and with the run's
-    own; in brackets the lowest with it, and how many conditions are left."""
-    runs = {run: own for (run,), own in _by(_of_set(lines, name), "run").items() if _broken(own)}
+def by_corruption(lines: Sequence[Line]) -> str:
+    """Markdown: of lines of one set, the mean margin over severities and seeds without a monitor and with the
+    run's own; in brackets the lowest with it, and how many conditions are left."""
+    runs = {run: own for (run,), own in _by(lines, "run").items() if _broken(own)}
     rows = [["corruption", *(f"{run} ({_seeds(own)})" for run, own in runs.items())]]
     for kind in (*HELD_OUT_CORRUPTIONS, *STATES):
         cells = []
@@ -179,13 +181,12 @@ def clean(lines: Sequence[Line]) -> str:
         cost = points([100 * (float(line["trained"]) - float(line["none"])) for line in own])
         lost = sum(int(line["no_visible"]) + int(line["no_infrared"]) for line in own)
         cells = [cost, f"{lost} of {sum(int(line['pairs']) for line in own)}"]
+        plain = run.removesuffix("-robust")
         for way in ("none", "trained"):
-            keys = [(name, run.removesuffix("-robust"), line["seed"]) for line in own]
-            robust = run.endswith("-robust")
             over = [
                 100 * (float(line[way]) - known[key])
-                for key, line in zip(keys, own, strict=True)
-                if robust and key in known
+                for line in own
+                if plain != run and (key := (name, plain, line["seed"])) in known
             ]
             cells.append(points(over))
         rows.append([name, run, _seeds(own), *cells])
@@ -195,29 +196,24 @@ def clean(lines: Sequence[Line]) -> str:
 def over_specialists(lines: Sequence[Line]) -> str:
     """Markdown: what one set of weights has over three: the plain run of its system on both bands, and a
     DeepLabV3+ on each band alone; by the seeds that both have."""
-    specialists = {
-        (line["set"], line["seed"], line["run"]): float(line["none"])
-        for line in lines
-        if line["run"] in ALONE and line["condition"] == f"{line['run']} alone"
+    scores = {
+        (line["set"], line["run"], line["condition"], line["seed"]): float(line["none"]) for line in lines
     }
-    both = {(line["set"], line["seed"], line["run"]): line for line in lines if line["condition"] == CLEAN}
-    rows = [["set", "run", "both, over the same system plain", *(f"{band}, over it" for band in ALONE)]]
+    titles = ["set", "run", "both, over the same system plain"]
+    rows = [[*titles, *(f"{band}, over the specialist" for band in ALONE)]]
     for (name, run), own in _by(lines, "set", "run").items():
         if not _broken(own):
             continue
-        plain = [
-            100 * (float(both[key]["none"]) - float(both[other]["none"]))
-            for key in both
-            if key[0] == name and key[2] == run and (other := (*key[:2], run.partition("-")[0])) in both
-        ]
-        cells = [points(plain) if "-" in run else "0"]
-        for band in ALONE:
+        others = {CLEAN: run.partition("-")[0], **{f"{band} alone": band for band in ALONE}}
+        cells = []
+        for condition, other in others.items():
             over = [
-                100 * (float(line["none"]) - specialists[key])
+                100 * (float(line["none"]) - scores[key])
                 for line in own
-                if line["condition"] == f"{band} alone" and (key := (name, line["seed"], band)) in specialists
+                if line["condition"] == condition
+                and (key := (name, other, condition, line["seed"])) in scores
             ]
-            cells.append(points(over))
+            cells.append("0" if other == run else points(over))
         if cells[1:] != ["–", "–"]:
             rows.append([name, run, *cells])
     return markdown(rows)
@@ -226,10 +222,6 @@ def over_specialists(lines: Sequence[Line]) -> str:
 def _broken(lines: Sequence[Line]) -> list[Line]:
     """Those of corruptions, which have a severity; black bands are found by every monitor and not counted."""
     return [line for line in lines if "/" in line["condition"]]
-
-
-def _of_set(lines: Sequence[Line], name: str) -> list[Line]:
-    return [line for line in lines if line["set"] == name]
 
 
 def _scores(lines: Sequence[Line], condition: str) -> list[str]:

@@ -40,6 +40,7 @@ from small_runs import (
     Run,
     Series,
     append,
+    is_told,
     lines_of,
     markdown,
     points,
@@ -137,8 +138,7 @@ class Experiment(Series):
         }
 
     def is_finished(self, run: str) -> bool:
-        key = (self.name, run, str(self.seed))
-        return any((line["set"], line["run"], line["seed"]) == key for line in lines_of(self.table))
+        return is_told(self.table, {"set": self.name, "run": run, "seed": self.seed})
 
 
 def table(lines: Sequence[Mapping[str, str]]) -> str:

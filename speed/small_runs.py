@@ -220,6 +220,12 @@ def lines_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def is_told(path: Path, key: Mapping[str, Any]) -> bool:
+    """Whether a table has a line with these texts in these columns."""
+    texts = {column: str(value) for column, value in key.items()}
+    return any(texts.items() <= line.items() for line in lines_of(path))
+
+
 def append(path: Path, columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> None:
     """Add lines to a table, and the head to a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ from small_runs import (
     Run,
     Series,
     append,
+    is_told,
     lines_of,
     run_arguments,
     spread,
@@ -111,8 +112,7 @@ class Streets(Series):
     def finish(self) -> None:
         """Train and score the run if it has no lines."""
         path = self.arguments.out / ("fusion.csv" if self.fuses else "labels.csv")
-        key = (self.run, "" if self.run in UNTRAINED else str(self.seed))
-        if key not in {(line["run"], line["seed"]) for line in lines_of(path)}:
+        if not is_told(path, {"run": self.run, "seed": "" if self.run in UNTRAINED else self.seed}):
             if self.fuses:
                 append(path, FUSION_COLUMNS, self.fusion_lines())
             else:

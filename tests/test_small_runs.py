@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from crossband.card import Card
 from crossband.evaluation.pair_counts import PairCounts, read_pair_counts, write_pair_counts
 from crossband.pairs.base import Classes
 
@@ -260,3 +261,22 @@ def test_tables_of_broken_bands_say_what_is_left(
         "| cwfid | csknet-robust | 1 | +0.0 (one seed) | 1 of 4 | +0.0 (one seed) | +0.0 (one seed) |" in rows
     )
     assert "| cwfid | csknet-robust | +0.0 (one seed) | -3.3 (one seed) | – |" in rows
+
+
+@pytest.mark.parametrize("script", ["broken_bands"], indirect=True)
+def test_what_is_counted_is_told_once(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "counts").mkdir()
+    for seed in (1, 11):
+        np.savez_compressed(tmp_path / "counts" / f"cwfid-csknet-{seed}.npz", **counted_of_a_run(20, 40))
+    card = Card("csknet", {}, CLASSES, "full-range", {}, {}, git_revision="abc")
+    monkeypatch.setattr(script, "read_card", lambda folder: card)
+    given = ["csknet", "--weights", "none", "--out", tmp_path, "--seeds"]
+    printed(script, [*given, 11], monkeypatch, capsys)
+    printed(script, [*given, 1], monkeypatch, capsys)
+    printed(script, [*given, 1, 11], monkeypatch, capsys)
+
+    lines = script.lines_of(tmp_path / "runs.csv")
+    assert [line["seed"] for line in lines] == ["11"] * 8 + ["1"] * 8
+    assert {(line["set"], line["run"], line["revision"]) for line in lines} == {("cwfid", "csknet", "abc")}
