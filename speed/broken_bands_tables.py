@@ -94,9 +94,9 @@ def is_left(line: Line, way: str) -> bool:
 
 def summary(lines: Sequence[Line]) -> str:
     """Markdown: in how many conditions of all seeds a broken band is worse than none, in brackets those whose
-    whole interval lies below; then the lowest margin, and how many conditions each seed has left."""
-    titles = ["set", "run", "seeds", "both", *(f"{band} alone" for band in ALONE)]
-    rows = [[*titles, *(f"worse: {way}" for way in WAYS), "trained, by seed"]]
+    whole interval lies below, and the lowest margin; how many conditions each seed has left; clean scores."""
+    titles = ["set", "run", "seeds", *(f"worse: {way}" for way in WAYS), "trained, by seed"]
+    rows = [[*titles, "both", *(f"{band} alone" for band in ALONE)]]
     for (name, run), own in _by(lines, "set", "run").items():
         broken = _broken(own)
         if not broken:
@@ -105,7 +105,7 @@ def summary(lines: Sequence[Line]) -> str:
         cells = [_worse(broken, way) for way in WAYS]
         by_seed = _by(broken, "seed").values()
         each = ", ".join(str(sum(is_left(line, "trained") for line in of)) for of in by_seed)
-        rows.append([name, run, _seeds(own), *map(spread, scores), *cells, each])
+        rows.append([name, run, _seeds(own), *cells, each, *map(spread, scores)])
     return markdown(rows)
 
 
@@ -114,7 +114,7 @@ def _worse(broken: Sequence[Line], way: str) -> str:
     sure = [line for line in below if float(line[f"{way}_high"]) < -TOLERATED]
     worst = min(broken, key=lambda line: margin(line, way))
     told = f"{margin(worst, way):+.1f} {worst['condition']}"
-    return f"{len(below)} ({len(sure)}) of {len(broken)}; {told}"
+    return f"{len(below)} ({len(sure)}); {told}"
 
 
 def left(lines: Sequence[Line]) -> str:
