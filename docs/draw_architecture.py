@@ -73,7 +73,8 @@ ROOMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
                 "plugins",
                 "deprecation",
             ),
-            *("yaml_files", "option_types", "option_words", "recipe", "version", "interruption"),
+            *("yaml_files", "option_types", "option_ranges", "option_words"),
+            *("recipe", "version", "interruption"),
         ),
     ),
 )

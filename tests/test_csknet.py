@@ -377,6 +377,7 @@ def test_unequal_width_of_the_gated_unit() -> None:
         ({"projection": "pooled"}, "projection must be one of"),
         ({"dice_form": "mean"}, "dice_form must be one of"),
         ({"gated_unit_hidden_kernel": 2}, "kernels must be odd"),
+        ({"gated_unit_gate_kernel": -1}, "gated_unit_gate_kernel must be 1 or more, not -1"),
     ],
     ids=str,
 )

@@ -63,7 +63,7 @@ def test_nothing_is_dropped_in_evaluation() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(OptionError, match="exchange_dropout is a share of the pairs"):
+    with pytest.raises(OptionError, match=r"exchange_dropout must lie in \[0, 1\]"):
         csknet(exchange_dropout=share)
 
 

@@ -378,7 +378,7 @@ def test_infrared_norms_see_the_images_that_are_dropped_too() -> None:
         ({"regularisation_weight": float("nan")}, "regularisation_weight must be finite, not nan"),
         ({"warmup_epochs": -1}, "warmup_epochs must be 0 or more, not -1"),
         ({"decoder_channels": 0}, "decoder_channels must be 1 or more, not 0"),
-        ({"context_bins": ()}, "context_bins must be 1 or more, not 0"),
+        ({"context_bins": ()}, r"context_bins must be one number or more, each 1 or more, not \[\]"),
         ({"class_weights": [1.0, -2.0]}, r"class_weights must be numbers of 0 or more, not \[1.0, -2.0\]"),
         ({"class_weights": [float("nan")] * 5}, "class_weights must be finite"),
         ({"encoder": "convnext_atto"}, "encoder 'convnext_atto' does not fit: the encoder does not run as a"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +182,24 @@ def test_a_number_of_classes_may_be_numpys() -> None:
     assert (system.classes, type(system.classes)) == (3, int)
     with pytest.raises(OptionError, match=r"at least 2 classes, not 3\.0"):
         create("deeplabv3plus", 3.0)  # type: ignore[arg-type]
+
+
+MAY_BE_NEGATIVE = {("amdanet", "tau"): "a cosine"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_number_that_means_nothing_below_0_is_refused(name: str) -> None:
+    classes = 3 if system_class(name).segments else None
+
+    def refused(option: str, default: Any, build: Callable[..., Any]) -> None:
+        if type(default) in (int, float) and (name, option) not in MAY_BE_NEGATIVE:
+            with pytest.raises(OptionError, match=option.removeprefix("contrastive_")):
+                build(**{option: type(default)(-1)})
+
+    for option, default in network_options(name).items():
+        refused(option, default, partial(create, name, classes))
+    for option, default in loss_options(name).items():
+        refused(option, default, partial(make_training, name))
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if "decoder_channels" in network_options(name)])

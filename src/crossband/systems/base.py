@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossband.errors import BandError, OptionError
+from crossband.option_ranges import Range
 from crossband.pairs.base import bands_of
 from crossband.pairs.batch import Batch
 from crossband.words import IGNORE_INDEX, Band, Bands, Support
@@ -103,9 +104,12 @@ class Phase:
 class NetworkSettings:
     """What a network is, as plain data; the base of every system's own.
 
-    Every field has a default, the paper's value, and a type that `crossband.systems.create` checks. One that
+    Every field has a default, the paper's value, and a type that `crossband.systems.create` checks; so it
+    does the range of a number, where ``ranges`` has one (`crossband.option_ranges.check_ranges`). One that
     does not go with another is refused in ``__post_init__`` with an OptionError.
     """
+
+    ranges: ClassVar[Mapping[str, Range]] = {}
 
 
 _S = TypeVar("_S", bound="System")
@@ -124,6 +128,7 @@ class Training(ABC, Generic[_S]):
     earlier: as of a `System`, in these fields.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

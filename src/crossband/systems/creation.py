@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from crossband.deprecation import renamed_keyword, warn_old
 from crossband.errors import OptionError, did_you_mean
+from crossband.option_ranges import check_ranges
 from crossband.option_types import check_types, types_of
 from crossband.systems.base import NetworkSettings, System, Training
 from crossband.systems.registry import system_class
@@ -94,7 +95,7 @@ def make_settings(name: str, variant: str | None, network: Mapping[str, Any]) ->
     cls = system_class(name)
     given = {**variant_of(cls, variant), **network}
     _check_names(name, "network", given, network_options(name))
-    return _with_sizes(name, cls.built_from(**check_types(name, types_of(cls.built_from), given)))
+    return _checked(name, cls.built_from, given)
 
 
 def with_encoder(network: Mapping[str, Any], **apart: str | None) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def make_training(name: str, *, variant: str | None = None, **loss: Any) -> Trai
     variant_of(system_class(name), variant)
     given = {**cls.variants.get(variant or "", {}), **loss}
     _check_names(name, "loss", given, defaults(cls))
-    return _with_weights(name, _with_sizes(name, cls(**check_types(name, types_of(cls), given))))
+    return _checked(name, cls, given)
 
 
 def earlier_options(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -153,23 +154,11 @@ def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     )
 
 
-def _with_sizes(system: str, settings: _Settings) -> _Settings:
-    """The settings. Raises OptionError for a layer of no channels, which PyTorch would build all the same."""
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.name.endswith(("_channels", "_width")) and value is not None and value < 1:
-            raise OptionError(f"{system}: {field.name} must be 1 or more, not {value}")
+def _checked(system: str, cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """The settings of a class. Raises OptionError for a value of another type or outside of its range."""
+    settings = cls(**check_types(system, types_of(cls), given))
+    check_ranges(system, settings, cls.ranges)
     return settings
-
-
-def _with_weights(system: str, training: Training[Any]) -> Training[Any]:
-    """The training. Raises OptionError for a weight of a loss by which that would be made larger, or that
-    would be taken for 0 without a word."""
-    for field in fields(training):
-        value = getattr(training, field.name)
-        if field.name.endswith("_weight") and value < 0:
-            raise OptionError(f"{system}: {field.name} must be 0 or more, not {value}")
-    return training
 
 
 def _check_names(system: str, kind: str, given: Iterable[str], known: Mapping[str, Any]) -> None:

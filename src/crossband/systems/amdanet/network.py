@@ -31,6 +31,7 @@ from crossband.blocks.mix_transformer import to_map
 from crossband.blocks.pyramid_encoder import LEVELS, Padding, check_side
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
+from crossband.option_ranges import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_1, Range
 from crossband.systems.amdanet.aligned_encoder import AlignedEncoder, AlignedLevels, LocalKind, TwoGrids
 from crossband.systems.amdanet.consistency import ConsistencyGate
 from crossband.systems.amdanet.local_alignment import AlignmentStart
@@ -142,9 +143,17 @@ class AMDANetSettings(NetworkSettings):
     reliability_gate: bool = False
     reconstruction: bool = False
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "stochastic_depth": SHARE_BELOW_1,
+        "dropout": SHARE_BELOW_1,
+        "norm_eps": POSITIVE,
+        "norm_momentum": SHARE,
+        "evaluation_norm_eps": POSITIVE,
+        "similarity_scale": NOT_NEGATIVE,
+        "mask_keep": Range(0, 1, above=True),
+    }
+
     def __post_init__(self) -> None:
-        if not 0 < self.mask_keep <= 1:
-            raise OptionError(f"amdanet: mask_keep is the share that stays, in (0, 1], not {self.mask_keep}")
         if self.stage2_depth == "published" and not is_mix_transformer(self.encoder):
             raise OptionError(
                 "amdanet: stage2_depth published (also of the variant as-published) belongs to the Mix "

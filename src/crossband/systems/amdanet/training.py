@@ -10,7 +10,6 @@ its target; "consistency" is that both passes share it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from torch import Tensor
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver, fusion_loss
 from crossband.losses.segmentation import DiceClasses, cross_entropy, smoothed_dice
+from crossband.option_ranges import NOT_NEGATIVE, POSITIVE, Range
 from crossband.pairs.batch import Batch
 from crossband.systems.amdanet.aligned_encoder import AlignedLevels
 from crossband.systems.amdanet.network import AMDANet, AMDANetFeatures
@@ -85,9 +85,9 @@ class AMDANetTraining(Training[AMDANet]):
     dice_weight: weight of Dice in L_seg, beside a cross-entropy of weight 1. dice_classes: whether Dice is a
     mean over the classes "present" in a batch's labels or over "all", as published. dice_ignored_as_zero:
     whether Dice counts ignored pixels as class 0, as the published code does by mistake. fusion_gamma: see
-    `fusion_loss`. intensity_weight: weight in L_fus of being as bright as the brighter band. gradient_weight:
-    weight in L_fus of having the edges of the band with the stronger ones. colour_weight: weight in L_fus of
-    having the visible image's colours.
+    `fusion_loss`, above 0. intensity_weight: weight in L_fus of being as bright as the brighter band.
+    gradient_weight: weight in L_fus of having the edges of the band with the stronger ones. colour_weight:
+    weight in L_fus of having the visible image's colours.
     gradient_target: which band's gradient the fused picture should have: the "signed" larger one, as
     published, or that of larger "magnitude". fusion_mean: whether the means of L_fus are over the "valid"
     pixels or over "all".
@@ -96,8 +96,6 @@ class AMDANetTraining(Training[AMDANet]):
     broken_weight: weight of all losses on pairs with a broken band, which there are with reliability_gate or
     reconstruction. reconstruction_weight: weight of how unlike a broken band's predicted features are to its
     true ones. reliability_weight: weight of how unlike the bands' weights are to what is left of them.
-
-    Raises OptionError for an a1, a2 or a3 below 0.
     """
 
     a1: float = 1.0
@@ -119,15 +117,15 @@ class AMDANetTraining(Training[AMDANet]):
     reconstruction_weight: float = 0.25
     reliability_weight: float = 0.25
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "a1": NOT_NEGATIVE,
+        "a2": NOT_NEGATIVE,
+        "a3": NOT_NEGATIVE,
+        "fusion_gamma": POSITIVE,
+    }
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = AUGMENTATIONS
-
-    def __post_init__(self) -> None:
-        for name, value in (("a1", self.a1), ("a2", self.a2), ("a3", self.a3)):
-            # Written so that NaN fails too.
-            if not 0 <= value < math.inf:
-                raise OptionError(f"amdanet: {name} must be 0 or more, not {value}")
 
     def phases(self, system: AMDANet) -> list[Phase]:
         """One phase, on `training_loss`, validated on every combination of bands that it trains for."""

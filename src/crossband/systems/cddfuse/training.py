@@ -5,16 +5,14 @@ Zhao et al., CVPR 2023 (arXiv 2211.14461); sources and licences are those of `cr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from crossband.blocks.luma import luma
-from crossband.errors import OptionError
 from crossband.pairs.batch import Batch
 from crossband.systems.base import Phase, Training
 from crossband.systems.cddfuse import losses
@@ -76,8 +74,6 @@ class CDDFuseTraining(Training[CDDFuse]):
     preservation_weight: weight there of `edge_preservation` (Qabf); ours, and 0 leaves it out.
 
     The losses are in `crossband.systems.cddfuse.losses`.
-
-    Raises OptionError for negative weights.
     """
 
     ssim_weight: float = 5.0
@@ -93,13 +89,6 @@ class CDDFuseTraining(Training[CDDFuse]):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
     phase_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_RECIPES
     phase_augmentations: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = PHASE_AUGMENTATIONS
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            # Written so that NaN fails too.
-            if not isinstance(value, bool) and not 0 <= value < math.inf:
-                raise OptionError(f"cddfuse: {field.name} must be 0 or more, not {value}")
 
     def phases(self, system: CDDFuse) -> list[Phase]:
         """Reconstruction (stage I), if asked for, fusion (stage II) and, with classes, segmentation of fused

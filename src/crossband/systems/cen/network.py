@@ -15,7 +15,6 @@ without exchange; the authors did not design that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from crossband.blocks.encoders import encoder_stages, five_stage_encoder, smp_na
 from crossband.blocks.exchange import exchange_channels, small_gammas
 from crossband.blocks.norm_site import check_sites, run_stage_pair, site_norms
 from crossband.blocks.tied import copy_weights, tie
-from crossband.errors import OptionError
+from crossband.option_ranges import NOT_NEGATIVE, SHARE_BELOW_1, Range
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.cen.refinenet import RefineNetDecoder
 from crossband.systems.registry import in_words
@@ -83,12 +82,7 @@ class CENSettings(NetworkSettings):
     exchange_threshold: float = 0.02
     freeze_bn: bool = False
 
-    def __post_init__(self) -> None:
-        # Written so that NaN fails too.
-        if not 0 <= self.dropout < 1:
-            raise OptionError(f"cen: dropout must lie in [0, 1), not {self.dropout}")
-        if not 0 <= self.exchange_threshold < math.inf:
-            raise OptionError(f"cen: exchange_threshold must be 0 or more, not {self.exchange_threshold}")
+    ranges: ClassVar[Mapping[str, Range]] = {"dropout": SHARE_BELOW_1, "exchange_threshold": NOT_NEGATIVE}
 
 
 @dataclass

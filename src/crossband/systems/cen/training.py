@@ -5,14 +5,12 @@ Wang et al., TPAMI 2022 (arXiv 2112.02252); sources and licences are those of `c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from crossband.errors import OptionError
 from crossband.losses.segmentation import cross_entropy
 from crossband.pairs.batch import Batch
 from crossband.systems.base import Output, Phase, Training
@@ -57,11 +55,6 @@ class CENTraining(Training[CEN]):
 
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = AUGMENTATIONS
-
-    def __post_init__(self) -> None:
-        # Written so that NaN fails too.
-        if not 0 <= self.sparsity_weight < math.inf:
-            raise OptionError(f"cen: sparsity_weight must be 0 or more, not {self.sparsity_weight}")
 
     def phases(self, system: CEN) -> list[Phase]:
         """One phase. Its group "decoder" is the decoder and the weights of the ensemble."""

@@ -8,12 +8,14 @@ They fuse luma, see `LumaFusion`, and have no parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from crossband.errors import OptionError
+from crossband.option_ranges import AT_LEAST_1, Range
 from crossband.systems.base import NetworkSettings
 from crossband.systems.classical.rules import guided_fusion, laplacian_pyramid_fusion
 from crossband.systems.luma_fusion import LumaFusion
@@ -48,9 +50,7 @@ class LaplacianSettings(NetworkSettings):
 
     levels: int = 4
 
-    def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise OptionError(f"laplacian: levels must be 1 or more, not {self.levels}")
+    ranges: ClassVar[Mapping[str, Range]] = {"levels": AT_LEAST_1}
 
 
 class Laplacian(LumaFusion):

@@ -43,6 +43,7 @@ from crossband.blocks.exchange import Direction, Threshold, exchange_channels, e
 from crossband.blocks.norm_site import check_depthwise, run_stage_pair
 from crossband.blocks.tied import copy_weights, tie
 from crossband.errors import OptionError
+from crossband.option_ranges import AT_LEAST_1, NOT_NEGATIVE, SHARE, Range
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.csknet.additions import add_to_shared, copy_folded
 from crossband.systems.csknet.gated_unit import GatedSpectralUnit
@@ -119,6 +120,13 @@ class CSKNetSettings(NetworkSettings):
     gated_unit_width: int | None = None
     gated_unit_bias: bool = True
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "band_rank": NOT_NEGATIVE,
+        "exchange_dropout": SHARE,
+        "gated_unit_hidden_kernel": AT_LEAST_1,
+        "gated_unit_gate_kernel": AT_LEAST_1,
+    }
+
     def __post_init__(self) -> None:
         highest = 1.0 if self.exchange_mode == "quantile" else math.inf
         if not 0 <= self.exchange_threshold <= highest:
@@ -126,17 +134,11 @@ class CSKNetSettings(NetworkSettings):
                 f"csknet: exchange_threshold must lie in [0, {highest}] for exchange_mode "
                 f"{self.exchange_mode}, not {self.exchange_threshold}"
             )
-        if not 0 <= self.exchange_dropout <= 1:
-            raise OptionError(
-                f"csknet: exchange_dropout is a share of the pairs, in [0, 1], not {self.exchange_dropout}"
-            )
         if self.exchange_dropout and not self.exchange:
             raise OptionError(
                 "csknet: exchange_dropout leaves out exchanges, of which there are none with exchange false; "
                 "set one of the two"
             )
-        if self.band_rank < 0:
-            raise OptionError(f"csknet: band_rank must be 0 or more, not {self.band_rank}")
 
 
 @dataclass

@@ -21,6 +21,7 @@ from crossband.losses.distillation import (
     soft_cross_entropy,
 )
 from crossband.losses.segmentation import DiceForm, segmentation_loss
+from crossband.option_ranges import POSITIVE, Range
 from crossband.pairs.batch import Batch
 from crossband.systems.base import EpochRow, Output, Phase, Training
 from crossband.systems.csknet.additions import copy_folded, copy_plain
@@ -85,6 +86,7 @@ class CSKNetTraining(Training[CSKNet]):
     dice_form: see `DeepLabV3PlusTraining`.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"contrastive_temperature": POSITIVE}
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"firm": FIRM}
     earlier: ClassVar[Mapping[str, Any]] = {"infrared_supervision": "exchanged"}
 
@@ -108,10 +110,6 @@ class CSKNetTraining(Training[CSKNet]):
     dice_form: DiceForm = "per-class"
 
     def __post_init__(self) -> None:
-        if self.contrastive_temperature <= 0:
-            raise OptionError(
-                f"csknet: contrastive_temperature must be above 0, not {self.contrastive_temperature}"
-            )
         _ = self.sampling  # whose values are checked where it is made
 
     @property

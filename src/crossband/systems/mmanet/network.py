@@ -54,7 +54,7 @@ class MMANetSettings(NetworkSettings):
     modality_dropout: whether pairs lose a band in training. False is the teacher, which is ESANet, by itself;
         it was never shown one band alone.
 
-    Raises OptionError for sizes below 1.
+    Raises OptionError for grids of no cells.
     """
 
     encoder: str = "resnet50"
@@ -64,12 +64,9 @@ class MMANetSettings(NetworkSettings):
     modality_dropout: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("decoder_channels", self.decoder_channels),
-            ("context_bins", min(self.context_bins, default=0)),
-        ):
-            if value < 1:
-                raise OptionError(f"mmanet: {name} must be 1 or more, not {value}")
+        if min(self.context_bins, default=0) < 1:
+            bins = list(self.context_bins)
+            raise OptionError(f"mmanet: context_bins must be one number or more, each 1 or more, not {bins}")
 
 
 @dataclass

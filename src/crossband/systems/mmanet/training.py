@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
+from crossband.option_ranges import NOT_NEGATIVE, Range
 from crossband.pairs.batch import Batch
 from crossband.systems.base import EpochRow, Output, Phase, Training
 from crossband.systems.mmanet.esanet import Decoded, Decoder, bin_means
@@ -77,9 +78,10 @@ class MMANetTraining(Training[MMANet]):
         counts all alike.
 
     The recipes are the published code's for NYUv2 ("paper") and for Cityscapes. Raises OptionError for
-    weights below 0 and for fewer than 2 rows.
+    class weights below 0.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"max_rows": Range(2), "warmup_epochs": NOT_NEGATIVE}
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": _RECIPE,
         "cityscapes": {**_RECIPE, "optimizer": "adam", "lr": 1e-4},
@@ -101,15 +103,6 @@ class MMANetTraining(Training[MMANet]):
     class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("distillation_weight", self.distillation_weight, 0),
-            ("regularisation_weight", self.regularisation_weight, 0),
-            ("warmup_epochs", self.warmup_epochs, 0),
-            ("max_rows", self.max_rows, 2),
-        ):
-            # Written so that NaN fails too.
-            if not least <= value < math.inf:
-                raise OptionError(f"mmanet: {name} must be {least} or more, not {value}")
         weights = list(self.class_weights or ())
         if not all(0 <= weight < math.inf for weight in weights):
             raise OptionError(f"mmanet: class_weights must be numbers of 0 or more, not {weights}")

@@ -30,6 +30,7 @@ from crossband.blocks.pyramid_encoder import LEVELS, Padding, check_side
 from crossband.blocks.stand_in import stand_in
 from crossband.blocks.tied import copy_weights
 from crossband.errors import OptionError
+from crossband.option_ranges import POSITIVE, SHARE, SHARE_BELOW_1, Range
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.registry import in_words
 from crossband.words import Bands, Support
@@ -93,6 +94,14 @@ class MRFSSettings(NetworkSettings):
     evaluation_norm_eps: float | None = None
     padding: Padding = "edge"
     missing: Literal["copy", "zeros"] = "copy"
+
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "stochastic_depth": SHARE_BELOW_1,
+        "dropout": SHARE_BELOW_1,
+        "norm_eps": POSITIVE,
+        "norm_momentum": SHARE,
+        "evaluation_norm_eps": POSITIVE,
+    }
 
     def __post_init__(self) -> None:
         if self.stage2_depth == "published" and not is_mix_transformer(self.encoder):

@@ -14,6 +14,7 @@ from torch import Tensor
 from crossband.errors import OptionError
 from crossband.losses.fusion import GradientTarget, MeanOver, fusion_loss
 from crossband.losses.segmentation import cross_entropy
+from crossband.option_ranges import NOT_NEGATIVE, POSITIVE, Range
 from crossband.pairs.batch import Batch
 from crossband.systems.base import Output, Phase, Training
 from crossband.systems.mrfs.network import MRFS
@@ -52,8 +53,8 @@ _AUGMENTATION: dict[str, object] = {"crop": (480, 640), "scale": (0.5, 1.75)}
 class MRFSTraining(Training[MRFS]):
     """fusion_weight: weight in the loss of the fused picture's, L_fus, beside the classes' cross-entropy of
     weight 1.
-    fusion_gamma: the power to which the visible image is raised first, V = Vis^gamma; below 1 it becomes
-    brighter.
+    fusion_gamma: the power to which the visible image is raised first, V = Vis^gamma, above 0; below 1 it
+    becomes brighter.
     fusion_contrast: factor of the infrared image's contrast; 1 leaves it as it is. intensity_weight: weight
     in L_fus of being as bright as the brighter band. gradient_weight: weight in L_fus of having the edges of
     the band with the stronger ones. colour_weight: weight in L_fus of having the visible image's colours.
@@ -73,6 +74,7 @@ class MRFSTraining(Training[MRFS]):
     gradient_target: GradientTarget = "signed"
     fusion_mean: MeanOver = "valid"
 
+    ranges: ClassVar[Mapping[str, Range]] = {"fusion_gamma": POSITIVE, "fusion_contrast": NOT_NEGATIVE}
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
     augmentations: ClassVar[Mapping[str, Mapping[str, Any]]] = {

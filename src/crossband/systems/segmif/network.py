@@ -30,6 +30,7 @@ from crossband.blocks.mix_transformer import to_grid
 from crossband.blocks.pyramid import build_pyramid
 from crossband.blocks.stand_in import stand_in
 from crossband.errors import OptionError
+from crossband.option_ranges import SHARE_BELOW_1, Range
 from crossband.systems.base import NetworkSettings, Output, System
 from crossband.systems.registry import in_words
 from crossband.systems.segmif.pseudo_target import TargetKind, pseudo_target
@@ -117,6 +118,8 @@ class SegMiFSettings(NetworkSettings):
     interaction: Interaction = "replaces"
     shared_interaction: bool = True
     published_extras: bool = True
+
+    ranges: ClassVar[Mapping[str, Range]] = {"stochastic_depth": SHARE_BELOW_1, "dropout": SHARE_BELOW_1}
 
     def __post_init__(self) -> None:
         if self.fusion_width < 1 or self.fusion_width % HEAD_WIDTH:
