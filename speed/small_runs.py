@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -227,11 +228,15 @@ def is_told(path: Path, key: Mapping[str, Any]) -> bool:
 
 
 def append(path: Path, columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> None:
-    """Add lines to a table, and the head to a new one."""
+    """Add lines to a table, and the head to a new one.
+
+    In one write, so that neither a script that is ended nor another one leaves a part of a run's lines.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if new:
-            writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    if not path.exists():
+        writer.writeheader()
+    writer.writerows(lines)
+    with path.open("ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
