@@ -105,6 +105,7 @@ def test_a_horizon_beyond_the_phase_leaves_the_schedule_unfinished() -> None:
     ("changes", "message"),
     [
         ({"horizon": 0.5}, "recipe.horizon must be 1 or more, not 0.5"),
+        ({"momentum": 1.0}, r"recipe.momentum must lie in \[0, 1\), not 1.0"),
         ({"schedule": "drops"}, r"recipe.schedule drops needs its factors: set recipe.drops"),
         ({"schedule": "drops", "drops": (1.0, -1.0)}, r"recipe.drops must be 0 or more, not \[1.0, -1.0\]"),
         ({"clip_norm": -1.0}, "recipe.clip_norm must be 0 or more, not -1.0"),

@@ -48,16 +48,16 @@ _BY_ENDING = {"_channels": AT_LEAST_1, "_width": AT_LEAST_1, "_weight": NOT_NEGA
 """PyTorch builds a layer of no channels without a word, and a negative weight makes its loss larger."""
 
 
-def check_ranges(owner: str, options: Any, ranges: Mapping[str, Range]) -> None:
+def check_ranges(before: str, options: Any, ranges: Mapping[str, Range]) -> None:
     """Raise OptionError, naming the option, for a number of a dataclass that is not in its range.
 
-    owner: what has these options, for messages. ranges: by name; names that end in ``_channels``, ``_width``
-    and ``_weight`` have one without being there. None is in every range.
+    before: what stands before a name in messages: "recipe.", "cen: ". ranges: by name; names that end in
+    ``_channels``, ``_width`` and ``_weight`` have one without being there. None is in every range.
     """
     for field in fields(options):
         value, allowed = getattr(options, field.name), _range_of(field.name, ranges)
         if allowed is not None and value is not None and value not in allowed:
-            raise OptionError(f"{owner}: {field.name} must {allowed}, not {value}")
+            raise OptionError(f"{before}{field.name} must {allowed}, not {value}")
 
 
 def _range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:

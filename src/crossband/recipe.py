@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from crossband.errors import OptionError, quoted
+from crossband.option_ranges import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, SHARE_BELOW_1, Range, check_ranges
 from crossband.option_types import check_types, types_of
 
 ONE_CYCLE_RISE = 0.1
@@ -56,19 +57,20 @@ class Recipe:
     clip_norm: float = 0.0
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **dict.fromkeys(("epochs", "batch_size", "lr"), POSITIVE),
+        **dict.fromkeys(
+            ("weight_decay", "power", "warmup_steps", "warmup_epochs", "clip_norm"), NOT_NEGATIVE
+        ),
+        "momentum": SHARE_BELOW_1,
+        "horizon": AT_LEAST_1,
+    }
+
     def __post_init__(self) -> None:
-        # Written so that NaN fails too.
-        for name in ("epochs", "batch_size", "lr"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise OptionError(f"recipe.{name} must be above 0, not {quoted(getattr(self, name))}")
-        for name in ("momentum", "weight_decay", "power", "warmup_steps", "warmup_epochs", "clip_norm"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"recipe.{name} must be 0 or more, not {quoted(getattr(self, name))}")
-        if not 1 <= self.horizon < math.inf:
-            raise OptionError(f"recipe.horizon must be 1 or more, not {quoted(self.horizon)}")
+        check_ranges("recipe.", self, self.ranges)
         if self.schedule == "drops" and not self.drops:
             raise OptionError("recipe.schedule drops needs its factors: set recipe.drops, such as [1, 0.1]")
-        if not all(0 <= factor < math.inf for factor in self.drops):
+        if not all(factor in NOT_NEGATIVE for factor in self.drops):
             raise OptionError(f"recipe.drops must be 0 or more, not {quoted(list(self.drops))}")
         for group, changes in self.groups.items():
             unknown = sorted(map(str, set(changes) - set(_OF_GROUPS)))

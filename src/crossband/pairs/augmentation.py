@@ -12,8 +12,9 @@ different numbers of threads and would make the result depend on the number of l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 
 from crossband.colour import weighted_sum
 from crossband.errors import OptionError
+from crossband.option_ranges import NOT_NEGATIVE, SHARE, Range, check_ranges
 from crossband.pairs.base import Pair
 from crossband.pairs.corruption.drawing import broken
 from crossband.words import IGNORE_INDEX
@@ -75,14 +77,13 @@ class Augmentation:
     band_dropout: float = 0.0
     broken_epochs: float = 1.0
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **dict.fromkeys(("flip", "corrupted", "band_dropout", "broken_epochs"), SHARE),
+        **dict.fromkeys(("brightness", "contrast", "saturation", "gain", "offset", "noise"), NOT_NEGATIVE),
+    }
+
     def __post_init__(self) -> None:
-        for name in ("flip", "corrupted", "band_dropout", "broken_epochs"):
-            if not 0 <= getattr(self, name) <= 1:
-                kind = "share" if name == "broken_epochs" else "probability"
-                raise OptionError(f"augmentation.{name} is a {kind} in [0, 1], not {getattr(self, name)}")
-        for name in ("brightness", "contrast", "saturation", "gain", "offset", "noise"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise OptionError(f"augmentation.{name} must be 0 or more, not {getattr(self, name)}")
+        check_ranges("augmentation.", self, self.ranges)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < np.inf:
             raise OptionError(
                 f"augmentation.scale must be (low, high) with 0 < low <= high, not {self.scale}"

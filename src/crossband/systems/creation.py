@@ -157,7 +157,7 @@ def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 def _checked(system: str, cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     """The settings of a class. Raises OptionError for a value of another type or outside of its range."""
     settings = cls(**check_types(system, types_of(cls), given))
-    check_ranges(system, settings, cls.ranges)
+    check_ranges(f"{system}: ", settings, cls.ranges)
     return settings
 
 
