@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from command_line import refused
@@ -321,6 +322,25 @@ def test_degrees_come_back_by_the_scaling_that_they_were_shown_under(folder: Pat
     assert main(["data", "labels", str(out), "--annotated", str(out), "--out", str(back)]) == 0
     again = np.asarray(Image.open(back / "train" / "infrared" / f"{NAMES[0]}.png"))
     assert (again == 32768).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_infrared_of_frames_comes_back_in_16_bits(kind: type, tmp_path: Path) -> None:
+    values = np.linspace(7400, 8600, 2 * 32 * 48).reshape(2, 32, 48).astype(kind)
+    tifffile.imwrite(tmp_path / "infrared.tif", values, photometric="minisblack")
+    run, results, out, back = (tmp_path / name for name in ("run", "results", "out", "back"))
+    system, classes = tiny("csknet"), Classes(tuple("abcde"), default_palette(5))
+    save_run(run, system, make_card(system, classes, "fixed(7400, 8600)", {}))
+    given = ["--data", f"frames:{tmp_path / 'infrared.tif'}", "--bands", "infrared"]
+    assert main(["predict", str(run), *given, "--out", str(results)]) == 0
+    assert main(["data", "annotate", str(results), "--format", "fiftyone", "--out", str(out)]) == 0
+    assert main(["data", "labels", str(out), "--annotated", str(out), "--out", str(back)]) == 0
+    # Floats by the scaling that they were predicted under, since 16 bits cannot hold them.
+    wanted = values if kind is np.uint16 else np.rint((values - 7400) * (65535 / 1200))
+    for index in range(2):
+        again = np.asarray(Image.open(back / "all" / "infrared" / f"{index:06}.png"))
+        assert again.dtype == np.uint16
+        assert np.abs(again - wanted[index]).max() <= (kind is np.float32)
 
 
 @pytest.mark.parametrize("of", ["folders", "a source"])

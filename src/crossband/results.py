@@ -135,6 +135,10 @@ class ResultPairs(Pairs):
         item = self._items.get(self.names[index])
         return item if isinstance(item, PairFiles) else None
 
+    def levels(self, index: int, band: Band) -> np.ndarray | None:
+        item = self._items.get(self.names[index])
+        return item.pairs.levels(item.index, band) if isinstance(item, Listed) else None
+
     def picture(self, index: int, kind: str) -> np.ndarray | None:
         """What was made beside the label: uint8 (H, W, 3) for "fused", uint8 (H, W) for "confidence".
 
