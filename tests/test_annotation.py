@@ -324,6 +324,48 @@ def test_degrees_come_back_by_the_scaling_that_they_were_shown_under(folder: Pat
     assert (again == 32768).all()
 
 
+@pytest.mark.parametrize("of", ["a source", "results"])
+def test_people_see_infrared_of_a_small_range(of: str, folder: Path, tmp_path: Path) -> None:
+    """Such as the counts of a thermal camera, which full-range leaves within 5 grey levels."""
+    infrared = folder / "train" / "infrared"
+    for path in infrared.rglob("*.png"):
+        write_image(path, np.linspace(7400, 8600, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16))
+    shown, named, back, given = tmp_path / "shown", tmp_path / "named", tmp_path / "back", f"folder:{folder}"
+    if of == "results":
+        system, run, given = tiny("csknet"), tmp_path / "run", str(tmp_path / "results")
+        save_run(
+            run, system, make_card(system, Classes(tuple("abcde"), default_palette(5)), "full-range", {})
+        )
+        assert main(["predict", str(run), "--infrared", str(infrared), "--out", given]) == 0
+    assert main(["data", "annotate", given, "--format", "fiftyone", "--out", str(shown)]) == 0
+    for path in (shown / "infrared").iterdir():
+        assert np.ptp(np.asarray(Image.open(path))) > 250
+    assert main(["data", "labels", str(shown), "--annotated", str(shown), "--out", str(back)]) == 0
+    for path in back.glob("*/infrared/**/*.png"):
+        assert np.asarray(Image.open(path)).min() == 7400
+    if of == "a source":
+        scaling = ["--infrared_scaling", "full-range"]
+        assert main(["data", "annotate", given, "--format", "fiftyone", "--out", str(named), *scaling]) == 0
+        assert all(np.asarray(Image.open(path)).max() < 40 for path in (named / "infrared").iterdir())
+
+
+def test_a_sheet_shows_infrared_of_a_small_range(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (folder / "train").rglob("*.png"):
+        if path.is_relative_to(folder / "train" / "infrared"):
+            write_image(path, np.linspace(7400, 8600, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16))
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "show", f"folder:{folder}", "--out", str(sheet)]) == 0
+    assert "shown under fixed(740" in capsys.readouterr().out
+    under = np.asarray(Image.open(sheet))
+    assert (
+        main(["data", "show", f"folder:{folder}", "--out", str(sheet), "--infrared_scaling=full-range"]) == 0
+    )
+    assert "shown under" not in capsys.readouterr().out
+    assert not np.array_equal(under, np.asarray(Image.open(sheet)))
+
+
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_infrared_of_frames_comes_back_in_16_bits(kind: type, tmp_path: Path) -> None:
     values = np.linspace(7400, 8600, 2 * 32 * 48).reshape(2, 32, 48).astype(kind)

@@ -22,6 +22,7 @@ from crossband.pairs.export import export_pairs
 from crossband.pairs.given import anywhere
 from crossband.pairs.opening import main_splits, open_splits, parse_source
 from crossband.pairs.reading import read_label
+from crossband.pairs.suspicions import clearer_scaling
 from crossband.pairs.writing import write_image, write_label
 from crossband.pictures import LEGEND_NAME, legend
 from crossband.results import ResultPairs, is_results, open_results
@@ -49,7 +50,7 @@ def annotate(
     out: Path,
     tool: Tool,
     *,
-    infrared_scaling: str = "full-range",
+    infrared_scaling: str | None = None,
     rig: str | None = None,
     frame: Band | None = None,
     progress: Progress | None = None,
@@ -57,15 +58,19 @@ def annotate(
     """Write pairs and their labels for an annotation tool; gives how many.
 
     of: a source with labels, or a folder that ``predict`` wrote, whose predictions are the labels.
-    infrared_scaling: of a source, as it is shown; results are shown as they were read. rig, frame: those that
-    results were made with. ``crossband.json`` keeps what `bring_back` needs; it stays beside the files.
-    progress is called with (pairs done, pairs in all).
+    infrared_scaling: as infrared of a source is shown. None shows a source under full-range and results as
+    they were read, but under `clearer_scaling` where that leaves too small a range to see anything in.
+    rig, frame: those that results were made with. progress is called with (pairs done, pairs in all).
+    ``crossband.json`` keeps what `bring_back` needs; it stays beside the files.
 
     Raises OptionError if out exists and is not an empty folder, or pairs have no labels; what `open_pairs`
     and `open_results` raise; PairError for a pair that cannot be read.
     """
     check_fillable(out)
-    opened = _opened(of, infrared_scaling, rig, frame)
+    reads = infrared_scaling or _STORED
+    opened = _opened(of, reads, rig, frame)
+    if infrared_scaling is None:
+        opened = _to_be_seen(of, opened, rig, frame)
     classes = _classes(of, opened)
     labels = tool_labels(classes)
     items: list[Item] = []
@@ -86,9 +91,7 @@ def annotate(
         # The masks may be brought back from another folder than this one.
         source = str(Path(of).absolute() if is_results(of) else anywhere(parse_source(of)))
         rig = None if rig is None else str(Path(rig).absolute())
-        Record(
-            tool, source, is_results(of), infrared_scaling, classes, labels, tuple(items), rig, frame
-        ).write(inside)
+        Record(tool, source, is_results(of), reads, classes, labels, tuple(items), rig, frame).write(inside)
     return total
 
 
@@ -202,6 +205,18 @@ def _opened(of: str, infrared_scaling: str, rig: str | None, frame: Band | None)
     if is_results(of):
         return [open_results(Path(of), rig=rig, frame=frame)]
     return open_splits(of, main_splits(of), infrared_scaling=infrared_scaling)
+
+
+def _to_be_seen(of: str, opened: list[Pairs], rig: str | None, frame: Band | None) -> list[Pairs]:
+    """The pairs that were opened, their infrared under a rule that people see something under."""
+    scaling = clearer_scaling(summarise_pairs(*opened).infrared, opened[0].scaling)
+    if scaling is None:
+        return opened
+    if is_results(of):
+        return [open_results(Path(of), rig=rig, frame=frame, infrared_scaling=str(scaling))]
+    for pairs in opened:
+        pairs.scaling = scaling
+    return opened
 
 
 def _stored(record: Record) -> list[Pairs]:

@@ -52,10 +52,15 @@ def data_arguments(parser: ArgumentParser) -> None:
             action.add_argument(
                 "--infrared_scaling",
                 "--infrared-scaling",
-                type=str,
-                default="full-range",
+                type=str if name == "export" else str | None,
+                default="full-range" if name == "export" else None,
                 help="full-range, minmax, percentile(1, 99), fixed(low, high), celsius(low, high) or auto "
-                "(see docs/data.md)" + ("; full-range keeps stored values" if name == "export" else ""),
+                "(see docs/data.md); "
+                + (
+                    "full-range keeps stored values"
+                    if name == "export"
+                    else "default: full-range, or what shows infrared where that leaves it dark"
+                ),
             )
         if name == "show":
             action.add_argument("--split", type=str, default="train", help="the split to show")
@@ -128,11 +133,20 @@ def _data_show(options: Namespace) -> None:
     import numpy as np
 
     from crossband.display import display_of
+    from crossband.pairs.band_summary import summarise_pairs
     from crossband.pairs.opening import open_pairs
+    from crossband.pairs.suspicions import clearer_scaling
     from crossband.pairs.writing import write_image
     from crossband.report import contact_sheet
 
-    pairs = open_pairs(options.source, options.split, infrared_scaling=options.infrared_scaling)
+    pairs = open_pairs(
+        options.source, options.split, infrared_scaling=options.infrared_scaling or "full-range"
+    )
+    if options.infrared_scaling is None:
+        scaling = clearer_scaling(summarise_pairs(pairs).infrared, pairs.scaling)
+        if scaling is not None:
+            print(f"note: {pairs.scaling} leaves infrared a small range; it is shown under {scaling}")
+            pairs.scaling = scaling
     display = None
     if (options.display, options.colours) != ("linear", "grey"):
         display = display_of(pairs, options.display, options.colours)
@@ -156,7 +170,7 @@ def _data_annotate(options: Namespace) -> None:
     from crossband.results import is_results
 
     results = is_results(options.source)
-    if results and options.infrared_scaling != "full-range":
+    if results and options.infrared_scaling is not None:
         raise OptionError("results are shown as they were read; leave out --infrared_scaling")
     with progress_bar("annotating") as progress:
         count = annotate(

@@ -70,6 +70,17 @@ def suspicions(
     return found
 
 
+def clearer_scaling(infrared: BandSummary | None, scaling: InfraredScaling) -> InfraredScaling | None:
+    """The rule that shows infrared to people where ``scaling`` leaves it a small range; None elsewhere.
+
+    infrared: what some pairs store; None, where there is none, gives None.
+    """
+    here = None if infrared is None else _scaled(infrared, scaling)
+    if infrared is None or here is None or infrared.low >= infrared.high or not _is_small(infrared, here):
+        return None
+    return InfraredScaling.parse(_suggestion(infrared))
+
+
 def _exchanged(summary: PairsSummary) -> list[Suspicion]:
     """Signs that hardly occur by chance.
 
@@ -142,13 +153,13 @@ def _range(infrared: BandSummary, trained: BandSummary | None, scaling: Infrared
         if there is not None and infrared.type == trained.type:
             # The run knows such images, small range or not.
             return []
-    share = here[1] - here[0]
-    if share < _SMALL_SHARE.get(infrared.type, _SMALL_SHARE_DEEP):
+    if _is_small(infrared, here):
+        share = f"{100 * (here[1] - here[0]):.2g} %"
         rules = dict.fromkeys((_suggestion(infrared), _FOLLOWS_EACH))
         return [
             Suspicion(
                 "small range",
-                f"infrared is {_told(infrared)}: {100 * share:.2g} % of what {scaling} spreads over [0, 1]",
+                f"infrared is {_told(infrared)}: {share} of what {scaling} spreads over [0, 1]",
                 f"use --infrared_scaling {' or '.join(map(repr, rules))}; a run keeps its own rule: train "
                 "one with it",
             )
@@ -184,6 +195,11 @@ def _scaled(band: BandSummary, scaling: InfraredScaling) -> tuple[float, float] 
         return None
     low, high = (min(max((v - limits[0]) / (limits[1] - limits[0]), 0.0), 1.0) for v in (band.low, band.high))
     return low, high
+
+
+def _is_small(band: BandSummary, filled: tuple[float, float]) -> bool:
+    """Whether a band fills less of [0, 1] than it should."""
+    return filled[1] - filled[0] < _SMALL_SHARE.get(band.type, _SMALL_SHARE_DEEP)
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
