@@ -192,6 +192,17 @@ def test_levels_that_were_read_come_back(rule: str, type: Any) -> None:
     assert np.abs(scaling(back) - scaling(levels)).max() < 1e-6
 
 
+@pytest.mark.parametrize("rule", ["percentile(1, 99)", "percentile(5, 95)", "percentile(0, 90)"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (4, 4), (31, 47)])
+def test_levels_of_percentiles_give_what_was_read(rule: str, size: tuple[int, int]) -> None:
+    """A percentile that lies between two pixels stays where it is, though the outer one was clipped."""
+    scaling = InfraredScaling.parse(rule)
+    images = np.random.default_rng(0).normal(7900, 50, (3, *size)).astype(np.uint16)
+    read = np.stack([scaling(image) for image in images])
+    levels = infrared_levels(read, scaling, "uint16")
+    assert np.abs(np.stack([scaling(image) for image in levels]) - read).max() < 1e-4
+
+
 def test_visible_levels_come_back() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     assert (visible_levels(levels.astype(np.float32) / 255, "uint8") == levels).all()
