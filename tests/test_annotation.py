@@ -148,6 +148,23 @@ def test_a_label_that_is_no_class_is_named(
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.parametrize("colour", ["1,2,3", "0,0,0"])
+def test_labels_of_one_colour_are_refused(
+    colour: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Colours can be changed in CVAT; black is what nobody painted."""
+    out = annotated(folder, tmp_path / "cvat", "cvat")
+    place = tmp_path / "export"
+    place.mkdir()
+    lines = ["background:0,0,0::", "person:1,2,3::", f"ignored class:{colour}::"]
+    (place / "labelmap.txt").write_text("\n".join(lines), encoding="utf-8")
+    capsys.readouterr()
+    told = refused(
+        ["data", "labels", str(place), "--annotated", str(out), "--out", str(tmp_path / "back")], capsys
+    )
+    assert "'ignored class' have one colour" in told
+
+
 def test_masks_of_another_size_or_kind_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

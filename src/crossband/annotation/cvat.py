@@ -79,6 +79,7 @@ def read_cvat(path: Path, record: Record) -> Iterator[tuple[Item, np.ndarray]]:
 def _ids_of_colours(path: Path, text: str, record: Record) -> dict[int, int]:
     known = {label.name: label.id for label in record.labels} | {"background": IGNORE_INDEX}
     ids = {_packed(_BLACK): IGNORE_INDEX}
+    names = {_packed(_BLACK): "background"}
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
@@ -92,7 +93,13 @@ def _ids_of_colours(path: Path, text: str, record: Record) -> dict[int, int]:
             red, green, blue = (int(value) for value in rest.partition(":")[0].split(","))
         except ValueError as error:
             raise PairError(f"{path}: labelmap.txt has no colour for {quoted(name)}; export again") from error
-        ids[_packed((red, green, blue))] = known[name]
+        colour = _packed((red, green, blue))
+        if names.setdefault(colour, name) != name:
+            raise PairError(
+                f"{path}: the labels {quoted(names[colour])} and {quoted(name)} have one colour; give one of "
+                "them another in CVAT, and export again"
+            )
+        ids[colour] = known[name]
     return ids
 
 
