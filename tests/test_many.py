@@ -69,6 +69,9 @@ def test_a_folder_holds_the_parts_of_one_cut(tmp_path: Path) -> None:
     (tmp_path / "parts.json").write_text("[")
     with pytest.raises(OptionError, match=r"parts\.json cannot be read"):
         settle(tmp_path, cut())
+    (tmp_path / "parts.json").write_text("[]")
+    with pytest.raises(OptionError, match=r"parts\.json does not say how"):
+        settle(tmp_path, cut())
 
 
 def test_parts_are_counted_as_the_whole_is(run: Path, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def settle(out: Path, cut: Cut) -> None:
         return
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} cannot be read ({error}); choose another folder") from error
+    if not isinstance(there, dict):
+        raise OptionError(f"{path} does not say how a list was cut; choose another folder")
     differing = next((name for name, value in asked.items() if there.get(name) != value), None)
     if differing == "files" and there.get("files") is not None:
         raise OptionError(
