@@ -413,6 +413,26 @@ def test_a_damaged_file_is_one_line(exported: Path, tmp_path: Path) -> None:
         cb.load(path)
 
 
+def test_damaged_files_of_openvino_are_told_apart(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "model.xml"
+    path.write_text("<net", encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"has its weights in .*model\.bin, which is not there"):
+        cb.load(path)
+    path.with_suffix(".bin").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="Unable to read the model"):
+        cb.load(path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.onnx"
+    out.mkdir()
+    arguments = ["export", "laplacian", "--infrared_scaling", "full-range", "--bands", "both"]
+    assert "is a folder" in refused([*arguments, "--out", str(out)], capsys)
+
+
 def test_verify_holds_a_file_against_its_run(
     run: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -427,6 +447,10 @@ def test_verify_holds_a_file_against_its_run(
     save_run(other, system, make_card(system, NAMES, "full-range", {}))
     assert main(["verify", str(exported), str(other), *data]) == 2
     capsys.readouterr()
+    # A system that needs no training is created from what the file says of its own.
+    for another in ("laplacian", "csknet"):
+        assert main(["verify", str(exported), another, *data]) == 2
+        assert "name the run that it was made of" in capsys.readouterr().err
     for option, value in (("--pairs", "0"), ("--least_agreement", "99.5")):
         assert option in refused(["verify", str(exported), str(run), *data, option, value], capsys)
 

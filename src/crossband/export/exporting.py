@@ -172,6 +172,8 @@ def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
         )
     if options.bands != "all" and out.suffix != suffix:
         raise OptionError(f"one combination of bands is one file: name --out FILE{suffix}, not {out}")
+    if options.bands != "all" and out.is_dir():
+        raise OptionError(f"one combination of bands is one file, but {out} is a folder: name another")
     if options.bands == "all" and out.suffix in SUFFIX.values():
         raise OptionError(
             f"all combinations of bands are a folder, but {out} is named like a file; name one, as in "

@@ -54,15 +54,13 @@ def verify_exported(
 
 def _system(run: str, exported: Exported) -> System:
     """The system that a file was exported from. Raises WeightsError if this is another."""
-    if run in list_systems() and not Path(run).is_dir():
-        system = create(run, **exported.card.network)
-        sha256 = None
-    else:
-        system, card = load_run(run)
-        sha256 = card.weights_sha256
-    if system.name != exported.name or sha256 != exported.card.weights_sha256:
+    card = exported.card
+    trained = None if run in list_systems() and not Path(run).is_dir() else load_run(run)
+    name, sha256 = (run, None) if trained is None else (trained[0].name, trained[1].weights_sha256)
+    if name != exported.name or sha256 != card.weights_sha256:
         raise WeightsError(
-            f"the file was exported from a {exported.name} with weights {exported.card.weights_sha256}, but "
-            f"{run} is a {system.name} with {sha256}: name the run that it was made of"
+            f"the file was exported from a {exported.name} with weights {card.weights_sha256}, but "
+            f"{run} is a {name} with {sha256}: name the run that it was made of"
         )
+    system = create(run, **card.network) if trained is None else trained[0]
     return system.eval()

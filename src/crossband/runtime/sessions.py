@@ -120,7 +120,7 @@ class OpenVinoSession:
                 settings["INFERENCE_NUM_THREADS"] = str(number)
             self._model = core.compile_model(model, device.upper(), settings)
         except RuntimeError as error:
-            raise WeightsError(f"{_name(path)} cannot be run by OpenVINO ({first_line(error)})") from error
+            raise WeightsError(f"{_name(path)} cannot be run by OpenVINO ({_cause(error)})") from error
         self.device = device
         self.precision = self.card.precision
         self._outputs = [output.get_any_name() for output in self._model.outputs]
@@ -200,6 +200,8 @@ def open_session(
     runtime = runtime or SUFFIXES.get(path.suffix)
     if (path.suffix == ".pt2") != (runtime == "torch") or (path.suffix == ".xml" and runtime != "openvino"):
         raise OptionError(f"{path} is not for runtime {runtime}; name none, or another file")
+    if path.suffix == ".xml" and not (weights := path.with_suffix(".bin")).is_file():
+        raise WeightsError(f"{path} has its weights in {weights}, which is not there: keep the two together")
     if runtime == "torch":
         return TorchExportSession(path, device=device, threads=threads)
     if runtime == "openvino":
@@ -257,6 +259,12 @@ def _give_back_memory() -> None:
 
 def _name(path: object) -> str:
     return str(path) if isinstance(path, Path) else "the graph"
+
+
+def _cause(error: RuntimeError) -> str:
+    """What an error of OpenVINO says: its first lines name places in OpenVINO's own source."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return first_line(RuntimeError(lines[-1])) if lines else first_line(error)
 
 
 def _openvino_metadata(model: Any) -> dict[str, str]:
