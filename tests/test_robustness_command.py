@@ -174,6 +174,10 @@ def test_a_score_is_that_of_the_corrupted_pairs(runs: dict[str, Path]) -> None:
     assert set(found.alone) == {"infrared", "visible"}
     *_, fewer = assess(system, pairs, conditions(system, pairs, ["fog"], [5]), done=found)
     assert fewer.scores == {"fog/5": found.scores["fog/5"]}
+    told: list[tuple[int, int]] = []
+    more = conditions(system, pairs, ["fog"], [1, 2, 5])
+    list(assess(system, pairs, more, done=found, progress=lambda done, total: told.append((done, total))))
+    assert told == [(2, 3), (3, 3)]
     plain = load(runs["plain"], device="cpu").system
     assert {c.kind for c in conditions(plain, pairs)} == {"infrared", "noise"}
     with pytest.raises(OptionError, match="severities"):

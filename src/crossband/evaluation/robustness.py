@@ -280,12 +280,15 @@ def assess(
         single: list[Bands] = [band for band in ("infrared", "visible") if band in system.supports]
         result.alone = {band: score(pairs, band, band) for band in single if given == "both"}
     yield result
-    for number, condition in enumerate(wanted, start=1):
-        if condition.key not in result.scores:
-            result.scores[condition.key] = score(_shown(pairs, condition, seed), given, condition.key)
-            yield result
+    missing = [condition for condition in wanted if condition.key not in result.scores]
+    for number, condition in enumerate(missing, start=len(wanted) - len(missing)):
         if progress is not None:
+            # Before the first, so that what an earlier command scored is not taken for this one's pace.
             progress(number, len(wanted))
+        result.scores[condition.key] = score(_shown(pairs, condition, seed), given, condition.key)
+        yield result
+    if progress is not None:
+        progress(len(wanted), len(wanted))
 
 
 def _shown(pairs: Pairs, condition: Condition, seed: int) -> Pairs:
