@@ -256,7 +256,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     arguments = ["export", str(run), "--bands", "infrared", "--out", str(path), "--check", SCENES]
-    assert main(arguments) == 0
+    assert main([*arguments, "--infrared_type", "uint8"]) == 0
     return path
 
 
@@ -476,6 +476,21 @@ def test_options_that_do_not_go_together(
 ) -> None:
     assert main(["export", str(run), "--check", SCENES, *arguments]) == 2
     assert word in capsys.readouterr().err
+
+
+def test_infrared_of_16_bits_is_not_rounded_to_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has said what a camera stores of which a system that needs no training knows nothing."""
+    out, scaled = str(tmp_path / "average.onnx"), ["--infrared_scaling", "full-range", "--check_pairs", "1"]
+    assert main(["export", "average", "--bands", "both", "--out", out, *scaled]) == 0
+    random = np.random.default_rng(0)
+    visible = random.integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    infrared = random.integers(0, 65536, (32, 48)).astype(np.uint16)
+    whole, exported = cb.load("average", infrared_scaling="full-range"), cb.load(out)
+    assert np.array_equal(*(each(visible, infrared).fused for each in (whole, exported)))
+    narrow = [*scaled[2:], "--infrared_scaling", "fixed(0, 1000)", "--infrared_type", "uint8"]
+    arguments = ["export", "average", "--bands", "both", "--out", out, *narrow]
+    capsys.readouterr()
+    assert "fixed(0, 1000) has no place in uint8, which holds 0 to 255" in refused(arguments, capsys)
 
 
 def test_a_run_folder_stays_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,11 +148,14 @@ def check_type(scaling: InfraredScaling, type: LevelType | None) -> None:
             f"infrared scaling {scaling} is of degrees, not of {type}: export with --infrared_type float32"
         )
     assert scaling.limits is not None
-    low, _ = scaling.limits
+    low, high = scaling.limits
     highest = HIGHEST[type]
     assert highest is not None
-    if low < 0 or low >= highest:
+    # Images of 16 bits hold nothing above theirs, but may hold what is above those of 8.
+    clips = type == "uint8" and high > highest
+    if low < 0 or low >= highest or clips:
+        fits = "uint16" if clips and low >= 0 and high <= 65535 else "float32"
         raise OptionError(
             f"infrared scaling {scaling} has no place in {type}, which holds 0 to {highest:g}: "
-            "export with --infrared_type float32"
+            f"export with --infrared_type {fits}"
         )

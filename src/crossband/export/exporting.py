@@ -192,14 +192,17 @@ def _check_options(card: Card, out: Path, options: ExportOptions) -> None:
 
 
 def _stored_type(card: Card) -> LevelType:
-    """What the infrared camera of a run's training pairs stores, as a graph takes it."""
+    """What the infrared camera of a run's training pairs stores, as a graph takes it.
+
+    It is uint16, which holds what 8 bits do too, where that is not known.
+    """
     trained_on: Any = (card.training.get("trained_on") or {}).get("infrared") or {}
     kinds = set(trained_on.get("types", {}))
     rule = InfraredScaling.parse(card.infrared_scaling).rule
     # Degrees are floats, whatever a radiometric file stores them as.
     if rule == "celsius" or any(kind.startswith("float") for kind in kinds):
         return "float32"
-    if kinds <= {"uint8"} and rule == "full-range":
+    if kinds == {"uint8"} and rule == "full-range":
         return "uint8"
     # Whatever has looked at the whole image has values between the levels of 8 bits.
     return "uint16"
